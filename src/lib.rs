@@ -1,0 +1,66 @@
+//! patchlight serves a Vision Transformer over HTTP and shows which patches it looked at.
+//!
+//! # The way of a picture
+//!
+//! ```text
+//!  socket ──► server ──► http ──► upload ──► decode ──► preprocess ──► batch ──► engine
+//!             accept,    routes,  body with  upright    input tensor   queue,    ONNX Runtime
+//!             deadlines  limits   limits     RGB8       of one image   batches   session
+//!                          ▲                                                        │
+//!                          │                                            logits, rollout
+//!                          │                                                        ▼
+//!                          └──────────── store ◄──────── answer ◄──────────── model (labels)
+//!                             GET /attention/{id}:        top-k scores,
+//!                             explain draws the map       the map's id
+//! ```
+//!
+//! Data goes forward; no module reaches back. In the order of the way:
+//!
+//! | module | one sentence |
+//! |---|---|
+//! | [`args`], [`config`] | what was typed; what it means, validated, every fault reported at once |
+//! | [`server`] | sockets: accepting, header deadlines, draining |
+//! | [`http`] | routes, limits, and the one file that turns an [`Error`] into problem+json |
+//! | [`decode`] | bytes → upright RGB8, under limits, fenced against panics |
+//! | [`preprocess`] | RGB8 → the input tensor, with Pillow's arithmetic |
+//! | [`batch`] | the queue, the rule that closes a batch, the thread that runs it |
+//! | [`engine`] | one ONNX Runtime session behind a small trait |
+//! | [`model`] | a model directory: manifest, labels, digests |
+//! | [`classify`] | the stages above in order, for one picture |
+//! | [`explain`] | a rollout → map, colours, picture |
+//! | [`store`] | keeps maps for `GET /attention/{id}`, bounded in bytes and time |
+//! | [`metrics`], [`telemetry`] | Prometheus; logs and spans |
+//! | [`import`] | a checkpoint → a model directory |
+//! | [`onnx`] | the ONNX file format and the ViT graph, written by us |
+//!
+//! # Threads
+//!
+//! * **tokio workers** — sockets, HTTP, waiting; nothing on them computes for long.
+//! * **decode** (tokio's blocking threads, at most one per core at work) — decode, resize,
+//!   normalise, draw maps; entered under a budget of decoded bytes.
+//! * **batch worker**, one per session — owns the [`engine`]; takes batches from the queue, runs
+//!   them, answers each request through its oneshot. ONNX Runtime's own threads compute below it.
+//!
+//! Nothing is global: environment, metrics, store and model are built in [`app`] and passed on.
+
+pub mod app;
+pub mod args;
+pub mod batch;
+pub mod classify;
+pub mod commands;
+pub mod config;
+pub mod decode;
+pub mod engine;
+pub mod error;
+pub mod explain;
+pub mod http;
+pub mod import;
+pub mod metrics;
+pub mod model;
+pub mod onnx;
+pub mod preprocess;
+pub mod server;
+pub mod store;
+pub mod telemetry;
+
+pub use error::{Error, Result};

@@ -1,0 +1,170 @@
+//! `model.toml`: what a model directory says of itself.
+//!
+//! Written by `patchlight import`, read by the server. Everything that differs from one checkpoint
+//! to the next and that a wrong guess would silently spoil (resize filter, crop, mean, prefix
+//! tokens, patch grid) stands here and nowhere in the code.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::preprocess::Preprocess;
+
+/// The version of the layout described here; a server refuses any other.
+pub const FORMAT: u32 = 1;
+
+/// The whole of `model.toml`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Layout version, [`FORMAT`].
+    pub format: u32,
+    /// Size and shape of the network.
+    pub architecture: Architecture,
+    /// How outputs become scores.
+    pub task: Task,
+    /// The graph's input and output tensors.
+    pub graph: Graph,
+    /// How tokens relate to the picture.
+    pub tokens: Tokens,
+    /// How the rollout in the graph is computed.
+    pub rollout: Rollout,
+    /// From an upright RGB picture to the input tensor.
+    pub preprocess: Preprocess,
+    /// SHA-256 in lower-case hexadecimal of every other file of the directory, by file name.
+    pub files: BTreeMap<String, String>,
+    /// Where the weights come from.
+    pub provenance: Provenance,
+}
+
+/// Size and shape of the network.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Architecture {
+    /// The family's name with its usual size, such as `ViT-L/16`.
+    pub name: String,
+    /// Number of transformer blocks.
+    pub layers: usize,
+    /// Attention heads per block.
+    pub heads: usize,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Width of the hidden layer of each MLP.
+    pub mlp: usize,
+    /// Side of a square patch, in pixels.
+    pub patch: usize,
+    /// Number of trained values.
+    pub parameters: u64,
+    /// Multiply–accumulate operations of one forward pass on one picture, in units of 10⁹.
+    pub gmac: f64,
+}
+
+/// How outputs become scores.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// Whether one label or any number of labels holds.
+    pub kind: TaskKind,
+    /// Number of classes, the length of `logits` and of `labels.txt`.
+    pub classes: usize,
+    /// A caution that every answer repeats, for weights or labels that mean nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caution: Option<String>,
+}
+
+/// Whether one label or any number of labels holds.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskKind {
+    /// Scores are the softmax of the logits.
+    SingleLabel,
+    /// Scores are the sigmoid of each logit.
+    MultiLabel,
+}
+
+/// The graph's input and output tensors.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Graph {
+    /// File name of the ONNX graph inside the directory.
+    pub file: String,
+    /// Input: float32 `[batch, 3, height, width]`.
+    pub input: String,
+    /// Output: float32 `[batch, classes]`.
+    pub logits: String,
+    /// Output: float32 `[batch, patches]`, the class token's attention rollout over the patches,
+    /// row-major over the grid.
+    pub rollout: String,
+    /// Output: float32 `[batch, layers, tokens]`; row `k` is the rollout that starts at block `k`,
+    /// over all tokens (prefix tokens first). Row 0 agrees with `rollout`.
+    pub rollout_by_start: String,
+    /// Arithmetic of the large matrix products.
+    pub precision: Precision,
+}
+
+/// Arithmetic of the large matrix products.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floating point.
+    Fp32,
+    /// 16-bit floating point, with LayerNorm, softmax and rollout in 32 bits.
+    Fp16,
+    /// 8-bit integers: weights scaled per channel, activations per token.
+    Int8,
+}
+
+/// How tokens relate to the picture.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tokens {
+    /// Tokens before the first patch: the class token, a distillation token, registers.
+    pub prefix: usize,
+    /// Rows and columns of the patch grid.
+    pub grid: [usize; 2],
+}
+
+impl Tokens {
+    /// Number of patches.
+    pub fn patches(&self) -> usize {
+        self.grid[0] * self.grid[1]
+    }
+
+    /// Length of the token sequence.
+    pub fn total(&self) -> usize {
+        self.prefix + self.patches()
+    }
+}
+
+/// How the rollout in the graph is computed.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rollout {
+    /// How the heads' attention matrices become one.
+    pub head_fusion: HeadFusion,
+}
+
+/// How the heads' attention matrices become one.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeadFusion {
+    /// Their mean, as in the paper.
+    Mean,
+    /// The largest of them, rows normalised afterwards.
+    Max,
+    /// The smallest of them, rows normalised afterwards.
+    Min,
+}
+
+/// Where the weights come from.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// The layout that was read: `huggingface`, `random`, …
+    pub source: String,
+    /// Files that were read and their SHA-256.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub source_files: BTreeMap<String, String>,
+    /// The program that wrote the directory, with its version.
+    pub importer: String,
+}

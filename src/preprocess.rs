@@ -1,0 +1,85 @@
+//! From an upright RGB picture to the model's input tensor, exactly as the checkpoint's own
+//! library does it.
+
+use serde::{Deserialize, Serialize};
+
+/// The preprocessing that a checkpoint was trained with; a table of `model.toml`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preprocess {
+    /// What the picture is resized to.
+    pub resize: Resize,
+    /// The filter, with Pillow's definition and arithmetic.
+    pub filter: Filter,
+    /// What is cut out of the middle after resizing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop: Option<Crop>,
+    /// How 0…255 becomes the model's range.
+    pub normalize: Normalize,
+}
+
+/// What the picture is resized to.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "mode", deny_unknown_fields)]
+pub enum Resize {
+    /// To exactly this size, whatever the aspect.
+    Squash {
+        /// Pixels.
+        height: u32,
+        /// Pixels.
+        width: u32,
+    },
+    /// The shorter side to this many pixels, the longer in proportion, rounded down
+    /// (`int(size * long / short)`, as torchvision and timm do).
+    ShortestEdge {
+        /// Pixels of the shorter side.
+        size: u32,
+    },
+}
+
+/// A resampling filter as Pillow defines it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Filter {
+    /// Support 1.
+    Bilinear,
+    /// Support 2, a = −0.5.
+    Bicubic,
+    /// Support 3.
+    Lanczos,
+}
+
+/// What is cut out of the middle after resizing.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Crop {
+    /// Pixels.
+    pub height: u32,
+    /// Pixels.
+    pub width: u32,
+    /// Where the crop starts when the margin is odd.
+    pub rounding: CropRounding,
+}
+
+/// Where a centred crop starts when the margin is odd.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CropRounding {
+    /// `round((size - crop) / 2)` with halves to even: torchvision and timm.
+    HalfEven,
+    /// `(size - crop) / 2` rounded down: transformers.
+    Floor,
+}
+
+/// How 0…255 becomes the model's range: `(v · scale − mean) / std`, in the order and precision of
+/// the source library, per channel R, G, B.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Normalize {
+    /// Usually 1/255.
+    pub scale: f64,
+    /// Subtracted after scaling; zeros where the checkpoint does not normalise.
+    pub mean: [f64; 3],
+    /// Divides last; ones where the checkpoint does not normalise.
+    pub std: [f64; 3],
+}
