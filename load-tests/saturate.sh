@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# One saturation of a server that is already running here: closed loop, report beside the command.
+# One saturation of a server that is already running here: closed loop.
 #
 #   load-tests/saturate.sh PICTURE_OR_FOLDER…
 #
-# CLIENTS (32), DURATION (60s), WARMUP (10s), URL and JSON (saturation.json) come from the environment.
+# CLIENTS (32), DURATION (60s), WARMUP (10s), URL and JSON (target/saturation.json) come from the environment.
 set -euo pipefail
 
 if (($# == 0)); then
@@ -21,5 +21,5 @@ fi
 exec cargo run --release --quiet --manifest-path "$manifest" -- \
   --url "$url" \
   --clients "${CLIENTS:-32}" --duration "${DURATION:-60s}" --warmup "${WARMUP:-10s}" \
-  --json "${JSON:-saturation.json}" \
+  --json "${JSON:-target/saturation.json}" \
   "$@"
