@@ -42,13 +42,7 @@ impl Inks {
 }
 
 /// Paints the part of the canvas that lies in `region`.
-pub(super) fn paint(
-    canvas: &mut Raster,
-    region: Rect,
-    field: &Field,
-    smooth: Smooth,
-    inks: &Inks,
-) {
+pub(super) fn paint(canvas: &mut Raster, region: Rect, field: &Field, smooth: Smooth, inks: &Inks) {
     let (width, height) = canvas.size();
     let grid = field.grid();
     let across = Axis::new(region.x, region.width, grid.cols, width, smooth);
