@@ -1,1 +1,148 @@
-//! (under construction)
+//! What was typed: every flag and its environment variable. Nothing is interpreted here; values
+//! stay text until [`config`](crate::config) has looked at all of them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Serve a Vision Transformer over HTTP: labels, and which patches the model looked at.
+///
+/// Without a command it serves the demo model, or the one that --model names.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do; serving if nothing is named.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// The flags of `serve`.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer HTTP requests (the default)
+    Serve(ServeArgs),
+    /// Turn a checkpoint into a model directory
+    Import(ImportArgs),
+    /// Show what a model directory holds
+    Inspect(InspectArgs),
+    /// Ask a running server whether it is ready: exit status 0 if so
+    Health(HealthArgs),
+}
+
+/// Flags of `patchlight serve`.
+#[derive(Args, Clone, Debug)]
+pub struct ServeArgs {
+    /// Model directory, as written by `patchlight import` [default: the demo]
+    #[arg(long, value_name = "DIR", env = "PATCHLIGHT_MODEL")]
+    pub model: Option<PathBuf>,
+
+    /// Address and port to listen on
+    #[arg(long, value_name = "ADDR:PORT", env = "PATCHLIGHT_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: String,
+
+    /// What computes: auto, cpu, cuda[:N] or tensorrt[:N]
+    #[arg(long, value_name = "DEVICE", env = "PATCHLIGHT_DEVICE", default_value = "auto")]
+    pub device: String,
+
+    /// Threads that compute [default: the cores that affinity and cgroup allow]
+    #[arg(long, value_name = "N", env = "PATCHLIGHT_THREADS")]
+    pub threads: Option<String>,
+
+    /// The most pictures that run together
+    #[arg(long, value_name = "N", env = "PATCHLIGHT_MAX_BATCH", default_value = "8")]
+    pub max_batch: String,
+
+    /// How batches are closed: auto, or greedy (all that is queued, up to --max-batch)
+    #[arg(long, value_name = "RULE", env = "PATCHLIGHT_BATCHING", default_value = "auto")]
+    pub batching: String,
+
+    /// How long a request may take; a client can only ask for less
+    #[arg(long, value_name = "DURATION", env = "PATCHLIGHT_REQUEST_TIMEOUT", default_value = "10s")]
+    pub request_timeout: String,
+
+    /// How long to keep serving after SIGTERM, not ready any more
+    #[arg(long, value_name = "DURATION", env = "PATCHLIGHT_DRAIN_DELAY", default_value = "5s")]
+    pub drain_delay: String,
+
+    /// How long to finish what was accepted, after that
+    #[arg(long, value_name = "DURATION", env = "PATCHLIGHT_DRAIN_TIMEOUT", default_value = "20s")]
+    pub drain_timeout: String,
+
+    /// The longest body taken
+    #[arg(long, value_name = "SIZE", env = "PATCHLIGHT_MAX_BODY", default_value = "10MiB")]
+    pub max_body: String,
+
+    /// The most pixels of a picture
+    #[arg(long, value_name = "N", env = "PATCHLIGHT_MAX_PIXELS", default_value = "40000000")]
+    pub max_pixels: String,
+
+    /// Memory for pictures being decoded, all together
+    #[arg(long, value_name = "SIZE", env = "PATCHLIGHT_DECODE_MEMORY", default_value = "512MiB")]
+    pub decode_memory: String,
+
+    /// How long an attention map is kept at the longest
+    #[arg(long, value_name = "DURATION", env = "PATCHLIGHT_ATTENTION_TTL", default_value = "1h")]
+    pub attention_ttl: String,
+
+    /// Memory for attention maps and their pictures
+    #[arg(long, value_name = "SIZE", env = "PATCHLIGHT_ATTENTION_MEMORY", default_value = "128MiB")]
+    pub attention_memory: String,
+
+    /// Keep a bounded copy of each picture for the overlay: true or false
+    #[arg(long, value_name = "BOOL", env = "PATCHLIGHT_KEEP_PICTURES", default_value = "true")]
+    pub keep_pictures: String,
+
+    /// Log lines: text or json
+    #[arg(long, value_name = "FORMAT", env = "PATCHLIGHT_LOG_FORMAT", default_value = "text")]
+    pub log_format: String,
+
+    /// What is logged, such as `info` or `patchlight=debug`
+    #[arg(long, value_name = "FILTER", env = "PATCHLIGHT_LOG", default_value = "info")]
+    pub log: String,
+}
+
+/// Flags of `patchlight import`.
+#[derive(Args, Clone, Debug)]
+pub struct ImportArgs {
+    /// Checkpoint directory (config.json, preprocessor_config.json, model.safetensors)
+    #[arg(required_unless_present = "arch", conflicts_with = "arch")]
+    pub source: Option<PathBuf>,
+
+    /// Where the model directory is written
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+
+    /// Build this architecture instead of reading a checkpoint, such as vit-l-16
+    #[arg(long, value_name = "NAME", requires = "random_weights")]
+    pub arch: Option<String>,
+
+    /// With --arch: random weights, for load tests; the labels mean nothing
+    #[arg(long, requires = "arch")]
+    pub random_weights: bool,
+
+    /// How the rollout joins the heads of a layer: mean, max or min
+    #[arg(long, value_name = "RULE", default_value = "mean")]
+    pub head_fusion: String,
+
+    /// Labels, one a line, instead of those of the checkpoint
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+}
+
+/// Flags of `patchlight inspect`.
+#[derive(Args, Clone, Debug)]
+pub struct InspectArgs {
+    /// Model directory
+    pub directory: PathBuf,
+}
+
+/// Flags of `patchlight health`.
+#[derive(Args, Clone, Debug)]
+pub struct HealthArgs {
+    /// The server [default: http:// and the address of PATCHLIGHT_LISTEN, on the loopback]
+    pub url: Option<String>,
+}

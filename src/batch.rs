@@ -1,1 +1,203 @@
-//! (under construction)
+//! From single input tensors to batches and back.
+//!
+//! A request hands its tensor to a [`Batcher`] and waits on a oneshot. One worker thread owns the
+//! [`Engine`] and takes whatever waits, as the [`policy`] says: a request that finds the engine
+//! idle runs at once and alone; what arrives meanwhile forms the next batch. No timer delays a
+//! quiet service.
+//!
+//! A request that is dropped (its client left) or whose deadline passes is taken out of the queue
+//! at once and never reaches the engine. A full queue refuses. A batch that fails is tried again
+//! one by one, so that a request fails only for its own sake.
+
+mod admission;
+mod pending;
+pub mod policy;
+mod queue;
+mod worker;
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+pub use self::{admission::Load, policy::Policy, worker::WorkerHandle};
+use self::{
+    pending::Entry,
+    queue::{Push, Queue},
+};
+use crate::{
+    Error, Result,
+    engine::{Engine, Output},
+    metrics::Metrics,
+};
+
+/// The answer to one request, and how it came about.
+#[derive(Debug)]
+pub struct Inference {
+    /// What the model says.
+    pub output: Output,
+    /// From handing in to the start of the batch.
+    pub queued: Duration,
+    /// How long the batch ran.
+    pub ran: Duration,
+    /// How many pictures the batch held.
+    pub batch_size: usize,
+}
+
+/// Handle to the queue in front of one engine. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Batcher {
+    queue: Arc<Queue>,
+    metrics: Arc<Metrics>,
+}
+
+impl Batcher {
+    /// Starts the worker thread that owns `engine`.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn spawn(
+        engine: impl Engine,
+        policy: Policy,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<(Self, WorkerHandle)> {
+        let queue = Arc::new(Queue::new(policy));
+        let worker = worker::spawn(engine, Arc::clone(&queue), Arc::clone(&metrics))?;
+        Ok((Self { queue, metrics }, worker))
+    }
+
+    /// Runs one input tensor (`3·height·width` values, NCHW) in some batch.
+    ///
+    /// Dropping the future takes the request out of the queue; if its batch has started already,
+    /// the answer is thrown away.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] when the queue is full, [`Error::DeadlinePassed`] at `deadline`,
+    /// [`Error::Draining`] after [`close`](Self::close), [`Error::Inference`] and
+    /// [`Error::NotFinite`] for this input's own failure.
+    pub async fn run(&self, input: Vec<f32>, deadline: Deadline) -> Result<Inference> {
+        let (reply, answer) = oneshot::channel();
+        let entry = Entry {
+            input,
+            deadline: deadline.at,
+            queued_at: Instant::now(),
+            span: tracing::Span::current(),
+            reply,
+        };
+        let place = match self.queue.push(entry) {
+            Push::Queued(place) => place,
+            Push::Full => {
+                self.metrics.shed("queue_full");
+                return Err(Error::Overloaded { retry_after: self.load().predicted_wait });
+            }
+            Push::Closed => return Err(Error::Draining),
+        };
+        let guard = Leaving { place, batcher: self, armed: true };
+        let outcome = tokio::time::timeout_at(deadline.at.into(), answer).await;
+        match outcome {
+            Ok(Ok(result)) => {
+                guard.disarm();
+                result
+            }
+            // The worker drops a reply unanswered only for an expired deadline or its own end.
+            Ok(Err(_)) if deadline.has_passed() => {
+                guard.disarm();
+                Err(deadline.error())
+            }
+            Ok(Err(_)) => {
+                guard.disarm();
+                Err(Error::Inference)
+            }
+            Err(_) => {
+                guard.withdraw();
+                Err(deadline.error())
+            }
+        }
+    }
+
+    /// How busy the engine is, for admission and metrics.
+    pub fn load(&self) -> Load {
+        self.queue.load(Instant::now())
+    }
+
+    /// Lets nothing more in and refuses what waits; only what runs is finished.
+    pub fn refuse_waiting(&self) {
+        for entry in self.queue.close_and_take() {
+            // Whoever has left needs no refusal.
+            let _ = entry.reply.send(Err(Error::Draining));
+        }
+    }
+
+    /// Lets nothing more in. What is queued still runs, then the worker ends.
+    pub fn close(&self) {
+        self.queue.close();
+    }
+}
+
+/// When a request's answer is no longer wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    at: Instant,
+    given: Duration,
+}
+
+impl Deadline {
+    /// `given` from now.
+    pub fn after(given: Duration) -> Self {
+        Self { at: tokio::time::Instant::now().into_std() + given, given }
+    }
+
+    /// The time that is left; zero when it has passed.
+    pub fn left(&self) -> Duration {
+        self.at.saturating_duration_since(tokio::time::Instant::now().into_std())
+    }
+
+    /// The moment itself.
+    pub fn at(&self) -> Instant {
+        self.at
+    }
+
+    /// Whether an answer would come too late now.
+    pub fn has_passed(&self) -> bool {
+        self.left().is_zero()
+    }
+
+    /// The error that a request gets whose deadline has passed.
+    pub fn error(&self) -> Error {
+        Error::DeadlinePassed { deadline: self.given }
+    }
+}
+
+/// Takes a request out of the queue when its future is dropped.
+struct Leaving<'a> {
+    place: u64,
+    batcher: &'a Batcher,
+    armed: bool,
+}
+
+impl Leaving<'_> {
+    fn disarm(mut self) {
+        self.armed = false;
+    }
+
+    /// The deadline passed: out of the queue, but no client has left.
+    fn withdraw(mut self) {
+        self.armed = false;
+        self.batcher.queue.remove(self.place);
+    }
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            let was_waiting = self.batcher.queue.remove(self.place);
+            self.batcher.metrics.abandoned(if was_waiting { "queue" } else { "inference" });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,238 @@
-//! (under construction)
+//! One picture through all stages: decode, preprocess, batch, labels, and its map into the store.
+//!
+//! A [`Classifier`] is what the HTTP layer calls. It gives up at the request's deadline in any
+//! stage. When its future is dropped (the client left), the stage it was in is counted, a decode
+//! that has not begun does not begin, and a tensor that waits leaves the queue.
+
+mod answer;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::{sync::oneshot, task, time::timeout_at};
+
+pub use self::answer::{Attention, Classification, ImageInfo, Timing};
+use crate::{
+    Error, Result,
+    batch::{Batcher, Deadline, Inference},
+    decode::{self, DecodeBudget, Header, Limits, Permit},
+    explain::{self, Placement, Rect, RgbView},
+    metrics::{Metrics, Stage},
+    model::{ModelInfo, scores},
+    preprocess::{Pipeline, Prepared},
+    store::{KeptMap, MapId, MemoryStore},
+};
+
+/// What one request wants of the answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Options {
+    /// How many labels at most.
+    pub top_k: usize,
+    /// Labels below this score are left out.
+    pub min_score: f32,
+    /// Whether the map is kept.
+    pub attention: bool,
+}
+
+/// A loaded model with everything a picture passes on its way.
+#[derive(Clone, Debug)]
+pub struct Classifier {
+    /// What is served.
+    pub model: Arc<ModelInfo>,
+    /// Its input tensor's making.
+    pub pipeline: Arc<Pipeline>,
+    /// Its queue.
+    pub batcher: Batcher,
+    /// What a picture may measure.
+    pub limits: Limits,
+    /// Memory for pictures being decoded.
+    pub budget: DecodeBudget,
+    /// Where maps go.
+    pub store: MemoryStore,
+    /// Whether overlays get their picture.
+    pub keep_pictures: bool,
+    /// Counts and times everything.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Classifier {
+    /// Whether a newcomer with this deadline has a chance; asked before its body is read.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] with the time after which a retry has one.
+    pub fn admit(&self, deadline: Deadline) -> Result<()> {
+        let wait = self.batcher.load().predicted_wait;
+        let left = deadline.left();
+        if wait <= left {
+            return Ok(());
+        }
+        self.metrics.shed("predicted_wait");
+        Err(Error::Overloaded { retry_after: wait - left })
+    }
+
+    /// Classifies one encoded picture.
+    ///
+    /// # Errors
+    /// What is wrong with the picture, the load, or the model; see [`Error`].
+    pub async fn classify(
+        &self,
+        upload: Bytes,
+        options: Options,
+        deadline: Deadline,
+    ) -> Result<Classification> {
+        let arrived = Instant::now();
+        let leaving = self.metrics.leaving("decode");
+        let decoded = self.decode(upload, options.attention, deadline).await;
+        leaving.stayed();
+        let decoded = decoded?;
+        let ready = decoded.ready;
+
+        let inference = self.batcher.run(ready.prepared.tensor, deadline).await?;
+        self.metrics.stage(Stage::Queue, inference.queued);
+
+        let predictions =
+            scores::best(&self.model, &inference.output.logits, options.top_k, options.min_score);
+        let kept = match options.attention {
+            true => Some(self.keep(&inference, &ready.placement, decoded.copy, deadline).await?),
+            false => None,
+        };
+        let timing = Timing {
+            decode: ready.decoding,
+            preprocess: ready.preprocessing,
+            queue: inference.queued,
+            inference: inference.ran,
+            total: arrived.elapsed(),
+        };
+        Ok(Classification::new(&self.model, predictions, kept, ready.image, timing))
+    }
+
+    /// Decodes and prepares on a blocking thread, within the budget.
+    async fn decode(&self, upload: Bytes, keep: bool, deadline: Deadline) -> Result<Decoded> {
+        let header = decode::peek(&upload, &self.limits)?;
+        let permit = timeout_at(deadline.at().into(), self.budget.admit(&header))
+            .await
+            .map_err(|_| deadline.error())??;
+
+        let (done, ready) = oneshot::channel();
+        let (copied, copy) = oneshot::channel();
+        let work = Work {
+            upload,
+            header,
+            pipeline: Arc::clone(&self.pipeline),
+            metrics: Arc::clone(&self.metrics),
+            permit,
+        };
+        let keep = keep && self.keep_pictures;
+        let span = tracing::Span::current();
+        task::spawn_blocking(move || span.in_scope(|| work.run(keep, done, copied)));
+
+        let ready = timeout_at(deadline.at().into(), ready)
+            .await
+            .map_err(|_| deadline.error())?
+            // The thread always answers unless it panicked outside the decoder's fence.
+            .map_err(|_| Error::Internal)??;
+        Ok(Decoded { ready, copy: keep.then_some(copy) })
+    }
+
+    /// Puts the map, and the picture if it is kept, into the store.
+    async fn keep(
+        &self,
+        inference: &Inference,
+        placement: &Placement,
+        copy: Option<oneshot::Receiver<Bytes>>,
+        deadline: Deadline,
+    ) -> Result<Attention> {
+        let id = self.store.keep(KeptMap {
+            model: Arc::clone(&self.model),
+            rollout: inference.output.rollout.as_slice().into(),
+            placement: *placement,
+        })?;
+        // The copy was made while the batch ran and is usually there already. A failed one only
+        // means that the overlay will be a heat map.
+        if let Some(copy) = copy
+            && let Ok(Ok(jpeg)) = timeout_at(deadline.at().into(), copy).await
+        {
+            self.store.keep_picture(id, jpeg);
+        }
+        Ok(attention(id, self.store.ttl()))
+    }
+}
+
+fn attention(id: MapId, ttl: Duration) -> Attention {
+    Attention { id: id.to_string(), expires_in: ttl }
+}
+
+struct Decoded {
+    ready: Ready,
+    copy: Option<oneshot::Receiver<Bytes>>,
+}
+
+/// A picture that is ready for the model.
+struct Ready {
+    prepared: Prepared,
+    placement: Placement,
+    image: ImageInfo,
+    decoding: Duration,
+    preprocessing: Duration,
+}
+
+/// What the blocking thread needs; the permit goes back when it is dropped.
+struct Work {
+    upload: Bytes,
+    header: Header,
+    pipeline: Arc<Pipeline>,
+    metrics: Arc<Metrics>,
+    permit: Permit,
+}
+
+impl Work {
+    /// Sends the prepared picture as soon as it is ready, then makes the copy for the overlay.
+    fn run(self, keep: bool, done: oneshot::Sender<Result<Ready>>, copied: oneshot::Sender<Bytes>) {
+        if done.is_closed() {
+            return;
+        }
+        let (picture, ready) = match self.prepare() {
+            Ok(both) => both,
+            Err(why) => {
+                let _ = done.send(Err(why));
+                return;
+            }
+        };
+        if done.send(Ok(ready)).is_err() || !keep {
+            return;
+        }
+        let (width, height) = (picture.rgb.width(), picture.rgb.height());
+        let view = RgbView::new(width, height, picture.rgb.pixels());
+        match view.and_then(explain::keep) {
+            // Nobody waits any more if the client left.
+            Ok(jpeg) => drop(copied.send(jpeg.into())),
+            Err(why) => tracing::warn!(%why, "the picture could not be kept for the overlay"),
+        }
+        drop(self.permit);
+    }
+
+    fn prepare(&self) -> Result<(decode::Picture, Ready)> {
+        let started = Instant::now();
+        let picture = decode::decode(&self.upload, &self.header)?;
+        let decoding = started.elapsed();
+        self.metrics.stage(Stage::Decode, decoding);
+
+        let started = Instant::now();
+        let prepared = self.pipeline.run(&picture.rgb);
+        let preprocessing = started.elapsed();
+        self.metrics.stage(Stage::Preprocess, preprocessing);
+
+        let (width, height) = (picture.rgb.width(), picture.rgb.height());
+        let seen = prepared.exact_region;
+        let seen = Rect { x: seen.x, y: seen.y, width: seen.width, height: seen.height };
+        let placement = Placement::new((width, height), seen).map_err(|why| {
+            tracing::error!(%why, "no place for the map");
+            Error::Internal
+        })?;
+        let image = ImageInfo { width, height, format: picture.format.name(), region: prepared.region };
+        Ok((picture, Ready { prepared, placement, image, decoding, preprocessing }))
+    }
+}

@@ -1,1 +1,31 @@
-//! (under construction)
+//! What the program does, a command a file.
+
+mod health;
+mod import;
+mod inspect;
+mod serve;
+
+use std::{fmt::Display, process::ExitCode};
+
+use crate::args::{Cli, Command};
+
+/// Bad configuration, as `sysexits.h` numbers it.
+const BAD_CONFIGURATION: u8 = 64;
+
+/// Runs what was typed; the process's exit status.
+pub fn run(cli: Cli) -> ExitCode {
+    match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(args) => serve::run(&args),
+        Command::Import(args) => import::run(args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Health(args) => health::run(&args),
+    }
+}
+
+/// Says why, a line each, and gives the status.
+fn fail(status: u8, why: impl Display) -> ExitCode {
+    for line in why.to_string().lines() {
+        eprintln!("patchlight: {line}");
+    }
+    ExitCode::from(status)
+}

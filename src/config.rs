@@ -1,1 +1,136 @@
-//! (under construction)
+//! What the flags mean: validated, typed, with every fault reported at once.
+
+mod demo;
+mod faults;
+
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+
+pub use self::faults::ConfigError;
+use self::faults::Faults;
+use crate::{
+    args::ServeArgs,
+    batch::{Policy, policy::Batching},
+    engine::{Device, threads},
+    http::HttpLimits,
+    store::StoreOptions,
+    telemetry::LogFormat,
+};
+
+/// The settings of `patchlight serve`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The model directory.
+    pub model: PathBuf,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// What computes.
+    pub device: Device,
+    /// Threads that compute; also how many pictures are decoded at once.
+    pub threads: usize,
+    /// How batches are made.
+    pub policy: Policy,
+    /// Bounds of one request.
+    pub http: HttpLimits,
+    /// How to stop.
+    pub drain: Drain,
+    /// The most pixels of a picture.
+    pub max_pixels: u64,
+    /// Bytes for pictures being decoded, all together.
+    pub decode_memory: u64,
+    /// The map store's bounds.
+    pub store: StoreOptions,
+    /// Whether overlays get their picture.
+    pub keep_pictures: bool,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// What is logged.
+    pub log: String,
+}
+
+/// How to stop after SIGTERM.
+#[derive(Clone, Copy, Debug)]
+pub struct Drain {
+    /// Keep serving this long, so that load balancers notice first.
+    pub delay: Duration,
+    /// Then finish what was accepted within this time.
+    pub timeout: Duration,
+}
+
+/// Batches that fit into the queue. Enough to keep the engine busy through a burst; what waits
+/// longer than a request's time is refused on arrival anyway.
+const QUEUE_IN_BATCHES: usize = 32;
+
+/// How long a body may take to arrive.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Config {
+    /// Reads all flags.
+    ///
+    /// # Errors
+    /// Every fault, not just the first.
+    pub fn from_args(args: &ServeArgs) -> Result<Self, ConfigError> {
+        let mut faults = Faults::default();
+        let config = Self::read(args, &mut faults);
+        faults.into_result(config)
+    }
+
+    fn read(args: &ServeArgs, faults: &mut Faults) -> Option<Self> {
+        let model = faults.take("--model", demo::or_demo(args.model.clone()));
+        let listen = faults.parse("--listen", &args.listen, "an address and port such as 127.0.0.1:8080");
+        let device = faults.take("--device", args.device.parse::<Device>());
+        let threads = match &args.threads {
+            Some(text) => faults.count("--threads", text),
+            None => NonZeroUsize::new(threads::available()),
+        };
+        let max_batch = faults.count("--max-batch", &args.max_batch);
+        let batching = faults.one_of(
+            "--batching",
+            &args.batching,
+            &[("auto", Batching::Auto), ("greedy", Batching::Greedy)],
+        );
+        let request_timeout = faults.duration("--request-timeout", &args.request_timeout);
+        let drain_delay = faults.duration("--drain-delay", &args.drain_delay);
+        let drain_timeout = faults.duration("--drain-timeout", &args.drain_timeout);
+        let max_body = faults.size("--max-body", &args.max_body);
+        let max_pixels = faults.count("--max-pixels", &args.max_pixels);
+        let decode_memory = faults.size("--decode-memory", &args.decode_memory);
+        let attention_ttl = faults.duration("--attention-ttl", &args.attention_ttl);
+        let attention_memory = faults.size("--attention-memory", &args.attention_memory);
+        let switch = [("true", true), ("false", false)];
+        let keep_pictures = faults.one_of("--keep-pictures", &args.keep_pictures, &switch);
+        let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+        let log_format = faults.one_of("--log-format", &args.log_format, &formats);
+
+        if request_timeout.is_some_and(|timeout| timeout.is_zero()) {
+            faults.add("--request-timeout", "it must be longer than 0");
+        }
+
+        let max_batch = max_batch?;
+        Some(Self {
+            model: model?,
+            listen: listen?,
+            device: device?,
+            threads: threads?.get(),
+            policy: Policy {
+                batching: batching?,
+                max_batch,
+                max_waiting: max_batch.saturating_mul(NonZeroUsize::new(QUEUE_IN_BATCHES)?),
+            },
+            http: HttpLimits {
+                max_body: max_body?,
+                upload_timeout: UPLOAD_TIMEOUT,
+                request_timeout: request_timeout?,
+            },
+            drain: Drain { delay: drain_delay?, timeout: drain_timeout? },
+            max_pixels: max_pixels?.get() as u64,
+            decode_memory: decode_memory?,
+            store: StoreOptions { bytes: attention_memory?, ttl: attention_ttl? },
+            keep_pictures: keep_pictures?,
+            log_format: log_format?,
+            log: args.log.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

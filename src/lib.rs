@@ -64,3 +64,9 @@ pub mod store;
 pub mod telemetry;
 
 pub use error::{Error, Result};
+
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The commit it was built from, or `unknown`.
+pub const COMMIT: &str = env!("PATCHLIGHT_COMMIT");

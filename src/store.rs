@@ -1,1 +1,45 @@
-//! (under construction)
+//! Keeps what `GET /attention/{id}` needs, bounded in bytes and in time.
+//!
+//! A map is kept when a picture is classified and forgotten when its time is over, when memory is
+//! short (the least recently used first), or when its owner says so. Its picture, which the
+//! overlay is drawn on, is by far the larger part and has a budget of its own: it may go while the
+//! map stays.
+
+mod id;
+mod memory;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub use self::{id::MapId, memory::{MemoryStore, StoreOptions}};
+use crate::{explain::Placement, model::ModelInfo};
+
+/// One picture's map with all that is needed to draw and describe it.
+#[derive(Clone, Debug)]
+pub struct KeptMap {
+    /// The model that made it.
+    pub model: Arc<ModelInfo>,
+    /// `layers × tokens`: the rollout that starts at each block, prefix tokens first.
+    pub rollout: Arc<[f32]>,
+    /// Where on the picture the model looked.
+    pub placement: Placement,
+}
+
+impl KeptMap {
+    /// The rollout that starts at block `start_layer`, over all tokens; `None` beyond the last.
+    pub fn row(&self, start_layer: usize) -> Option<&[f32]> {
+        self.rollout.chunks_exact(self.model.manifest.tokens.total()).nth(start_layer)
+    }
+}
+
+/// A map as it comes out of the store.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The map.
+    pub map: KeptMap,
+    /// The bounded JPEG copy of the upright picture, if it is still kept.
+    pub picture: Option<Bytes>,
+    /// Seconds until it is forgotten at the latest.
+    pub expires_in_s: u64,
+}

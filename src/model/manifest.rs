@@ -4,7 +4,7 @@
 //! to the next and that a wrong guess would silently spoil (resize filter, crop, mean, prefix
 //! tokens, patch grid) stands here and nowhere in the code.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,44 @@ pub struct Manifest {
     pub files: BTreeMap<String, String>,
     /// Where the weights come from.
     pub provenance: Provenance,
+}
+
+impl Manifest {
+    /// Checks what the types cannot: that the parts agree with each other and that no file name
+    /// leads out of the directory.
+    ///
+    /// # Errors
+    /// Every fault, in words.
+    pub fn validate(&self) -> Result<(), Vec<String>> {
+        if self.format != FORMAT {
+            return Err(vec![format!(
+                "format {} is not the one this version reads ({FORMAT}); import the model anew",
+                self.format
+            )]);
+        }
+        let mut faults = self.preprocess.validate().err().unwrap_or_default();
+        let patch = self.architecture.patch;
+        let [rows, columns] = self.tokens.grid;
+        let (height, width) = self.preprocess.input_size();
+        if patch == 0 || rows != height / patch || columns != width / patch {
+            faults.push(format!(
+                "tokens.grid {rows}×{columns} does not fit an input of {height}×{width} in patches of {patch}"
+            ));
+        }
+        if self.task.classes == 0 || self.architecture.layers == 0 || self.architecture.heads == 0 {
+            faults.push("classes, layers and heads must be at least 1".to_owned());
+        }
+        if !self.files.contains_key(&self.graph.file) {
+            faults.push(format!("files lacks the graph `{}`", self.graph.file));
+        }
+        for name in self.files.keys() {
+            let plain = Path::new(name).file_name().is_some_and(|only| only == name.as_str());
+            if !plain {
+                faults.push(format!("file name `{name}` must not be a path"));
+            }
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
 }
 
 /// Size and shape of the network.
@@ -112,6 +150,16 @@ pub enum Precision {
     Fp16,
     /// 8-bit integers: weights scaled per channel, activations per token.
     Int8,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
+            Self::Int8 => "int8",
+        })
+    }
 }
 
 /// How tokens relate to the picture.

@@ -1,0 +1,161 @@
+//! What waits for the engine: a plain list with rules, apart from locks and clocks.
+
+use std::{collections::VecDeque, time::Instant};
+
+use tokio::sync::oneshot;
+
+use super::Inference;
+use crate::Result;
+
+/// One request in the queue.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// `3·height·width` values.
+    pub(super) input: Vec<f32>,
+    /// From then on nobody wants the answer.
+    pub(super) deadline: Instant,
+    /// When it was handed in.
+    pub(super) queued_at: Instant,
+    /// The request's span, for what the worker has to say of it.
+    pub(super) span: tracing::Span,
+    /// Where the answer goes; closed when the client has left.
+    pub(super) reply: oneshot::Sender<Result<Inference>>,
+}
+
+impl Entry {
+    fn is_wanted(&self, now: Instant) -> bool {
+        !self.reply.is_closed() && now < self.deadline
+    }
+}
+
+/// Waiting entries in the order of their arrival, each under a number that grows.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    entries: VecDeque<(u64, Entry)>,
+    next: u64,
+}
+
+impl Pending {
+    /// Appends an entry and answers its number.
+    pub(super) fn push(&mut self, entry: Entry) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.entries.push_back((number, entry));
+        number
+    }
+
+    /// Takes an entry out by its number; `None` when it is no longer waiting.
+    pub(super) fn remove(&mut self, number: u64) -> Option<Entry> {
+        // Numbers grow along the queue.
+        let at = self.entries.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        self.entries.remove(at).map(|(_, entry)| entry)
+    }
+
+    /// Drops what nobody wants any more, then takes as many of the oldest as `close` says.
+    pub(super) fn take(&mut self, now: Instant, close: impl FnOnce(usize) -> usize) -> Vec<Entry> {
+        self.entries.retain(|(_, entry)| entry.is_wanted(now));
+        let count = close(self.entries.len()).min(self.entries.len());
+        self.entries.drain(..count).map(|(_, entry)| entry).collect()
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    type Answer = oneshot::Receiver<Result<Inference>>;
+
+    fn entry(tag: f32, deadline: Instant) -> (Entry, Answer) {
+        let (reply, answer) = oneshot::channel();
+        let span = tracing::Span::none();
+        (Entry { input: vec![tag], deadline, queued_at: Instant::now(), span, reply }, answer)
+    }
+
+    fn tags(entries: &[Entry]) -> Vec<f32> {
+        entries.iter().map(|entry| entry.input[0]).collect()
+    }
+
+    #[test]
+    fn oldest_come_first_and_the_rest_stay() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        let mut pending = Pending::default();
+        let answers: Vec<Answer> = (0..5)
+            .map(|i| {
+                let (entry, answer) = entry(i as f32, later);
+                pending.push(entry);
+                answer
+            })
+            .collect();
+        assert_eq!(tags(&pending.take(now, |_| 3)), [0.0, 1.0, 2.0]);
+        assert_eq!(tags(&pending.take(now, |n| n)), [3.0, 4.0]);
+        assert_eq!(answers.len(), 5);
+    }
+
+    #[test]
+    fn who_has_left_is_never_taken() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        let mut pending = Pending::default();
+        let (gone, answer) = entry(0.0, later);
+        let (here, _answer) = entry(1.0, later);
+        pending.push(gone);
+        pending.push(here);
+        drop(answer);
+        assert_eq!(tags(&pending.take(now, |n| n)), [1.0]);
+    }
+
+    #[test]
+    fn an_expired_deadline_is_never_taken() {
+        let now = Instant::now();
+        let mut pending = Pending::default();
+        let (early, _a) = entry(0.0, now + Duration::from_millis(10));
+        let (late, _b) = entry(1.0, now + Duration::from_millis(20));
+        pending.push(early);
+        pending.push(late);
+        // Exactly at the deadline is too late.
+        assert_eq!(tags(&pending.take(now + Duration::from_millis(10), |n| n)), [1.0]);
+    }
+
+    #[test]
+    fn the_rule_sees_only_those_who_still_want_an_answer() {
+        let now = Instant::now();
+        let mut pending = Pending::default();
+        let (expired, _a) = entry(0.0, now);
+        let (wanted, _b) = entry(1.0, now + Duration::from_secs(1));
+        pending.push(expired);
+        pending.push(wanted);
+        let mut seen = None;
+        pending.take(now, |n| {
+            seen = Some(n);
+            0
+        });
+        assert_eq!(seen, Some(1));
+        assert_eq!(pending.len(), 1);
+    }
+
+    #[test]
+    fn removal_by_number_finds_the_right_one_after_others_have_gone() {
+        let later = Instant::now() + Duration::from_secs(1);
+        let mut pending = Pending::default();
+        let mut answers = Vec::new();
+        let numbers: Vec<u64> = (0..4)
+            .map(|i| {
+                let (entry, answer) = entry(i as f32, later);
+                answers.push(answer);
+                pending.push(entry)
+            })
+            .collect();
+        assert_eq!(pending.remove(numbers[1]).unwrap().input, [1.0]);
+        assert_eq!(pending.remove(numbers[3]).unwrap().input, [3.0]);
+        assert!(pending.remove(numbers[1]).is_none());
+        assert_eq!(pending.len(), 2);
+    }
+}

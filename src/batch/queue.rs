@@ -1,0 +1,129 @@
+//! The queue between requests and the worker: [`Pending`] behind a lock.
+//!
+//! Requests push from async tasks and never wait here: a full queue says so at once. The worker
+//! thread sleeps on a condition variable until something arrives or the queue is closed.
+
+use std::{
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Load, Policy,
+    admission::Pace,
+    pending::{Entry, Pending},
+};
+
+/// What became of an entry that was pushed.
+pub(super) enum Push {
+    /// It waits, under this number.
+    Queued(u64),
+    /// As many wait as may.
+    Full,
+    /// The queue is closed for good.
+    Closed,
+}
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    policy: Policy,
+    state: Mutex<State>,
+    arrived: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pending: Pending,
+    pace: Pace,
+    running: Option<Running>,
+    closed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    size: usize,
+    since: Instant,
+}
+
+impl Queue {
+    pub(super) fn new(policy: Policy) -> Self {
+        Self { policy, state: Mutex::default(), arrived: Condvar::new() }
+    }
+
+    pub(super) fn push(&self, entry: Entry) -> Push {
+        let mut state = self.lock();
+        if state.closed {
+            return Push::Closed;
+        }
+        if state.pending.len() >= self.policy.max_waiting.get() {
+            return Push::Full;
+        }
+        let number = state.pending.push(entry);
+        drop(state);
+        self.arrived.notify_one();
+        Push::Queued(number)
+    }
+
+    /// Takes an entry out again; whether it was still waiting.
+    pub(super) fn remove(&self, number: u64) -> bool {
+        self.lock().pending.remove(number).is_some()
+    }
+
+    /// Blocks until there is a batch to run; `None` once the queue is closed and empty.
+    pub(super) fn next_batch(&self) -> Option<Vec<Entry>> {
+        let mut state = self.lock();
+        loop {
+            let now = Instant::now();
+            let batch = state.pending.take(now, |waiting| self.policy.close(waiting));
+            if !batch.is_empty() {
+                state.running = Some(Running { size: batch.len(), since: now });
+                return Some(batch);
+            }
+            if state.closed {
+                return None;
+            }
+            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The batch that [`next_batch`](Self::next_batch) gave has ended. `ran` is `None` where the
+    /// time says nothing of the engine's speed.
+    pub(super) fn finished(&self, ran: Option<Duration>) {
+        let mut state = self.lock();
+        if let (Some(running), Some(ran)) = (state.running.take(), ran) {
+            state.pace.learn(running.size, ran);
+        }
+    }
+
+    pub(super) fn load(&self, now: Instant) -> Load {
+        let state = self.lock();
+        let (running, elapsed) = match state.running {
+            Some(running) => (running.size, now.saturating_duration_since(running.since)),
+            None => (0, Duration::ZERO),
+        };
+        let waiting = state.pending.len();
+        Load { waiting, running, predicted_wait: state.pace.predict(waiting, running, elapsed) }
+    }
+
+    /// No more pushes; what waits is still run.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.arrived.notify_all();
+    }
+
+    /// No more pushes; what waits is handed over instead of being run.
+    pub(super) fn close_and_take(&self) -> Vec<Entry> {
+        let mut state = self.lock();
+        state.closed = true;
+        let waiting = state.pending.take(Instant::now(), |waiting| waiting);
+        drop(state);
+        self.arrived.notify_all();
+        waiting
+    }
+
+    /// Nothing that holds this lock leaves the state half changed, so a panic elsewhere while it
+    /// was held does no harm.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,233 @@
+//! The batcher with an engine that does what a test wants.
+
+use std::{
+    num::NonZeroUsize,
+    sync::mpsc::{self, Receiver, Sender},
+};
+
+use super::{policy::Batching, *};
+use crate::engine::EngineError;
+
+/// Reports each batch's inputs, then waits for leave to answer. An input's first value is its
+/// logit; a negative one fails its batch, an infinite one gives no number, a zero panics.
+struct Puppet {
+    started: Sender<Vec<f32>>,
+    leave: Receiver<()>,
+}
+
+impl Engine for Puppet {
+    fn run(&mut self, inputs: &[&[f32]]) -> std::result::Result<Vec<Output>, EngineError> {
+        let tags: Vec<f32> = inputs.iter().map(|input| input[0]).collect();
+        let _ = self.started.send(tags.clone());
+        // A test that holds no more leave is over.
+        let _ = self.leave.recv();
+        if tags.contains(&0.0) {
+            panic!("asked for");
+        }
+        if tags.iter().any(|&tag| tag < 0.0) {
+            return Err(EngineError::Graph("asked for".to_owned()));
+        }
+        let output = |tag: f32| Output { logits: vec![tag], rollout: Vec::new() };
+        Ok(tags.into_iter().map(output).collect())
+    }
+}
+
+struct Stage {
+    batcher: Batcher,
+    started: Receiver<Vec<f32>>,
+    leave: Sender<()>,
+}
+
+fn stage(max_batch: usize, max_waiting: usize) -> Stage {
+    let (started, seen) = mpsc::channel();
+    let (leave, allowed) = mpsc::channel();
+    let policy = Policy {
+        batching: Batching::Greedy,
+        max_batch: NonZeroUsize::new(max_batch).unwrap(),
+        max_waiting: NonZeroUsize::new(max_waiting).unwrap(),
+    };
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let engine = Puppet { started, leave: allowed };
+    let (batcher, _) = Batcher::spawn(engine, policy, metrics).unwrap();
+    Stage { batcher, started: seen, leave }
+}
+
+impl Stage {
+    /// Hands a request in and returns once it waits or runs.
+    async fn submit(&self, tag: f32) -> tokio::task::JoinHandle<Result<Inference>> {
+        let before = self.batcher.load();
+        let batcher = self.batcher.clone();
+        let deadline = Deadline::after(Duration::from_secs(60));
+        let task = tokio::spawn(async move { batcher.run(vec![tag], deadline).await });
+        loop {
+            let load = self.batcher.load();
+            if load.waiting + load.running > before.waiting + before.running || task.is_finished() {
+                return task;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn next_batch(&self) -> Vec<f32> {
+        self.started.recv_timeout(Duration::from_secs(10)).expect("a batch starts")
+    }
+
+    fn let_run(&self, batches: usize) {
+        for _ in 0..batches {
+            self.leave.send(()).unwrap();
+        }
+    }
+
+    fn scrape(&self) -> String {
+        self.batcher.metrics.encode(Load::default(), 0).unwrap()
+    }
+}
+
+fn logit(outcome: std::result::Result<Result<Inference>, tokio::task::JoinError>) -> f32 {
+    outcome.unwrap().unwrap().output.logits[0]
+}
+
+#[tokio::test]
+async fn a_request_that_finds_the_engine_idle_runs_alone_at_once() {
+    let stage = stage(8, 8);
+    let request = stage.submit(1.0).await;
+    assert_eq!(stage.next_batch(), [1.0]);
+    stage.let_run(1);
+    assert_eq!(logit(request.await), 1.0);
+}
+
+#[tokio::test]
+async fn what_arrives_meanwhile_forms_the_next_batch_and_answers_find_their_requests() {
+    let stage = stage(8, 8);
+    let mut requests = vec![stage.submit(1.0).await];
+    assert_eq!(stage.next_batch(), [1.0]);
+    for tag in [2.0, 3.0, 4.0] {
+        requests.push(stage.submit(tag).await);
+    }
+    stage.let_run(2);
+    assert_eq!(stage.next_batch(), [2.0, 3.0, 4.0]);
+    for (request, tag) in requests.into_iter().zip([1.0, 2.0, 3.0, 4.0]) {
+        assert_eq!(logit(request.await), tag);
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_and_says_when_to_come_back() {
+    let stage = stage(1, 2);
+    let running = stage.submit(1.0).await;
+    stage.next_batch();
+    let first = stage.submit(2.0).await;
+    let second = stage.submit(3.0).await;
+    let refused = stage.submit(4.0).await.await.unwrap();
+    assert!(matches!(refused, Err(Error::Overloaded { .. })));
+    assert!(stage.scrape().contains("patchlight_shed_total{reason=\"queue_full\"} 1"));
+    stage.let_run(3);
+    for request in [running, first, second] {
+        request.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_the_queue_is_counted_and_never_run() {
+    let stage = stage(8, 8);
+    let running = stage.submit(1.0).await;
+    stage.next_batch();
+    let leaving = stage.submit(2.0).await;
+    let staying = stage.submit(3.0).await;
+    leaving.abort();
+    assert!(leaving.await.is_err());
+    assert_eq!(stage.batcher.load().waiting, 1);
+    stage.let_run(2);
+    assert_eq!(stage.next_batch(), [3.0]);
+    assert_eq!(logit(staying.await), 3.0);
+    assert_eq!(logit(running.await), 1.0);
+    assert!(stage.scrape().contains("patchlight_abandoned_total{stage=\"queue\"} 1"));
+}
+
+#[tokio::test]
+async fn who_leaves_a_running_batch_is_counted_there() {
+    let stage = stage(8, 8);
+    let running = stage.submit(1.0).await;
+    stage.next_batch();
+    running.abort();
+    assert!(running.await.is_err());
+    assert!(stage.scrape().contains("patchlight_abandoned_total{stage=\"inference\"} 1"));
+    stage.let_run(1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_in_the_queue_is_answered_when_it_passes_not_when_the_batch_ends() {
+    let stage = stage(8, 8);
+    let running = stage.submit(1.0).await;
+    stage.next_batch();
+    let given = Duration::from_millis(250);
+    let before = tokio::time::Instant::now();
+    let outcome = stage.batcher.run(vec![2.0], Deadline::after(given)).await;
+    assert_eq!(outcome.unwrap_err(), Error::DeadlinePassed { deadline: given });
+    assert_eq!(before.elapsed(), given);
+    assert_eq!(stage.batcher.load().waiting, 0, "it left the queue");
+    stage.let_run(1);
+    assert_eq!(logit(running.await), 1.0);
+}
+
+#[tokio::test]
+async fn a_failing_input_fails_alone() {
+    let stage = stage(8, 8);
+    let running = stage.submit(1.0).await;
+    stage.next_batch();
+    let good = stage.submit(2.0).await;
+    let bad = stage.submit(-3.0).await;
+    let other = stage.submit(4.0).await;
+    // The first batch, the failing one, and its three inputs one by one.
+    stage.let_run(5);
+    assert_eq!(logit(running.await), 1.0);
+    assert_eq!(logit(good.await), 2.0);
+    assert_eq!(bad.await.unwrap().unwrap_err(), Error::Inference);
+    assert_eq!(logit(other.await), 4.0);
+}
+
+#[tokio::test]
+async fn a_panicking_engine_is_a_failed_run_and_the_next_one_works() {
+    let stage = stage(8, 8);
+    stage.let_run(2);
+    assert_eq!(stage.submit(0.0).await.await.unwrap().unwrap_err(), Error::Inference);
+    assert_eq!(logit(stage.submit(5.0).await.await), 5.0);
+}
+
+#[tokio::test]
+async fn an_output_that_is_no_number_fails_only_its_own_request() {
+    let stage = stage(8, 8);
+    let running = stage.submit(1.0).await;
+    stage.next_batch();
+    let infinite = stage.submit(f32::INFINITY).await;
+    let finite = stage.submit(2.0).await;
+    stage.let_run(2);
+    assert_eq!(infinite.await.unwrap().unwrap_err(), Error::NotFinite);
+    assert_eq!(logit(finite.await), 2.0);
+    assert_eq!(logit(running.await), 1.0);
+}
+
+#[tokio::test]
+async fn closing_finishes_what_waits_and_refuses_newcomers() {
+    let stage = stage(8, 8);
+    let running = stage.submit(1.0).await;
+    stage.next_batch();
+    let waiting = stage.submit(2.0).await;
+    stage.batcher.close();
+    assert_eq!(stage.submit(3.0).await.await.unwrap().unwrap_err(), Error::Draining);
+    stage.let_run(2);
+    assert_eq!(logit(running.await), 1.0);
+    assert_eq!(logit(waiting.await), 2.0);
+}
+
+#[tokio::test]
+async fn stopping_at_once_refuses_what_waits_and_finishes_what_runs() {
+    let stage = stage(8, 8);
+    let running = stage.submit(1.0).await;
+    stage.next_batch();
+    let waiting = stage.submit(2.0).await;
+    stage.batcher.refuse_waiting();
+    assert_eq!(waiting.await.unwrap().unwrap_err(), Error::Draining);
+    stage.let_run(1);
+    assert_eq!(logit(running.await), 1.0);
+}

@@ -1,0 +1,129 @@
+//! The thread that owns an engine.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use super::{Inference, pending::Entry, queue::Queue};
+use crate::{
+    Error,
+    engine::{Engine, EngineError, Output},
+    metrics::Metrics,
+};
+
+/// The running worker; [`join`](Self::join) it after closing the queue.
+#[derive(Debug)]
+pub struct WorkerHandle(JoinHandle<()>);
+
+impl WorkerHandle {
+    /// Waits for the last batch. Blocks the calling thread.
+    pub fn join(self) {
+        if self.0.join().is_err() {
+            tracing::error!("the batch worker panicked");
+        }
+    }
+
+    /// Whether the worker has ended.
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
+pub(super) fn spawn(
+    engine: impl Engine,
+    queue: Arc<Queue>,
+    metrics: Arc<Metrics>,
+) -> io::Result<WorkerHandle> {
+    let mut worker = Worker { engine, queue, metrics };
+    let handle = thread::Builder::new().name("batch".to_owned()).spawn(move || worker.work())?;
+    Ok(WorkerHandle(handle))
+}
+
+struct Worker<E> {
+    engine: E,
+    queue: Arc<Queue>,
+    metrics: Arc<Metrics>,
+}
+
+impl<E: Engine> Worker<E> {
+    fn work(&mut self) {
+        while let Some(batch) = self.queue.next_batch() {
+            self.serve(batch);
+        }
+    }
+
+    fn serve(&mut self, batch: Vec<Entry>) {
+        let started = Instant::now();
+        let inputs: Vec<&[f32]> = batch.iter().map(|entry| entry.input.as_slice()).collect();
+        let outcome = self.run(&inputs);
+        let ran = started.elapsed();
+        self.queue.finished(outcome.is_ok().then_some(ran));
+        self.metrics.batch(batch.len(), ran);
+
+        let size = batch.len();
+        match outcome {
+            Ok(outputs) => {
+                for (entry, output) in batch.into_iter().zip(outputs) {
+                    answer(entry, checked(output), started, size);
+                }
+            }
+            Err(why) if size == 1 => {
+                for entry in batch {
+                    let _entered = entry.span.clone().entered();
+                    tracing::error!(%why, "inference failed");
+                    self.metrics.inference_failed();
+                    answer(entry, Err(Error::Inference), started, size);
+                }
+            }
+            // One input may have spoiled it for the others: each gets its own run.
+            Err(why) => {
+                tracing::warn!(%why, size, "a batch failed; its inputs are tried one by one");
+                for entry in batch.into_iter().filter(|entry| !entry.reply.is_closed()) {
+                    self.serve(vec![entry]);
+                }
+            }
+        }
+    }
+
+    /// A panic in the engine is a failed run, not the end of the service.
+    fn run(&mut self, inputs: &[&[f32]]) -> Result<Vec<Output>, EngineError> {
+        let engine = &mut self.engine;
+        catch_unwind(AssertUnwindSafe(|| engine.run(inputs)))
+            .unwrap_or_else(|_| Err(EngineError::Graph("the engine panicked".to_owned())))
+            .and_then(|outputs| match outputs.len() == inputs.len() {
+                true => Ok(outputs),
+                false => Err(EngineError::Graph(format!(
+                    "{} inputs gave {} outputs",
+                    inputs.len(),
+                    outputs.len()
+                ))),
+            })
+    }
+}
+
+impl<E> Drop for Worker<E> {
+    /// However the thread ends, nobody waits for it for ever.
+    fn drop(&mut self) {
+        drop(self.queue.close_and_take());
+    }
+}
+
+fn checked(output: Output) -> Result<Output, Error> {
+    let finite = output.logits.iter().chain(&output.rollout).all(|value| value.is_finite());
+    if finite { Ok(output) } else { Err(Error::NotFinite) }
+}
+
+fn answer(entry: Entry, output: Result<Output, Error>, started: Instant, batch_size: usize) {
+    let inference = output.map(|output| Inference {
+        output,
+        queued: started.saturating_duration_since(entry.queued_at),
+        ran: started.elapsed(),
+        batch_size,
+    });
+    // A client that has left meanwhile wants no answer.
+    let _ = entry.reply.send(inference);
+}

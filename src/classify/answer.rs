@@ -1,0 +1,128 @@
+//! The answer to `POST /classify` for one picture, in the form that clients rely on.
+
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use crate::{
+    model::{ModelInfo, Prediction, manifest::TaskKind},
+    preprocess::Region,
+};
+
+/// One picture's answer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Classification {
+    /// The map's id, or null without a map.
+    pub id: Option<String>,
+    /// The model's name.
+    pub model: String,
+    /// Labels, best first.
+    pub predictions: Vec<Prediction>,
+    /// `"sigmoid"` for a multi-label model, whose scores do not add up to 1; absent otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scores: Option<&'static str>,
+    /// Where the map is, or null.
+    pub attention: Option<AttentionLink>,
+    /// Why there is no map.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention_note: Option<&'static str>,
+    /// A caution about the model, such as random weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caution: Option<String>,
+    /// The picture as it was understood.
+    pub image: ImageInfo,
+    /// Where the time went.
+    pub timing_ms: Timing,
+}
+
+/// A map that is kept.
+#[derive(Clone, Debug)]
+pub struct Attention {
+    /// Its id.
+    pub id: String,
+    /// How long it is kept at the longest.
+    pub expires_in: Duration,
+}
+
+/// Where a map is.
+#[derive(Clone, Debug, Serialize)]
+pub struct AttentionLink {
+    url: String,
+    method: &'static str,
+    maps: &'static [&'static str],
+    expires_in_s: u64,
+}
+
+/// The picture as it was understood: upright, after EXIF orientation.
+#[derive(Clone, Debug, Serialize)]
+pub struct ImageInfo {
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// `jpeg`, `png`, `webp` or `gif`.
+    pub format: &'static str,
+    /// The part that the model saw after resize and crop.
+    pub region: Region,
+}
+
+/// Where the time went, in milliseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Timing {
+    /// Bytes to upright RGB.
+    #[serde(serialize_with = "milliseconds")]
+    pub decode: Duration,
+    /// RGB to input tensor.
+    #[serde(serialize_with = "milliseconds")]
+    pub preprocess: Duration,
+    /// Waiting for a batch.
+    #[serde(serialize_with = "milliseconds")]
+    pub queue: Duration,
+    /// The batch's run.
+    #[serde(serialize_with = "milliseconds")]
+    pub inference: Duration,
+    /// From the complete upload to the answer.
+    #[serde(serialize_with = "milliseconds")]
+    pub total: Duration,
+}
+
+impl Classification {
+    pub(super) fn new(
+        model: &ModelInfo,
+        predictions: Vec<Prediction>,
+        kept: Option<Attention>,
+        image: ImageInfo,
+        timing_ms: Timing,
+    ) -> Self {
+        let task = &model.manifest.task;
+        let attention_note = kept.is_none().then_some("not asked for");
+        let (id, attention) = match kept {
+            None => (None, None),
+            Some(Attention { id, expires_in }) => {
+                let link = AttentionLink {
+                    url: format!("/attention/{id}"),
+                    method: "rollout",
+                    maps: &["rollout"],
+                    expires_in_s: expires_in.as_secs(),
+                };
+                (Some(id), Some(link))
+            }
+        };
+        Self {
+            id,
+            model: model.name.clone(),
+            predictions,
+            scores: (task.kind == TaskKind::MultiLabel).then_some("sigmoid"),
+            attention,
+            attention_note,
+            caution: task.caution.clone(),
+            image,
+            timing_ms,
+        }
+    }
+}
+
+/// Three decimals: a microsecond is as fine as these clocks are honest.
+fn milliseconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_micros() as f64 / 1000.0)
+}

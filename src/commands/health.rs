@@ -1,0 +1,68 @@
+//! `patchlight health`: for container health checks, where there is no curl.
+
+use std::{env, net::SocketAddr, process::ExitCode, time::Duration};
+
+use http_body_util::Empty;
+use hyper::{Request, Uri, body::Bytes, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, runtime, time::timeout};
+
+use super::fail;
+use crate::args::HealthArgs;
+
+/// A server that does not answer a probe within this time is not healthy.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+pub(super) fn run(args: &HealthArgs) -> ExitCode {
+    let url = args.url.clone().unwrap_or_else(default_url);
+    let outcome = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|why| why.to_string())
+        .and_then(|runtime| runtime.block_on(ask(&url)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => fail(1, format!("{url}: {why}")),
+    }
+}
+
+/// The server of this container: where `PATCHLIGHT_LISTEN` says, by way of the loopback.
+fn default_url() -> String {
+    let listen = env::var("PATCHLIGHT_LISTEN").ok().and_then(|text| text.parse::<SocketAddr>().ok());
+    let port = listen.map_or(8080, |address| address.port());
+    match listen {
+        Some(address) if !address.ip().is_unspecified() => format!("http://{address}"),
+        _ => format!("http://127.0.0.1:{port}"),
+    }
+}
+
+async fn ask(url: &str) -> Result<(), String> {
+    let uri: Uri = url.parse().map_err(|why| format!("not a URL: {why}"))?;
+    let authority = uri.authority().ok_or("a URL such as http://127.0.0.1:8080 is expected")?;
+    if uri.scheme_str() != Some("http") {
+        return Err("only http:// can be asked".to_owned());
+    }
+    let address = (authority.host().to_owned(), authority.port_u16().unwrap_or(80));
+    let path = match uri.path() {
+        "" | "/" => "/readyz",
+        path => path,
+    };
+    let request = Request::get(path)
+        .header(header::HOST, authority.as_str())
+        .body(Empty::<Bytes>::new())
+        .map_err(|why| why.to_string())?;
+    let answer = async {
+        let socket = TcpStream::connect(address).await.map_err(|why| why.to_string())?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(socket)).await.map_err(|why| why.to_string())?;
+        let connection = tokio::spawn(connection);
+        let answer = sender.send_request(request).await.map_err(|why| why.to_string());
+        connection.abort();
+        answer
+    };
+    let answer = timeout(PATIENCE, answer).await.map_err(|_| "no answer in time".to_owned())??;
+    if answer.status().is_success() {
+        return Ok(());
+    }
+    Err(format!("not ready ({})", answer.status()))
+}

@@ -1,0 +1,28 @@
+//! `patchlight inspect`.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use super::fail;
+use crate::{args::InspectArgs, model::ModelInfo};
+
+/// Verifies the directory as the server does, then shows its manifest.
+pub(super) fn run(args: &InspectArgs) -> ExitCode {
+    let model = match ModelInfo::open(&args.directory) {
+        Ok(model) => model,
+        Err(why) => return fail(1, why),
+    };
+    match show(&model) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => fail(1, why),
+    }
+}
+
+fn show(model: &ModelInfo) -> io::Result<()> {
+    let manifest = toml::to_string(&model.manifest).map_err(io::Error::other)?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "# model {}, digest {}; all files are whole\n", model.name, model.digest)?;
+    out.write_all(manifest.as_bytes())
+}

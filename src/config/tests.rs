@@ -1,0 +1,61 @@
+use clap::Parser;
+
+use super::*;
+use crate::args::Cli;
+
+fn config(flags: &[&str]) -> Result<Config, ConfigError> {
+    let typed = ["patchlight", "--model", "somewhere"].iter().chain(flags);
+    Config::from_args(&Cli::try_parse_from(typed).unwrap().serve)
+}
+
+#[test]
+fn defaults_are_those_of_the_contract() {
+    let config = config(&[]).unwrap();
+    assert_eq!(config.listen, "127.0.0.1:8080".parse().unwrap());
+    assert_eq!(config.device, Device::Auto);
+    assert_eq!(config.http.request_timeout, Duration::from_secs(10));
+    assert_eq!(config.http.max_body, 10 << 20);
+    assert_eq!(config.drain.delay, Duration::from_secs(5));
+    assert_eq!(config.drain.timeout, Duration::from_secs(20));
+    assert_eq!(config.max_pixels, 40_000_000);
+    assert_eq!(config.decode_memory, 512 << 20);
+    assert_eq!(config.store.ttl, Duration::from_secs(3600));
+    assert_eq!(config.store.bytes, 128 << 20);
+    assert!(config.keep_pictures);
+    assert!(config.threads >= 1);
+}
+
+#[test]
+fn every_fault_is_reported_at_once() {
+    let wrong = [
+        "--listen=nowhere",
+        "--device=gpu",
+        "--threads=0",
+        "--max-batch=many",
+        "--batching=lazy",
+        "--request-timeout=soon",
+        "--max-body=10 apples",
+        "--keep-pictures=maybe",
+        "--attention-ttl=-1s",
+        "--log-format=xml",
+    ];
+    let said = config(&wrong).unwrap_err().to_string();
+    assert_eq!(said.lines().count(), wrong.len(), "{said}");
+    for flag in wrong {
+        let name = flag.split('=').next().unwrap();
+        assert!(said.contains(name), "{name} is missing in\n{said}");
+    }
+}
+
+#[test]
+fn no_time_at_all_is_refused() {
+    assert!(config(&["--request-timeout=0s"]).is_err());
+}
+
+#[test]
+fn sizes_and_durations_read_as_documented() {
+    let config = config(&["--max-body=1MiB", "--request-timeout=500ms", "--attention-ttl=2h"]).unwrap();
+    assert_eq!(config.http.max_body, 1 << 20);
+    assert_eq!(config.http.request_timeout, Duration::from_millis(500));
+    assert_eq!(config.store.ttl, Duration::from_secs(7200));
+}

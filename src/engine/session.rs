@@ -1,0 +1,156 @@
+//! The real engine: a graph, loaded into ONNX Runtime.
+
+use std::path::PathBuf;
+
+use ort::{
+    session::{Session, builder::{GraphOptimizationLevel, SessionBuilder}},
+    value::TensorRef,
+};
+
+use super::{Device, Engine, EngineError, Output, Runtime};
+use crate::model::manifest::Manifest;
+
+/// What a session is made of.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// The device that is asked for.
+    pub device: Device,
+    /// Threads that compute; set explicitly because ONNX Runtime does not know of cgroups.
+    pub threads: usize,
+    /// The ONNX file; external data lies beside it.
+    pub graph: PathBuf,
+}
+
+/// A session and the names and sizes of its tensors.
+#[derive(Debug)]
+pub struct OrtEngine {
+    session: Session,
+    device: Device,
+    names: Names,
+    input: [usize; 3],
+    /// The batch's input, kept so that a run allocates nothing of this size.
+    buffer: Vec<f32>,
+}
+
+#[derive(Debug)]
+struct Names {
+    input: String,
+    logits: String,
+    rollout: String,
+}
+
+impl OrtEngine {
+    /// Loads the graph on the first device that takes it, and checks its tensors against the
+    /// manifest.
+    ///
+    /// # Errors
+    /// With a named device, its failure; with [`Device::Auto`], the CPU's.
+    pub fn load(
+        runtime: &Runtime,
+        manifest: &Manifest,
+        options: &SessionOptions,
+    ) -> Result<Self, EngineError> {
+        let mut failure = None;
+        for device in options.device.candidates() {
+            match open(runtime, options, device) {
+                Ok(session) => return Self::new(session, device, manifest),
+                Err(why) => {
+                    tracing::warn!(%device, %why, "the device cannot be used");
+                    failure = Some(why);
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| EngineError::Graph("no device to try".to_owned())))
+    }
+
+    fn new(session: Session, device: Device, manifest: &Manifest) -> Result<Self, EngineError> {
+        let graph = &manifest.graph;
+        let (height, width) = manifest.input_size();
+        let engine = Self {
+            session,
+            device,
+            names: Names {
+                input: graph.input.clone(),
+                logits: graph.logits.clone(),
+                rollout: graph.rollout_by_start.clone(),
+            },
+            input: [3, height, width],
+            buffer: Vec::new(),
+        };
+        engine.check_tensors(manifest)?;
+        Ok(engine)
+    }
+
+    /// The device that really runs the session.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Compares the declared shapes; −1 stands for the batch.
+    fn check_tensors(&self, manifest: &Manifest) -> Result<(), EngineError> {
+        let inputs = self.session.inputs().iter().map(|o| (o.name(), o.dtype().tensor_shape()));
+        let outputs = self.session.outputs().iter().map(|o| (o.name(), o.dtype().tensor_shape()));
+        let found: Vec<_> = inputs.chain(outputs).collect();
+        let expect = |name: &str, dims: &[usize]| -> Result<(), EngineError> {
+            let Some((_, shape)) = found.iter().find(|(found, _)| *found == name) else {
+                return Err(EngineError::Graph(format!("it has no tensor `{name}`")));
+            };
+            let Some(shape) = shape else {
+                return Err(EngineError::Graph(format!("`{name}` is not a tensor")));
+            };
+            let fits = shape.len() == dims.len() + 1
+                && shape[1..].iter().zip(dims).all(|(&found, &want)| found < 0 || found as usize == want);
+            if fits {
+                return Ok(());
+            }
+            Err(EngineError::Graph(format!(
+                "`{name}` has shape {shape:?}, the manifest says [batch, {}]",
+                dims.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            )))
+        };
+        expect(&self.names.input, &self.input)?;
+        expect(&self.names.logits, &[manifest.task.classes])?;
+        expect(&self.names.rollout, &[manifest.architecture.layers, manifest.tokens.total()])
+    }
+}
+
+impl Engine for OrtEngine {
+    fn run(&mut self, inputs: &[&[f32]]) -> Result<Vec<Output>, EngineError> {
+        let [channels, height, width] = self.input;
+        self.buffer.clear();
+        for input in inputs {
+            self.buffer.extend_from_slice(input);
+        }
+        let shape = [inputs.len(), channels, height, width];
+        let tensor = TensorRef::from_array_view((shape, &*self.buffer))?;
+        let outputs = self.session.run(ort::inputs![self.names.input.as_str() => tensor])?;
+
+        let rows = |name: &str| -> Result<Vec<Vec<f32>>, EngineError> {
+            let (_, values) = outputs[name].try_extract_tensor::<f32>()?;
+            Ok(values.chunks_exact(values.len() / inputs.len()).map(<[f32]>::to_vec).collect())
+        };
+        let logits = rows(&self.names.logits)?;
+        let rollouts = rows(&self.names.rollout)?;
+        Ok(logits
+            .into_iter()
+            .zip(rollouts)
+            .map(|(logits, rollout)| Output { logits, rollout })
+            .collect())
+    }
+}
+
+fn open(runtime: &Runtime, options: &SessionOptions, device: Device) -> Result<Session, EngineError> {
+    let mut builder = device.add_to(configure(runtime, options)?)?;
+    Ok(builder.commit_from_file(&options.graph)?)
+}
+
+fn configure(runtime: &Runtime, options: &SessionOptions) -> ort::Result<SessionBuilder> {
+    Ok(Session::builder(runtime.environment())?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_intra_threads(options.threads)?
+        .with_inter_threads(1)?
+        // Spinning threads would burn the CPU quota of a container and starve decoding.
+        .with_intra_op_spinning(false)?
+        // The pattern is planned for one batch size and re-planned for every other.
+        .with_memory_pattern(false)?)
+}

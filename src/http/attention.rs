@@ -1,0 +1,186 @@
+//! `GET` and `DELETE /attention/{id}`: a kept map as a picture, as JSON or as an array.
+//!
+//! Every id that is not known here gets the same 404, whatever the reason. Pictures are drawn when
+//! asked for, on blocking threads of which only a few may draw at a time, so that maps never
+//! starve classification.
+
+mod form;
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    extract::{Extension, Path, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tokio::{sync::Semaphore, task};
+
+use self::form::{Form, Format};
+use super::{AppState, Problem, RequestId};
+use crate::{
+    Error, Result,
+    explain::{self, Grid, PatchMap, Raster, Scale, View},
+    metrics::Stage,
+    store::{Found, KeptMap, MapId},
+};
+
+/// Says which view was really drawn: an overlay without a kept picture is a heat map.
+const VIEW: HeaderName = HeaderName::from_static("x-patchlight-view");
+
+/// How many maps are drawn at a time.
+#[derive(Clone, Debug)]
+pub struct Easels(Arc<Semaphore>);
+
+impl Easels {
+    /// One for every two threads that compute, at least one.
+    pub fn new(threads: usize) -> Self {
+        Self(Arc::new(Semaphore::new((threads / 2).max(1))))
+    }
+}
+
+/// Draws or writes a map; HEAD, too.
+pub(super) async fn show(
+    State(state): State<AppState>,
+    Extension(request): Extension<RequestId>,
+    Path(id): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let answer = async {
+        let (id, found) = find(&state, &id)?;
+        let form = Form::read(uri.query(), &headers, &found.map)?;
+        let etag = etag(id, &form, found.picture.is_some());
+        if matches_etag(&headers, &etag) {
+            return Ok((StatusCode::NOT_MODIFIED, cached(&found, &etag)).into_response());
+        }
+        let (content_type, view, body) = body(&state, id, &form, &found).await?;
+        let mut response = (cached(&found, &etag), body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if let Some(view) = view {
+            headers.insert(VIEW, HeaderValue::from_static(view.name()));
+        }
+        Ok(response)
+    };
+    answer.await.unwrap_or_else(|why: Error| Problem::new(&why, &request).into_response())
+}
+
+/// Forgets a map and its picture.
+pub(super) async fn forget(
+    State(state): State<AppState>,
+    Extension(request): Extension<RequestId>,
+    Path(id): Path<String>,
+) -> Response {
+    match id.parse() {
+        Ok(id) if state.classifier.store.forget(id) => StatusCode::NO_CONTENT.into_response(),
+        _ => Problem::new(&Error::NoSuchMap, &request).into_response(),
+    }
+}
+
+fn find(state: &AppState, id: &str) -> Result<(MapId, Found)> {
+    let id: MapId = id.parse().map_err(|_| Error::NoSuchMap)?;
+    let found = state.classifier.store.find(id).ok_or(Error::NoSuchMap)?;
+    Ok((id, found))
+}
+
+async fn body(
+    state: &AppState,
+    id: MapId,
+    form: &Form,
+    found: &Found,
+) -> Result<(&'static str, Option<View>, Bytes)> {
+    let map = patches(&found.map, form.start_layer)?;
+    match form.format {
+        Format::Npy => Ok(("application/x-npy", None, explain::npy(&map).into())),
+        Format::Json => {
+            let json = form::describe(id, &found.map, &map, form.start_layer);
+            Ok(("application/json", None, json?.into()))
+        }
+        Format::Png => {
+            let (view, png) = draw(state, form, found, map).await?;
+            Ok(("image/png", Some(view), png))
+        }
+    }
+}
+
+/// The patches' part of the row for a product that starts at `start_layer`.
+fn patches(kept: &KeptMap, start_layer: usize) -> Result<PatchMap> {
+    let tokens = &kept.model.manifest.tokens;
+    let row = kept.row(start_layer).ok_or(Error::Internal)?;
+    let [rows, cols] = tokens.grid;
+    PatchMap::new(Grid { rows, cols }, row[tokens.prefix..].to_vec()).map_err(|why| {
+        tracing::error!(%why, "a kept map is not whole");
+        Error::Internal
+    })
+}
+
+async fn draw(
+    state: &AppState,
+    form: &Form,
+    found: &Found,
+    map: PatchMap,
+) -> Result<(View, Bytes)> {
+    // Never closed.
+    let easel = Arc::clone(&state.easels.0).acquire_owned().await.map_err(|_| Error::Internal)?;
+    let (mut style, placement) = (form.style, found.map.placement);
+    let picture = found.picture.clone();
+    let metrics = Arc::clone(&state.metrics);
+    let work = move || -> std::result::Result<(View, Bytes), explain::Invalid> {
+        let started = Instant::now();
+        let picture: Option<Raster> = picture.map(|jpeg| explain::restore(&jpeg)).transpose()?;
+        if picture.is_none() {
+            style.view = View::Heatmap;
+        }
+        let drawn = explain::render(
+            &map,
+            Scale::share(&map),
+            &placement,
+            picture.as_ref().map(Raster::view),
+            &style,
+        );
+        let png = explain::png(drawn.view())?;
+        metrics.stage(Stage::Render, started.elapsed());
+        drop(easel);
+        Ok((style.view, png.into()))
+    };
+    match task::spawn_blocking(work).await {
+        Ok(Ok(drawn)) => Ok(drawn),
+        Ok(Err(why)) => {
+            tracing::error!(%why, "a map could not be drawn");
+            Err(Error::Internal)
+        }
+        Err(why) => {
+            tracing::error!(%why, "drawing a map panicked");
+            Err(Error::Internal)
+        }
+    }
+}
+
+/// Made of everything that the answer depends on: an id's map never changes, only whether its
+/// picture is still there.
+fn etag(id: MapId, form: &Form, picture: bool) -> String {
+    let inputs = format!("{}\n{id}\n{form:?}\n{picture}", crate::VERSION);
+    let digest = Sha256::digest(inputs.as_bytes());
+    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("\"{hex}\"")
+}
+
+fn matches_etag(headers: &HeaderMap, etag: &str) -> bool {
+    headers.get_all(header::IF_NONE_MATCH).iter().any(|value| {
+        value.to_str().unwrap_or_default().split(',').any(|candidate| {
+            let candidate = candidate.trim();
+            candidate == "*" || candidate.trim_start_matches("W/") == etag
+        })
+    })
+}
+
+/// Headers that allow the client, and nobody between, to keep the answer while the map lives.
+fn cached(found: &Found, etag: &str) -> [(HeaderName, String); 3] {
+    [
+        (header::ETAG, etag.to_owned()),
+        (header::CACHE_CONTROL, format!("private, max-age={}, immutable", found.expires_in_s)),
+        (header::VARY, "Accept".to_owned()),
+    ]
+}

@@ -1,0 +1,204 @@
+//! `POST /classify`.
+
+use std::{str::FromStr, time::Duration};
+
+use axum::{
+    Json,
+    extract::{Extension, Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use super::{AppState, Problem, RequestId, query::Query, upload};
+use crate::{
+    Error, Result,
+    batch::Deadline,
+    classify::{Classification, Options},
+    model::ModelInfo,
+};
+
+/// How many labels are returned unless the request says otherwise.
+const DEFAULT_TOP_K: usize = 5;
+
+/// The header that shortens the server's time-out for one request, in seconds.
+const REQUEST_TIMEOUT: &str = "request-timeout";
+
+/// One picture gives its result; several give `{"results": […]}` in their order.
+pub(super) async fn classify(
+    State(state): State<AppState>,
+    Extension(id): Extension<RequestId>,
+    request: Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let admitted = admit(&state, parts.uri.query(), &parts.headers);
+    let (options, deadline) = match admitted {
+        Ok(admitted) => admitted,
+        Err(why) => {
+            // Refused unread.
+            upload::linger(body);
+            return Problem::new(&why, &id).into_response();
+        }
+    };
+    let outcome = async {
+        let body = upload::read(&parts.headers, body, state.limits, &state.metrics).await?;
+        let pictures = upload::pictures(&parts.headers, body).await?;
+        Ok(run(&state, pictures, options, deadline, &id).await)
+    };
+    let mut response = match outcome.await {
+        Ok(response) => response,
+        Err(why) => Problem::new(&why, &id).into_response(),
+    };
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// What can be said before the body is read.
+fn admit(state: &AppState, query: Option<&str>, headers: &HeaderMap) -> Result<(Options, Deadline)> {
+    let options = options(query, &state.classifier.model)?;
+    let deadline = Deadline::after(time_allowed(headers, state.limits.request_timeout)?);
+    state.classifier.admit(deadline)?;
+    Ok((options, deadline))
+}
+
+async fn run(
+    state: &AppState,
+    mut pictures: Vec<bytes::Bytes>,
+    options: Options,
+    deadline: Deadline,
+    id: &RequestId,
+) -> Response {
+    let classifier = &state.classifier;
+    if pictures.len() == 1
+        && let Some(picture) = pictures.pop()
+    {
+        return match classifier.classify(picture, options, deadline).await {
+            Ok(answer) => Json(answer).into_response(),
+            Err(why) => Problem::new(&why, id).into_response(),
+        };
+    }
+    let all = pictures.into_iter().map(|picture| classifier.classify(picture, options, deadline));
+    let results: Vec<Item> = futures_util::future::join_all(all)
+        .await
+        .into_iter()
+        .map(|outcome| match outcome {
+            Ok(answer) => Item::Result(Box::new(answer)),
+            Err(why) => Item::Problem(Problem::new(&why, id)),
+        })
+        .collect();
+    // 200 if any was processed; if none was, the first one's status speaks for all.
+    let status = match results.iter().all(|item| matches!(item, Item::Problem(_))) {
+        true => results.first().map_or(StatusCode::BAD_REQUEST, Item::status),
+        false => StatusCode::OK,
+    };
+    (status, Json(Results { results })).into_response()
+}
+
+#[derive(Serialize)]
+struct Results {
+    results: Vec<Item>,
+}
+
+/// What became of one picture of several.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Item {
+    Result(Box<Classification>),
+    Problem(Problem),
+}
+
+impl Item {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Result(_) => StatusCode::OK,
+            Self::Problem(problem) => problem.status(),
+        }
+    }
+}
+
+fn options(query: Option<&str>, model: &ModelInfo) -> Result<Options> {
+    let mut query = Query::parse(query)?;
+    let classes = model.manifest.task.classes;
+    let top_k = query.value("top_k")?.unwrap_or(DEFAULT_TOP_K.min(classes));
+    if !(1..=classes).contains(&top_k) {
+        let detail = format!("{top_k} is not between 1 and {classes}, the number of classes");
+        return Err(Error::InvalidParameter { name: "top_k", detail });
+    }
+    let min_score: f32 = query.value("min_score")?.unwrap_or(0.0);
+    if !(0.0..=1.0).contains(&min_score) {
+        let detail = "it must be between 0 and 1".to_owned();
+        return Err(Error::InvalidParameter { name: "min_score", detail });
+    }
+    let attention = query.value("attention")?.unwrap_or(Keep::Rollout) == Keep::Rollout;
+    if let Some(name) = query.text("model")?
+        && name != model.name
+    {
+        return Err(Error::NoSuchModel { name: name.escape_debug().to_string() });
+    }
+    query.finish("top_k, min_score, attention, model")?;
+    Ok(Options { top_k, min_score, attention })
+}
+
+/// The values of `attention=`.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Keep {
+    Rollout,
+    None,
+}
+
+impl FromStr for Keep {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        match text {
+            "rollout" => Ok(Self::Rollout),
+            "none" => Ok(Self::None),
+            _ => Err("it must be one of rollout, none"),
+        }
+    }
+}
+
+/// The server's time-out, or less if the client asks for less.
+fn time_allowed(headers: &HeaderMap, server: Duration) -> Result<Duration> {
+    let Some(value) = headers.get(REQUEST_TIMEOUT) else {
+        return Ok(server);
+    };
+    value
+        .to_str()
+        .ok()
+        .and_then(|text| text.trim().parse::<f64>().ok())
+        .filter(|&seconds| seconds > 0.0)
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds.min(1e9)).ok())
+        .map(|asked| asked.min(server))
+        .ok_or_else(|| Error::InvalidParameter {
+            name: "Request-Timeout",
+            detail: "it must be a number of seconds above 0".to_owned(),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(header: &'static str) -> Result<Duration> {
+        let headers = HeaderMap::from_iter([(
+            header::HeaderName::from_static(REQUEST_TIMEOUT),
+            HeaderValue::from_static(header),
+        )]);
+        time_allowed(&headers, Duration::from_secs(10))
+    }
+
+    #[test]
+    fn a_request_can_only_shorten_its_time() {
+        assert_eq!(allowed("2.5").unwrap(), Duration::from_millis(2500));
+        assert_eq!(allowed("3600").unwrap(), Duration::from_secs(10));
+        assert_eq!(allowed("inf").unwrap(), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_time_that_is_none_is_refused() {
+        for header in ["", "0", "-1", "NaN", "10s"] {
+            assert!(allowed(header).is_err(), "{header}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! What probes and scrapers ask for. None of it waits for the model.
+
+use axum::{
+    extract::{Extension, State},
+    http::header,
+    response::{IntoResponse, Response},
+};
+
+use super::{AppState, Problem, RequestId};
+use crate::Error;
+
+/// `GET /healthz`: the process answers. Never false because of load.
+pub(super) async fn alive() -> &'static str {
+    "alive\n"
+}
+
+/// `GET /readyz`: the model is warmed up and the server is not draining.
+pub(super) async fn ready(
+    State(state): State<AppState>,
+    Extension(id): Extension<RequestId>,
+) -> Response {
+    match state.readiness.get() {
+        true => "ready\n".into_response(),
+        false => Problem::new(&Error::NotReady, &id).into_response(),
+    }
+}
+
+/// `GET /metrics`: the Prometheus text format.
+pub(super) async fn metrics(
+    State(state): State<AppState>,
+    Extension(id): Extension<RequestId>,
+) -> Response {
+    let classifier = &state.classifier;
+    match state.metrics.encode(classifier.batcher.load(), classifier.store.len()) {
+        Ok(text) => {
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+        }
+        Err(why) => {
+            tracing::error!(%why, "metrics could not be written");
+            Problem::new(&Error::Internal, &id).into_response()
+        }
+    }
+}

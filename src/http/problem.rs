@@ -1,0 +1,102 @@
+//! The only place where errors become HTTP: RFC 9457 problem documents.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use super::RequestId;
+use crate::Error;
+
+/// A problem document.
+#[derive(Clone, Debug, Serialize)]
+pub struct Problem {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    code: &'static str,
+    request_id: String,
+    #[serde(skip)]
+    retry_after: Option<u64>,
+}
+
+impl Problem {
+    /// The document for an error.
+    pub fn new(error: &Error, request_id: &RequestId) -> Self {
+        let retry_after = match error {
+            Error::Overloaded { retry_after } => Some(retry_after.as_secs_f64().ceil().max(1.0) as u64),
+            Error::Draining | Error::NotReady => Some(1),
+            _ => None,
+        };
+        Self::build(status(error), error.code(), error.to_string(), retry_after, request_id)
+    }
+
+    /// The document for a route or method that does not exist.
+    pub fn of_routing(status: StatusCode, detail: &str, request_id: &RequestId) -> Self {
+        let code = match status {
+            StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
+            _ => "not_found",
+        };
+        Self::build(status, code, detail.to_owned(), None, request_id)
+    }
+
+    fn build(
+        status: StatusCode,
+        code: &'static str,
+        detail: String,
+        retry_after: Option<u64>,
+        request_id: &RequestId,
+    ) -> Self {
+        Self {
+            kind: format!("urn:patchlight:problem:{code}"),
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail,
+            code,
+            request_id: request_id.to_string(),
+            retry_after,
+        }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        // Every problem is built from a StatusCode.
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        // A struct of strings and numbers always has a JSON form.
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+fn status(error: &Error) -> StatusCode {
+    match error {
+        Error::MalformedRequest(_) | Error::InvalidParameter { .. } => StatusCode::BAD_REQUEST,
+        Error::NoSuchModel { .. } | Error::NoSuchMap => StatusCode::NOT_FOUND,
+        Error::NotAcceptable { .. } => StatusCode::NOT_ACCEPTABLE,
+        Error::UploadTooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+        Error::MapNotKept(_) => StatusCode::CONFLICT,
+        Error::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Error::UnsupportedFormat { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Error::ImageUndecodable { .. } | Error::ImageTooLarge { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        Error::Overloaded { .. } | Error::Draining | Error::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+        Error::DeadlinePassed { .. } => StatusCode::GATEWAY_TIMEOUT,
+        Error::NotFinite | Error::Inference | Error::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}

@@ -1,0 +1,201 @@
+//! The body of a request, read under limits, and the pictures inside it.
+//!
+//! A picture comes as the raw body, as parts of `multipart/form-data`, or as base64 in JSON. Only
+//! the framing is undone here; whether it is a picture is for the decoder to say.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, header},
+};
+use base64::{
+    Engine,
+    alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::HttpLimits;
+use crate::{Error, Result, metrics::Metrics};
+
+/// The most pictures that one request may bring.
+pub(super) const MOST_PICTURES: usize = 16;
+
+/// Names that a multipart part with a picture may have.
+const PARTS: [&str; 2] = ["image", "file"];
+
+/// Base64 as clients write it: with padding or without.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Reads a body to its end, within the limits on bytes and time.
+///
+/// # Errors
+/// [`Error::BodyTooLarge`], before anything is read if the client announces it;
+/// [`Error::UploadTooSlow`]; [`Error::MalformedRequest`] when the connection breaks.
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    limits: HttpLimits,
+    metrics: &Metrics,
+) -> Result<Bytes> {
+    if announced(headers).is_some_and(|length| length > limits.max_body) {
+        linger(body);
+        return Err(Error::BodyTooLarge { limit: limits.max_body });
+    }
+    let leaving = metrics.leaving("upload");
+    let outcome = timeout(limits.upload_timeout, collect(body, limits.max_body)).await;
+    leaving.stayed();
+    match outcome {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err((why, rest))) => {
+            if let Some(rest) = rest {
+                linger(rest);
+            }
+            Err(why)
+        }
+        Err(_) => Err(Error::UploadTooSlow { limit: limits.upload_timeout }),
+    }
+}
+
+/// Reads on for a moment after a refusal. A client or proxy that is still sending would otherwise
+/// see the connection reset instead of the answer.
+pub(super) fn linger(mut body: Body) {
+    const AT_MOST: usize = 1 << 20;
+    const FOR: Duration = Duration::from_millis(200);
+    tokio::spawn(timeout(FOR, async move {
+        let mut seen = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            seen += frame.data_ref().map_or(0, Bytes::len);
+            if seen > AT_MOST {
+                break;
+            }
+        }
+    }));
+}
+
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+async fn collect(mut body: Body, limit: u64) -> std::result::Result<Bytes, (Error, Option<Body>)> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(why) => {
+                let text = format!("the body broke off: {why}");
+                return Err((Error::MalformedRequest(text), None));
+            }
+        };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if (bytes.len() + data.len()) as u64 > limit {
+            return Err((Error::BodyTooLarge { limit }, Some(body)));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.freeze())
+}
+
+/// The encoded pictures in a body: at least one, at most [`MOST_PICTURES`].
+///
+/// # Errors
+/// [`Error::MalformedRequest`] when the framing is broken or holds no picture.
+pub(super) async fn pictures(headers: &HeaderMap, body: Bytes) -> Result<Vec<Bytes>> {
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("multipart/form-data") {
+        return from_multipart(content_type, body).await;
+    }
+    if body.is_empty() {
+        return Err(Error::MalformedRequest(
+            "the body is empty; send a picture, for example with curl --data-binary @cat.jpg"
+                .to_owned(),
+        ));
+    }
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(vec![from_json(&body)?]);
+    }
+    Ok(vec![body])
+}
+
+async fn from_multipart(content_type: &str, body: Bytes) -> Result<Vec<Bytes>> {
+    let broken = |why: multer::Error| Error::MalformedRequest(format!("multipart body: {why}"));
+    let boundary = multer::parse_boundary(content_type).map_err(broken)?;
+    let whole = futures_of(body);
+    let mut parts = multer::Multipart::new(whole, boundary);
+    let mut pictures = Vec::new();
+    while let Some(part) = parts.next_field().await.map_err(broken)? {
+        let name = part.name().unwrap_or_default();
+        if !PARTS.contains(&name) {
+            return Err(Error::MalformedRequest(format!(
+                "multipart part `{}` is not known; pictures are parts named `image` or `file`",
+                name.escape_debug()
+            )));
+        }
+        if pictures.len() == MOST_PICTURES {
+            return Err(Error::MalformedRequest(format!(
+                "more than {MOST_PICTURES} pictures in one request"
+            )));
+        }
+        pictures.push(part.bytes().await.map_err(broken)?);
+    }
+    if pictures.is_empty() {
+        return Err(Error::MalformedRequest(
+            "the multipart body has no part named `image`, for example curl -F image=@cat.jpg"
+                .to_owned(),
+        ));
+    }
+    Ok(pictures)
+}
+
+/// The whole body as the stream that the multipart reader wants.
+fn futures_of(body: Bytes) -> http_body_util::BodyDataStream<http_body_util::Full<Bytes>> {
+    http_body_util::BodyDataStream::new(http_body_util::Full::new(body))
+}
+
+fn from_json(body: &[u8]) -> Result<Bytes> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Envelope<'a> {
+        #[serde(borrow)]
+        image: std::borrow::Cow<'a, str>,
+    }
+    let envelope: Envelope<'_> = serde_json::from_slice(body).map_err(|why| {
+        Error::MalformedRequest(format!(
+            "JSON body: {why}; expected {{\"image\": \"<base64 or data: URL>\"}}"
+        ))
+    })?;
+    let encoded = match envelope.image.strip_prefix("data:") {
+        None => &*envelope.image,
+        Some(rest) => match rest.split_once(";base64,") {
+            Some((_, encoded)) => encoded,
+            None => {
+                return Err(Error::MalformedRequest(
+                    "the data: URL in `image` is not base64".to_owned(),
+                ));
+            }
+        },
+    };
+    match BASE64.decode(encoded.trim_ascii()) {
+        Ok(bytes) if bytes.is_empty() => {
+            Err(Error::MalformedRequest("`image` in the JSON body is empty".to_owned()))
+        }
+        Ok(bytes) => Ok(bytes.into()),
+        Err(why) => Err(Error::MalformedRequest(format!("`image` in the JSON body: {why}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

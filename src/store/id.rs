@@ -1,0 +1,76 @@
+//! The name of a kept map: 128 random bits, unguessable, meaningless.
+
+use std::{fmt, str::FromStr};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+/// The id of a kept map. It is a secret shared with the client: never logged, hence no `Debug` of
+/// its content.
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+pub struct MapId([u8; 16]);
+
+impl MapId {
+    /// A new id from the operating system's random source.
+    ///
+    /// # Errors
+    /// When there is no random source.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Display for MapId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
+impl fmt::Debug for MapId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MapId(…)")
+    }
+}
+
+/// A text that is not an id.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct NotAnId;
+
+impl FromStr for MapId {
+    type Err = NotAnId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
+        // The decoder refuses spare bits, so that one id has one spelling.
+        let mut bytes = [0; 16];
+        match URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) {
+            Ok(16) => Ok(Self(bytes)),
+            _ => Err(NotAnId),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_as_it_is_written() {
+        let id = MapId::random().unwrap();
+        assert_eq!(id.to_string().len(), 22);
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
+
+    #[test]
+    fn other_spellings_are_refused() {
+        let text = MapId([0; 16]).to_string();
+        for wrong in ["", "short", &format!("{text}A"), &format!("{}B", &text[..21]), &text.replace('A', "+")] {
+            assert_eq!(wrong.parse::<MapId>(), Err(NotAnId), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn debug_output_does_not_give_it_away() {
+        assert_eq!(format!("{:?}", MapId([7; 16])), "MapId(…)");
+    }
+}
