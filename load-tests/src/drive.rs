@@ -21,6 +21,10 @@ use crate::{
     tally::{Outcome, Sample, Tally},
 };
 
+/// How long a client of the closed loop rests when nobody accepted its connection: without a
+/// pause it would only measure how fast this machine can fail.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// How much is sent, and in which rhythm.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
@@ -89,7 +93,7 @@ struct Run {
 }
 
 impl Run {
-    async fn request(&self, due: Duration, answer: impl Future<Output = Outcome>) {
+    async fn request(&self, due: Duration, answer: impl Future<Output = Outcome>) -> Outcome {
         let sent = self.start.elapsed();
         let outcome = answer.await;
         self.report(Sample {
@@ -98,6 +102,7 @@ impl Run {
             sent,
             done: self.start.elapsed(),
         });
+        outcome
     }
 
     fn report(&self, sample: Sample) {
@@ -121,7 +126,10 @@ where
                 if number >= max_requests {
                     return;
                 }
-                run.request(run.start.elapsed(), send(number)).await;
+                let outcome = run.request(run.start.elapsed(), send(number)).await;
+                if outcome == Outcome::ConnectionFailed {
+                    time::sleep(PAUSE).await;
+                }
             }
         });
     }

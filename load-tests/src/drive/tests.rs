@@ -128,3 +128,16 @@ async fn refusals_stay_out_of_the_latency_of_successes() {
     assert_micros(tally.succeeded.min(), SECOND);
     assert_micros(tally.refused.max(), SECOND / 100);
 }
+
+#[tokio::test(start_paused = true)]
+async fn clients_of_a_server_that_is_away_rest_between_attempts() {
+    let plan = Plan {
+        load: Load::Closed { clients: 2 },
+        duration: SECOND,
+        max_requests: u64::MAX,
+    };
+    let tally = drive(&plan, |_| async { Outcome::ConnectionFailed })
+        .await
+        .unwrap();
+    assert_eq!(tally.outcomes, [(Outcome::ConnectionFailed, 20)].into());
+}
