@@ -9,6 +9,9 @@ use std::{fmt::Display, process::ExitCode};
 
 use crate::args::{Cli, Command};
 
+/// Wrong usage, as clap reports it.
+const USAGE: u8 = 2;
+
 /// Bad configuration, as `sysexits.h` numbers it.
 const BAD_CONFIGURATION: u8 = 64;
 
