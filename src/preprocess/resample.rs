@@ -1,6 +1,7 @@
 //! Resizing with Pillow's 8-bit arithmetic, to the last bit.
 //!
-//! The algorithm is that of Pillow 13.0 (`src/libImaging/Resample.c`): weights in f64, normalised,
+//! The algorithm is that of Pillow up to 12.1 (`src/libImaging/Resample.c`), the version the goldens
+//! pin; Pillow 13 takes the vertical pass first for some shapes, which rounds differently. Weights in f64, normalised,
 //! then fixed point with 22 fractional bits; a horizontal pass with its result rounded and clipped
 //! to bytes, then a vertical pass over that. The clipping between the passes is why a resize in
 //! floating point differs by up to 13 levels on hard edges with bicubic. A pass whose size does

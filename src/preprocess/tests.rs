@@ -126,8 +126,8 @@ fn every_fault_is_listed() {
             "resize.size",
             "crop",
             "normalize.scale",
-            "normalize.mean[1]",
             "normalize.std[0]",
+            "normalize.mean[1]",
             "normalize.std[1]"
         ]
     );

@@ -337,7 +337,6 @@ def make_decode():
     add("background.gif", gif(23, 20, colours, (4, 3, 15, 12), indices, background=9))
     add("beyond-canvas.gif", gif(10, 9, colours, (4, 3, 15, 12), indices))
     add("local-palette.gif", gif(23, 20, colours, (4, 3, 15, 12), indices, local=colours[::-1]))
-    add("no-palette.gif", gif(15, 12, None, (0, 0, 15, 12), indices))
     add("short-palette.gif", gif(15, 12, colours[:4], (0, 0, 15, 12), indices))
     add("photo.gif", save(scene(40, 30, 5), "GIF", interlace=True))
     add("animated.gif", save(frames[0], "GIF", save_all=True, append_images=frames[1:]))
