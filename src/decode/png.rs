@@ -2,7 +2,7 @@
 //!
 //! Layout: Portable Network Graphics specification, third edition, §5 and §11.
 
-use std::io::Cursor;
+use std::{borrow::Cow, io::Cursor};
 
 use image::{Limits, codecs::png::PngDecoder, metadata::Orientation};
 
@@ -51,9 +51,20 @@ pub(super) fn peek(bytes: &[u8]) -> Result<Announced, String> {
 pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Rgb8, String> {
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(METADATA_BYTES.saturating_add(header.cost_bytes));
-    let decoder =
-        PngDecoder::with_limits(Cursor::new(bytes), limits).map_err(|error| error.to_string())?;
+    let decoder = PngDecoder::with_limits(Cursor::new(with_end(bytes)), limits)
+        .map_err(|error| error.to_string())?;
     color::read(decoder, header.stored_size())
+}
+
+/// Adds the end marker where only that is missing: Pillow does without it, the decoder does not.
+fn with_end(bytes: &[u8]) -> Cow<'_, [u8]> {
+    const END: &[u8] = b"\0\0\0\0IEND\xaeB`\x82";
+    let mut chunks = Chunks { rest: &bytes[8..] };
+    let ended = chunks.by_ref().any(|(kind, _)| kind == b"IEND");
+    if ended || !chunks.rest.is_empty() {
+        return Cow::Borrowed(bytes);
+    }
+    Cow::Owned([bytes, END].concat())
 }
 
 /// The chunks that are complete, without their checksums, which the decoder checks.
