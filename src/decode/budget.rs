@@ -55,7 +55,7 @@ impl DecodeBudget {
                 detail: format!(
                     "decoding it takes {} MiB of memory, and the server allows {} MiB",
                     header.cost_bytes.div_ceil(1 << 20),
-                    u64::from(self.total_units) * UNIT >> 20,
+                    (u64::from(self.total_units) * UNIT) >> 20,
                 ),
             });
         };

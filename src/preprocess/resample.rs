@@ -27,8 +27,6 @@ pub(super) struct Axis {
     windows: Vec<Window>,
     /// The windows' weights, one after the other; none where the size does not change.
     weights: Vec<i32>,
-    /// Each weight three times, as the bytes of a row need them.
-    per_byte: Vec<i32>,
 }
 
 /// The input samples of one output sample.
@@ -50,7 +48,6 @@ impl Axis {
             identity: input == output,
             windows: Vec::with_capacity(wanted.len()),
             weights: Vec::new(),
-            per_byte: Vec::new(),
         };
         if axis.identity {
             axis.windows.extend(wanted.map(|index| Window {
@@ -80,11 +77,6 @@ impl Axis {
                     .map(|&weight| fixed_point(if sum == 0.0 { weight } else { weight / sum })),
             );
         }
-        axis.per_byte = axis
-            .weights
-            .iter()
-            .flat_map(|&weight| [weight; 3])
-            .collect();
         axis
     }
 
@@ -187,40 +179,18 @@ fn resize_row(row: &[u8], axis: &Axis, out: &mut [u8]) {
         out.copy_from_slice(&row[3 * needed.start..3 * needed.end]);
         return;
     }
+    let (pixels, _) = row.as_chunks::<3>();
     let (out, _) = out.as_chunks_mut::<3>();
     for (window, pixel) in axis.windows.iter().zip(out) {
-        let bytes = 3 * window.start..3 * (window.start + window.len);
-        let weights = 3 * window.weights..3 * (window.weights + window.len);
-        *pixel = mix_pixels(&row[bytes], &axis.per_byte[weights]).map(to_byte);
-    }
-}
-
-/// The weighted sum of pixels, `weights` holding each weight once per channel. Eight pixels at a
-/// time, in lanes that stay apart until the end, so that the loop becomes vector instructions.
-fn mix_pixels(bytes: &[u8], weights: &[i32]) -> [i32; 3] {
-    const LANES: usize = 3 * 8;
-    let (groups, rest) = bytes.as_chunks::<LANES>();
-    let (group_weights, rest_weights) = weights.as_chunks::<LANES>();
-    let mut sums = [HALF; 3];
-    if !groups.is_empty() {
-        let mut lanes = [0; LANES];
-        for (group, weights) in groups.iter().zip(group_weights) {
-            for lane in 0..LANES {
-                lanes[lane] += i32::from(group[lane]) * weights[lane];
+        let samples = &pixels[window.start..window.start + window.len];
+        let mut sums = [HALF; 3];
+        for (sample, &weight) in samples.iter().zip(axis.weights_of(window)) {
+            for channel in 0..3 {
+                sums[channel] += i32::from(sample[channel]) * weight;
             }
         }
-        for (lane, value) in lanes.into_iter().enumerate() {
-            sums[lane % 3] += value;
-        }
+        *pixel = sums.map(to_byte);
     }
-    let (pixels, _) = rest.as_chunks::<3>();
-    let (weights, _) = rest_weights.as_chunks::<3>();
-    for (pixel, weights) in pixels.iter().zip(weights) {
-        for channel in 0..3 {
-            sums[channel] += i32::from(pixel[channel]) * weights[channel];
-        }
-    }
-    sums
 }
 
 /// The vertical pass for one output row: `rows` begins with the first row that is mixed.
