@@ -1,1 +1,201 @@
-//! (under construction)
+//! Bytes → upright RGB8, under limits, fenced against panics.
+//!
+//! ```text
+//!  bytes ──► peek ──► Header: format, upright size, cost in bytes     (nothing allocated yet)
+//!              └──► DecodeBudget::admit ──► Permit                    (waits for memory and a core)
+//!                      └──► decode ──► Picture                       (on a blocking thread)
+//! ```
+//!
+//! Only the content decides the format: JPEG, PNG, WebP, or GIF; of animations the first frame.
+//! What comes out is what Pillow's `ImageOps.exif_transpose(Image.open(f)).convert("RGB")` gives,
+//! compared in tests: lossless formats exactly, JPEG and lossy WebP within rounding. In
+//! particular alpha is dropped without compositing, and colour profiles are ignored.
+//!
+//! Differences by choice:
+//! * 16-bit grey keeps its high byte, as 16-bit colour does; Pillow turns all but the darkest
+//!   1/256 of it white.
+//! * Arithmetic-coded JPEG and GIF without any palette are refused.
+//! * The orientation comes from EXIF only, not from XMP.
+//!
+//! Like Pillow, a file that breaks off before its end is refused; bytes after the end are ignored.
+
+mod budget;
+mod color;
+mod exif;
+mod format;
+mod gif;
+#[cfg(test)]
+pub(crate) mod goldens;
+mod jpeg;
+mod png;
+#[cfg(test)]
+mod tests;
+mod webp;
+
+use std::panic::{self, AssertUnwindSafe};
+
+use image::metadata::Orientation;
+
+pub use self::{
+    budget::{DecodeBudget, Permit},
+    color::Rgb8,
+    format::Format,
+};
+use crate::error::{Error, Result};
+
+/// What a picture may be at most; checked against its header, before anything is allocated.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Width × height.
+    pub max_pixels: u64,
+    /// Width, and height.
+    pub max_side: u32,
+}
+
+impl Default for Limits {
+    /// 40 megapixels; 16 384 a side, which is also about what WebP and most JPEG writers can do.
+    fn default() -> Self {
+        Self {
+            max_pixels: 40_000_000,
+            max_side: 16_384,
+        }
+    }
+}
+
+/// What a picture's first bytes announce, within the limits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Header {
+    /// As its content says.
+    pub format: Format,
+    /// Pixels of the upright picture.
+    pub width: u32,
+    /// Pixels of the upright picture.
+    pub height: u32,
+    /// An upper estimate of the bytes that decoding holds at its peak, the result included, the
+    /// upload not.
+    pub cost_bytes: u64,
+    orientation: Orientation,
+}
+
+/// A decoded picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Picture {
+    /// Its upright pixels.
+    pub rgb: Rgb8,
+    /// What it was sent as.
+    pub format: Format,
+}
+
+/// What one format's header says; sizes are those stored, before orientation.
+struct Announced {
+    width: u32,
+    height: u32,
+    orientation: Orientation,
+    /// Bytes held at the peak of decoding to RGB8, the result included.
+    decoding_bytes: u64,
+}
+
+/// Reads a picture's header. Costs no more than a walk over its chunks.
+///
+/// # Errors
+///
+/// [`Error::UnsupportedFormat`] naming what the bytes look like, [`Error::ImageUndecodable`] for a
+/// damaged header, [`Error::ImageTooLarge`] beyond `limits`.
+pub fn peek(bytes: &[u8], limits: &Limits) -> Result<Header> {
+    let format = Format::sniff(bytes)?;
+    let announced = match format {
+        Format::Jpeg => jpeg::peek(bytes),
+        Format::Png => png::peek(bytes),
+        Format::WebP => webp::peek(bytes),
+        Format::Gif => gif::peek(bytes),
+    }
+    .map_err(|detail| undecodable(format, detail))?;
+    limits.check(&announced, format)?;
+
+    // Turning copies the picture once; by then the decoder's own memory is free again.
+    let rgb_bytes = color::rgb_bytes(announced.width, announced.height);
+    let turning_bytes = match announced.orientation {
+        Orientation::NoTransforms => rgb_bytes,
+        _ => 2 * rgb_bytes,
+    };
+    let (width, height) = if exif::swaps_sides(announced.orientation) {
+        (announced.height, announced.width)
+    } else {
+        (announced.width, announced.height)
+    };
+    Ok(Header {
+        format,
+        width,
+        height,
+        cost_bytes: announced.decoding_bytes.max(turning_bytes),
+        orientation: announced.orientation,
+    })
+}
+
+/// Decodes a picture whose `header` was read by [`peek`] from the same `bytes`.
+///
+/// Blocks for as long as it takes; for a blocking thread, under a [`Permit`]. A panic in a decoder
+/// (hostile files do cause them) becomes an error.
+///
+/// # Errors
+///
+/// [`Error::ImageUndecodable`] for a damaged or truncated picture.
+pub fn decode(bytes: &[u8], header: &Header) -> Result<Picture> {
+    let format = header.format;
+    let decoded = panic::catch_unwind(AssertUnwindSafe(|| {
+        let stored = match format {
+            Format::Jpeg => jpeg::decode(bytes, header),
+            Format::Png => png::decode(bytes, header),
+            Format::WebP => webp::decode(bytes, header),
+            Format::Gif => gif::decode(bytes, header),
+        }?;
+        Ok(exif::upright(stored, header.orientation))
+    }));
+    match decoded {
+        Ok(Ok(rgb)) => Ok(Picture { rgb, format }),
+        Ok(Err(detail)) => Err(undecodable(format, detail)),
+        Err(_) => Err(undecodable(format, "the decoder gave up on it".to_owned())),
+    }
+}
+
+impl Header {
+    /// Width and height as stored, before orientation.
+    fn stored_size(&self) -> (u32, u32) {
+        if exif::swaps_sides(self.orientation) {
+            (self.height, self.width)
+        } else {
+            (self.width, self.height)
+        }
+    }
+}
+
+impl Limits {
+    fn check(&self, announced: &Announced, format: Format) -> Result<()> {
+        let &Announced { width, height, .. } = announced;
+        if width == 0 || height == 0 {
+            return Err(undecodable(
+                format,
+                format!("it announces {width}×{height} pixels"),
+            ));
+        }
+        let detail = if width.max(height) > self.max_side {
+            format!("a side may have {} pixels at most", self.max_side)
+        } else if u64::from(width) * u64::from(height) > self.max_pixels {
+            format!("it may have {} pixels at most", self.max_pixels)
+        } else {
+            return Ok(());
+        };
+        Err(Error::ImageTooLarge {
+            width,
+            height,
+            detail,
+        })
+    }
+}
+
+fn undecodable(format: Format, detail: String) -> Error {
+    Error::ImageUndecodable {
+        format: format.name(),
+        detail,
+    }
+}

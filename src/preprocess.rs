@@ -1,7 +1,30 @@
 //! From an upright RGB picture to the model's input tensor, exactly as the checkpoint's own
 //! library does it.
+//!
+//! ```text
+//!  picture ──► geometry: what to resize to, what to keep of it
+//!                 ├──► resample: Pillow's 8-bit arithmetic, only the pixels that are kept
+//!                 │       └──► normalize: 0…255 → f32, channel planes (3 × height × width)
+//!                 └──► region: what of the picture the model saw
+//! ```
+//!
+//! A [`Preprocess`] is what `model.toml` says; a [`Pipeline`] is built from it once and run for
+//! each picture. Wrong preprocessing costs accuracy without any error, so it is data beside the
+//! model, and every step is compared with goldens that Pillow and NumPy made.
+
+mod geometry;
+mod normalize;
+mod pipeline;
+mod resample;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::{
+    geometry::{ExactRegion, Region},
+    pipeline::{Pipeline, Prepared},
+};
 
 /// The preprocessing that a checkpoint was trained with; a table of `model.toml`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -50,6 +73,9 @@ pub enum Filter {
 }
 
 /// What is cut out of the middle after resizing.
+///
+/// A crop larger than the resized picture is filled up with black around it, as torchvision's
+/// `CenterCrop` and transformers' `center_crop` do.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Crop {
@@ -65,9 +91,10 @@ pub struct Crop {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CropRounding {
-    /// `round((size - crop) / 2)` with halves to even: torchvision and timm.
+    /// `round((size - crop) / 2)` with halves to even: torchvision and timm. Padding puts the odd
+    /// pixel behind.
     HalfEven,
-    /// `(size - crop) / 2` rounded down: transformers.
+    /// `(size - crop) / 2` rounded down: transformers. Padding puts the odd pixel in front.
     Floor,
 }
 

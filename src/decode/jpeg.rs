@@ -1,0 +1,172 @@
+//! JPEG: the frame header, the orientation, whether the file is complete, and what decoding costs.
+//!
+//! Layout: ITU-T T.81, annex B.
+
+use std::io::Cursor;
+
+use image::{codecs::jpeg::JpegDecoder, metadata::Orientation};
+
+use super::{Announced, Header, Rgb8, color, exif};
+
+const SOF_BASELINE: u8 = 0xc0;
+const SOF_EXTENDED: u8 = 0xc1;
+const SOF_PROGRESSIVE: u8 = 0xc2;
+const DHT: u8 = 0xc4;
+const JPG: u8 = 0xc8;
+const DAC: u8 = 0xcc;
+const EOI: u8 = 0xd9;
+const SOS: u8 = 0xda;
+const APP1: u8 = 0xe1;
+
+pub(super) fn peek(bytes: &[u8]) -> Result<Announced, String> {
+    let mut frame = None;
+    let mut orientation = None;
+    for (marker, body) in (Segments { rest: &bytes[2..] }) {
+        match marker {
+            SOF_BASELINE | SOF_EXTENDED | SOF_PROGRESSIVE if frame.is_none() => {
+                frame = Some(Frame::read(marker, body)?);
+            }
+            DHT | JPG | DAC => {}
+            0xc0..=0xcf => return Err(unsupported_frame(marker)),
+            APP1 if orientation.is_none() => {
+                orientation = body.strip_prefix(b"Exif\0\0").map(exif::orientation);
+            }
+            SOS => {
+                let frame = frame.ok_or("its pixels begin before its header")?;
+                let scanned = body.first().copied().map_or(0, usize::from);
+                return Ok(Announced {
+                    width: frame.width,
+                    height: frame.height,
+                    orientation: orientation.unwrap_or(Orientation::NoTransforms),
+                    decoding_bytes: frame.decoding_bytes(scanned),
+                });
+            }
+            EOI => break,
+            _ => {}
+        }
+    }
+    Err("it ends before its pixels".to_owned())
+}
+
+pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Rgb8, String> {
+    // The decoder fills up what is missing; Pillow refuses, and so do we.
+    if !is_closed(bytes) {
+        return Err("it is truncated".to_owned());
+    }
+    let decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(|error| error.to_string())?;
+    color::read(decoder, header.stored_size())
+}
+
+/// What a frame header says.
+struct Frame {
+    width: u32,
+    height: u32,
+    progressive: bool,
+    /// Horizontal and vertical sampling factors.
+    components: Vec<(u8, u8)>,
+}
+
+impl Frame {
+    fn read(marker: u8, body: &[u8]) -> Result<Self, String> {
+        let Some((&[precision, h0, h1, w0, w1, count], components)) = body.split_first_chunk::<6>()
+        else {
+            return Err("its frame header is damaged".to_owned());
+        };
+        if precision != 8 {
+            return Err(format!(
+                "it has {precision} bits a sample; only 8 are supported"
+            ));
+        }
+        let (components, _) = components.as_chunks::<3>();
+        if components.len() != usize::from(count) || !(1..=4).contains(&count) {
+            return Err("its frame header is damaged".to_owned());
+        }
+        Ok(Self {
+            width: u32::from(u16::from_be_bytes([w0, w1])),
+            height: u32::from(u16::from_be_bytes([h0, h1])),
+            progressive: marker == SOF_PROGRESSIVE,
+            components: components
+                .iter()
+                .map(|&[_, factors, _]| (factors >> 4, factors & 0xf))
+                .collect(),
+        })
+    }
+
+    /// The pixels; for grey, the decoder's and RGB8; and where scans interleave over the whole
+    /// picture, two bytes for each coefficient of whole blocks.
+    fn decoding_bytes(&self, components_in_first_scan: usize) -> u64 {
+        let pixels = u64::from(self.width) * u64::from(self.height);
+        let output = pixels * if self.components.len() == 1 { 1 + 3 } else { 3 };
+        let in_one_scan = components_in_first_scan == self.components.len();
+        if in_one_scan && !self.progressive {
+            return output;
+        }
+        output + 2 * self.samples()
+    }
+
+    /// Samples of all components, in whole blocks of 8×8.
+    fn samples(&self) -> u64 {
+        let max = |factor: fn(&(u8, u8)) -> u8| self.components.iter().map(factor).max();
+        let widest = u32::from(max(|&(h, _)| h).unwrap_or(1).max(1));
+        let highest = u32::from(max(|&(_, v)| v).unwrap_or(1).max(1));
+        let units = u64::from(self.width.div_ceil(8 * widest))
+            * u64::from(self.height.div_ceil(8 * highest));
+        let blocks = |&(h, v): &(u8, u8)| u64::from(h.max(1)) * u64::from(v.max(1));
+        64 * units * self.components.iter().map(blocks).sum::<u64>()
+    }
+}
+
+fn unsupported_frame(marker: u8) -> String {
+    match marker {
+        0xc3 | 0xc7 | 0xcb | 0xcf => "lossless JPEG is not supported".to_owned(),
+        0xc9 | 0xca => "arithmetic coding is not supported".to_owned(),
+        _ => "it has more than one frame".to_owned(),
+    }
+}
+
+/// Whether the end is marked behind the pixels. Thumbnails inside segments do not count.
+fn is_closed(bytes: &[u8]) -> bool {
+    let segments = Segments { rest: &bytes[2..] };
+    let mut scanned = false;
+    for (marker, _) in segments {
+        match marker {
+            SOS => scanned = true,
+            EOI => return scanned,
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Markers with their segments; entropy-coded data and stray bytes between them are passed over.
+struct Segments<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = (u8, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let start = self.rest.iter().position(|&byte| byte == 0xff)?;
+            let (&marker, rest) = self.rest[start + 1..].split_first()?;
+            match marker {
+                // Fill byte: the next may be the marker.
+                0xff => self.rest = &self.rest[start + 1..],
+                // A stuffed 0xff of the data, a restart, or a marker without a segment.
+                0x00 | 0x01 | 0xd0..=0xd8 => self.rest = rest,
+                EOI => {
+                    self.rest = rest;
+                    return Some((EOI, &[]));
+                }
+                _ => {
+                    let (&length, _) = rest.split_first_chunk::<2>()?;
+                    let length = usize::from(u16::from_be_bytes(length));
+                    let (segment, rest) = rest.split_at_checked(length.max(2))?;
+                    self.rest = rest;
+                    return Some((marker, &segment[2..]));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+use proptest::prelude::*;
+use serde::Deserialize;
+
+use super::*;
+use crate::decode::goldens;
+
+#[derive(Deserialize)]
+struct Case {
+    input: String,
+    filter: Filter,
+    width: u32,
+    height: u32,
+    expected: String,
+}
+
+#[test]
+fn every_pixel_equals_pillows() {
+    for case in goldens::json::<Vec<Case>>("resize.json") {
+        let picture = goldens::pixels(&case.input);
+        let horizontal = Axis::new(case.filter, picture.width(), case.width, 0..case.width);
+        let vertical = Axis::new(case.filter, picture.height(), case.height, 0..case.height);
+        let expected = goldens::pixels(&case.expected);
+        assert!(
+            resize(&picture, &horizontal, &vertical) == expected.pixels(),
+            "{}: pixels differ",
+            case.expected
+        );
+    }
+}
+
+#[test]
+fn a_crop_folded_in_gives_the_pixels_of_resizing_and_then_cropping() {
+    let picture = goldens::pixels("resize/noise.png");
+    for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
+        for (width, height) in [(30, 20), (61, 20), (30, 47), (61, 47), (90, 70)] {
+            let axes = |columns, rows| {
+                (
+                    Axis::new(filter, picture.width(), width, columns),
+                    Axis::new(filter, picture.height(), height, rows),
+                )
+            };
+            let (horizontal, vertical) = axes(0..width, 0..height);
+            let whole = resize(&picture, &horizontal, &vertical);
+            let (horizontal, vertical) = axes(5..21, 3..17);
+            let part = resize(&picture, &horizontal, &vertical);
+            let cropped: Vec<u8> = whole
+                .chunks_exact(3 * width as usize)
+                .skip(3)
+                .take(14)
+                .flat_map(|row| &row[15..63])
+                .copied()
+                .collect();
+            assert!(part == cropped, "{filter:?} {width}×{height}");
+        }
+    }
+}
+
+fn filters() -> impl Strategy<Value = Filter> {
+    prop_oneof![
+        Just(Filter::Bilinear),
+        Just(Filter::Bicubic),
+        Just(Filter::Lanczos)
+    ]
+}
+
+proptest! {
+    #[test]
+    fn weights_add_up_to_one_and_lie_inside_the_input(
+        filter in filters(),
+        input in 1u32..3000,
+        output in 1u32..600,
+    ) {
+        let axis = Axis::new(filter, input, output, 0..output);
+        for window in &axis.windows {
+            prop_assert!(window.len >= 1);
+            prop_assert!(window.start + window.len <= input as usize);
+            if !axis.identity {
+                let sum: i32 = axis.weights_of(window).iter().sum();
+                // Each weight is off by half a unit at most.
+                prop_assert!((sum - (1 << FRACTION_BITS)).unsigned_abs() as usize <= window.len.div_ceil(2));
+            }
+        }
+    }
+
+    #[test]
+    fn one_colour_stays_that_colour(
+        filter in filters(),
+        (width, height) in (1u32..80, 1u32..80),
+        (out_width, out_height) in (1u32..80, 1u32..80),
+        colour: [u8; 3],
+    ) {
+        let pixels = colour.repeat((width * height) as usize);
+        let picture = Rgb8::new(width, height, pixels).unwrap();
+        let horizontal = Axis::new(filter, width, out_width, 0..out_width);
+        let vertical = Axis::new(filter, height, out_height, 0..out_height);
+        let out = resize(&picture, &horizontal, &vertical);
+        prop_assert_eq!(out, colour.repeat((out_width * out_height) as usize));
+    }
+}
