@@ -25,6 +25,9 @@ pub enum StartError {
     /// The model directory is refused.
     #[error("model: {0}")]
     Model(#[from] ModelError),
+    /// Its preprocessing cannot be done.
+    #[error("preprocessing: {}", .0.join("; "))]
+    Preprocess(Vec<String>),
     /// The runtime or the device does not work.
     #[error("{0}")]
     Engine(#[from] EngineError),
@@ -65,7 +68,8 @@ impl App {
         let metrics = Arc::new(Metrics::new()?);
         metrics.describe_build(crate::VERSION, crate::COMMIT, runtime.version());
         let model = Arc::new(ModelInfo::open(&config.model)?);
-        let pipeline = Arc::new(Pipeline::new(&model.manifest.preprocess)?);
+        let pipeline =
+            Arc::new(Pipeline::new(&model.manifest.preprocess).map_err(StartError::Preprocess)?);
         let engine = load_engine(config, runtime, &model, &metrics)?;
 
         let (batcher, worker) = Batcher::spawn(engine, config.policy, Arc::clone(&metrics))?;
@@ -73,7 +77,10 @@ impl App {
             model,
             pipeline,
             batcher: batcher.clone(),
-            limits: Limits { max_pixels: config.max_pixels, ..Limits::default() },
+            limits: Limits {
+                max_pixels: config.max_pixels,
+                ..Limits::default()
+            },
             budget: DecodeBudget::new(config.decode_memory, config.threads),
             store: MemoryStore::new(config.store, Arc::clone(&metrics)),
             keep_pictures: config.keep_pictures,
@@ -88,7 +95,12 @@ impl App {
             metrics,
         });
         readiness.set(true);
-        Ok(Self { routes, readiness, batcher, worker })
+        Ok(Self {
+            routes,
+            readiness,
+            batcher,
+            worker,
+        })
     }
 
     /// Serves until a signal, then drains; whether everything accepted was finished.
@@ -97,7 +109,9 @@ impl App {
     /// When the batch worker has ended on its own.
     pub async fn serve(self, listener: TcpListener, config: &Config, mut signals: Signals) -> bool {
         let server = Server::new(listener, self.routes);
-        let stop = server.run(&mut signals, &self.readiness, config.drain.delay).await;
+        let stop = server
+            .run(&mut signals, &self.readiness, config.drain.delay)
+            .await;
         if stop == Stop::Now {
             self.batcher.refuse_waiting();
         }
@@ -120,8 +134,11 @@ fn load_engine(
     metrics: &Metrics,
 ) -> Result<OrtEngine, StartError> {
     let started = Instant::now();
-    let options =
-        SessionOptions { device: config.device, threads: config.threads, graph: model.graph() };
+    let options = SessionOptions {
+        device: config.device,
+        threads: config.threads,
+        graph: model.graph(),
+    };
     let manifest = &model.manifest;
     let mut engine = OrtEngine::load(runtime, manifest, &options)?;
     let loaded = started.elapsed();

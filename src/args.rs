@@ -41,11 +41,21 @@ pub struct ServeArgs {
     pub model: Option<PathBuf>,
 
     /// Address and port to listen on
-    #[arg(long, value_name = "ADDR:PORT", env = "PATCHLIGHT_LISTEN", default_value = "127.0.0.1:8080")]
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        env = "PATCHLIGHT_LISTEN",
+        default_value = "127.0.0.1:8080"
+    )]
     pub listen: String,
 
     /// What computes: auto, cpu, cuda[:N] or tensorrt[:N]
-    #[arg(long, value_name = "DEVICE", env = "PATCHLIGHT_DEVICE", default_value = "auto")]
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        env = "PATCHLIGHT_DEVICE",
+        default_value = "auto"
+    )]
     pub device: String,
 
     /// Threads that compute [default: the cores that affinity and cgroup allow]
@@ -53,55 +63,120 @@ pub struct ServeArgs {
     pub threads: Option<String>,
 
     /// The most pictures that run together
-    #[arg(long, value_name = "N", env = "PATCHLIGHT_MAX_BATCH", default_value = "8")]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "PATCHLIGHT_MAX_BATCH",
+        default_value = "8"
+    )]
     pub max_batch: String,
 
     /// How batches are closed: auto, or greedy (all that is queued, up to --max-batch)
-    #[arg(long, value_name = "RULE", env = "PATCHLIGHT_BATCHING", default_value = "auto")]
+    #[arg(
+        long,
+        value_name = "RULE",
+        env = "PATCHLIGHT_BATCHING",
+        default_value = "auto"
+    )]
     pub batching: String,
 
     /// How long a request may take; a client can only ask for less
-    #[arg(long, value_name = "DURATION", env = "PATCHLIGHT_REQUEST_TIMEOUT", default_value = "10s")]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "PATCHLIGHT_REQUEST_TIMEOUT",
+        default_value = "10s"
+    )]
     pub request_timeout: String,
 
     /// How long to keep serving after SIGTERM, not ready any more
-    #[arg(long, value_name = "DURATION", env = "PATCHLIGHT_DRAIN_DELAY", default_value = "5s")]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "PATCHLIGHT_DRAIN_DELAY",
+        default_value = "5s"
+    )]
     pub drain_delay: String,
 
     /// How long to finish what was accepted, after that
-    #[arg(long, value_name = "DURATION", env = "PATCHLIGHT_DRAIN_TIMEOUT", default_value = "20s")]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "PATCHLIGHT_DRAIN_TIMEOUT",
+        default_value = "20s"
+    )]
     pub drain_timeout: String,
 
     /// The longest body taken
-    #[arg(long, value_name = "SIZE", env = "PATCHLIGHT_MAX_BODY", default_value = "10MiB")]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "PATCHLIGHT_MAX_BODY",
+        default_value = "10MiB"
+    )]
     pub max_body: String,
 
     /// The most pixels of a picture
-    #[arg(long, value_name = "N", env = "PATCHLIGHT_MAX_PIXELS", default_value = "40000000")]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "PATCHLIGHT_MAX_PIXELS",
+        default_value = "40000000"
+    )]
     pub max_pixels: String,
 
     /// Memory for pictures being decoded, all together
-    #[arg(long, value_name = "SIZE", env = "PATCHLIGHT_DECODE_MEMORY", default_value = "512MiB")]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "PATCHLIGHT_DECODE_MEMORY",
+        default_value = "512MiB"
+    )]
     pub decode_memory: String,
 
     /// How long an attention map is kept at the longest
-    #[arg(long, value_name = "DURATION", env = "PATCHLIGHT_ATTENTION_TTL", default_value = "1h")]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "PATCHLIGHT_ATTENTION_TTL",
+        default_value = "1h"
+    )]
     pub attention_ttl: String,
 
     /// Memory for attention maps and their pictures
-    #[arg(long, value_name = "SIZE", env = "PATCHLIGHT_ATTENTION_MEMORY", default_value = "128MiB")]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "PATCHLIGHT_ATTENTION_MEMORY",
+        default_value = "128MiB"
+    )]
     pub attention_memory: String,
 
     /// Keep a bounded copy of each picture for the overlay: true or false
-    #[arg(long, value_name = "BOOL", env = "PATCHLIGHT_KEEP_PICTURES", default_value = "true")]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "PATCHLIGHT_KEEP_PICTURES",
+        default_value = "true"
+    )]
     pub keep_pictures: String,
 
     /// Log lines: text or json
-    #[arg(long, value_name = "FORMAT", env = "PATCHLIGHT_LOG_FORMAT", default_value = "text")]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "PATCHLIGHT_LOG_FORMAT",
+        default_value = "text"
+    )]
     pub log_format: String,
 
     /// What is logged, such as `info` or `patchlight=debug`
-    #[arg(long, value_name = "FILTER", env = "PATCHLIGHT_LOG", default_value = "info")]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "PATCHLIGHT_LOG",
+        default_value = "info"
+    )]
     pub log: String,
 }
 

@@ -91,11 +91,17 @@ impl Batcher {
             Push::Queued(place) => place,
             Push::Full => {
                 self.metrics.shed("queue_full");
-                return Err(Error::Overloaded { retry_after: self.load().predicted_wait });
+                return Err(Error::Overloaded {
+                    retry_after: self.load().predicted_wait,
+                });
             }
             Push::Closed => return Err(Error::Draining),
         };
-        let guard = Leaving { place, batcher: self, armed: true };
+        let guard = Leaving {
+            place,
+            batcher: self,
+            armed: true,
+        };
         let outcome = tokio::time::timeout_at(deadline.at.into(), answer).await;
         match outcome {
             Ok(Ok(result)) => {
@@ -147,12 +153,16 @@ pub struct Deadline {
 impl Deadline {
     /// `given` from now.
     pub fn after(given: Duration) -> Self {
-        Self { at: tokio::time::Instant::now().into_std() + given, given }
+        Self {
+            at: tokio::time::Instant::now().into_std() + given,
+            given,
+        }
     }
 
     /// The time that is left; zero when it has passed.
     pub fn left(&self) -> Duration {
-        self.at.saturating_duration_since(tokio::time::Instant::now().into_std())
+        self.at
+            .saturating_duration_since(tokio::time::Instant::now().into_std())
     }
 
     /// The moment itself.
@@ -167,7 +177,9 @@ impl Deadline {
 
     /// The error that a request gets whose deadline has passed.
     pub fn error(&self) -> Error {
-        Error::DeadlinePassed { deadline: self.given }
+        Error::DeadlinePassed {
+            deadline: self.given,
+        }
     }
 }
 
@@ -194,7 +206,9 @@ impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         if self.armed {
             let was_waiting = self.batcher.queue.remove(self.place);
-            self.batcher.metrics.abandoned(if was_waiting { "queue" } else { "inference" });
+            self.batcher
+                .metrics
+                .abandoned(if was_waiting { "queue" } else { "inference" });
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     explain::{self, Placement, Rect, RgbView},
     metrics::{Metrics, Stage},
     model::{ModelInfo, scores},
-    preprocess::{Pipeline, Prepared},
+    preprocess::Pipeline,
     store::{KeptMap, MapId, MemoryStore},
 };
 
@@ -70,7 +70,9 @@ impl Classifier {
             return Ok(());
         }
         self.metrics.shed("predicted_wait");
-        Err(Error::Overloaded { retry_after: wait - left })
+        Err(Error::Overloaded {
+            retry_after: wait - left,
+        })
     }
 
     /// Classifies one encoded picture.
@@ -87,26 +89,35 @@ impl Classifier {
         let leaving = self.metrics.leaving("decode");
         let decoded = self.decode(upload, options.attention, deadline).await;
         leaving.stayed();
-        let decoded = decoded?;
-        let ready = decoded.ready;
+        let Decoded { tensor, seen, copy } = decoded?;
 
-        let inference = self.batcher.run(ready.prepared.tensor, deadline).await?;
+        let inference = self.batcher.run(tensor, deadline).await?;
         self.metrics.stage(Stage::Queue, inference.queued);
 
-        let predictions =
-            scores::best(&self.model, &inference.output.logits, options.top_k, options.min_score);
+        let predictions = scores::best(
+            &self.model,
+            &inference.output.logits,
+            options.top_k,
+            options.min_score,
+        );
         let kept = match options.attention {
-            true => Some(self.keep(&inference, &ready.placement, decoded.copy, deadline).await?),
+            true => Some(self.keep(&inference, &seen, copy, deadline).await?),
             false => None,
         };
         let timing = Timing {
-            decode: ready.decoding,
-            preprocess: ready.preprocessing,
+            decode: seen.decoding,
+            preprocess: seen.preprocessing,
             queue: inference.queued,
             inference: inference.ran,
             total: arrived.elapsed(),
         };
-        Ok(Classification::new(&self.model, predictions, kept, ready.image, timing))
+        Ok(Classification::new(
+            &self.model,
+            predictions,
+            kept,
+            seen.image,
+            timing,
+        ))
     }
 
     /// Decodes and prepares on a blocking thread, within the budget.
@@ -129,26 +140,31 @@ impl Classifier {
         let span = tracing::Span::current();
         task::spawn_blocking(move || span.in_scope(|| work.run(keep, done, copied)));
 
-        let ready = timeout_at(deadline.at().into(), ready)
+        let (tensor, seen) = timeout_at(deadline.at().into(), ready)
             .await
             .map_err(|_| deadline.error())?
             // The thread always answers unless it panicked outside the decoder's fence.
             .map_err(|_| Error::Internal)??;
-        Ok(Decoded { ready, copy: keep.then_some(copy) })
+        Ok(Decoded {
+            tensor,
+            seen,
+            copy: keep.then_some(copy),
+        })
     }
 
     /// Puts the map, and the picture if it is kept, into the store.
     async fn keep(
         &self,
         inference: &Inference,
-        placement: &Placement,
+        seen: &Seen,
         copy: Option<oneshot::Receiver<Bytes>>,
         deadline: Deadline,
     ) -> Result<Attention> {
         let id = self.store.keep(KeptMap {
             model: Arc::clone(&self.model),
             rollout: inference.output.rollout.as_slice().into(),
-            placement: *placement,
+            placement: seen.placement,
+            region: seen.image.region,
         })?;
         // The copy was made while the batch ran and is usually there already. A failed one only
         // means that the overlay will be a heat map.
@@ -162,17 +178,23 @@ impl Classifier {
 }
 
 fn attention(id: MapId, ttl: Duration) -> Attention {
-    Attention { id: id.to_string(), expires_in: ttl }
+    Attention {
+        id: id.to_string(),
+        expires_in: ttl,
+    }
 }
 
+/// A picture on its way to the model.
 struct Decoded {
-    ready: Ready,
+    /// The model's input.
+    tensor: Vec<f32>,
+    seen: Seen,
+    /// Brings the copy for the overlay, if one is made.
     copy: Option<oneshot::Receiver<Bytes>>,
 }
 
-/// A picture that is ready for the model.
-struct Ready {
-    prepared: Prepared,
+/// What is known of a picture besides its pixels.
+struct Seen {
     placement: Placement,
     image: ImageInfo,
     decoding: Duration,
@@ -190,23 +212,28 @@ struct Work {
 
 impl Work {
     /// Sends the prepared picture as soon as it is ready, then makes the copy for the overlay.
-    fn run(self, keep: bool, done: oneshot::Sender<Result<Ready>>, copied: oneshot::Sender<Bytes>) {
+    fn run(
+        self,
+        keep: bool,
+        done: oneshot::Sender<Result<(Vec<f32>, Seen)>>,
+        copied: oneshot::Sender<Bytes>,
+    ) {
         if done.is_closed() {
             return;
         }
-        let (picture, ready) = match self.prepare() {
-            Ok(both) => both,
+        let (picture, tensor, seen) = match self.prepare() {
+            Ok(prepared) => prepared,
             Err(why) => {
                 let _ = done.send(Err(why));
                 return;
             }
         };
-        if done.send(Ok(ready)).is_err() || !keep {
+        if done.send(Ok((tensor, seen))).is_err() || !keep {
             return;
         }
         let (width, height) = (picture.rgb.width(), picture.rgb.height());
         let view = RgbView::new(width, height, picture.rgb.pixels());
-        match view.and_then(explain::keep) {
+        match view.and_then(|view| explain::keep(view, explain::KEPT_SIDE)) {
             // Nobody waits any more if the client left.
             Ok(jpeg) => drop(copied.send(jpeg.into())),
             Err(why) => tracing::warn!(%why, "the picture could not be kept for the overlay"),
@@ -214,7 +241,7 @@ impl Work {
         drop(self.permit);
     }
 
-    fn prepare(&self) -> Result<(decode::Picture, Ready)> {
+    fn prepare(&self) -> Result<(decode::Picture, Vec<f32>, Seen)> {
         let started = Instant::now();
         let picture = decode::decode(&self.upload, &self.header)?;
         let decoding = started.elapsed();
@@ -227,12 +254,31 @@ impl Work {
 
         let (width, height) = (picture.rgb.width(), picture.rgb.height());
         let seen = prepared.exact_region;
-        let seen = Rect { x: seen.x, y: seen.y, width: seen.width, height: seen.height };
+        let seen = Rect {
+            x: seen.x,
+            y: seen.y,
+            width: seen.width,
+            height: seen.height,
+        };
         let placement = Placement::new((width, height), seen).map_err(|why| {
             tracing::error!(%why, "no place for the map");
             Error::Internal
         })?;
-        let image = ImageInfo { width, height, format: picture.format.name(), region: prepared.region };
-        Ok((picture, Ready { prepared, placement, image, decoding, preprocessing }))
+        let image = ImageInfo {
+            width,
+            height,
+            format: picture.format.name(),
+            region: prepared.region,
+        };
+        Ok((
+            picture,
+            prepared.tensor,
+            Seen {
+                placement,
+                image,
+                decoding,
+                preprocessing,
+            },
+        ))
     }
 }

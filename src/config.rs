@@ -76,7 +76,11 @@ impl Config {
 
     fn read(args: &ServeArgs, faults: &mut Faults) -> Option<Self> {
         let model = faults.take("--model", demo::or_demo(args.model.clone()));
-        let listen = faults.parse("--listen", &args.listen, "an address and port such as 127.0.0.1:8080");
+        let listen = faults.parse(
+            "--listen",
+            &args.listen,
+            "an address and port such as 127.0.0.1:8080",
+        );
         let device = faults.take("--device", args.device.parse::<Device>());
         let threads = match &args.threads {
             Some(text) => faults.count("--threads", text),
@@ -121,10 +125,16 @@ impl Config {
                 upload_timeout: UPLOAD_TIMEOUT,
                 request_timeout: request_timeout?,
             },
-            drain: Drain { delay: drain_delay?, timeout: drain_timeout? },
+            drain: Drain {
+                delay: drain_delay?,
+                timeout: drain_timeout?,
+            },
             max_pixels: max_pixels?.get() as u64,
             decode_memory: decode_memory?,
-            store: StoreOptions { bytes: attention_memory?, ttl: attention_ttl? },
+            store: StoreOptions {
+                bytes: attention_memory?,
+                ttl: attention_ttl?,
+            },
             keep_pictures: keep_pictures?,
             log_format: log_format?,
             log: args.log.clone(),

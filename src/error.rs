@@ -76,7 +76,9 @@ pub enum Error {
     },
 
     /// No map is known under this id: never made, expired, forgotten or not the caller's.
-    #[error("no attention map is kept under this id; maps expire, and are forgotten when memory is short")]
+    #[error(
+        "no attention map is kept under this id; maps expire, and are forgotten when memory is short"
+    )]
     NoSuchMap,
 
     /// The map exists, but not in the form that was asked for.

@@ -82,7 +82,10 @@ impl Readiness {
 pub fn router(state: AppState) -> Router {
     Router::new()
         .route("/classify", post(classify::classify))
-        .route("/attention/{id}", get(attention::show).delete(attention::forget))
+        .route(
+            "/attention/{id}",
+            get(attention::show).delete(attention::forget),
+        )
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
@@ -151,7 +154,11 @@ async fn not_found(request: Request) -> Problem {
 
 async fn method_not_allowed(request: Request) -> Problem {
     let detail = format!("{} is not allowed here", request.method());
-    Problem::of_routing(StatusCode::METHOD_NOT_ALLOWED, &detail, &request_id(&request))
+    Problem::of_routing(
+        StatusCode::METHOD_NOT_ALLOWED,
+        &detail,
+        &request_id(&request),
+    )
 }
 
 /// The id that [`observe`] gave.

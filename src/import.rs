@@ -1,1 +1,121 @@
-//! (under construction)
+//! From a checkpoint to a model directory.
+//!
+//! A checkpoint layout ([`huggingface`]) or a generator ([`random`]) gives a specification, the
+//! weights by their role in the graph, labels and preprocessing; [`crate::onnx::vit`] writes the
+//! graph; [`directory`] puts the files in place, the manifest with their digests last.
+
+mod checkpoint;
+mod directory;
+mod error;
+mod huggingface;
+mod labels;
+mod random;
+mod safetensors;
+mod summary;
+
+use std::path::PathBuf;
+
+pub use error::ImportError;
+pub use random::Arch;
+pub use summary::Summary;
+
+use checkpoint::Checkpoint;
+use directory::Directory;
+
+use crate::{
+    model::manifest::HeadFusion,
+    onnx::tensor::Tensor,
+    onnx::vit::{Role, VitSpec, Weights},
+};
+
+/// What to import, and where to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImportOptions {
+    /// Where the weights come from.
+    pub source: Source,
+    /// The model directory to make, or to replace if there is one. Other files in it stay.
+    pub out: PathBuf,
+    /// How the heads' attention matrices become one for the rollout.
+    pub head_fusion: HeadFusion,
+    /// A file with one label a line, instead of the checkpoint's.
+    pub labels: Option<PathBuf>,
+}
+
+/// Where the weights come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// A directory as Hugging Face's `save_pretrained` writes it.
+    Checkpoint(PathBuf),
+    /// Weights that mean nothing, of a usual size, for load tests.
+    RandomWeights(Arch),
+}
+
+/// How far an import is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Progress {
+    /// Constants written.
+    pub done: usize,
+    /// Constants in all.
+    pub total: usize,
+}
+
+/// Makes a model directory. `progress` is called before each constant is read.
+///
+/// The files get their names at the end, `model.toml` last: a directory whose import was
+/// interrupted either is as it was before or does not match its manifest's digests.
+///
+/// # Errors
+/// If the source lacks something or holds what this program does not know, or a file cannot be
+/// read or written; the message names it.
+pub fn run(
+    options: &ImportOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Summary, ImportError> {
+    let mut checkpoint = match &options.source {
+        Source::Checkpoint(path) => huggingface::open(path, options.head_fusion)?,
+        Source::RandomWeights(arch) => random::checkpoint(*arch, options.head_fusion),
+    };
+    if let Some(path) = &options.labels {
+        checkpoint.labels = labels::read(path)?;
+    }
+    labels::check(&checkpoint.labels, checkpoint.spec.classes)?;
+
+    let mut directory = Directory::prepare(&options.out)?;
+    let mut weights = Counted {
+        inner: checkpoint.weights.as_mut(),
+        progress,
+        done: 0,
+        total: checkpoint.spec.roles().len(),
+    };
+    directory.write_graph(&checkpoint.spec, &mut weights)?;
+    directory.write_labels(&checkpoint.labels)?;
+    let manifest = directory.finish(&checkpoint)?;
+    Ok(Summary::new(options.out.clone(), manifest))
+}
+
+/// Weights whose reading is reported.
+struct Counted<'a> {
+    inner: &'a mut dyn Weights<Error = ImportError>,
+    progress: &'a mut dyn FnMut(Progress),
+    done: usize,
+    total: usize,
+}
+
+impl Weights for Counted<'_> {
+    type Error = ImportError;
+
+    fn tensor(&mut self, role: Role) -> Result<Tensor, ImportError> {
+        (self.progress)(Progress {
+            done: self.done,
+            total: self.total,
+        });
+        self.done += 1;
+        self.inner.tensor(role)
+    }
+}
+
+/// Whether constants take so much space that they get a file of their own.
+fn is_large(spec: &VitSpec) -> bool {
+    const FLOAT32_VALUES_IN_64_MIB: u64 = 16 << 20;
+    spec.parameters() > FLOAT32_VALUES_IN_64_MIB
+}

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Gauge,
-    Opts, Registry, TextEncoder,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// Resolves both 1 ms and 10 s: a third of a decade apart, in seconds.
@@ -15,8 +15,9 @@ const SECONDS: &[f64] = &[
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0,
 ];
 
-const BATCH_SIZES: &[f64] =
-    &[1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 256.0];
+const BATCH_SIZES: &[f64] = &[
+    1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 256.0,
+];
 
 /// A part of the way of a picture, as a label of `patchlight_stage_duration_seconds`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -75,7 +76,10 @@ impl Metrics {
         let registry = Registry::new_custom(Some("patchlight".to_owned()), None)?;
         let metrics = Self {
             requests: IntCounterVec::new(
-                Opts::new("requests_total", "Answered HTTP requests by route and status code."),
+                Opts::new(
+                    "requests_total",
+                    "Answered HTTP requests by route and status code.",
+                ),
                 &["endpoint", "code"],
             )?,
             request_seconds: HistogramVec::new(
@@ -87,22 +91,34 @@ impl Metrics {
                 &["endpoint"],
             )?,
             stage_seconds: HistogramVec::new(
-                HistogramOpts::new("stage_duration_seconds", "Time one picture spends in a stage.")
-                    .buckets(SECONDS.to_vec()),
+                HistogramOpts::new(
+                    "stage_duration_seconds",
+                    "Time one picture spends in a stage.",
+                )
+                .buckets(SECONDS.to_vec()),
                 &["stage"],
             )?,
             batch_size: Histogram::with_opts(
-                HistogramOpts::new("batch_size", "Pictures in a served batch, warm-up left out.")
-                    .buckets(BATCH_SIZES.to_vec()),
+                HistogramOpts::new(
+                    "batch_size",
+                    "Pictures in a served batch, warm-up left out.",
+                )
+                .buckets(BATCH_SIZES.to_vec()),
             )?,
             queue_depth: IntGauge::new("queue_depth", "Pictures that wait for a batch.")?,
             in_flight: IntGauge::new("in_flight_requests", "HTTP requests being answered.")?,
             shed: IntCounterVec::new(
-                Opts::new("shed_total", "Requests refused to protect the others, by reason."),
+                Opts::new(
+                    "shed_total",
+                    "Requests refused to protect the others, by reason.",
+                ),
                 &["reason"],
             )?,
             abandoned: IntCounterVec::new(
-                Opts::new("abandoned_total", "Pictures whose client left, by the stage they were in."),
+                Opts::new(
+                    "abandoned_total",
+                    "Pictures whose client left, by the stage they were in.",
+                ),
                 &["stage"],
             )?,
             predicted_wait: Gauge::new(
@@ -154,7 +170,9 @@ impl Metrics {
         registry.register(Box::new(self.model_info.clone()))?;
         registry.register(Box::new(self.build_info.clone()))?;
         #[cfg(target_os = "linux")]
-        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        registry.register(Box::new(
+            prometheus::process_collector::ProcessCollector::for_self(),
+        ))?;
 
         // Counters that alerts look at exist from the start, so that a rate has a zero to start
         // from.
@@ -186,13 +204,19 @@ impl Metrics {
 
     /// A request was answered.
     pub fn request(&self, endpoint: &str, code: u16, took: Duration) {
-        self.requests.with_label_values(&[endpoint, &code.to_string()]).inc();
-        self.request_seconds.with_label_values(&[endpoint]).observe(took.as_secs_f64());
+        self.requests
+            .with_label_values(&[endpoint, &code.to_string()])
+            .inc();
+        self.request_seconds
+            .with_label_values(&[endpoint])
+            .observe(took.as_secs_f64());
     }
 
     /// A picture has passed a stage.
     pub fn stage(&self, stage: Stage, took: Duration) {
-        self.stage_seconds.with_label_values(&[stage.name()]).observe(took.as_secs_f64());
+        self.stage_seconds
+            .with_label_values(&[stage.name()])
+            .observe(took.as_secs_f64());
     }
 
     /// A batch was run.
@@ -232,13 +256,24 @@ impl Metrics {
     }
 
     /// What is served, said once it is loaded.
-    pub fn describe_model(&self, name: &str, architecture: &str, precision: &str, digest: &str, device: &str) {
-        self.model_info.with_label_values(&[name, architecture, precision, digest, device]).set(1);
+    pub fn describe_model(
+        &self,
+        name: &str,
+        architecture: &str,
+        precision: &str,
+        digest: &str,
+        device: &str,
+    ) {
+        self.model_info
+            .with_label_values(&[name, architecture, precision, digest, device])
+            .set(1);
     }
 
     /// What runs, said at start.
     pub fn describe_build(&self, version: &str, commit: &str, onnxruntime: &str) {
-        self.build_info.with_label_values(&[version, commit, onnxruntime]).set(1);
+        self.build_info
+            .with_label_values(&[version, commit, onnxruntime])
+            .set(1);
     }
 }
 

@@ -84,21 +84,36 @@ impl ModelInfo {
     pub fn open(directory: &Path) -> Result<Self, ModelError> {
         let path = directory.join(MANIFEST);
         let read = |path: &Path| {
-            fs::read(path).map_err(|why| ModelError::Read { path: path.to_owned(), why })
+            fs::read(path).map_err(|why| ModelError::Read {
+                path: path.to_owned(),
+                why,
+            })
         };
-        let refuse = |path: &Path, why: String| ModelError::Manifest { path: path.to_owned(), why };
+        let refuse = |path: &Path, why: String| ModelError::Manifest {
+            path: path.to_owned(),
+            why,
+        };
 
         let bytes = read(&path)?;
         let text = str::from_utf8(&bytes).map_err(|why| refuse(&path, why.to_string()))?;
-        let manifest: Manifest = toml::from_str(text).map_err(|why| refuse(&path, why.to_string()))?;
-        manifest.validate().map_err(|faults| refuse(&path, faults.join("; ")))?;
+        let manifest: Manifest =
+            toml::from_str(text).map_err(|why| refuse(&path, why.to_string()))?;
+        manifest
+            .validate()
+            .map_err(|faults| refuse(&path, faults.join("; ")))?;
 
         for (name, expected) in &manifest.files {
             let path = directory.join(name);
-            let found = sha256_of_file(&path)
-                .map_err(|why| ModelError::Read { path: path.clone(), why })?;
+            let found = sha256_of_file(&path).map_err(|why| ModelError::Read {
+                path: path.clone(),
+                why,
+            })?;
             if found != *expected {
-                return Err(ModelError::Digest { path, found, expected: expected.clone() });
+                return Err(ModelError::Digest {
+                    path,
+                    found,
+                    expected: expected.clone(),
+                });
             }
         }
 
@@ -107,7 +122,11 @@ impl ModelInfo {
         if labels.len() != manifest.task.classes {
             return Err(refuse(
                 &path,
-                format!("{} labels for {} classes", labels.len(), manifest.task.classes),
+                format!(
+                    "{} labels for {} classes",
+                    labels.len(),
+                    manifest.task.classes
+                ),
             ));
         }
         Ok(Self {
@@ -129,7 +148,10 @@ impl ModelInfo {
 fn name_of(directory: &Path) -> String {
     let whole = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
     let name = directory.file_name().or_else(|| whole.file_name());
-    name.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+    name.map_or_else(
+        || "model".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 #[cfg(test)]

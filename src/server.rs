@@ -85,7 +85,11 @@ impl Server {
     /// Accepts no more and gives what was accepted `limit` to finish; whether it did.
     pub async fn finish(self, limit: Duration) -> bool {
         drop(self.listener);
-        tracing::info!(?limit, open = self.connections.count(), "stopped accepting, finishing");
+        tracing::info!(
+            ?limit,
+            open = self.connections.count(),
+            "stopped accepting, finishing"
+        );
         let finished = timeout(limit, self.connections.shutdown()).await.is_ok();
         if !finished {
             tracing::warn!("not everything was finished in time");
@@ -130,7 +134,10 @@ fn connection(
         tracing::debug!(%why, "TCP_NODELAY");
     }
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -138,5 +145,7 @@ fn connection(
         .keep_alive_timeout(HEADER_TIMEOUT)
         .max_concurrent_streams(MOST_STREAMS);
     let routes = routes.map_request(|request: Request<Incoming>| request.map(Body::new));
-    builder.serve_connection(TokioIo::new(socket), TowerToHyperService::new(routes)).into_owned()
+    builder
+        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(routes))
+        .into_owned()
 }

@@ -12,8 +12,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use self::{id::MapId, memory::{MemoryStore, StoreOptions}};
-use crate::{explain::Placement, model::ModelInfo};
+pub use self::{
+    id::MapId,
+    memory::{MemoryStore, StoreOptions},
+};
+use crate::{explain::Placement, model::ModelInfo, preprocess::Region};
 
 /// One picture's map with all that is needed to draw and describe it.
 #[derive(Clone, Debug)]
@@ -24,12 +27,16 @@ pub struct KeptMap {
     pub rollout: Arc<[f32]>,
     /// Where on the picture the model looked.
     pub placement: Placement,
+    /// The same in whole pixels, as answers say it.
+    pub region: Region,
 }
 
 impl KeptMap {
     /// The rollout that starts at block `start_layer`, over all tokens; `None` beyond the last.
     pub fn row(&self, start_layer: usize) -> Option<&[f32]> {
-        self.rollout.chunks_exact(self.model.manifest.tokens.total()).nth(start_layer)
+        self.rollout
+            .chunks_exact(self.model.manifest.tokens.total())
+            .nth(start_layer)
     }
 }
 

@@ -19,15 +19,25 @@ pub enum LogFormat {
 /// # Errors
 /// When the filter cannot be parsed, or a subscriber is installed already.
 pub fn install(format: LogFormat, filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|why| format!("log filter `{filter}`: {why}"))?;
+    let filter =
+        EnvFilter::try_new(filter).map_err(|why| format!("log filter `{filter}`: {why}"))?;
     let registry = tracing_subscriber::registry().with(filter);
     let installed = match format {
         LogFormat::Text => registry
-            .with(fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()))
+            .with(
+                fmt::layer()
+                    .with_writer(io::stderr)
+                    .with_ansi(io::stderr().is_terminal()),
+            )
             .try_init(),
-        LogFormat::Json => {
-            registry.with(fmt::layer().json().with_writer(io::stderr).flatten_event(true)).try_init()
-        }
+        LogFormat::Json => registry
+            .with(
+                fmt::layer()
+                    .json()
+                    .with_writer(io::stderr)
+                    .flatten_event(true),
+            )
+            .try_init(),
     };
     installed.map_err(|why| why.to_string())
 }

@@ -47,7 +47,10 @@ impl Pending {
     /// Takes an entry out by its number; `None` when it is no longer waiting.
     pub(super) fn remove(&mut self, number: u64) -> Option<Entry> {
         // Numbers grow along the queue.
-        let at = self.entries.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        let at = self
+            .entries
+            .binary_search_by_key(&number, |(number, _)| *number)
+            .ok()?;
         self.entries.remove(at).map(|(_, entry)| entry)
     }
 
@@ -55,7 +58,10 @@ impl Pending {
     pub(super) fn take(&mut self, now: Instant, close: impl FnOnce(usize) -> usize) -> Vec<Entry> {
         self.entries.retain(|(_, entry)| entry.is_wanted(now));
         let count = close(self.entries.len()).min(self.entries.len());
-        self.entries.drain(..count).map(|(_, entry)| entry).collect()
+        self.entries
+            .drain(..count)
+            .map(|(_, entry)| entry)
+            .collect()
     }
 
     /// How many wait.
@@ -75,7 +81,16 @@ mod tests {
     fn entry(tag: f32, deadline: Instant) -> (Entry, Answer) {
         let (reply, answer) = oneshot::channel();
         let span = tracing::Span::none();
-        (Entry { input: vec![tag], deadline, queued_at: Instant::now(), span, reply }, answer)
+        (
+            Entry {
+                input: vec![tag],
+                deadline,
+                queued_at: Instant::now(),
+                span,
+                reply,
+            },
+            answer,
+        )
     }
 
     fn tags(entries: &[Entry]) -> Vec<f32> {
@@ -121,7 +136,10 @@ mod tests {
         pending.push(early);
         pending.push(late);
         // Exactly at the deadline is too late.
-        assert_eq!(tags(&pending.take(now + Duration::from_millis(10), |n| n)), [1.0]);
+        assert_eq!(
+            tags(&pending.take(now + Duration::from_millis(10), |n| n)),
+            [1.0]
+        );
     }
 
     #[test]

@@ -47,7 +47,11 @@ struct Running {
 
 impl Queue {
     pub(super) fn new(policy: Policy) -> Self {
-        Self { policy, state: Mutex::default(), arrived: Condvar::new() }
+        Self {
+            policy,
+            state: Mutex::default(),
+            arrived: Condvar::new(),
+        }
     }
 
     pub(super) fn push(&self, entry: Entry) -> Push {
@@ -74,15 +78,23 @@ impl Queue {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
-            let batch = state.pending.take(now, |waiting| self.policy.close(waiting));
+            let batch = state
+                .pending
+                .take(now, |waiting| self.policy.close(waiting));
             if !batch.is_empty() {
-                state.running = Some(Running { size: batch.len(), since: now });
+                state.running = Some(Running {
+                    size: batch.len(),
+                    since: now,
+                });
                 return Some(batch);
             }
             if state.closed {
                 return None;
             }
-            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .arrived
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -102,7 +114,11 @@ impl Queue {
             None => (0, Duration::ZERO),
         };
         let waiting = state.pending.len();
-        Load { waiting, running, predicted_wait: state.pace.predict(waiting, running, elapsed) }
+        Load {
+            waiting,
+            running,
+            predicted_wait: state.pace.predict(waiting, running, elapsed),
+        }
     }
 
     /// No more pushes; what waits is still run.

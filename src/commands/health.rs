@@ -28,7 +28,9 @@ pub(super) fn run(args: &HealthArgs) -> ExitCode {
 
 /// The server of this container: where `PATCHLIGHT_LISTEN` says, by way of the loopback.
 fn default_url() -> String {
-    let listen = env::var("PATCHLIGHT_LISTEN").ok().and_then(|text| text.parse::<SocketAddr>().ok());
+    let listen = env::var("PATCHLIGHT_LISTEN")
+        .ok()
+        .and_then(|text| text.parse::<SocketAddr>().ok());
     let port = listen.map_or(8080, |address| address.port());
     match listen {
         Some(address) if !address.ip().is_unspecified() => format!("http://{address}"),
@@ -38,11 +40,16 @@ fn default_url() -> String {
 
 async fn ask(url: &str) -> Result<(), String> {
     let uri: Uri = url.parse().map_err(|why| format!("not a URL: {why}"))?;
-    let authority = uri.authority().ok_or("a URL such as http://127.0.0.1:8080 is expected")?;
+    let authority = uri
+        .authority()
+        .ok_or("a URL such as http://127.0.0.1:8080 is expected")?;
     if uri.scheme_str() != Some("http") {
         return Err("only http:// can be asked".to_owned());
     }
-    let address = (authority.host().to_owned(), authority.port_u16().unwrap_or(80));
+    let address = (
+        authority.host().to_owned(),
+        authority.port_u16().unwrap_or(80),
+    );
     let path = match uri.path() {
         "" | "/" => "/readyz",
         path => path,
@@ -52,15 +59,23 @@ async fn ask(url: &str) -> Result<(), String> {
         .body(Empty::<Bytes>::new())
         .map_err(|why| why.to_string())?;
     let answer = async {
-        let socket = TcpStream::connect(address).await.map_err(|why| why.to_string())?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(socket)).await.map_err(|why| why.to_string())?;
+        let socket = TcpStream::connect(address)
+            .await
+            .map_err(|why| why.to_string())?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(socket))
+            .await
+            .map_err(|why| why.to_string())?;
         let connection = tokio::spawn(connection);
-        let answer = sender.send_request(request).await.map_err(|why| why.to_string());
+        let answer = sender
+            .send_request(request)
+            .await
+            .map_err(|why| why.to_string());
         connection.abort();
         answer
     };
-    let answer = timeout(PATIENCE, answer).await.map_err(|_| "no answer in time".to_owned())??;
+    let answer = timeout(PATIENCE, answer)
+        .await
+        .map_err(|_| "no answer in time".to_owned())??;
     if answer.status().is_success() {
         return Ok(());
     }

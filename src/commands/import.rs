@@ -1,4 +1,6 @@
 //! `patchlight import`.
-use std::process::ExitCode;
 use crate::args::ImportArgs;
-pub(super) fn run(_args: ImportArgs) -> ExitCode { ExitCode::SUCCESS }
+use std::process::ExitCode;
+pub(super) fn run(_args: ImportArgs) -> ExitCode {
+    ExitCode::SUCCESS
+}

@@ -23,6 +23,10 @@ pub(super) fn run(args: &InspectArgs) -> ExitCode {
 fn show(model: &ModelInfo) -> io::Result<()> {
     let manifest = toml::to_string(&model.manifest).map_err(io::Error::other)?;
     let mut out = io::stdout().lock();
-    writeln!(out, "# model {}, digest {}; all files are whole\n", model.name, model.digest)?;
+    writeln!(
+        out,
+        "# model {}, digest {}; all files are whole\n",
+        model.name, model.digest
+    )?;
     out.write_all(manifest.as_bytes())
 }

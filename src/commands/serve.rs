@@ -22,14 +22,20 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     if let Err(why) = telemetry::install(config.log_format, &config.log) {
         return fail(BAD_CONFIGURATION, why);
     }
-    let workers = runtime::Builder::new_multi_thread().worker_threads(config.threads).enable_all().build();
+    let workers = runtime::Builder::new_multi_thread()
+        .worker_threads(config.threads)
+        .enable_all()
+        .build();
     let outcome = match workers {
         Ok(workers) => workers.block_on(serve(&config)),
         Err(why) => Err(why.into()),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => fail(1, "stopped before everything that was accepted was finished"),
+        Ok(false) => fail(
+            1,
+            "stopped before everything that was accepted was finished",
+        ),
         Err(why) => fail(1, why),
     }
 }
@@ -37,13 +43,20 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
 async fn serve(config: &Config) -> Result<bool, StartError> {
     // Before the model is loaded, so that a signal during the load is not lost.
     let signals = Signals::listen()?;
-    tracing::info!(version = crate::VERSION, commit = crate::COMMIT, "patchlight");
+    tracing::info!(
+        version = crate::VERSION,
+        commit = crate::COMMIT,
+        "patchlight"
+    );
     let runtime = Runtime::load()?;
     tracing::info!(version = runtime.version(), library = %runtime.library().display(), "onnxruntime");
     // Before the load as well: a busy port is found out in milliseconds, not after a minute.
     let listener = TcpListener::bind(config.listen)
         .await
-        .map_err(|why| StartError::Listen { address: config.listen, why })?;
+        .map_err(|why| StartError::Listen {
+            address: config.listen,
+            why,
+        })?;
     let address = listener.local_addr()?;
 
     let app = tokio::task::block_in_place(|| App::start(config, &runtime))?;

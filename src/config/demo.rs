@@ -19,8 +19,18 @@ pub(super) fn or_demo(named: Option<PathBuf>) -> Result<PathBuf, String> {
     candidates.extend(beside.map(|folder| folder.join("models/demo")));
     candidates.extend(beside.map(|folder| folder.join("../share/patchlight/models/demo")));
     candidates.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo"));
-    candidates.iter().find(|folder| folder.join(MANIFEST).is_file()).cloned().ok_or_else(|| {
-        let all: Vec<String> = candidates.iter().map(|path| path.display().to_string()).collect();
-        format!("the demo model was not found; name a model directory (looked in {})", all.join(", "))
-    })
+    candidates
+        .iter()
+        .find(|folder| folder.join(MANIFEST).is_file())
+        .cloned()
+        .ok_or_else(|| {
+            let all: Vec<String> = candidates
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect();
+            format!(
+                "the demo model was not found; name a model directory (looked in {})",
+                all.join(", ")
+            )
+        })
 }

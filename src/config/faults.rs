@@ -29,8 +29,17 @@ impl Faults {
     }
 
     /// Anything that reads from text.
-    pub(super) fn parse<T: FromStr>(&mut self, flag: &str, text: &str, expected: &str) -> Option<T> {
-        self.take(flag, text.parse().map_err(|_| format!("`{text}` is not {expected}")))
+    pub(super) fn parse<T: FromStr>(
+        &mut self,
+        flag: &str,
+        text: &str,
+        expected: &str,
+    ) -> Option<T> {
+        self.take(
+            flag,
+            text.parse()
+                .map_err(|_| format!("`{text}` is not {expected}")),
+        )
     }
 
     /// A number of at least 1.
@@ -41,7 +50,10 @@ impl Faults {
     /// Such as `500ms`, `10s`, `1h`.
     pub(super) fn duration(&mut self, flag: &str, text: &str) -> Option<Duration> {
         let read = humantime::parse_duration(text);
-        self.take(flag, read.map_err(|_| format!("`{text}` is not a duration such as 500ms, 10s or 1h")))
+        self.take(
+            flag,
+            read.map_err(|_| format!("`{text}` is not a duration such as 500ms, 10s or 1h")),
+        )
     }
 
     /// Such as `10MiB`, in bytes.
@@ -50,14 +62,22 @@ impl Faults {
         match read {
             Ok(size) if size.as_u64() > 0 => Some(size.as_u64()),
             _ => {
-                self.add(flag, format!("`{text}` is not a size such as 512KiB or 10MiB"));
+                self.add(
+                    flag,
+                    format!("`{text}` is not a size such as 512KiB or 10MiB"),
+                );
                 None
             }
         }
     }
 
     /// One of a few words.
-    pub(super) fn one_of<T: Copy>(&mut self, flag: &str, text: &str, words: &[(&str, T)]) -> Option<T> {
+    pub(super) fn one_of<T: Copy>(
+        &mut self,
+        flag: &str,
+        text: &str,
+        words: &[(&str, T)],
+    ) -> Option<T> {
         let found = words.iter().find(|(word, _)| *word == text);
         if found.is_none() {
             let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();

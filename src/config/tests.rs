@@ -54,7 +54,12 @@ fn no_time_at_all_is_refused() {
 
 #[test]
 fn sizes_and_durations_read_as_documented() {
-    let config = config(&["--max-body=1MiB", "--request-timeout=500ms", "--attention-ttl=2h"]).unwrap();
+    let config = config(&[
+        "--max-body=1MiB",
+        "--request-timeout=500ms",
+        "--attention-ttl=2h",
+    ])
+    .unwrap();
     assert_eq!(config.http.max_body, 1 << 20);
     assert_eq!(config.http.request_timeout, Duration::from_millis(500));
     assert_eq!(config.store.ttl, Duration::from_secs(7200));

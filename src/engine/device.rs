@@ -54,7 +54,10 @@ impl Device {
             Self::Cuda(_) => Err("cuda"),
             #[cfg(feature = "tensorrt")]
             Self::TensorRt(index) => Ok(Some(
-                ort::ep::TensorRT::default().with_device_id(index as i32).with_fp16(true).build(),
+                ort::ep::TensorRT::default()
+                    .with_device_id(index as i32)
+                    .with_fp16(true)
+                    .build(),
             )),
             #[cfg(not(feature = "tensorrt"))]
             Self::TensorRt(_) => Err("tensorrt"),
@@ -103,7 +106,9 @@ impl FromStr for Device {
             "cpu" if index.is_none() => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda(number()?)),
             "tensorrt" => Ok(Self::TensorRt(number()?)),
-            _ => Err(format!("`{text}` is not one of auto, cpu, cuda, cuda:N, tensorrt, tensorrt:N")),
+            _ => Err(format!(
+                "`{text}` is not one of auto, cpu, cuda, cuda:N, tensorrt, tensorrt:N"
+            )),
         }
     }
 }
@@ -114,7 +119,13 @@ mod tests {
 
     #[test]
     fn every_device_reads_as_it_is_written() {
-        for device in [Device::Auto, Device::Cpu, Device::Cuda(0), Device::Cuda(3), Device::TensorRt(1)] {
+        for device in [
+            Device::Auto,
+            Device::Cpu,
+            Device::Cuda(0),
+            Device::Cuda(3),
+            Device::TensorRt(1),
+        ] {
             assert_eq!(device.to_string().parse(), Ok(device));
         }
     }

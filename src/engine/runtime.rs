@@ -45,7 +45,10 @@ impl Runtime {
             return Err(library_error("not an ONNX Runtime library", &candidates));
         };
         if minor < MINIMUM_MINOR {
-            return Err(library_error(&format!("it is version 1.{minor}, too old"), &candidates));
+            return Err(library_error(
+                &format!("it is version 1.{minor}, too old"),
+                &candidates,
+            ));
         }
         let environment = ort::init_from(library)
             .map_err(|why| library_error(&why.to_string(), &candidates))?
@@ -98,8 +101,12 @@ fn libraries_in(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<_> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            name.starts_with("libonnxruntime.") && (name.contains(".so") || name.ends_with(".dylib"))
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
+            name.starts_with("libonnxruntime.")
+                && (name.contains(".so") || name.ends_with(".dylib"))
         })
         .collect();
     paths.sort_unstable_by(|a, b| b.cmp(a));
@@ -119,13 +126,20 @@ fn version_of(library: &Path, minor: u32) -> String {
         .take_while(|c| c.is_ascii_digit() || *c == '.')
         .collect();
     let version = version.trim_end_matches('.');
-    if version.starts_with(&fallback) { version.to_owned() } else { fallback }
+    if version.starts_with(&fallback) {
+        version.to_owned()
+    } else {
+        fallback
+    }
 }
 
 fn library_error(why: &str, candidates: &[PathBuf]) -> EngineError {
     EngineError::Library {
         why: why.to_owned(),
-        looked_at: candidates.iter().map(|path| path.display().to_string()).collect(),
+        looked_at: candidates
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect(),
     }
 }
 
@@ -149,13 +163,20 @@ mod tests {
 
     #[test]
     fn version_does_not_believe_a_name_that_contradicts_the_library() {
-        assert_eq!(version_of(Path::new("/nowhere/libonnxruntime.so.1.24.0"), 31), "1.31");
+        assert_eq!(
+            version_of(Path::new("/nowhere/libonnxruntime.so.1.24.0"), 31),
+            "1.31"
+        );
     }
 
     #[test]
     fn newest_library_comes_first() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["libonnxruntime.so.1.30.0", "libonnxruntime.so.1.31.1", "libonnxruntime_providers_shared.so"] {
+        for name in [
+            "libonnxruntime.so.1.30.0",
+            "libonnxruntime.so.1.31.1",
+            "libonnxruntime_providers_shared.so",
+        ] {
             fs::write(folder.path().join(name), b"").unwrap();
         }
         let names: Vec<_> = libraries_in(folder.path());

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use ort::{
-    session::{Session, builder::{GraphOptimizationLevel, SessionBuilder}},
+    session::{
+        Session,
+        builder::{GraphOptimizationLevel, SessionBuilder},
+    },
     value::TensorRef,
 };
 
@@ -88,8 +91,16 @@ impl OrtEngine {
 
     /// Compares the declared shapes; −1 stands for the batch.
     fn check_tensors(&self, manifest: &Manifest) -> Result<(), EngineError> {
-        let inputs = self.session.inputs().iter().map(|o| (o.name(), o.dtype().tensor_shape()));
-        let outputs = self.session.outputs().iter().map(|o| (o.name(), o.dtype().tensor_shape()));
+        let inputs = self
+            .session
+            .inputs()
+            .iter()
+            .map(|o| (o.name(), o.dtype().tensor_shape()));
+        let outputs = self
+            .session
+            .outputs()
+            .iter()
+            .map(|o| (o.name(), o.dtype().tensor_shape()));
         let found: Vec<_> = inputs.chain(outputs).collect();
         let expect = |name: &str, dims: &[usize]| -> Result<(), EngineError> {
             let Some((_, shape)) = found.iter().find(|(found, _)| *found == name) else {
@@ -99,18 +110,27 @@ impl OrtEngine {
                 return Err(EngineError::Graph(format!("`{name}` is not a tensor")));
             };
             let fits = shape.len() == dims.len() + 1
-                && shape[1..].iter().zip(dims).all(|(&found, &want)| found < 0 || found as usize == want);
+                && shape[1..]
+                    .iter()
+                    .zip(dims)
+                    .all(|(&found, &want)| found < 0 || found as usize == want);
             if fits {
                 return Ok(());
             }
             Err(EngineError::Graph(format!(
                 "`{name}` has shape {shape:?}, the manifest says [batch, {}]",
-                dims.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+                dims.iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(", ")
             )))
         };
         expect(&self.names.input, &self.input)?;
         expect(&self.names.logits, &[manifest.task.classes])?;
-        expect(&self.names.rollout, &[manifest.architecture.layers, manifest.tokens.total()])
+        expect(
+            &self.names.rollout,
+            &[manifest.architecture.layers, manifest.tokens.total()],
+        )
     }
 }
 
@@ -123,11 +143,16 @@ impl Engine for OrtEngine {
         }
         let shape = [inputs.len(), channels, height, width];
         let tensor = TensorRef::from_array_view((shape, &*self.buffer))?;
-        let outputs = self.session.run(ort::inputs![self.names.input.as_str() => tensor])?;
+        let outputs = self
+            .session
+            .run(ort::inputs![self.names.input.as_str() => tensor])?;
 
         let rows = |name: &str| -> Result<Vec<Vec<f32>>, EngineError> {
             let (_, values) = outputs[name].try_extract_tensor::<f32>()?;
-            Ok(values.chunks_exact(values.len() / inputs.len()).map(<[f32]>::to_vec).collect())
+            Ok(values
+                .chunks_exact(values.len() / inputs.len())
+                .map(<[f32]>::to_vec)
+                .collect())
         };
         let logits = rows(&self.names.logits)?;
         let rollouts = rows(&self.names.rollout)?;
@@ -139,7 +164,11 @@ impl Engine for OrtEngine {
     }
 }
 
-fn open(runtime: &Runtime, options: &SessionOptions, device: Device) -> Result<Session, EngineError> {
+fn open(
+    runtime: &Runtime,
+    options: &SessionOptions,
+    device: Device,
+) -> Result<Session, EngineError> {
     let mut builder = device.add_to(configure(runtime, options)?)?;
     Ok(builder.commit_from_file(&options.graph)?)
 }

@@ -60,10 +60,9 @@ mod tests {
 
     #[test]
     fn every_table_is_matplotlibs() {
-        let golden: serde_json::Value = serde_json::from_str(include_str!(
-            "../../tests/goldens/colormaps/colormaps.json"
-        ))
-        .unwrap();
+        let golden: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/goldens/colormaps/colormaps.json"))
+                .unwrap();
         for (name, colormap) in NAMED {
             let bytes: Vec<u8> = (0..=255).flat_map(|index| colormap.step(index)).collect();
             let mut digest = String::new();

@@ -105,6 +105,13 @@ impl From<RgbView<'_>> for Raster {
     }
 }
 
+/// Luma of a pixel with the weights of Rec. ITU-R BT.601, in 256ths.
+pub(super) fn luma(pixel: &[u8]) -> u8 {
+    let [red, green, blue] = [pixel[0], pixel[1], pixel[2]].map(u32::from);
+    // The weights add up to 256.
+    ((77 * red + 150 * green + 29 * blue) >> 8) as u8
+}
+
 fn check(width: u32, height: u32, found: usize) -> Result<(), Invalid> {
     if width == 0 || height == 0 {
         return Err(Invalid::EmptyPicture { width, height });

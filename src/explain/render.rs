@@ -76,13 +76,7 @@ pub(super) fn paint_opaque(
     style: &Style,
 ) {
     let inks = Inks::opaque(style.colormap.unwrap_or_else(|| scale.colormap()));
-    heat::paint(
-        canvas,
-        region,
-        &Field::new(map, scale),
-        style.smooth,
-        &inks,
-    );
+    heat::paint(canvas, region, &Field::new(map, scale), style.smooth, &inks);
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ use super::{Colormap, PatchMap};
 const MIDDLE: f64 = 2.0;
 
 /// Contour lines of a share map, in fair shares.
-const SHARE_LEVELS: [f64; 5] = [1.5, 2.0, 3.0, 5.0, 8.0];
+const SHARE_LEVELS: [f64; 4] = [1.5, 3.0, 6.0, 12.0];
 
 /// Contour lines of a signed map, in parts of the largest magnitude, on either side of zero.
 const SIGNED_LEVELS: [f64; 3] = [0.25, 0.5, 0.75];
@@ -86,11 +86,29 @@ impl Scale {
         position.clamp(0.0, 1.0) as f32
     }
 
-    /// How much a position deserves to be seen, 0…1: the share itself, or the distance from zero.
-    pub(super) fn salience(self, position: f32) -> f32 {
+    /// How much of the picture a position covers in an overlay of this `alpha`, 0…1.
+    ///
+    /// What matters covers more than what does not, so that the picture stays clear where the map
+    /// is quiet. At alpha ½: a quarter at the bottom of a share map and three quarters at its top;
+    /// an eighth where evidence is neutral and three quarters where it is strongest. Alpha 0 and 1
+    /// are exactly nothing and everything.
+    pub(super) fn opacity(self, position: f32, alpha: f32) -> f32 {
         match self {
-            Self::Share { .. } => position,
-            Self::Signed { .. } => (2.0 * position - 1.0).abs(),
+            Self::Share { .. } => alpha.powf(2.0 - 1.6 * position),
+            Self::Signed { .. } => {
+                // The root lifts small evidence, where the colormap is pale.
+                let strength = (2.0 * position - 1.0).abs().sqrt();
+                alpha.powf(3.0 - 2.6 * strength)
+            }
+        }
+    }
+
+    /// How much of its own colour the picture below an overlay loses, 0…1, lest it be taken for
+    /// the map's. Skin and sky look like evidence, so a signed map gets a grey picture from ½ on.
+    pub(super) fn fade(self, alpha: f32) -> f32 {
+        match self {
+            Self::Share { .. } => alpha,
+            Self::Signed { .. } => (2.0 * alpha).min(1.0),
         }
     }
 

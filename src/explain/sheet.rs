@@ -26,7 +26,9 @@ pub fn sheet(maps: &[PatchMap], columns: Option<usize>, style: &Style) -> Result
     if maps.iter().any(|map| map.grid() != grid) {
         return Err(Invalid::Sheet);
     }
-    let columns = columns.unwrap_or_else(|| square_side(maps.len())).clamp(1, maps.len());
+    let columns = columns
+        .unwrap_or_else(|| square_side(maps.len()))
+        .clamp(1, maps.len());
     let rows = maps.len().div_ceil(columns);
 
     let patches = (columns * grid.cols).max(rows * grid.rows) as u32;

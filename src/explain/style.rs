@@ -78,6 +78,17 @@ impl FromStr for Alpha {
     }
 }
 
+impl View {
+    /// As it is asked for.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Overlay => "overlay",
+            Self::Heatmap => "heatmap",
+            Self::Contour => "contour",
+        }
+    }
+}
+
 impl FromStr for View {
     type Err = Error;
 

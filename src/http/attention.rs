@@ -64,7 +64,9 @@ pub(super) async fn show(
         }
         Ok(response)
     };
-    answer.await.unwrap_or_else(|why: Error| Problem::new(&why, &request).into_response())
+    answer
+        .await
+        .unwrap_or_else(|why: Error| Problem::new(&why, &request).into_response())
 }
 
 /// Forgets a map and its picture.
@@ -123,7 +125,10 @@ async fn draw(
     map: PatchMap,
 ) -> Result<(View, Bytes)> {
     // Never closed.
-    let easel = Arc::clone(&state.easels.0).acquire_owned().await.map_err(|_| Error::Internal)?;
+    let easel = Arc::clone(&state.easels.0)
+        .acquire_owned()
+        .await
+        .map_err(|_| Error::Internal)?;
     let (mut style, placement) = (form.style, found.map.placement);
     let picture = found.picture.clone();
     let metrics = Arc::clone(&state.metrics);
@@ -163,16 +168,24 @@ async fn draw(
 fn etag(id: MapId, form: &Form, picture: bool) -> String {
     let inputs = format!("{}\n{id}\n{form:?}\n{picture}", crate::VERSION);
     let digest = Sha256::digest(inputs.as_bytes());
-    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = digest
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("\"{hex}\"")
 }
 
 fn matches_etag(headers: &HeaderMap, etag: &str) -> bool {
     headers.get_all(header::IF_NONE_MATCH).iter().any(|value| {
-        value.to_str().unwrap_or_default().split(',').any(|candidate| {
-            let candidate = candidate.trim();
-            candidate == "*" || candidate.trim_start_matches("W/") == etag
-        })
+        value
+            .to_str()
+            .unwrap_or_default()
+            .split(',')
+            .any(|candidate| {
+                let candidate = candidate.trim();
+                candidate == "*" || candidate.trim_start_matches("W/") == etag
+            })
     })
 }
 
@@ -180,7 +193,10 @@ fn matches_etag(headers: &HeaderMap, etag: &str) -> bool {
 fn cached(found: &Found, etag: &str) -> [(HeaderName, String); 3] {
     [
         (header::ETAG, etag.to_owned()),
-        (header::CACHE_CONTROL, format!("private, max-age={}, immutable", found.expires_in_s)),
+        (
+            header::CACHE_CONTROL,
+            format!("private, max-age={}, immutable", found.expires_in_s),
+        ),
         (header::VARY, "Accept".to_owned()),
     ]
 }

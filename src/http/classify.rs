@@ -49,12 +49,18 @@ pub(super) async fn classify(
         Ok(response) => response,
         Err(why) => Problem::new(&why, &id).into_response(),
     };
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
 /// What can be said before the body is read.
-fn admit(state: &AppState, query: Option<&str>, headers: &HeaderMap) -> Result<(Options, Deadline)> {
+fn admit(
+    state: &AppState,
+    query: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<(Options, Deadline)> {
     let options = options(query, &state.classifier.model)?;
     let deadline = Deadline::after(time_allowed(headers, state.limits.request_timeout)?);
     state.classifier.admit(deadline)?;
@@ -77,7 +83,9 @@ async fn run(
             Err(why) => Problem::new(&why, id).into_response(),
         };
     }
-    let all = pictures.into_iter().map(|picture| classifier.classify(picture, options, deadline));
+    let all = pictures
+        .into_iter()
+        .map(|picture| classifier.classify(picture, options, deadline));
     let results: Vec<Item> = futures_util::future::join_all(all)
         .await
         .into_iter()
@@ -88,7 +96,9 @@ async fn run(
         .collect();
     // 200 if any was processed; if none was, the first one's status speaks for all.
     let status = match results.iter().all(|item| matches!(item, Item::Problem(_))) {
-        true => results.first().map_or(StatusCode::BAD_REQUEST, Item::status),
+        true => results
+            .first()
+            .map_or(StatusCode::BAD_REQUEST, Item::status),
         false => StatusCode::OK,
     };
     (status, Json(Results { results })).into_response()
@@ -122,21 +132,33 @@ fn options(query: Option<&str>, model: &ModelInfo) -> Result<Options> {
     let top_k = query.value("top_k")?.unwrap_or(DEFAULT_TOP_K.min(classes));
     if !(1..=classes).contains(&top_k) {
         let detail = format!("{top_k} is not between 1 and {classes}, the number of classes");
-        return Err(Error::InvalidParameter { name: "top_k", detail });
+        return Err(Error::InvalidParameter {
+            name: "top_k",
+            detail,
+        });
     }
     let min_score: f32 = query.value("min_score")?.unwrap_or(0.0);
     if !(0.0..=1.0).contains(&min_score) {
         let detail = "it must be between 0 and 1".to_owned();
-        return Err(Error::InvalidParameter { name: "min_score", detail });
+        return Err(Error::InvalidParameter {
+            name: "min_score",
+            detail,
+        });
     }
     let attention = query.value("attention")?.unwrap_or(Keep::Rollout) == Keep::Rollout;
     if let Some(name) = query.text("model")?
         && name != model.name
     {
-        return Err(Error::NoSuchModel { name: name.escape_debug().to_string() });
+        return Err(Error::NoSuchModel {
+            name: name.escape_debug().to_string(),
+        });
     }
     query.finish("top_k, min_score, attention, model")?;
-    Ok(Options { top_k, min_score, attention })
+    Ok(Options {
+        top_k,
+        min_score,
+        attention,
+    })
 }
 
 /// The values of `attention=`.

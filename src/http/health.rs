@@ -31,10 +31,18 @@ pub(super) async fn metrics(
     Extension(id): Extension<RequestId>,
 ) -> Response {
     let classifier = &state.classifier;
-    match state.metrics.encode(classifier.batcher.load(), classifier.store.len()) {
-        Ok(text) => {
-            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
-        }
+    match state
+        .metrics
+        .encode(classifier.batcher.load(), classifier.store.len())
+    {
+        Ok(text) => (
+            [(
+                header::CONTENT_TYPE,
+                "text/plain; version=0.0.4; charset=utf-8",
+            )],
+            text,
+        )
+            .into_response(),
         Err(why) => {
             tracing::error!(%why, "metrics could not be written");
             Problem::new(&Error::Internal, &id).into_response()

@@ -9,7 +9,13 @@ use axum::http::{HeaderMap, header};
 pub(super) fn choose<'a>(headers: &HeaderMap, offers: &[&'a str]) -> Option<&'a str> {
     let mut accepted = Vec::new();
     for value in headers.get_all(header::ACCEPT) {
-        accepted.extend(value.to_str().unwrap_or_default().split(',').filter_map(Range::parse));
+        accepted.extend(
+            value
+                .to_str()
+                .unwrap_or_default()
+                .split(',')
+                .filter_map(Range::parse),
+        );
     }
     if accepted.is_empty() {
         return offers.first().copied();
@@ -45,11 +51,19 @@ impl<'a> Range<'a> {
         let mut parts = text.split(';').map(str::trim);
         let (kind, subtype) = parts.next()?.split_once('/')?;
         let quality = parts
-            .filter_map(|parameter| parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q=")))
+            .filter_map(|parameter| {
+                parameter
+                    .strip_prefix("q=")
+                    .or_else(|| parameter.strip_prefix("Q="))
+            })
             .find_map(|value| value.parse().ok())
             .filter(|quality| (0.0..=1.0).contains(quality))
             .unwrap_or(1.0);
-        Some(Self { kind, subtype, quality })
+        Some(Self {
+            kind,
+            subtype,
+            quality,
+        })
     }
 
     /// How specifically this range names `offer`, if it does.
@@ -58,7 +72,11 @@ impl<'a> Range<'a> {
         match (self.kind, self.subtype) {
             ("*", "*") => Some(0),
             (range, "*") if range.eq_ignore_ascii_case(kind) => Some(1),
-            (range, sub) if range.eq_ignore_ascii_case(kind) && sub.eq_ignore_ascii_case(subtype) => Some(2),
+            (range, sub)
+                if range.eq_ignore_ascii_case(kind) && sub.eq_ignore_ascii_case(subtype) =>
+            {
+                Some(2)
+            }
             _ => None,
         }
     }
@@ -82,8 +100,14 @@ mod tests {
 
     #[test]
     fn quality_decides_before_our_order() {
-        assert_eq!(chosen("image/png;q=0.5, application/json"), Some("application/json"));
-        assert_eq!(chosen("application/json;q=0.9, image/png;q=0.9"), Some("image/png"));
+        assert_eq!(
+            chosen("image/png;q=0.5, application/json"),
+            Some("application/json")
+        );
+        assert_eq!(
+            chosen("application/json;q=0.9, image/png;q=0.9"),
+            Some("image/png")
+        );
     }
 
     #[test]
@@ -95,7 +119,10 @@ mod tests {
 
     #[test]
     fn a_browser_gets_the_picture() {
-        assert_eq!(chosen("text/html,application/xhtml+xml,image/avif,image/webp,*/*;q=0.8"), Some("image/png"));
+        assert_eq!(
+            chosen("text/html,application/xhtml+xml,image/avif,image/webp,*/*;q=0.8"),
+            Some("image/png")
+        );
     }
 
     #[test]

@@ -28,11 +28,19 @@ impl Problem {
     /// The document for an error.
     pub fn new(error: &Error, request_id: &RequestId) -> Self {
         let retry_after = match error {
-            Error::Overloaded { retry_after } => Some(retry_after.as_secs_f64().ceil().max(1.0) as u64),
+            Error::Overloaded { retry_after } => {
+                Some(retry_after.as_secs_f64().ceil().max(1.0) as u64)
+            }
             Error::Draining | Error::NotReady => Some(1),
             _ => None,
         };
-        Self::build(status(error), error.code(), error.to_string(), retry_after, request_id)
+        Self::build(
+            status(error),
+            error.code(),
+            error.to_string(),
+            retry_after,
+            request_id,
+        )
     }
 
     /// The document for a route or method that does not exist.
@@ -76,7 +84,10 @@ impl IntoResponse for Problem {
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
@@ -94,8 +105,12 @@ fn status(error: &Error) -> StatusCode {
         Error::MapNotKept(_) => StatusCode::CONFLICT,
         Error::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Error::UnsupportedFormat { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        Error::ImageUndecodable { .. } | Error::ImageTooLarge { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-        Error::Overloaded { .. } | Error::Draining | Error::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+        Error::ImageUndecodable { .. } | Error::ImageTooLarge { .. } => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
+        Error::Overloaded { .. } | Error::Draining | Error::NotReady => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Error::DeadlinePassed { .. } => StatusCode::GATEWAY_TIMEOUT,
         Error::NotFinite | Error::Inference | Error::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }

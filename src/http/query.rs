@@ -23,7 +23,10 @@ impl Query {
         };
         let (_, value) = self.0.swap_remove(at);
         if self.0.iter().any(|(found, _)| found == name) {
-            return Err(Error::InvalidParameter { name, detail: "it is given twice".to_owned() });
+            return Err(Error::InvalidParameter {
+                name,
+                detail: "it is given twice".to_owned(),
+            });
         }
         Ok(Some(value))
     }
@@ -39,7 +42,10 @@ impl Query {
         };
         match text.parse() {
             Ok(value) => Ok(Some(value)),
-            Err(why) => Err(Error::InvalidParameter { name, detail: why.to_string() }),
+            Err(why) => Err(Error::InvalidParameter {
+                name,
+                detail: why.to_string(),
+            }),
         }
     }
 
@@ -76,7 +82,10 @@ mod tests {
 
     #[test]
     fn an_unknown_parameter_is_named() {
-        let why = Query::parse(Some("topk=3")).unwrap().finish("top_k").unwrap_err();
+        let why = Query::parse(Some("topk=3"))
+            .unwrap()
+            .finish("top_k")
+            .unwrap_err();
         assert!(why.to_string().contains("topk"));
     }
 

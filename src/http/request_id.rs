@@ -45,7 +45,9 @@ impl fmt::Display for RequestId {
 /// What may be written into logs and headers as it is.
 fn is_harmless(text: &str) -> bool {
     (1..=RequestId::LONGEST).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 #[cfg(test)]

@@ -10,8 +10,7 @@ use axum::{
     http::{HeaderMap, header},
 };
 use base64::{
-    Engine,
-    alphabet,
+    Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use bytes::{Bytes, BytesMut};
@@ -47,7 +46,9 @@ pub(super) async fn read(
 ) -> Result<Bytes> {
     if announced(headers).is_some_and(|length| length > limits.max_body) {
         linger(body);
-        return Err(Error::BodyTooLarge { limit: limits.max_body });
+        return Err(Error::BodyTooLarge {
+            limit: limits.max_body,
+        });
     }
     let leaving = metrics.leaving("upload");
     let outcome = timeout(limits.upload_timeout, collect(body, limits.max_body)).await;
@@ -60,7 +61,9 @@ pub(super) async fn read(
             }
             Err(why)
         }
-        Err(_) => Err(Error::UploadTooSlow { limit: limits.upload_timeout }),
+        Err(_) => Err(Error::UploadTooSlow {
+            limit: limits.upload_timeout,
+        }),
     }
 }
 
@@ -81,7 +84,12 @@ pub(super) fn linger(mut body: Body) {
 }
 
 fn announced(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
 }
 
 async fn collect(mut body: Body, limit: u64) -> std::result::Result<Bytes, (Error, Option<Body>)> {
@@ -189,11 +197,13 @@ fn from_json(body: &[u8]) -> Result<Bytes> {
         },
     };
     match BASE64.decode(encoded.trim_ascii()) {
-        Ok(bytes) if bytes.is_empty() => {
-            Err(Error::MalformedRequest("`image` in the JSON body is empty".to_owned()))
-        }
+        Ok(bytes) if bytes.is_empty() => Err(Error::MalformedRequest(
+            "`image` in the JSON body is empty".to_owned(),
+        )),
         Ok(bytes) => Ok(bytes.into()),
-        Err(why) => Err(Error::MalformedRequest(format!("`image` in the JSON body: {why}"))),
+        Err(why) => Err(Error::MalformedRequest(format!(
+            "`image` in the JSON body: {why}"
+        ))),
     }
 }
 

@@ -46,7 +46,10 @@ mod tests {
 
     #[test]
     fn last_line_needs_no_end() {
-        assert_eq!(Labels::parse(b"a\nb").unwrap(), Labels::parse(b"a\nb\n").unwrap());
+        assert_eq!(
+            Labels::parse(b"a\nb").unwrap(),
+            Labels::parse(b"a\nb\n").unwrap()
+        );
     }
 
     #[test]

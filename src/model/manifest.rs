@@ -38,6 +38,13 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// Height and width of the input tensor, in pixels; zeros where [`validate`](Self::validate)
+    /// finds fault with the preprocessing.
+    pub fn input_size(&self) -> (usize, usize) {
+        let (height, width) = self.preprocess.input_size().unwrap_or_default();
+        (height as usize, width as usize)
+    }
+
     /// Checks what the types cannot: that the parts agree with each other and that no file name
     /// leads out of the directory.
     ///
@@ -53,7 +60,7 @@ impl Manifest {
         let mut faults = self.preprocess.validate().err().unwrap_or_default();
         let patch = self.architecture.patch;
         let [rows, columns] = self.tokens.grid;
-        let (height, width) = self.preprocess.input_size();
+        let (height, width) = self.input_size();
         if patch == 0 || rows != height / patch || columns != width / patch {
             faults.push(format!(
                 "tokens.grid {rows}×{columns} does not fit an input of {height}×{width} in patches of {patch}"
@@ -66,12 +73,18 @@ impl Manifest {
             faults.push(format!("files lacks the graph `{}`", self.graph.file));
         }
         for name in self.files.keys() {
-            let plain = Path::new(name).file_name().is_some_and(|only| only == name.as_str());
+            let plain = Path::new(name)
+                .file_name()
+                .is_some_and(|only| only == name.as_str());
             if !plain {
                 faults.push(format!("file name `{name}` must not be a path"));
             }
         }
-        if faults.is_empty() { Ok(()) } else { Err(faults) }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(faults)
+        }
     }
 }
 

@@ -51,7 +51,10 @@ fn softmax(logits: &[f32]) -> Vec<f32> {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let powers: Vec<f64> = logits.iter().map(|&z| f64::from(z - max).exp()).collect();
     let sum: f64 = powers.iter().sum();
-    powers.into_iter().map(|power| (power / sum) as f32).collect()
+    powers
+        .into_iter()
+        .map(|power| (power / sum) as f32)
+        .collect()
 }
 
 fn sigmoid(z: f32) -> f32 {
@@ -64,7 +67,12 @@ mod tests {
 
     #[test]
     fn softmax_adds_up_and_survives_extremes() {
-        for logits in [vec![1.0, 2.0, 3.0], vec![1e30, -1e30], vec![-500.0; 7], vec![0.0]] {
+        for logits in [
+            vec![1.0, 2.0, 3.0],
+            vec![1e30, -1e30],
+            vec![-500.0; 7],
+            vec![0.0],
+        ] {
             let sum: f32 = softmax(&logits).iter().sum();
             assert!((sum - 1.0).abs() < 1e-6, "{logits:?}");
         }
@@ -77,7 +85,10 @@ mod tests {
 
     #[test]
     fn sigmoid_reaches_its_limits_without_nan() {
-        assert_eq!((sigmoid(-1e30), sigmoid(0.0), sigmoid(1e30)), (0.0, 0.5, 1.0));
+        assert_eq!(
+            (sigmoid(-1e30), sigmoid(0.0), sigmoid(1e30)),
+            (0.0, 0.5, 1.0)
+        );
     }
 
     #[test]

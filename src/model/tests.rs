@@ -75,7 +75,10 @@ fn a_whole_directory_is_taken() {
     let (folder, _) = directory();
     let model = ModelInfo::open(folder.path()).unwrap();
     assert_eq!(model.labels.name(1), "dog");
-    assert_eq!(model.name, folder.path().file_name().unwrap().to_str().unwrap());
+    assert_eq!(
+        model.name,
+        folder.path().file_name().unwrap().to_str().unwrap()
+    );
     assert_eq!(model.digest.len(), 64);
 }
 
@@ -84,7 +87,10 @@ fn a_changed_graph_is_named() {
     let (folder, _) = directory();
     fs::write(folder.path().join("model.onnx"), b"grapf").unwrap();
     let why = refusal(&folder);
-    assert!(why.contains("model.onnx") && why.contains("SHA-256"), "{why}");
+    assert!(
+        why.contains("model.onnx") && why.contains("SHA-256"),
+        "{why}"
+    );
 }
 
 #[test]
@@ -97,14 +103,22 @@ fn a_missing_file_is_named() {
 #[test]
 fn an_unknown_field_is_named() {
     let (folder, text) = directory();
-    fs::write(folder.path().join(MANIFEST), text.replace("prefix =", "prefixes =")).unwrap();
+    fs::write(
+        folder.path().join(MANIFEST),
+        text.replace("prefix =", "prefixes ="),
+    )
+    .unwrap();
     assert!(refusal(&folder).contains("prefixes"));
 }
 
 #[test]
 fn another_format_is_refused_by_number() {
     let (folder, text) = directory();
-    fs::write(folder.path().join(MANIFEST), text.replace("format = 1", "format = 2")).unwrap();
+    fs::write(
+        folder.path().join(MANIFEST),
+        text.replace("format = 1", "format = 2"),
+    )
+    .unwrap();
     let why = refusal(&folder);
     assert!(why.contains("format 2"), "{why}");
 }
@@ -112,7 +126,11 @@ fn another_format_is_refused_by_number() {
 #[test]
 fn a_path_that_leaves_the_directory_is_refused() {
     let (folder, text) = directory();
-    fs::write(folder.path().join(MANIFEST), text.replace("\"model.onnx\" =", "\"../model.onnx\" =")).unwrap();
+    fs::write(
+        folder.path().join(MANIFEST),
+        text.replace("\"model.onnx\" =", "\"../model.onnx\" ="),
+    )
+    .unwrap();
     let why = refusal(&folder);
     assert!(why.contains("../model.onnx"), "{why}");
 }
@@ -120,7 +138,11 @@ fn a_path_that_leaves_the_directory_is_refused() {
 #[test]
 fn a_grid_that_does_not_fit_the_input_is_refused() {
     let (folder, text) = directory();
-    fs::write(folder.path().join(MANIFEST), text.replace("grid = [2, 2]", "grid = [3, 2]")).unwrap();
+    fs::write(
+        folder.path().join(MANIFEST),
+        text.replace("grid = [2, 2]", "grid = [3, 2]"),
+    )
+    .unwrap();
     let why = refusal(&folder);
     assert!(why.contains("grid"), "{why}");
 }
@@ -128,7 +150,11 @@ fn a_grid_that_does_not_fit_the_input_is_refused() {
 #[test]
 fn a_wrong_number_of_labels_is_refused() {
     let (folder, text) = directory();
-    fs::write(folder.path().join(MANIFEST), text.replace("classes = 2", "classes = 3")).unwrap();
+    fs::write(
+        folder.path().join(MANIFEST),
+        text.replace("classes = 2", "classes = 3"),
+    )
+    .unwrap();
     let why = refusal(&folder);
     assert!(why.contains("2 labels for 3 classes"), "{why}");
 }

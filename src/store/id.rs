@@ -64,7 +64,13 @@ mod tests {
     #[test]
     fn other_spellings_are_refused() {
         let text = MapId([0; 16]).to_string();
-        for wrong in ["", "short", &format!("{text}A"), &format!("{}B", &text[..21]), &text.replace('A', "+")] {
+        for wrong in [
+            "",
+            "short",
+            &format!("{text}A"),
+            &format!("{}B", &text[..21]),
+            &text.replace('A', "+"),
+        ] {
             assert_eq!(wrong.parse::<MapId>(), Err(NotAnId), "{wrong}");
         }
     }

@@ -51,7 +51,9 @@ impl MemoryStore {
             .eviction_policy(EvictionPolicy::lru())
             .max_capacity(for_maps)
             .time_to_live(options.ttl)
-            .weigher(|_, kept: &Kept| weight(kept.map.rollout.len() * size_of::<f32>() + size_of::<Kept>()))
+            .weigher(|_, kept: &Kept| {
+                weight(kept.map.rollout.len() * size_of::<f32>() + size_of::<Kept>())
+            })
             .eviction_listener(move |_, _, cause| {
                 if cause == RemovalCause::Size {
                     metrics.map_evicted();
@@ -64,7 +66,11 @@ impl MemoryStore {
             .time_to_live(options.ttl)
             .weigher(|_, picture: &Bytes| weight(picture.len()))
             .build();
-        Self { maps, pictures, ttl: options.ttl }
+        Self {
+            maps,
+            pictures,
+            ttl: options.ttl,
+        }
     }
 
     /// Keeps a map under a new id.
@@ -76,7 +82,13 @@ impl MemoryStore {
             tracing::error!(%why, "no random numbers");
             Error::Internal
         })?;
-        self.maps.insert(id, Kept { map, until: Instant::now() + self.ttl });
+        self.maps.insert(
+            id,
+            Kept {
+                map,
+                until: Instant::now() + self.ttl,
+            },
+        );
         Ok(id)
     }
 
@@ -91,7 +103,11 @@ impl MemoryStore {
     pub fn find(&self, id: MapId) -> Option<Found> {
         let kept = self.maps.get(&id)?;
         let left = kept.until.saturating_duration_since(Instant::now());
-        Some(Found { map: kept.map, picture: self.pictures.get(&id), expires_in_s: left.as_secs() })
+        Some(Found {
+            map: kept.map,
+            picture: self.pictures.get(&id),
+            expires_in_s: left.as_secs(),
+        })
     }
 
     /// Forgets a map; whether there was one.

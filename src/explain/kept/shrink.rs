@@ -2,8 +2,11 @@
 
 use crate::explain::{Raster, RgbView};
 
-/// Weights of an output pixel add up to this.
-const UNIT: u32 = 256;
+/// Weights of an output pixel add up to this, so that a weighted sum of bytes fits 16 bits.
+const UNIT: u16 = 256;
+
+/// Bytes that are summed down the rows at once: few enough to stay in registers.
+const BLOCK: usize = 64;
 
 /// The input pixels that fall on one output pixel, and how much of it each covers.
 struct Span {
@@ -19,33 +22,63 @@ pub(super) fn shrink(picture: RgbView<'_>, size: (u32, u32)) -> Raster {
     let stride = width as usize * 3;
 
     let mut result = Raster::filled(size, [0; 3]);
-    let mut sums = vec![0_u16; stride];
+    // One more than a row, for the last pixel's fourth lane.
+    let mut sums = vec![0.0; stride + 1];
     for (y, span) in (0..).zip(&down) {
-        sums.fill(0);
-        let rows = picture.pixels()[span.first * stride..].chunks_exact(stride);
-        for (row, &weight) in rows.zip(&span.weights) {
-            for (sum, &byte) in sums.iter_mut().zip(row) {
-                // The weights add up to 256, so the sum stays within 256 · 255.
-                *sum += u16::from(byte) * weight;
-            }
-        }
+        let rows = &picture.pixels()[span.first * stride..];
+        sum_rows(rows, stride, &span.weights, &mut sums[..stride]);
         average_row(&sums, &across, result.row_mut(y));
     }
     result
 }
 
-fn average_row(sums: &[u16], across: &[Span], row: &mut [u8]) {
-    for (pixel, span) in row.chunks_exact_mut(3).zip(across) {
-        let mut total = [UNIT * UNIT / 2; 3];
-        let covered = sums[span.first * 3..].chunks_exact(3);
-        for (sum, &weight) in covered.zip(&span.weights) {
-            for (total, &channel) in total.iter_mut().zip(sum) {
-                *total += u32::from(channel) * u32::from(weight);
-            }
+/// The weighted sum of as many rows as there are weights. Whole numbers, as f32 because that is
+/// what [`average_row`] multiplies fastest.
+fn sum_rows(rows: &[u8], stride: usize, weights: &[u16], sums: &mut [f32]) {
+    let mut blocks = sums.chunks_exact_mut(BLOCK);
+    for (index, block) in blocks.by_ref().enumerate() {
+        // A constant length, so that the totals need no memory.
+        let mut totals = [0; BLOCK];
+        for (row, &weight) in rows.chunks_exact(stride).zip(weights) {
+            add_weighted(&mut totals, &row[index * BLOCK..][..BLOCK], weight);
         }
-        for (byte, total) in pixel.iter_mut().zip(total) {
-            // At most 255 · 2¹⁶ + 2¹⁵.
-            *byte = (total >> 16) as u8;
+        for (sum, total) in block.iter_mut().zip(totals) {
+            *sum = f32::from(total);
+        }
+    }
+    let rest = blocks.into_remainder();
+    let mut totals = [0; BLOCK];
+    for (row, &weight) in rows.chunks_exact(stride).zip(weights) {
+        add_weighted(&mut totals, &row[stride - rest.len()..], weight);
+    }
+    for (sum, total) in rest.iter_mut().zip(totals) {
+        *sum = f32::from(total);
+    }
+}
+
+fn add_weighted(totals: &mut [u16; BLOCK], bytes: &[u8], weight: u16) {
+    for (total, &byte) in totals.iter_mut().zip(bytes) {
+        // The weights add up to 256, so this stays within 256 · 255.
+        *total += u16::from(byte) * weight;
+    }
+}
+
+/// The mean over each span of a row of sums. Works on four lanes, of which the fourth belongs to
+/// the next pixel and is dropped. All numbers are whole and below 2²⁴, so f32 is exact here.
+fn average_row(sums: &[f32], across: &[Span], row: &mut [u8]) {
+    let scale = 1.0 / (f32::from(UNIT) * f32::from(UNIT));
+    for (pixel, span) in row.chunks_exact_mut(3).zip(across) {
+        let mut totals = [0.0; 4];
+        let mut at = span.first * 3;
+        for &weight in &span.weights {
+            let weight = f32::from(weight);
+            for (total, sum) in totals.iter_mut().zip(&sums[at..at + 4]) {
+                *total += sum * weight;
+            }
+            at += 3;
+        }
+        for (byte, total) in pixel.iter_mut().zip(totals) {
+            *byte = (total * scale + 0.5) as u8;
         }
     }
 }

@@ -72,9 +72,8 @@ impl Lattice {
     fn new(field: &Field) -> Self {
         let grid = field.grid();
         let taps = |patches: usize| {
-            (0..=patches * CELLS).map(move |node| {
-                Tap::new(node as f64 / CELLS as f64, patches, Smooth::Bilinear)
-            })
+            (0..=patches * CELLS)
+                .map(move |node| Tap::new(node as f64 / CELLS as f64, patches, Smooth::Bilinear))
         };
         let nodes = taps(grid.rows).flat_map(|row| {
             let line = field.line(row);
@@ -99,9 +98,7 @@ impl Lattice {
                     (row + 1, col),
                 ];
                 let crossings: Vec<Point> = (0..4)
-                    .filter_map(|side| {
-                        self.crossing(corners[side], corners[(side + 1) % 4], level)
-                    })
+                    .filter_map(|side| self.crossing(corners[side], corners[(side + 1) % 4], level))
                     .collect();
                 match crossings[..] {
                     [from, to] => line(from, to),
@@ -130,9 +127,7 @@ impl Lattice {
             return None;
         }
         let part = f64::from((level - low) / (high - low));
-        let along = |a: usize, b: usize| {
-            (a as f64 + part * (b as f64 - a as f64)) / CELLS as f64
-        };
+        let along = |a: usize, b: usize| (a as f64 + part * (b as f64 - a as f64)) / CELLS as f64;
         Some((along(from.1, to.1), along(from.0, to.0)))
     }
 

@@ -1,14 +1,16 @@
 //! What the model has not seen: greyed, dimmed and hatched.
 
 use super::field::Axis;
-use crate::explain::{Raster, Rect, Smooth};
+use crate::explain::{Raster, Rect, Smooth, raster::luma};
 
 /// Pixels from one hatching line to the next, along a row.
 const PERIOD: u32 = 12;
 
-/// How much of the luma remains, and how much light a hatching line adds.
+/// How much of the luma remains, in 256ths.
 const DIM: u32 = 90;
-const LINE: [u8; 3] = [20, 34, 20];
+
+/// How much light a hatching line adds, across its three pixels.
+const LINE: [u8; 3] = [22, 40, 22];
 
 /// Veils everything outside `region`.
 pub(super) fn veil(canvas: &mut Raster, region: Rect) {
@@ -26,14 +28,9 @@ pub(super) fn veil(canvas: &mut Raster, region: Rect) {
             let pixel = &mut row[x as usize * 3..][..3];
             let phase = (x + y) % PERIOD;
             let light = LINE.get(phase as usize).copied().unwrap_or(0);
-            pixel.fill(dimmed(pixel).saturating_add(light));
+            let dimmed = (u32::from(luma(pixel)) * DIM) >> 8;
+            // Below DIM, and a line adds little.
+            pixel.fill(dimmed as u8 + light);
         }
     }
-}
-
-/// Luma (Rec. 601 weights, in 256ths), dimmed.
-fn dimmed(pixel: &[u8]) -> u8 {
-    let [red, green, blue] = [pixel[0], pixel[1], pixel[2]].map(u32::from);
-    let luma = (77 * red + 150 * green + 29 * blue) >> 8;
-    ((luma * DIM) >> 8) as u8
 }

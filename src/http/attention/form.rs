@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     Error, Result,
-    explain::{PatchMap, Placement, Style},
+    explain::{PatchMap, Style},
     http::{negotiate, query::Query},
     model::manifest::HeadFusion,
     preprocess::Region,
@@ -47,25 +47,52 @@ impl Form {
         let start_layer = query.value("start_layer")?.unwrap_or(0);
         if start_layer >= layers {
             let detail = format!("the model's layers are 0 to {}", layers - 1);
-            return Err(Error::InvalidParameter { name: "start_layer", detail });
+            return Err(Error::InvalidParameter {
+                name: "start_layer",
+                detail,
+            });
         }
         for (name, what) in [
-            ("class", "per-label evidence is not computed by this version"),
-            ("layer", "single layers and heads are not kept by this version"),
-            ("head", "single layers and heads are not kept by this version"),
+            (
+                "class",
+                "per-label evidence is not computed by this version",
+            ),
+            (
+                "layer",
+                "single layers and heads are not kept by this version",
+            ),
+            (
+                "head",
+                "single layers and heads are not kept by this version",
+            ),
         ] {
             if query.text(name)?.is_some() {
-                return Err(Error::MapNotKept(format!("`{name}`: {what}; the map is its rollout")));
+                return Err(Error::MapNotKept(format!(
+                    "`{name}`: {what}; the map is its rollout"
+                )));
             }
         }
         let style = Style {
-            view: query.text("view")?.map_or(Ok(Default::default()), |text| text.parse())?,
-            colormap: query.text("colormap")?.map(|text| text.parse()).transpose()?,
-            alpha: query.text("alpha")?.map_or(Ok(Default::default()), |text| text.parse())?,
-            smooth: query.text("smooth")?.map_or(Ok(Default::default()), |text| text.parse())?,
+            view: query
+                .text("view")?
+                .map_or(Ok(Default::default()), |text| text.parse())?,
+            colormap: query
+                .text("colormap")?
+                .map(|text| text.parse())
+                .transpose()?,
+            alpha: query
+                .text("alpha")?
+                .map_or(Ok(Default::default()), |text| text.parse())?,
+            smooth: query
+                .text("smooth")?
+                .map_or(Ok(Default::default()), |text| text.parse())?,
         };
         query.finish("format, view, colormap, alpha, smooth, start_layer")?;
-        Ok(Self { format, start_layer, style })
+        Ok(Self {
+            format,
+            start_layer,
+            style,
+        })
     }
 }
 
@@ -88,7 +115,9 @@ fn format_accepted(headers: &HeaderMap) -> Result<Format> {
         .iter()
         .find(|(name, _)| Some(*name) == chosen)
         .map(|(_, format)| *format)
-        .ok_or(Error::NotAcceptable { available: "image/png, application/json, application/x-npy" })
+        .ok_or(Error::NotAcceptable {
+            available: "image/png, application/json, application/x-npy",
+        })
 }
 
 /// The map in numbers. `values` and `prefix_mass` add up to 1.
@@ -132,12 +161,11 @@ pub(super) fn describe(
         grid: manifest.tokens.grid,
         values: map.values(),
         prefix_mass: prefix.iter().sum(),
-        region: region(&kept.placement),
-        image: Size { width: kept.placement.picture().0, height: kept.placement.picture().1 },
+        region: kept.region,
+        image: Size {
+            width: kept.placement.picture().0,
+            height: kept.placement.picture().1,
+        },
     };
     serde_json::to_vec(&description).map_err(|_| Error::Internal)
-}
-
-fn region(placement: &Placement) -> Region {
-    placement.region().within(placement.picture().0, placement.picture().1)
 }

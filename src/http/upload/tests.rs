@@ -22,7 +22,10 @@ async fn pictures_in(content_type: &'static str, body: &'static str) -> Result<V
 
 #[tokio::test]
 async fn a_body_of_exactly_the_limit_is_taken() {
-    assert_eq!(read_body(Body::from("0123456789")).await.unwrap(), "0123456789");
+    assert_eq!(
+        read_body(Body::from("0123456789")).await.unwrap(),
+        "0123456789"
+    );
 }
 
 #[tokio::test]
@@ -40,7 +43,8 @@ async fn an_announced_giant_is_refused_before_it_is_read() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_never_ends_times_out() {
-    let (sender, receiver) = tokio::sync::mpsc::channel::<std::result::Result<Bytes, std::io::Error>>(1);
+    let (sender, receiver) =
+        tokio::sync::mpsc::channel::<std::result::Result<Bytes, std::io::Error>>(1);
     let never = Body::new(http_body_util::StreamBody::new(Never(receiver)));
     let why = read_body(never).await.unwrap_err();
     assert!(matches!(why, Error::UploadTooSlow { .. }));
@@ -57,13 +61,20 @@ impl futures_core::Stream for Never {
         mut self: std::pin::Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Self::Item>> {
-        self.0.poll_recv(cx).map(|item| item.map(|data| data.map(hyper::body::Frame::data)))
+        self.0
+            .poll_recv(cx)
+            .map(|item| item.map(|data| data.map(hyper::body::Frame::data)))
     }
 }
 
 #[tokio::test]
 async fn any_other_content_type_is_the_picture_itself() {
-    for content_type in ["", "image/png", "application/x-www-form-urlencoded", "text/plain"] {
+    for content_type in [
+        "",
+        "image/png",
+        "application/x-www-form-urlencoded",
+        "text/plain",
+    ] {
         assert_eq!(pictures_in(content_type, "raw").await.unwrap(), ["raw"]);
     }
 }
@@ -72,13 +83,20 @@ async fn any_other_content_type_is_the_picture_itself() {
 async fn multipart_parts_come_in_their_order() {
     let body = "--b\r\nContent-Disposition: form-data; name=\"image\"; filename=\"a\"\r\n\r\none\r\n\
                 --b\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\ntwo\r\n--b--\r\n";
-    assert_eq!(pictures_in("multipart/form-data; boundary=b", body).await.unwrap(), ["one", "two"]);
+    assert_eq!(
+        pictures_in("multipart/form-data; boundary=b", body)
+            .await
+            .unwrap(),
+        ["one", "two"]
+    );
 }
 
 #[tokio::test]
 async fn an_unknown_part_is_named() {
     let body = "--b\r\nContent-Disposition: form-data; name=\"img\"\r\n\r\none\r\n--b--\r\n";
-    let why = pictures_in("multipart/form-data; boundary=b", body).await.unwrap_err();
+    let why = pictures_in("multipart/form-data; boundary=b", body)
+        .await
+        .unwrap_err();
     assert!(why.to_string().contains("`img`"), "{why}");
 }
 
@@ -102,14 +120,23 @@ async fn json_takes_base64_and_data_urls() {
         r#"{"image": "cmF3Lg=="}"#,
         r#"{"image": "data:image/png;base64,cmF3"}"#,
     ] {
-        let found = pictures_in("application/json; charset=utf-8", body).await.unwrap();
+        let found = pictures_in("application/json; charset=utf-8", body)
+            .await
+            .unwrap();
         assert!(found[0].starts_with(b"raw"));
     }
 }
 
 #[tokio::test]
 async fn json_of_another_form_says_what_is_expected() {
-    for body in ["{}", "[]", r#"{"image": 3}"#, r#"{"image": "%%"}"#, r#"{"image": ""}"#, r#"{"image": "a", "k": 1}"#] {
+    for body in [
+        "{}",
+        "[]",
+        r#"{"image": 3}"#,
+        r#"{"image": "%%"}"#,
+        r#"{"image": ""}"#,
+        r#"{"image": "a", "k": 1}"#,
+    ] {
         let why = pictures_in("application/json", body).await.unwrap_err();
         assert!(matches!(why, Error::MalformedRequest(_)), "{body}: {why}");
     }
@@ -117,5 +144,11 @@ async fn json_of_another_form_says_what_is_expected() {
 
 #[tokio::test]
 async fn an_empty_body_says_how_to_send_one() {
-    assert!(pictures_in("image/png", "").await.unwrap_err().to_string().contains("curl"));
+    assert!(
+        pictures_in("image/png", "")
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("curl")
+    );
 }

@@ -3,7 +3,7 @@
 //! Every pixel remembers how far the nearest line is and which level that has; the lines are
 //! coloured in the end. So segments of one line join without seams or overlaps.
 
-use crate::explain::{Raster, Rect};
+use crate::explain::{Raster, Rect, raster::luma};
 
 /// The casing's width on either side of a line, in pixels.
 const CASING: f32 = 1.4;
@@ -36,7 +36,7 @@ impl Strokes {
         Self {
             width,
             height,
-            half: (width.max(height) as f32 / 900.0).clamp(0.6, 1.2),
+            half: (width.max(height) as f32 / 800.0).clamp(0.7, 1.3),
             nearest: vec![far; width as usize * height as usize],
         }
     }
@@ -106,9 +106,8 @@ fn coverage(distance: f32, half: f32) -> f32 {
 }
 
 /// A dark casing for light lines, a light one for dark lines.
-fn contrasting([red, green, blue]: [u8; 3]) -> f32 {
-    let luma = 77 * u32::from(red) + 150 * u32::from(green) + 29 * u32::from(blue);
-    if luma > 90 << 8 { 0.0 } else { 235.0 }
+fn contrasting(colour: [u8; 3]) -> f32 {
+    if luma(&colour) > 90 { 0.0 } else { 235.0 }
 }
 
 fn mix(under: f32, over: f32, opacity: f32) -> f32 {

@@ -1,0 +1,194 @@
+//! `config.json`: the network's size, its conventions and its labels.
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde::Deserialize;
+
+use crate::{
+    import::ImportError,
+    model::manifest::{HeadFusion, TaskKind},
+    onnx::vit::{Activation, Readout, VitSpec},
+};
+
+/// The fields that matter. What the file leaves out has the value that transformers' `ViTConfig`
+/// gives it.
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+pub(super) struct Config {
+    model_type: Option<String>,
+    hidden_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    intermediate_size: usize,
+    hidden_act: String,
+    layer_norm_eps: f64,
+    image_size: Sides,
+    patch_size: Sides,
+    num_channels: usize,
+    qkv_bias: bool,
+    id2label: Option<BTreeMap<String, String>>,
+    problem_type: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            model_type: None,
+            hidden_size: 768,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            intermediate_size: 3072,
+            hidden_act: "gelu".to_owned(),
+            layer_norm_eps: 1e-12,
+            image_size: Sides::Square(224),
+            patch_size: Sides::Square(16),
+            num_channels: 3,
+            qkv_bias: true,
+            id2label: None,
+            problem_type: None,
+        }
+    }
+}
+
+/// One number or `[height, width]`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(untagged)]
+enum Sides {
+    Square(usize),
+    Both([usize; 2]),
+}
+
+impl Sides {
+    fn height_width(self) -> [usize; 2] {
+        match self {
+            Self::Square(side) => [side, side],
+            Self::Both(sides) => sides,
+        }
+    }
+}
+
+impl Config {
+    /// The network. `path` is for messages.
+    pub(super) fn spec(
+        &self,
+        path: &Path,
+        classes: usize,
+        head_fusion: HeadFusion,
+    ) -> Result<VitSpec, ImportError> {
+        let field = |name, detail: String| Err(ImportError::field(path, name, detail));
+        match self.model_type.as_deref() {
+            Some("vit") => {}
+            Some(other) => {
+                return field(
+                    "model_type",
+                    format!("is \"{other}\"; this program imports \"vit\""),
+                );
+            }
+            None => return field("model_type", "is missing; \"vit\" is expected".to_owned()),
+        }
+        if self.num_channels != 3 {
+            let detail = format!("is {}; pictures have 3 channels", self.num_channels);
+            return field("num_channels", detail);
+        }
+        let sizes = [
+            ("hidden_size", self.hidden_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("intermediate_size", self.intermediate_size),
+        ];
+        if let Some((name, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
+            return field(name, "is 0".to_owned());
+        }
+        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
+            let detail = format!(
+                "is {}, which does not divide hidden_size {}",
+                self.num_attention_heads, self.hidden_size
+            );
+            return field("num_attention_heads", detail);
+        }
+        let [patch, patch_width] = self.patch_size.height_width();
+        if patch != patch_width || patch == 0 {
+            let detail = format!("is {patch}×{patch_width}; patches must be square");
+            return field("patch_size", detail);
+        }
+        let image = self.image_size.height_width();
+        if image
+            .iter()
+            .any(|side| *side == 0 || !side.is_multiple_of(patch))
+        {
+            let detail = format!(
+                "is {}×{}; both must be multiples of the patch size {patch}",
+                image[0], image[1]
+            );
+            return field("image_size", detail);
+        }
+        Ok(VitSpec {
+            layers: self.num_hidden_layers,
+            heads: self.num_attention_heads,
+            hidden: self.hidden_size,
+            mlp: self.intermediate_size,
+            image,
+            patch,
+            prefix: 1,
+            classes,
+            norm_epsilon: self.layer_norm_eps as f32,
+            activation: self.activation(path)?,
+            qkv_bias: self.qkv_bias,
+            readout: Readout::ClassToken,
+            head_fusion,
+        })
+    }
+
+    /// The labels in the order of their classes. A file without `id2label` has transformers'
+    /// own names for them, `LABEL_0` and so on.
+    pub(super) fn labels(&self, path: &Path, classes: usize) -> Result<Vec<String>, ImportError> {
+        let Some(by_id) = &self.id2label else {
+            return Ok((0..classes).map(|class| format!("LABEL_{class}")).collect());
+        };
+        let label = |class: usize| {
+            by_id.get(&class.to_string()).cloned().ok_or_else(|| {
+                let detail = format!(
+                    "has no label for class {class} of {classes}; give labels with --labels FILE"
+                );
+                ImportError::field(path, "id2label", detail)
+            })
+        };
+        if by_id.len() > classes {
+            let detail = format!(
+                "has {} labels, but the classifier has {classes} classes",
+                by_id.len()
+            );
+            return Err(ImportError::field(path, "id2label", detail));
+        }
+        (0..classes).map(label).collect()
+    }
+
+    /// Whether classes exclude each other.
+    pub(super) fn task(&self, path: &Path) -> Result<TaskKind, ImportError> {
+        match self.problem_type.as_deref() {
+            None | Some("single_label_classification") => Ok(TaskKind::SingleLabel),
+            Some("multi_label_classification") => Ok(TaskKind::MultiLabel),
+            Some(other) => {
+                let detail = format!(
+                    "is \"{other}\"; this program serves single_label_classification and multi_label_classification"
+                );
+                Err(ImportError::field(path, "problem_type", detail))
+            }
+        }
+    }
+
+    fn activation(&self, path: &Path) -> Result<Activation, ImportError> {
+        match self.hidden_act.as_str() {
+            "gelu" | "gelu_python" => Ok(Activation::Gelu),
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_fast" => {
+                Ok(Activation::GeluTanh)
+            }
+            other => {
+                let detail = format!(
+                    "is \"{other}\"; this program knows gelu, gelu_python, gelu_new, gelu_pytorch_tanh, gelu_python_tanh and gelu_fast"
+                );
+                Err(ImportError::field(path, "hidden_act", detail))
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What an import made, in a few lines.
+
+use std::{fmt, path::PathBuf};
+
+use crate::{
+    model::manifest::Manifest,
+    preprocess::{Crop, Filter, Preprocess, Resize},
+};
+
+/// What an import made. Its `Display` is a few lines for people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// The model directory.
+    pub out: PathBuf,
+    /// Its manifest.
+    pub manifest: Manifest,
+}
+
+impl Summary {
+    pub(super) fn new(out: PathBuf, manifest: Manifest) -> Self {
+        Self { out, manifest }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Manifest {
+            architecture,
+            task,
+            tokens,
+            preprocess,
+            files,
+            graph,
+            ..
+        } = &self.manifest;
+        writeln!(
+            f,
+            "{}: {:.1} million parameters, {:.1} GFLOP a picture, {} classes",
+            architecture.name,
+            architecture.parameters as f64 / 1e6,
+            2.0 * architecture.gmac,
+            task.classes
+        )?;
+        let [rows, columns] = tokens.grid;
+        let plural = if tokens.prefix == 1 { "" } else { "s" };
+        writeln!(
+            f,
+            "{rows}×{columns} patches of {0}×{0} pixels after {1} prefix token{plural}",
+            architecture.patch, tokens.prefix
+        )?;
+        writeln!(f, "{}", Described(preprocess))?;
+        if let Some(caution) = &task.caution {
+            writeln!(f, "{caution}")?;
+        }
+        let digest = files.get(&graph.file).map_or("", String::as_str);
+        write!(
+            f,
+            "{}: {} has SHA-256 {digest}",
+            self.out.display(),
+            graph.file
+        )
+    }
+}
+
+struct Described<'a>(&'a Preprocess);
+
+impl fmt::Display for Described<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Preprocess {
+            resize,
+            filter,
+            crop,
+            normalize,
+        } = self.0;
+        let filter = match filter {
+            Filter::Bilinear => "bilinear",
+            Filter::Bicubic => "bicubic",
+            Filter::Lanczos => "Lanczos",
+        };
+        match resize {
+            Resize::Squash { height, width } => {
+                write!(f, "pictures resized to {height}×{width} ({filter})")?;
+            }
+            Resize::ShortestEdge { size } => {
+                write!(f, "pictures resized to a shorter side of {size} ({filter})")?;
+            }
+        }
+        if let Some(Crop { height, width, .. }) = crop {
+            write!(f, ", centre {height}×{width}")?;
+        }
+        write!(
+            f,
+            ", mean {:?}, deviation {:?}",
+            normalize.mean, normalize.std
+        )
+    }
+}

@@ -1,0 +1,138 @@
+//! The operators that our graphs use, as methods: name first, then values, then parameters.
+
+use super::{Attribute, Graph, Value, as_i64};
+use crate::onnx::tensor::Element;
+
+impl Graph<'_> {
+    /// `a + b`, broadcast.
+    pub fn add(&mut self, name: &str, a: &Value, b: &Value) -> Value {
+        self.node("Add", name, &[a, b], &[])
+    }
+
+    /// `a · b` element by element, broadcast.
+    pub fn mul(&mut self, name: &str, a: &Value, b: &Value) -> Value {
+        self.node("Mul", name, &[a, b], &[])
+    }
+
+    /// `a / b` element by element, broadcast.
+    pub fn div(&mut self, name: &str, a: &Value, b: &Value) -> Value {
+        self.node("Div", name, &[a, b], &[])
+    }
+
+    /// The matrix product over the last two axes, broadcast over the others.
+    pub fn matmul(&mut self, name: &str, a: &Value, b: &Value) -> Value {
+        self.node("MatMul", name, &[a, b], &[])
+    }
+
+    /// `x · kernel + bias` for a matrix `x` `[rows, in]` and a kernel `[in, out]`.
+    pub fn linear(&mut self, name: &str, x: &Value, kernel: &Value, bias: Option<&Value>) -> Value {
+        match bias {
+            Some(bias) => self.node("Gemm", name, &[x, kernel, bias], &[]),
+            None => self.matmul(name, x, kernel),
+        }
+    }
+
+    /// The same elements under another shape: 0 keeps an axis, −1 takes what is left.
+    pub fn reshape(&mut self, name: &str, x: &Value, shape: &[i64]) -> Value {
+        let shape = self.integers(shape);
+        self.node("Reshape", name, &[x, &shape], &[])
+    }
+
+    /// Axis `i` of the result is axis `order[i]` of `x`.
+    pub fn transpose(&mut self, name: &str, x: &Value, order: &[i64]) -> Value {
+        self.node("Transpose", name, &[x], &[("perm", Attribute::Ints(order))])
+    }
+
+    /// Softmax over the last axis.
+    pub fn softmax(&mut self, name: &str, x: &Value) -> Value {
+        self.node("Softmax", name, &[x], &[("axis", Attribute::Int(-1))])
+    }
+
+    /// Normalises the last axis to mean 0 and variance 1, then scales and shifts it.
+    pub fn layer_norm(
+        &mut self,
+        name: &str,
+        x: &Value,
+        scale: &Value,
+        bias: &Value,
+        epsilon: f32,
+    ) -> Value {
+        let attributes = [
+            ("axis", Attribute::Int(-1)),
+            ("epsilon", Attribute::Float(epsilon)),
+        ];
+        self.node("LayerNormalization", name, &[x, scale, bias], &attributes)
+    }
+
+    /// GELU, with the Gauss error function or its tanh approximation.
+    pub fn gelu(&mut self, name: &str, x: &Value, approximate: bool) -> Value {
+        let form = if approximate { "tanh" } else { "none" };
+        self.node(
+            "Gelu",
+            name,
+            &[x],
+            &[("approximate", Attribute::Text(form))],
+        )
+    }
+
+    /// The elements in another type.
+    pub fn cast(&mut self, name: &str, x: &Value, to: Element) -> Value {
+        let to = i64::from(i32::from(to.data_type()));
+        self.node("Cast", name, &[x], &[("to", Attribute::Int(to))])
+    }
+
+    /// Values joined along an axis.
+    pub fn concat(&mut self, name: &str, parts: &[&Value], axis: i64) -> Value {
+        self.node("Concat", name, parts, &[("axis", Attribute::Int(axis))])
+    }
+
+    /// A value cut along an axis into pieces of these lengths, named `name/0`, `name/1`, ….
+    pub fn split(&mut self, name: &str, x: &Value, axis: i64, lengths: &[i64]) -> Vec<Value> {
+        let results: Vec<String> = (0..lengths.len()).map(|i| format!("{name}/{i}")).collect();
+        let lengths = self.integers(lengths);
+        self.nodes(
+            "Split",
+            name,
+            &[x, &lengths],
+            &[("axis", Attribute::Int(axis))],
+            &results,
+        )
+    }
+
+    /// Elements `start..end` along an axis.
+    pub fn slice(&mut self, name: &str, x: &Value, axis: i64, start: i64, end: i64) -> Value {
+        let start = self.integers(&[start]);
+        let end = self.integers(&[end]);
+        let axis = self.integers(&[axis]);
+        self.node("Slice", name, &[x, &start, &end, &axis], &[])
+    }
+
+    /// Zeros before the first element of an axis of a value with `rank` axes.
+    pub fn pad_front(
+        &mut self,
+        name: &str,
+        x: &Value,
+        rank: usize,
+        axis: usize,
+        by: usize,
+    ) -> Value {
+        let mut pads = vec![0; 2 * rank];
+        pads[axis] = as_i64(by);
+        let pads = self.integers(&pads);
+        self.node("Pad", name, &[x, &pads], &[])
+    }
+
+    /// A reduction such as `ReduceMean` over one axis.
+    pub fn reduce(
+        &mut self,
+        operator: &str,
+        name: &str,
+        x: &Value,
+        axis: i64,
+        keep: bool,
+    ) -> Value {
+        let axis = self.integers(&[axis]);
+        let keep = Attribute::Int(i64::from(keep));
+        self.node(operator, name, &[x, &axis], &[("keepdims", keep)])
+    }
+}

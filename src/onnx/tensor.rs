@@ -1,0 +1,267 @@
+//! A constant: element type, shape and little-endian bytes, as ONNX and safetensors store them.
+
+use half::{bf16, f16};
+
+use crate::onnx::proto::DataType;
+
+/// Element types of constants that we write.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Element {
+    /// IEEE 754, 32 bits.
+    F32,
+    /// IEEE 754, 16 bits.
+    F16,
+    /// The upper half of a 32-bit float.
+    Bf16,
+    /// Signed integer, 64 bits.
+    I64,
+}
+
+impl Element {
+    /// Size of one element in bytes.
+    pub fn size(self) -> usize {
+        match self {
+            Self::F16 | Self::Bf16 => 2,
+            Self::F32 => 4,
+            Self::I64 => 8,
+        }
+    }
+
+    /// ONNX's number for the type.
+    pub fn data_type(self) -> DataType {
+        match self {
+            Self::F32 => DataType::Float,
+            Self::F16 => DataType::Float16,
+            Self::Bf16 => DataType::Bfloat16,
+            Self::I64 => DataType::Int64,
+        }
+    }
+}
+
+/// A dense row-major constant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    element: Element,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Tensor {
+    /// A tensor of raw little-endian bytes.
+    ///
+    /// # Panics
+    /// If the number of bytes is not that of the shape: callers have checked it.
+    pub fn new(element: Element, shape: Vec<usize>, bytes: Vec<u8>) -> Self {
+        assert_eq!(
+            bytes.len(),
+            shape.iter().product::<usize>() * element.size(),
+            "bytes of a {element:?} tensor of shape {shape:?}"
+        );
+        Self {
+            element,
+            shape,
+            bytes,
+        }
+    }
+
+    /// A float32 tensor.
+    ///
+    /// # Panics
+    /// If the number of values is not that of the shape.
+    pub fn f32(shape: Vec<usize>, values: &[f32]) -> Self {
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        Self::new(Element::F32, shape, bytes)
+    }
+
+    /// An int64 tensor with one axis.
+    pub fn i64s(values: &[i64]) -> Self {
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        Self::new(Element::I64, vec![values.len()], bytes)
+    }
+
+    /// Type of the elements.
+    pub fn element(&self) -> Element {
+        self.element
+    }
+
+    /// Length of each axis.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The elements, row-major, little-endian.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The elements, row-major, little-endian.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// The same elements under another shape.
+    ///
+    /// # Panics
+    /// If the number of elements differs.
+    pub fn reshaped(self, shape: Vec<usize>) -> Self {
+        Self::new(self.element, shape, self.bytes)
+    }
+
+    /// The elements as float32; exact for every floating-point type here.
+    pub fn to_f32(&self) -> Vec<f32> {
+        match self.element {
+            Element::F32 => self
+                .bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| f32::from_le_bytes(*b))
+                .collect(),
+            Element::F16 => {
+                let values = self.bytes.as_chunks().0.iter();
+                values.map(|b| f16::from_le_bytes(*b).to_f32()).collect()
+            }
+            Element::Bf16 => {
+                let values = self.bytes.as_chunks().0.iter();
+                values.map(|b| bf16::from_le_bytes(*b).to_f32()).collect()
+            }
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "sizes and indices, far below 2^24"
+            )]
+            Element::I64 => {
+                let values = self.bytes.as_chunks().0.iter();
+                values.map(|b| i64::from_le_bytes(*b) as f32).collect()
+            }
+        }
+    }
+
+    /// The same values as float32.
+    pub fn widened(self) -> Self {
+        match self.element {
+            Element::F32 => self,
+            _ => Self::f32(self.shape.clone(), &self.to_f32()),
+        }
+    }
+
+    /// Every value multiplied; float32 comes out.
+    pub fn scaled(self, factor: f32) -> Self {
+        let mut values = self.to_f32();
+        values.iter_mut().for_each(|v| *v *= factor);
+        Self::f32(self.shape, &values)
+    }
+
+    /// A matrix with rows and columns exchanged.
+    ///
+    /// # Panics
+    /// If the tensor is not a matrix.
+    pub fn transposed(&self) -> Self {
+        let [rows, columns] = *self.shape else {
+            panic!("a tensor of shape {:?} is not a matrix", self.shape);
+        };
+        let bytes = match self.element.size() {
+            2 => transpose::<2>(&self.bytes, rows, columns),
+            4 => transpose::<4>(&self.bytes, rows, columns),
+            _ => transpose::<8>(&self.bytes, rows, columns),
+        };
+        Self {
+            element: self.element,
+            shape: vec![columns, rows],
+            bytes,
+        }
+    }
+
+    /// Tensors joined along their last axis; their other axes agree. Where element types differ,
+    /// all become float32.
+    ///
+    /// # Panics
+    /// If there are none or their other axes differ.
+    pub fn concat_last(parts: Vec<Self>) -> Self {
+        let element = parts[0].element;
+        if parts.iter().any(|part| part.element != element) {
+            return Self::concat_last(parts.into_iter().map(Self::widened).collect());
+        }
+        let (_, outer) = parts[0].shape.split_last().expect("a tensor with axes");
+        let outer = outer.to_vec();
+        let width = |part: &Self| *part.shape.last().expect("a tensor with axes");
+        assert!(
+            parts.iter().all(|p| p.shape[..p.shape.len() - 1] == outer),
+            "axes that agree"
+        );
+        let rows: usize = outer.iter().product();
+        let mut bytes = Vec::with_capacity(parts.iter().map(|p| p.bytes.len()).sum());
+        for row in 0..rows {
+            for part in &parts {
+                let stride = width(part) * element.size();
+                bytes.extend_from_slice(&part.bytes[row * stride..][..stride]);
+            }
+        }
+        let mut shape = outer;
+        shape.push(parts.iter().map(width).sum());
+        Self {
+            element,
+            shape,
+            bytes,
+        }
+    }
+}
+
+/// Transposes by square tiles, so that both sides stay in cache.
+fn transpose<const SIZE: usize>(bytes: &[u8], rows: usize, columns: usize) -> Vec<u8> {
+    const TILE: usize = 32;
+    let source = bytes.as_chunks::<SIZE>().0;
+    let mut target = vec![[0; SIZE]; source.len()];
+    for top in (0..rows).step_by(TILE) {
+        for left in (0..columns).step_by(TILE) {
+            for column in left..columns.min(left + TILE) {
+                for row in top..rows.min(top + TILE) {
+                    target[column * rows + row] = source[row * columns + column];
+                }
+            }
+        }
+    }
+    target.into_flattened()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(rows: usize, columns: usize) -> Tensor {
+        let values: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
+        Tensor::f32(vec![rows, columns], &values)
+    }
+
+    #[test]
+    fn transposing_covers_sides_that_no_tile_divides() {
+        let (rows, columns) = (35, 67);
+        let there = counted(rows, columns).transposed();
+        assert_eq!(there.shape(), [columns, rows]);
+        assert_eq!(there.to_f32()[3 * rows + 34], (34 * columns + 3) as f32);
+        assert_eq!(there.transposed(), counted(rows, columns));
+    }
+
+    #[test]
+    fn joined_columns_stay_in_their_rows() {
+        let joined = Tensor::concat_last(vec![counted(2, 1), counted(2, 2)]);
+        assert_eq!(joined.shape(), [2, 3]);
+        assert_eq!(joined.to_f32(), [0.0, 0.0, 1.0, 1.0, 2.0, 3.0]);
+    }
+
+    #[test]
+    fn joining_different_types_widens_to_float32() {
+        let half = Tensor::new(
+            Element::F16,
+            vec![1],
+            f16::from_f32(0.5).to_le_bytes().to_vec(),
+        );
+        let brain = Tensor::new(
+            Element::Bf16,
+            vec![1],
+            bf16::from_f32(-2.0).to_le_bytes().to_vec(),
+        );
+        let joined = Tensor::concat_last(vec![half, brain]);
+        assert_eq!(joined.element(), Element::F32);
+        assert_eq!(joined.to_f32(), [0.5, -2.0]);
+    }
+}

@@ -1,0 +1,184 @@
+//! The Vision Transformer as an ONNX graph whose outputs include its attention rollout.
+//!
+//! Input: `pixel_values`, float32 `[batch, 3, height, width]`. Outputs, in this order:
+//!
+//! | name | float32 shape | |
+//! |---|---|---|
+//! | `logits` | `[batch, classes]` | |
+//! | `rollout` | `[batch, patches]` | the readout's rollout over the patches, row-major, raw |
+//! | `rollout_by_start` | `[batch, layers, tokens]` | row `k`: the product that starts at block `k`, prefix tokens first |
+//!
+//! The graph is written for speed without changing what is computed: one product makes queries,
+//! keys and values; the attention scale is part of the query weights; tokens form one matrix
+//! `[batch·tokens, hidden]`, so that every linear layer is one `Gemm` with its bias; the last
+//! block computes only what the readout needs. Kernels are stored as `[in, out]`.
+
+mod block;
+mod embed;
+mod rollout;
+mod spec;
+
+use std::io;
+
+pub use spec::{Activation, Readout, VitSpec};
+
+use crate::onnx::{
+    graph::{Dim, Graph, Storage, Value},
+    proto::ModelProto,
+    tensor::{Element, Tensor},
+};
+
+/// Name of the graph's input.
+pub const PIXEL_VALUES: &str = "pixel_values";
+/// Name of the first output.
+pub const LOGITS: &str = "logits";
+/// Name of the second output.
+pub const ROLLOUT: &str = "rollout";
+/// Name of the third output.
+pub const ROLLOUT_BY_START: &str = "rollout_by_start";
+
+/// What a constant of the graph is for. [`VitSpec::shape`] tells its shape; each checkpoint layout
+/// only says where it finds the values.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Role {
+    /// The patch projection; rows in the order channel, row, column of the patch.
+    PatchKernel,
+    /// Its bias.
+    PatchBias,
+    /// The tokens before the patches, each with its position added.
+    Prefix,
+    /// The patches' position embeddings, row-major over the grid.
+    Positions,
+    /// A constant of one block, counted from 0.
+    Block(usize, BlockRole),
+    /// Scale of the normalisation after the last block.
+    FinalNormScale,
+    /// Its shift.
+    FinalNormBias,
+    /// The classifier.
+    HeadKernel,
+    /// Its bias.
+    HeadBias,
+}
+
+/// What a constant of a block is for.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum BlockRole {
+    /// Scale of the normalisation before attention.
+    AttentionNormScale,
+    /// Its shift.
+    AttentionNormBias,
+    /// Queries, without the attention scale. Columns are grouped by head here and below.
+    QueryKernel,
+    /// Their bias.
+    QueryBias,
+    /// Keys.
+    KeyKernel,
+    /// Their bias.
+    KeyBias,
+    /// Values.
+    ValueKernel,
+    /// Their bias.
+    ValueBias,
+    /// From the heads' results back to the residual stream.
+    OutKernel,
+    /// Its bias.
+    OutBias,
+    /// Scale of the normalisation before the MLP.
+    MlpNormScale,
+    /// Its shift.
+    MlpNormBias,
+    /// First layer of the MLP.
+    UpKernel,
+    /// Its bias.
+    UpBias,
+    /// Second layer of the MLP.
+    DownKernel,
+    /// Its bias.
+    DownBias,
+}
+
+/// Gives the graph its constants, one at a time, each once.
+pub trait Weights {
+    /// What can go wrong; writing the graph adds [`io::Error`].
+    type Error: From<io::Error>;
+
+    /// The constant in the shape that [`VitSpec::shape`] tells, in the type it was trained in.
+    ///
+    /// # Errors
+    /// If the source lacks it, or holds it in another shape.
+    fn tensor(&mut self, role: Role) -> Result<Tensor, Self::Error>;
+}
+
+/// Writes the graph. With [`Storage::External`] large constants go to their file at once, so that
+/// memory holds about one of them at a time.
+///
+/// # Errors
+/// What `weights` reports, and what writing external data does.
+pub fn build<W: Weights + ?Sized>(
+    spec: &VitSpec,
+    weights: &mut W,
+    storage: Storage<'_>,
+) -> Result<ModelProto, W::Error> {
+    let mut builder = Builder {
+        spec,
+        weights,
+        graph: Graph::new("vit", storage),
+    };
+    builder.forward()?;
+    Ok(builder.graph.finish())
+}
+
+/// The graph under construction; the parts of the network are methods in the files below.
+struct Builder<'a, 's, W: ?Sized> {
+    spec: &'a VitSpec,
+    weights: &'a mut W,
+    graph: Graph<'s>,
+}
+
+impl<W: Weights + ?Sized> Builder<'_, '_, W> {
+    fn forward(&mut self) -> Result<(), W::Error> {
+        let spec = self.spec;
+        let mut tokens = self.embed()?;
+        let mut attention = Vec::with_capacity(spec.layers);
+        for layer in 0..spec.layers {
+            let (after, probabilities) = self.block(layer, &tokens)?;
+            attention.push(self.fuse_heads(layer, &probabilities));
+            tokens = after;
+        }
+        let logits = self.head(&tokens)?;
+        let rollout = self.rollout(&attention)?;
+
+        let batch = Dim::named("batch");
+        let (layers, total) = (spec.layers.into(), spec.tokens().into());
+        self.graph
+            .output(&logits, Element::F32, &[batch.clone(), spec.classes.into()]);
+        self.graph.output(
+            &rollout.of_patches,
+            Element::F32,
+            &[batch.clone(), spec.patches().into()],
+        );
+        self.graph
+            .output(&rollout.by_start, Element::F32, &[batch, layers, total]);
+        Ok(())
+    }
+
+    /// From the readout tokens' last states `[batch·readout, hidden]` to the logits.
+    fn head(&mut self, tokens: &Value) -> Result<Value, W::Error> {
+        let Readout::ClassToken = self.spec.readout;
+        let scale = self.constant(Role::FinalNormScale, "norm.scale")?;
+        let bias = self.constant(Role::FinalNormBias, "norm.bias")?;
+        let normed = self
+            .graph
+            .layer_norm("norm", tokens, &scale, &bias, self.spec.norm_epsilon);
+        let kernel = self.constant(Role::HeadKernel, "head.kernel")?;
+        let bias = self.constant(Role::HeadBias, "head.bias")?;
+        Ok(self.graph.linear(LOGITS, &normed, &kernel, Some(&bias)))
+    }
+
+    /// A constant of the network, widened to float32 where it is stored in fewer bits.
+    fn constant(&mut self, role: Role, name: &str) -> Result<Value, W::Error> {
+        let tensor = self.weights.tensor(role)?;
+        Ok(self.graph.weight(name, tensor)?)
+    }
+}

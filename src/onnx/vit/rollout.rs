@@ -1,0 +1,134 @@
+//! Attention rollout (Abnar & Zuidema 2020) as a row vector.
+//!
+//! Each layer's attention matrix A, its heads fused into one, becomes Â = ½A + ½I, which stands
+//! for attention and the residual connection; the map is the readout's row of Â_L ⋯ Â_1. Only a row is
+//! ever needed, so the product is taken as r ← r·Â_l from the last layer to the first, which costs
+//! tokens² instead of tokens³ a layer. The row after layer k is the rollout that starts at block k.
+//! Everything is float32.
+
+use super::{Builder, ROLLOUT, ROLLOUT_BY_START, Weights};
+use crate::{
+    model::manifest::HeadFusion,
+    onnx::{
+        graph::{Value, as_i64},
+        tensor::Tensor,
+    },
+};
+
+/// The outputs made here.
+pub(super) struct Rollout {
+    /// `[batch, patches]`.
+    pub(super) of_patches: Value,
+    /// `[batch, layers, tokens]`.
+    pub(super) by_start: Value,
+}
+
+impl<W: Weights + ?Sized> Builder<'_, '_, W> {
+    /// `[batch, heads, queries, tokens]` → `[batch, queries, tokens]`. Fused right after the
+    /// softmax, so that the runtime can free the heads' matrices at once.
+    pub(super) fn fuse_heads(&mut self, layer: usize, probabilities: &Value) -> Value {
+        let operator = match self.spec.head_fusion {
+            HeadFusion::Mean => "ReduceMean",
+            HeadFusion::Max => "ReduceMax",
+            HeadFusion::Min => "ReduceMin",
+        };
+        self.graph.reduce(
+            operator,
+            &format!("rollout/{layer}/fused"),
+            probabilities,
+            1,
+            false,
+        )
+    }
+
+    /// The chain over the layers' fused matrices: `[batch, queries, tokens]` for the last,
+    /// `[batch, tokens, tokens]` for the others.
+    pub(super) fn rollout(&mut self, fused: &[Value]) -> Result<Rollout, W::Error> {
+        let spec = self.spec;
+        let mut rows = Vec::with_capacity(fused.len());
+        let mut row = None;
+        for (layer, matrix) in fused.iter().enumerate().rev() {
+            let after = match row {
+                None => self.first_row(layer, matrix)?,
+                Some(before) => self.next_row(layer, &before, matrix),
+            };
+            rows.push(after.clone());
+            row = Some(after);
+        }
+        rows.reverse();
+
+        let by_start = match spec.head_fusion {
+            // Halving only changes the exponent, so L halvings at once give the same bits as one
+            // after each layer.
+            HeadFusion::Mean => {
+                let joined = self.graph.concat("rollout/doubled", &references(&rows), 1);
+                let halvings: Vec<f32> = (1..=spec.layers).rev().map(half_to_the).collect();
+                let halvings = Tensor::f32(vec![1, spec.layers, 1], &halvings);
+                let halvings = self.graph.constant("rollout/halvings", halvings)?;
+                self.graph.mul(ROLLOUT_BY_START, &joined, &halvings)
+            }
+            HeadFusion::Max | HeadFusion::Min => {
+                self.graph.concat(ROLLOUT_BY_START, &references(&rows), 1)
+            }
+        };
+        let whole = self.graph.slice("rollout/whole", &by_start, 1, 0, 1);
+        let (prefix, tokens) = (as_i64(spec.prefix), as_i64(spec.tokens()));
+        let patches = self
+            .graph
+            .slice("rollout/patches", &whole, 2, prefix, tokens);
+        let of_patches = self.graph.reshape(ROLLOUT, &patches, &[0, -1]);
+        Ok(Rollout {
+            of_patches,
+            by_start,
+        })
+    }
+
+    /// The last layer: the readout's own rows, so there is nothing to multiply.
+    fn first_row(&mut self, layer: usize, matrix: &Value) -> Result<Value, W::Error> {
+        let mut start = vec![0.0; self.spec.tokens()];
+        start[0] = 1.0;
+        let start = Tensor::f32(vec![1, 1, start.len()], &start);
+        let start = self.graph.constant("rollout/start", start)?;
+        let sum = self
+            .graph
+            .add(&format!("rollout/{layer}/sum"), matrix, &start);
+        if self.spec.head_fusion == HeadFusion::Mean {
+            return Ok(sum);
+        }
+        let total = self.graph.reduce(
+            "ReduceSum",
+            &format!("rollout/{layer}/total"),
+            &sum,
+            -1,
+            true,
+        );
+        Ok(self.graph.div(&format!("rollout/{layer}"), &sum, &total))
+    }
+
+    /// r·(A + I), halved at the end, for rows that add up to one; for other fusions
+    /// q·A + q with q = r / (row sums of A + I).
+    fn next_row(&mut self, layer: usize, row: &Value, matrix: &Value) -> Value {
+        let name = |part: &str| format!("rollout/{layer}{part}");
+        let graph = &mut self.graph;
+        let row = match self.spec.head_fusion {
+            HeadFusion::Mean => row.clone(),
+            HeadFusion::Max | HeadFusion::Min => {
+                let one = graph.number(1.0);
+                let totals = graph.reduce("ReduceSum", &name("/row_sums"), matrix, -1, false);
+                let totals = graph.add(&name("/row_sums_with_identity"), &totals, &one);
+                let totals = graph.reshape(&name("/totals"), &totals, &[0, 1, -1]);
+                graph.div(&name("/normalised"), row, &totals)
+            }
+        };
+        let product = graph.matmul(&name("/product"), &row, matrix);
+        graph.add(&name(""), &product, &row)
+    }
+}
+
+fn references(values: &[Value]) -> Vec<&Value> {
+    values.iter().collect()
+}
+
+fn half_to_the(power: usize) -> f32 {
+    (0..power).fold(1.0, |value, _| value * 0.5)
+}

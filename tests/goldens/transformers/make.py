@@ -1,0 +1,89 @@
+"""Tiny random ViTs, and what `transformers` itself answers for them.
+
+    pip install -r requirements.txt && python make.py
+
+Each folder made here is a checkpoint as `save_pretrained` writes it, with `expected.json` beside it:
+random inputs, logits, and the rollout for every head fusion and every start block. The rollout
+is the plain product of full matrices in float64 over `output_attentions`, nothing cleverer:
+
+    A = fused heads of one block;  Â = rows of (A + I) divided by their sums
+    R = Â_L · … · Â_k, the later block on the left;  map = row 0 of R
+"""
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import torch
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+HERE = pathlib.Path(__file__).parent
+PICTURES = 2
+TINY = dict(image_size=32, patch_size=8, hidden_size=32, num_hidden_layers=3, num_attention_heads=4,
+            intermediate_size=64, num_labels=7)
+CASES = {
+    "plain": (dict(), torch.float32),
+    "wide_grid": (dict(image_size=[16, 40], num_attention_heads=2), torch.float32),
+    "no_qkv_bias_tanh": (dict(qkv_bias=False, hidden_act="gelu_pytorch_tanh", layer_norm_eps=1e-6,
+                              num_hidden_layers=2), torch.float32),
+    "odd_head_size": (dict(hidden_size=30, num_attention_heads=5, hidden_act="gelu_new", num_hidden_layers=1),
+                      torch.float32),
+    "float16": (dict(), torch.float16),
+    "bfloat16": (dict(hidden_size=24, num_attention_heads=4, num_hidden_layers=2), torch.bfloat16),
+}
+FUSIONS = {"mean": np.mean, "max": np.max, "min": np.min}
+
+
+def livelier(model, generator):
+    """Weights large enough for attention to be far from uniform, and biases and scales that matter."""
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            scale = {1: 0.1}.get(p.dim(), 0.3)
+            p.copy_(torch.randn(p.shape, generator=generator) * scale)
+            if "layernorm" in name and name.endswith("weight"):
+                p.add_(1)
+
+
+def rollout(attentions, fuse, start):
+    """Class token's row of the product from block `start` on; attentions [layers, heads, n, n]."""
+    product = np.eye(attentions.shape[-1])
+    for block in attentions[start:]:
+        with_identity = fuse(block, axis=0) + np.eye(block.shape[-1])
+        product = (with_identity / with_identity.sum(-1, keepdims=True)) @ product
+    return product[0]
+
+
+def make(name, overrides, dtype, seed):
+    folder = HERE / name
+    shutil.rmtree(folder, ignore_errors=True)
+    config = ViTConfig(**{**TINY, **overrides})
+    model = ViTForImageClassification._from_config(config, attn_implementation="eager").eval()
+    generator = torch.Generator().manual_seed(seed)
+    livelier(model, generator)
+    model.to(dtype).save_pretrained(folder)
+    # What is stored in 16 bits is computed in 32: the service does the same.
+    model = model.float()
+
+    sides = config.image_size if isinstance(config.image_size, (list, tuple)) else [config.image_size] * 2
+    ViTImageProcessor(size=dict(height=sides[0], width=sides[1])).save_pretrained(folder)
+    pixels = torch.randn(PICTURES, 3, *sides, generator=generator)
+    pixels = (pixels * 8).round() / 8  # short in decimal, exact in float32
+    with torch.no_grad():
+        out = model(pixels, output_attentions=True)
+    attentions = torch.stack(out.attentions, 1).double().numpy()
+    assert attentions.shape[:3] == (PICTURES, config.num_hidden_layers, config.num_attention_heads)
+    expected = {
+        "pixel_values": pixels.flatten(1).tolist(),
+        "logits": out.logits.tolist(),
+        "rollout_by_start": {
+            fusion: [[rollout(a, fuse, k).tolist() for k in range(len(a))] for a in attentions]
+            for fusion, fuse in FUSIONS.items()
+        },
+    }
+    text = json.dumps(expected, default=float)
+    (folder / "expected.json").write_text(json.dumps(json.loads(text, parse_float=lambda s: round(float(s), 9))) + "\n")
+
+
+if __name__ == "__main__":
+    for seed, (name, (overrides, dtype)) in enumerate(CASES.items()):
+        make(name, overrides, dtype, seed)

@@ -1,0 +1,229 @@
+//! Checkpoints become graphs that answer what the reference library answers.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use patchlight::{
+    import::{self, Arch, ImportOptions, Source},
+    model::manifest::{HeadFusion, Manifest},
+    onnx::{
+        graph::Storage,
+        tensor::Tensor,
+        vit::{self, BlockRole, Role, VitSpec, Weights},
+    },
+};
+use tempfile::TempDir;
+
+use crate::support::Runner;
+
+const FUSIONS: [HeadFusion; 3] = [HeadFusion::Mean, HeadFusion::Max, HeadFusion::Min];
+
+/// What `tests/goldens/transformers/make.py` wrote down.
+#[derive(serde::Deserialize)]
+struct Golden {
+    pixel_values: Vec<Vec<f32>>,
+    logits: Vec<Vec<f32>>,
+    /// By fusion, picture, start block, token.
+    rollout_by_start: BTreeMap<String, Vec<Vec<Vec<f32>>>>,
+}
+
+fn golden_folder(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/transformers").join(name)
+}
+
+fn imported(source: Source, head_fusion: HeadFusion) -> (TempDir, Manifest) {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let options =
+        ImportOptions { source, out: folder.path().to_owned(), head_fusion, labels: None };
+    let summary = import::run(&options, &mut |_| {}).unwrap();
+    (folder, summary.manifest)
+}
+
+fn input_shape(manifest: &Manifest, pictures: usize) -> [usize; 4] {
+    let [rows, columns] = manifest.tokens.grid;
+    let patch = manifest.architecture.patch;
+    [pictures, 3, rows * patch, columns * patch]
+}
+
+#[track_caller]
+fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!((found - expected).abs() <= tolerance, "{what} at {at}: {found}, expected {expected}");
+    }
+}
+
+/// Logits within 1e-4, the rollout from every block within 1e-5, in one batch and alone.
+fn agrees_with_transformers(name: &str) {
+    let text = fs::read_to_string(golden_folder(name).join("expected.json")).unwrap();
+    let golden: Golden = serde_json::from_str(&text).unwrap();
+    let pictures = golden.pixel_values.len();
+    for fusion in FUSIONS {
+        let fusion_name = format!("{fusion:?}").to_lowercase();
+        let (folder, manifest) = imported(Source::Checkpoint(golden_folder(name)), fusion);
+        let mut runner = Runner::from_file(&folder.path().join("model.onnx"));
+        assert_eq!(runner.outputs(), ["logits", "rollout", "rollout_by_start"]);
+
+        let (layers, tokens) = (manifest.architecture.layers, manifest.tokens.total());
+        let together = runner.run(
+            "pixel_values",
+            &input_shape(&manifest, pictures),
+            &golden.pixel_values.concat(),
+        );
+        let shapes = [
+            vec![pictures, manifest.task.classes],
+            vec![pictures, manifest.tokens.patches()],
+            vec![pictures, layers, tokens],
+        ];
+        for ((shape, _), expected) in together.iter().zip(shapes) {
+            assert_eq!(*shape, expected.iter().map(|&n| n as i64).collect::<Vec<_>>());
+        }
+        for picture in 0..pictures {
+            let what = |output: &str| format!("{name}, {fusion_name}, picture {picture}, {output}");
+            let of_batch = |output: usize| {
+                let values = &together[output].1;
+                let each = values.len() / pictures;
+                &values[picture * each..][..each]
+            };
+            let by_start = golden.rollout_by_start[&fusion_name][picture].concat();
+            let patches = &by_start[manifest.tokens.prefix..tokens];
+            assert_close(of_batch(0), &golden.logits[picture], 1e-4, &what("logits"));
+            assert_close(of_batch(1), patches, 1e-5, &what("rollout"));
+            assert_close(of_batch(2), &by_start, 1e-5, &what("rollout_by_start"));
+
+            let alone = runner.run(
+                "pixel_values",
+                &input_shape(&manifest, 1),
+                &golden.pixel_values[picture],
+            );
+            for (output, (_, values)) in alone.iter().enumerate() {
+                assert_close(values, of_batch(output), 1e-5, &what("alone or in a batch"));
+            }
+        }
+    }
+}
+
+#[test]
+fn plain_vit_agrees_with_transformers() {
+    agrees_with_transformers("plain");
+}
+
+#[test]
+fn wide_grid_agrees_with_transformers() {
+    agrees_with_transformers("wide_grid");
+}
+
+#[test]
+fn vit_without_qkv_bias_and_with_tanh_gelu_agrees_with_transformers() {
+    agrees_with_transformers("no_qkv_bias_tanh");
+}
+
+#[test]
+fn single_block_whose_attention_scale_is_no_power_of_two_agrees_with_transformers() {
+    agrees_with_transformers("odd_head_size");
+}
+
+#[test]
+fn float16_checkpoint_agrees_with_transformers() {
+    agrees_with_transformers("float16");
+}
+
+#[test]
+fn bfloat16_checkpoint_agrees_with_transformers() {
+    agrees_with_transformers("bfloat16");
+}
+
+/// Constants that force an attention pattern.
+struct Forced {
+    spec: VitSpec,
+    /// One column a token: queries and keys read it from the positions.
+    sharpness: f32,
+}
+
+impl Weights for Forced {
+    type Error = std::io::Error;
+
+    fn tensor(&mut self, role: Role) -> Result<Tensor, Self::Error> {
+        let shape = self.spec.shape(role);
+        let mut values = vec![0.0; shape.iter().product()];
+        match role {
+            Role::FinalNormScale
+            | Role::Block(_, BlockRole::AttentionNormScale | BlockRole::MlpNormScale) => {
+                values.fill(1.0);
+            }
+            // Token t is the t-th unit vector.
+            Role::Prefix => values[0] = 1.0,
+            Role::Positions => {
+                for patch in 0..self.spec.patches() {
+                    values[patch * self.spec.hidden + patch + 1] = 1.0;
+                }
+            }
+            Role::Block(_, BlockRole::QueryKernel | BlockRole::KeyKernel) => {
+                for i in 0..self.spec.hidden {
+                    values[i * self.spec.hidden + i] = self.sharpness;
+                }
+            }
+            _ => {}
+        }
+        Ok(Tensor::f32(shape, &values))
+    }
+}
+
+fn forced_attention(sharpness: f32, head_fusion: HeadFusion) -> Vec<f32> {
+    let spec = VitSpec {
+        layers: 3,
+        heads: 1,
+        hidden: 8,
+        mlp: 8,
+        image: [8, 12],
+        patch: 4,
+        classes: 2,
+        ..Arch::VitTi16.spec(head_fusion)
+    };
+    let mut weights = Forced { spec: spec.clone(), sharpness };
+    let model = vit::build(&spec, &mut weights, Storage::Inline).unwrap();
+    let outputs = Runner::from_model(&model).run("pixel_values", &[1, 3, 8, 12], &[0.5; 288]);
+    outputs[2].1.clone()
+}
+
+#[test]
+fn uniform_attention_spreads_the_rollout_as_computed_by_hand() {
+    for fusion in FUSIONS {
+        // After L blocks 2^-L is still on the class token, and the rest is spread evenly.
+        let expected: Vec<f32> = [3, 2, 1]
+            .into_iter()
+            .flat_map(|blocks| {
+                let stays = 0.5_f32.powi(blocks);
+                let share = (1.0 - stays) / 7.0;
+                let mut row = [share; 7];
+                row[0] += stays;
+                row
+            })
+            .collect();
+        assert_close(&forced_attention(0.0, fusion), &expected, 1e-6, "uniform");
+    }
+}
+
+#[test]
+fn identity_attention_leaves_the_rollout_on_the_class_token() {
+    for fusion in FUSIONS {
+        let expected = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0].repeat(3);
+        assert_close(&forced_attention(20.0, fusion), &expected, 1e-6, "identity");
+    }
+}
+
+#[test]
+fn large_16_with_random_weights_runs() {
+    let (folder, manifest) = imported(Source::RandomWeights(Arch::VitL16), HeadFusion::Mean);
+    assert_eq!(manifest.architecture.parameters, 304_326_632);
+    assert!(manifest.files.contains_key("model.onnx.data"));
+    assert!(fs::metadata(folder.path().join("model.onnx")).unwrap().len() < 1 << 20);
+
+    let mut runner = Runner::from_file(&folder.path().join("model.onnx"));
+    let pixels: Vec<f32> = (0..3 * 224 * 224).map(|i| (i % 255) as f32 / 127.5 - 1.0).collect();
+    let outputs = runner.run("pixel_values", &[1, 3, 224, 224], &pixels);
+    assert!(outputs.iter().flat_map(|(_, values)| values).all(|value| value.is_finite()));
+    for row in outputs[2].1.chunks(197) {
+        assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+    }
+    assert_eq!(outputs[1].1, outputs[2].1[1..197]);
+}

@@ -1,0 +1,67 @@
+//! What several modules of tests need.
+
+use std::{path::Path, sync::OnceLock};
+
+use ort::{
+    environment::Environment,
+    session::{Session, builder::GraphOptimizationLevel},
+    value::TensorRef,
+};
+use patchlight::onnx::proto::ModelProto;
+use prost::Message;
+
+/// ONNX Runtime allows one environment per process, ever.
+pub(crate) fn environment() -> &'static Environment {
+    static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
+    ENVIRONMENT.get_or_init(|| {
+        let library = std::env::var("ORT_DYLIB_PATH");
+        let library = library.unwrap_or_else(|_| env!("PATCHLIGHT_ORT_DYLIB").to_owned());
+        ort::init_from(library)
+            .expect("the ONNX Runtime library loads")
+            .with_telemetry(false)
+            .build()
+            .expect("an environment")
+    })
+}
+
+/// A graph in ONNX Runtime on one thread.
+pub(crate) struct Runner(Session);
+
+impl Runner {
+    pub(crate) fn from_file(path: &Path) -> Self {
+        let load = || -> ort::Result<Session> {
+            Session::builder(environment())?
+                .with_optimization_level(GraphOptimizationLevel::All)?
+                .with_intra_threads(1)?
+                .commit_from_file(path)
+        };
+        Self(load().expect("ONNX Runtime takes the graph"))
+    }
+
+    pub(crate) fn from_model(model: &ModelProto) -> Self {
+        let load = || -> ort::Result<Session> {
+            Session::builder(environment())?
+                .with_intra_threads(1)?
+                .commit_from_memory(&model.encode_to_vec())
+        };
+        Self(load().expect("ONNX Runtime takes the graph"))
+    }
+
+    /// Names of the outputs, in their order.
+    pub(crate) fn outputs(&self) -> Vec<String> {
+        self.0.outputs().iter().map(|output| output.name().to_owned()).collect()
+    }
+
+    /// Shape and values of every output, in their order.
+    pub(crate) fn run(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Vec<(Vec<i64>, Vec<f32>)> {
+        let input = TensorRef::from_array_view((shape, values)).expect("values fill the shape");
+        let outputs = self.0.run(ort::inputs![name => input]).expect("the graph runs");
+        outputs
+            .values()
+            .map(|value| {
+                let (shape, values) = value.try_extract_tensor::<f32>().expect("float32");
+                (shape.to_vec(), values.to_vec())
+            })
+            .collect()
+    }
+}
