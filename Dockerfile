@@ -32,7 +32,7 @@ LABEL org.opencontainers.image.title="patchlight" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /out/ /usr/local/
 COPY models/demo/ /usr/local/share/patchlight/models/demo/
-COPY LICENSE /usr/local/share/doc/patchlight/LICENSE
+COPY LICENSE NOTICE /usr/local/share/doc/patchlight/
 # By number, so that Kubernetes can tell that it is not root. The program writes no file: a read-only
 # root needs no volume.
 USER 10001:10001

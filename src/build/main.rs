@@ -7,6 +7,11 @@
 //!
 //! With `ORT_DYLIB_PATH` set nothing is fetched: whoever sets it brings the library.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "a build script talks to cargo this way"
+)]
+
 use std::{
     env,
     error::Error,
