@@ -107,7 +107,7 @@ fn coverage(distance: f32, half: f32) -> f32 {
 
 /// A dark casing for light lines, a light one for dark lines.
 fn contrasting(colour: [u8; 3]) -> f32 {
-    if luma(&colour) > 90 { 0.0 } else { 235.0 }
+    if luma(&colour) > 127 { 0.0 } else { 235.0 }
 }
 
 fn mix(under: f32, over: f32, opacity: f32) -> f32 {
