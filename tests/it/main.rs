@@ -1,4 +1,8 @@
 //! Integration tests, one binary.
 
+mod client;
 mod graph;
+mod life;
+mod process;
+mod service;
 mod support;

@@ -1,0 +1,99 @@
+//! The real program as a child process.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long anything may take before a test gives up; generous, since machines are slow.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A running server; killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    /// `127.0.0.1:PORT`.
+    pub(crate) address: String,
+    /// What it logged before it listened.
+    pub(crate) start_up: Vec<String>,
+}
+
+impl Server {
+    /// Starts `patchlight serve` on a free port of the loopback and waits until it listens.
+    pub(crate) fn start(flags: &[&str]) -> Self {
+        let mut child = program()
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(flags)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let (lines, received) = mpsc::channel();
+        // Reads on for the child's life, so that its log never blocks it.
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let _ = lines.send(line);
+            }
+        });
+        let mut start_up = Vec::new();
+        loop {
+            let Ok(line) = received.recv_timeout(PATIENCE) else {
+                panic!("the server did not start:\n{}", start_up.join("\n"));
+            };
+            let address = line.split("listening on http://").nth(1).map(str::to_owned);
+            start_up.push(line);
+            if let Some(address) = address {
+                return Self { child, address: address.trim().to_owned(), start_up };
+            }
+        }
+    }
+
+    /// The demo model with a drain that does not slow tests down.
+    pub(crate) fn demo() -> Self {
+        Self::start(&["--drain-delay", "200ms"])
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// Waits for the end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
+                return status;
+            }
+            assert!(started.elapsed() < PATIENCE, "the server did not end");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program under test, away from the settings of whoever runs the tests.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_patchlight"));
+    for (name, _) in std::env::vars() {
+        if name.starts_with("PATCHLIGHT_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A folder below the models of this repository.
+pub(crate) fn models(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(path)
+}
