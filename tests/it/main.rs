@@ -1,4 +1,10 @@
 //! Integration tests, one binary.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails on the spot"
+)]
+
 mod graph;
 mod support;
