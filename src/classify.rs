@@ -267,7 +267,7 @@ impl Work {
         let image = ImageInfo {
             width,
             height,
-            format: picture.format.name(),
+            format: picture.format.as_str(),
             region: prepared.region,
         };
         Ok((

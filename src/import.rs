@@ -10,8 +10,10 @@ mod error;
 mod huggingface;
 mod labels;
 mod random;
-mod safetensors;
 mod summary;
+mod tensor_file;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use self::{config::Config, weights::HuggingFaceWeights};
 use super::{
     Checkpoint, ImportError,
-    safetensors::{SafetensorsFile, digest},
+    tensor_file::{SafetensorsFile, digest},
 };
 use crate::model::manifest::HeadFusion;
 

@@ -154,9 +154,16 @@ impl<'s> Graph<'s> {
         )
     }
 
-    /// A float32 number; equal ones become one constant.
+    /// One float32 number.
     pub fn number(&mut self, value: f32) -> Value {
-        self.shared(format!("number/{value}"), Tensor::f32(vec![], &[value]))
+        self.numbers(&[], value)
+    }
+
+    /// A float32 number repeated to fill a small shape; equal ones become one constant.
+    pub fn numbers(&mut self, shape: &[usize], value: f32) -> Value {
+        let tensor = Tensor::f32(shape.to_vec(), &vec![value; shape.iter().product()]);
+        let listed: Vec<String> = shape.iter().map(usize::to_string).collect();
+        self.shared(format!("numbers/{value}/{}", listed.join(",")), tensor)
     }
 
     /// A node of ONNX's own operators with one result. The typed operators below are shorter.
@@ -167,10 +174,20 @@ impl<'s> Graph<'s> {
         inputs: &[&Value],
         attributes: &[(&str, Attribute<'_>)],
     ) -> Value {
-        let results = self.nodes(operator, name, inputs, attributes, &[name.to_owned()]);
-        results.into_iter().next().unwrap_or_else(|| Value {
+        self.proto.node.push(NodeProto {
+            op_type: Some(operator.to_owned()),
+            name: Some(name.to_owned()),
+            input: inputs.iter().map(|value| value.name.clone()).collect(),
+            output: vec![name.to_owned()],
+            attribute: attributes
+                .iter()
+                .map(|(name, value)| attribute(name, value))
+                .collect(),
+            ..NodeProto::default()
+        });
+        Value {
             name: name.to_owned(),
-        })
+        }
     }
 
     /// Types, nodes and constants as a model.
@@ -196,31 +213,6 @@ impl<'s> Graph<'s> {
             self.proto.initializer.push(proto);
         }
         Value { name }
-    }
-
-    fn nodes(
-        &mut self,
-        operator: &str,
-        name: &str,
-        inputs: &[&Value],
-        attributes: &[(&str, Attribute<'_>)],
-        results: &[String],
-    ) -> Vec<Value> {
-        self.proto.node.push(NodeProto {
-            op_type: Some(operator.to_owned()),
-            name: Some(name.to_owned()),
-            input: inputs.iter().map(|value| value.name.clone()).collect(),
-            output: results.to_vec(),
-            attribute: attributes
-                .iter()
-                .map(|(name, value)| attribute(name, value))
-                .collect(),
-            ..NodeProto::default()
-        });
-        results
-            .iter()
-            .map(|name| Value { name: name.clone() })
-            .collect()
     }
 }
 

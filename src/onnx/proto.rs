@@ -309,3 +309,19 @@ pub struct TrainingInfoProto {
     #[prost(message, repeated, tag = "4")]
     pub update_binding: Vec<StringStringEntryProto>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `tests/goldens/onnx/make.py` wrote it with the `onnx` package and checked that no field of
+    /// any message is left out.
+    #[test]
+    fn model_with_every_field_comes_out_whole() {
+        let written: &[u8] = include_bytes!("../../tests/goldens/onnx/every_field.onnx");
+        let model = ModelProto::decode(written).unwrap();
+        let again = model.encode_to_vec();
+        assert_eq!(again.len(), written.len());
+        assert_eq!(ModelProto::decode(again.as_slice()).unwrap(), model);
+    }
+}

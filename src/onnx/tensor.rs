@@ -155,6 +155,7 @@ impl Tensor {
     ///
     /// # Panics
     /// If the tensor is not a matrix.
+    #[expect(clippy::panic, reason = "callers know the shape from `VitSpec::shape`")]
     pub fn transposed(&self) -> Self {
         let [rows, columns] = *self.shape else {
             panic!("a tensor of shape {:?} is not a matrix", self.shape);
@@ -167,40 +168,6 @@ impl Tensor {
         Self {
             element: self.element,
             shape: vec![columns, rows],
-            bytes,
-        }
-    }
-
-    /// Tensors joined along their last axis; their other axes agree. Where element types differ,
-    /// all become float32.
-    ///
-    /// # Panics
-    /// If there are none or their other axes differ.
-    pub fn concat_last(parts: Vec<Self>) -> Self {
-        let element = parts[0].element;
-        if parts.iter().any(|part| part.element != element) {
-            return Self::concat_last(parts.into_iter().map(Self::widened).collect());
-        }
-        let (_, outer) = parts[0].shape.split_last().expect("a tensor with axes");
-        let outer = outer.to_vec();
-        let width = |part: &Self| *part.shape.last().expect("a tensor with axes");
-        assert!(
-            parts.iter().all(|p| p.shape[..p.shape.len() - 1] == outer),
-            "axes that agree"
-        );
-        let rows: usize = outer.iter().product();
-        let mut bytes = Vec::with_capacity(parts.iter().map(|p| p.bytes.len()).sum());
-        for row in 0..rows {
-            for part in &parts {
-                let stride = width(part) * element.size();
-                bytes.extend_from_slice(&part.bytes[row * stride..][..stride]);
-            }
-        }
-        let mut shape = outer;
-        shape.push(parts.iter().map(width).sum());
-        Self {
-            element,
-            shape,
             bytes,
         }
     }
@@ -242,26 +209,11 @@ mod tests {
     }
 
     #[test]
-    fn joined_columns_stay_in_their_rows() {
-        let joined = Tensor::concat_last(vec![counted(2, 1), counted(2, 2)]);
-        assert_eq!(joined.shape(), [2, 3]);
-        assert_eq!(joined.to_f32(), [0.0, 0.0, 1.0, 1.0, 2.0, 3.0]);
-    }
-
-    #[test]
-    fn joining_different_types_widens_to_float32() {
-        let half = Tensor::new(
-            Element::F16,
-            vec![1],
-            f16::from_f32(0.5).to_le_bytes().to_vec(),
-        );
-        let brain = Tensor::new(
-            Element::Bf16,
-            vec![1],
-            bf16::from_f32(-2.0).to_le_bytes().to_vec(),
-        );
-        let joined = Tensor::concat_last(vec![half, brain]);
-        assert_eq!(joined.element(), Element::F32);
-        assert_eq!(joined.to_f32(), [0.5, -2.0]);
+    fn widening_keeps_the_values() {
+        let half = f16::from_f32(0.5).to_le_bytes().to_vec();
+        let half = Tensor::new(Element::F16, vec![1], half).widened();
+        assert_eq!((half.element(), half.to_f32()), (Element::F32, vec![0.5]));
+        let brain = bf16::from_f32(-2.0).to_le_bytes().to_vec();
+        assert_eq!(Tensor::new(Element::Bf16, vec![1], brain).to_f32(), [-2.0]);
     }
 }

@@ -8,10 +8,10 @@
 //! | `rollout` | `[batch, patches]` | the readout's rollout over the patches, row-major, raw |
 //! | `rollout_by_start` | `[batch, layers, tokens]` | row `k`: the product that starts at block `k`, prefix tokens first |
 //!
-//! The graph is written for speed without changing what is computed: one product makes queries,
-//! keys and values; the attention scale is part of the query weights; tokens form one matrix
-//! `[batch·tokens, hidden]`, so that every linear layer is one `Gemm` with its bias; the last
-//! block computes only what the readout needs. Kernels are stored as `[in, out]`.
+//! The graph is written for speed without changing what is computed: tokens form one matrix
+//! `[batch·tokens, hidden]`, so that every linear layer is one `Gemm` with its bias; the attention
+//! scale is part of the query weights; the last block computes only what the readout needs; no
+//! value leaves the graph that has tokens × tokens elements. Kernels are stored as `[in, out]`.
 
 mod block;
 mod embed;

@@ -27,13 +27,19 @@ struct Golden {
 }
 
 fn golden_folder(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/transformers").join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/goldens/transformers")
+        .join(name)
 }
 
 fn imported(source: Source, head_fusion: HeadFusion) -> (TempDir, Manifest) {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let options =
-        ImportOptions { source, out: folder.path().to_owned(), head_fusion, labels: None };
+    let options = ImportOptions {
+        source,
+        out: folder.path().to_owned(),
+        head_fusion,
+        labels: None,
+    };
     let summary = import::run(&options, &mut |_| {}).unwrap();
     (folder, summary.manifest)
 }
@@ -48,7 +54,10 @@ fn input_shape(manifest: &Manifest, pictures: usize) -> [usize; 4] {
 fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
-        assert!((found - expected).abs() <= tolerance, "{what} at {at}: {found}, expected {expected}");
+        assert!(
+            (found - expected).abs() <= tolerance,
+            "{what} at {at}: {found}, expected {expected}"
+        );
     }
 }
 
@@ -75,7 +84,10 @@ fn agrees_with_transformers(name: &str) {
             vec![pictures, layers, tokens],
         ];
         for ((shape, _), expected) in together.iter().zip(shapes) {
-            assert_eq!(*shape, expected.iter().map(|&n| n as i64).collect::<Vec<_>>());
+            assert_eq!(
+                *shape,
+                expected.iter().map(|&n| n as i64).collect::<Vec<_>>()
+            );
         }
         for picture in 0..pictures {
             let what = |output: &str| format!("{name}, {fusion_name}, picture {picture}, {output}");
@@ -179,7 +191,10 @@ fn forced_attention(sharpness: f32, head_fusion: HeadFusion) -> Vec<f32> {
         classes: 2,
         ..Arch::VitTi16.spec(head_fusion)
     };
-    let mut weights = Forced { spec: spec.clone(), sharpness };
+    let mut weights = Forced {
+        spec: spec.clone(),
+        sharpness,
+    };
     let model = vit::build(&spec, &mut weights, Storage::Inline).unwrap();
     let outputs = Runner::from_model(&model).run("pixel_values", &[1, 3, 8, 12], &[0.5; 288]);
     outputs[2].1.clone()
@@ -216,12 +231,24 @@ fn large_16_with_random_weights_runs() {
     let (folder, manifest) = imported(Source::RandomWeights(Arch::VitL16), HeadFusion::Mean);
     assert_eq!(manifest.architecture.parameters, 304_326_632);
     assert!(manifest.files.contains_key("model.onnx.data"));
-    assert!(fs::metadata(folder.path().join("model.onnx")).unwrap().len() < 1 << 20);
+    assert!(
+        fs::metadata(folder.path().join("model.onnx"))
+            .unwrap()
+            .len()
+            < 1 << 20
+    );
 
     let mut runner = Runner::from_file(&folder.path().join("model.onnx"));
-    let pixels: Vec<f32> = (0..3 * 224 * 224).map(|i| (i % 255) as f32 / 127.5 - 1.0).collect();
+    let pixels: Vec<f32> = (0..3 * 224 * 224)
+        .map(|i| (i % 255) as f32 / 127.5 - 1.0)
+        .collect();
     let outputs = runner.run("pixel_values", &[1, 3, 224, 224], &pixels);
-    assert!(outputs.iter().flat_map(|(_, values)| values).all(|value| value.is_finite()));
+    assert!(
+        outputs
+            .iter()
+            .flat_map(|(_, values)| values)
+            .all(|value| value.is_finite())
+    );
     for row in outputs[2].1.chunks(197) {
         assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
     }

@@ -1,5 +1,11 @@
 //! Integration tests, one binary.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails on the spot"
+)]
+
 mod client;
 mod graph;
 mod life;

@@ -49,13 +49,25 @@ impl Runner {
 
     /// Names of the outputs, in their order.
     pub(crate) fn outputs(&self) -> Vec<String> {
-        self.0.outputs().iter().map(|output| output.name().to_owned()).collect()
+        self.0
+            .outputs()
+            .iter()
+            .map(|output| output.name().to_owned())
+            .collect()
     }
 
     /// Shape and values of every output, in their order.
-    pub(crate) fn run(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Vec<(Vec<i64>, Vec<f32>)> {
+    pub(crate) fn run(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        values: &[f32],
+    ) -> Vec<(Vec<i64>, Vec<f32>)> {
         let input = TensorRef::from_array_view((shape, values)).expect("values fill the shape");
-        let outputs = self.0.run(ort::inputs![name => input]).expect("the graph runs");
+        let outputs = self
+            .0
+            .run(ort::inputs![name => input])
+            .expect("the graph runs");
         outputs
             .values()
             .map(|value| {

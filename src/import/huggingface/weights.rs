@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    import::{ImportError, safetensors::SafetensorsFile},
+    import::{ImportError, tensor_file::SafetensorsFile},
     onnx::{
         tensor::Tensor,
         vit::{BlockRole as B, Role, VitSpec, Weights},

@@ -86,19 +86,6 @@ impl Graph<'_> {
         self.node("Concat", name, parts, &[("axis", Attribute::Int(axis))])
     }
 
-    /// A value cut along an axis into pieces of these lengths, named `name/0`, `name/1`, ….
-    pub fn split(&mut self, name: &str, x: &Value, axis: i64, lengths: &[i64]) -> Vec<Value> {
-        let results: Vec<String> = (0..lengths.len()).map(|i| format!("{name}/{i}")).collect();
-        let lengths = self.integers(lengths);
-        self.nodes(
-            "Split",
-            name,
-            &[x, &lengths],
-            &[("axis", Attribute::Int(axis))],
-            &results,
-        )
-    }
-
     /// Elements `start..end` along an axis.
     pub fn slice(&mut self, name: &str, x: &Value, axis: i64, start: i64, end: i64) -> Value {
         let start = self.integers(&[start]);

@@ -3,7 +3,7 @@
 use super::{Activation, BlockRole as B, Builder, Role, Weights};
 use crate::onnx::{
     graph::{Value, as_i64},
-    tensor::{Element, Tensor},
+    tensor::Element,
 };
 
 impl<W: Weights + ?Sized> Builder<'_, '_, W> {
@@ -21,31 +21,36 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             x,
             [B::AttentionNormScale, B::AttentionNormBias],
         )?;
-        let (residual, queries, keys_values) = if last {
+        let (residual, querying, tokens) = if last {
             let residual = self.readout_rows(&name("residual"), x);
-            let normed_readout = self.readout_rows(&name("attention/readout"), &normed);
-            let queries =
-                self.query_key_value(layer, &name("attention/q"), &normed_readout, &[Part::Query])?;
-            let keys_values = self.query_key_value(
-                layer,
-                &name("attention/kv"),
-                &normed,
-                &[Part::Key, Part::Value],
-            )?;
-            (residual, queries, keys_values)
+            let querying = self.readout_rows(&name("attention/readout"), &normed);
+            (residual, querying, self.spec.readout.tokens())
         } else {
-            let all = [Part::Query, Part::Key, Part::Value];
-            let mut parts = self.query_key_value(layer, &name("attention/qkv"), &normed, &all)?;
-            let keys_values = parts.split_off(1);
-            (x.clone(), parts, keys_values)
+            (x.clone(), normed.clone(), self.spec.tokens())
         };
+        let queries = self.queries(layer, &name("attention/queries"), &querying, tokens)?;
+        let keys = [B::KeyKernel, B::KeyBias];
+        let keys = self.by_head(
+            layer,
+            &name("attention/keys"),
+            &normed,
+            keys,
+            HEAD_CHANNEL_TOKEN,
+        )?;
+        let values = [B::ValueKernel, B::ValueBias];
+        let values = self.by_head(
+            layer,
+            &name("attention/values"),
+            &normed,
+            values,
+            HEAD_TOKEN_CHANNEL,
+        )?;
 
         let hidden = as_i64(self.spec.hidden);
         let graph = &mut self.graph;
-        let keys = graph.transpose(&name("attention/keys"), &keys_values[0], &[0, 1, 3, 2]);
-        let scores = graph.matmul(&name("attention/scores"), &queries[0], &keys);
+        let scores = graph.matmul(&name("attention/scores"), &queries, &keys);
         let probabilities = graph.softmax(&name("attention/probabilities"), &scores);
-        let mixed = graph.matmul(&name("attention/mixed"), &probabilities, &keys_values[1]);
+        let mixed = graph.matmul(&name("attention/mixed"), &probabilities, &values);
         let mixed = graph.transpose(&name("attention/by_token"), &mixed, &[0, 2, 1, 3]);
         let mixed = graph.reshape(&name("attention/heads_joined"), &mixed, &[-1, hidden]);
         let out = self.linear(
@@ -85,83 +90,70 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         self.graph.reshape(name, &x, &[-1, hidden])
     }
 
-    /// Several projections as one product, then apart and by head: each result is
-    /// `[batch, heads, tokens, head size]`.
-    fn query_key_value(
+    /// `[batch·tokens, hidden]` → queries by head, divided by √(head size), which saves doing the
+    /// same to the scores.
+    ///
+    /// In float32 the weights are divided here: exactly where the root is a power of two, and else
+    /// with one rounding each. Values stored in 16 bits stay as they are; they are divided after
+    /// widening, which the runtime does once, on loading.
+    fn queries(
         &mut self,
         layer: usize,
         name: &str,
         x: &Value,
-        parts: &[Part],
-    ) -> Result<Vec<Value>, W::Error> {
-        let spec = self.spec;
-        let kernel = self.joined(layer, &format!("{name}.kernel"), parts, Part::kernel)?;
-        let bias = match spec.qkv_bias {
-            true => Some(self.joined(layer, &format!("{name}.bias"), parts, Part::bias)?),
+        tokens: usize,
+    ) -> Result<Value, W::Error> {
+        let kernel = self.scaled(layer, &format!("{name}.kernel"), B::QueryKernel)?;
+        let bias = match self.spec.qkv_bias {
+            true => Some(self.scaled(layer, &format!("{name}.bias"), B::QueryBias)?),
             false => None,
         };
-        let tokens = match parts {
-            [Part::Query] => spec.readout.tokens(),
-            _ => spec.tokens(),
-        };
-        let count = as_i64(parts.len());
-        let shape = [
-            -1,
-            as_i64(tokens),
-            count,
-            as_i64(spec.heads),
-            as_i64(spec.head_size()),
-        ];
-        let graph = &mut self.graph;
-        let joined = graph.linear(name, x, &kernel, bias.as_ref());
-        let joined = graph.reshape(&format!("{name}/by_head"), &joined, &shape);
-        let joined = graph.transpose(&format!("{name}/apart"), &joined, &[2, 0, 3, 1, 4]);
-        let pieces = graph.split(&format!("{name}/split"), &joined, 0, &vec![1; parts.len()]);
-        let shape = [-1, shape[3], shape[1], shape[4]];
-        Ok(pieces
-            .iter()
-            .zip(parts)
-            .map(|(piece, part)| graph.reshape(&format!("{name}/{}", part.name()), piece, &shape))
-            .collect())
+        let projected = self
+            .graph
+            .linear(&format!("{name}/flat"), x, &kernel, bias.as_ref());
+        Ok(self.split_heads(name, &projected, tokens, HEAD_TOKEN_CHANNEL))
     }
 
-    /// Kernels or biases side by side, the attention scale 1/√(head size) in those of the queries.
+    fn scaled(&mut self, layer: usize, name: &str, role: B) -> Result<Value, W::Error> {
+        let scale = attention_scale(self.spec.head_size());
+        let tensor = self.weights.tensor(Role::Block(layer, role))?;
+        if tensor.element() == Element::F32 {
+            return Ok(self.graph.weight(name, tensor.scaled(scale))?);
+        }
+        let unscaled = self.graph.weight(&format!("{name}.unscaled"), tensor)?;
+        let scale = self.graph.number(scale);
+        Ok(self.graph.mul(name, &unscaled, &scale))
+    }
+
+    /// `[batch·tokens, hidden]` → keys or values by head.
     ///
-    /// In float32 the scale is multiplied in here: exact where it is a power of two, and else off
-    /// by one rounding of each weight. Values stored in 16 bits stay as they are; the product with
-    /// a constant row of scales comes after widening, and the runtime computes it once, on loading.
-    fn joined(
+    /// Queries, keys and values are three products: one over three times the width is no faster,
+    /// and taking its result apart costs a copy of it (5 to 8 % of attention at batch 8).
+    fn by_head(
         &mut self,
         layer: usize,
         name: &str,
-        parts: &[Part],
-        role: fn(Part) -> B,
+        x: &Value,
+        [kernel, bias]: [B; 2],
+        order: [i64; 4],
     ) -> Result<Value, W::Error> {
-        let scale = attention_scale(self.spec.head_size());
-        let mut tensors = Vec::with_capacity(parts.len());
-        let mut scales = Vec::with_capacity(parts.len() * self.spec.hidden);
-        for &part in parts {
-            let tensor = self.weights.tensor(Role::Block(layer, role(part)))?;
-            let scaled_here = part == Part::Query && tensor.element() == Element::F32;
-            let scaled_later = part == Part::Query && !scaled_here;
-            scales.extend(vec![
-                if scaled_later { scale } else { 1.0 };
-                self.spec.hidden
-            ]);
-            tensors.push(if scaled_here {
-                tensor.scaled(scale)
-            } else {
-                tensor
-            });
-        }
-        let joined = Tensor::concat_last(tensors);
-        if scales.iter().all(|&scale| scale == 1.0) {
-            return Ok(self.graph.weight(name, joined)?);
-        }
-        let stored = self.graph.weight(&format!("{name}.unscaled"), joined)?;
-        let scales = Tensor::f32(vec![scales.len()], &scales);
-        let scales = self.graph.constant(&format!("{name}.scales"), scales)?;
-        Ok(self.graph.mul(name, &stored, &scales))
+        let kernel = self.constant(Role::Block(layer, kernel), &format!("{name}.kernel"))?;
+        let bias = match self.spec.qkv_bias {
+            true => Some(self.constant(Role::Block(layer, bias), &format!("{name}.bias"))?),
+            false => None,
+        };
+        let projected = self
+            .graph
+            .linear(&format!("{name}/flat"), x, &kernel, bias.as_ref());
+        Ok(self.split_heads(name, &projected, self.spec.tokens(), order))
+    }
+
+    /// Columns `[head, channel]` apart, and the axes `[batch, token, head, channel]` in `order`.
+    fn split_heads(&mut self, name: &str, x: &Value, tokens: usize, order: [i64; 4]) -> Value {
+        let (heads, head_size) = (as_i64(self.spec.heads), as_i64(self.spec.head_size()));
+        let shape = [-1, as_i64(tokens), heads, head_size];
+        let x = self.graph.reshape(&format!("{name}/by_token"), x, &shape);
+        self.graph.transpose(name, &x, &order)
     }
 
     fn norm(
@@ -191,39 +183,10 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     }
 }
 
-/// The three projections of attention.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Part {
-    Query,
-    Key,
-    Value,
-}
-
-impl Part {
-    fn kernel(self) -> B {
-        match self {
-            Self::Query => B::QueryKernel,
-            Self::Key => B::KeyKernel,
-            Self::Value => B::ValueKernel,
-        }
-    }
-
-    fn bias(self) -> B {
-        match self {
-            Self::Query => B::QueryBias,
-            Self::Key => B::KeyBias,
-            Self::Value => B::ValueBias,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Query => "queries",
-            Self::Key => "keys",
-            Self::Value => "values",
-        }
-    }
-}
+/// From the axes `[batch, token, head, channel]` to those that scores are made of.
+const HEAD_TOKEN_CHANNEL: [i64; 4] = [0, 2, 1, 3];
+/// The same, transposed for the right-hand side of the product.
+const HEAD_CHANNEL_TOKEN: [i64; 4] = [0, 2, 3, 1];
 
 /// 1/√(head size), computed in float64 as the reference libraries do.
 #[expect(

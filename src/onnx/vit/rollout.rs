@@ -26,19 +26,27 @@ pub(super) struct Rollout {
 impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     /// `[batch, heads, queries, tokens]` → `[batch, queries, tokens]`. Fused right after the
     /// softmax, so that the runtime can free the heads' matrices at once.
+    ///
+    /// The mean is a product with a row of 1/heads: on a CPU, ONNX Runtime's `ReduceMean` over the
+    /// heads of one picture takes 4 to 10 times as long as this product.
     pub(super) fn fuse_heads(&mut self, layer: usize, probabilities: &Value) -> Value {
-        let operator = match self.spec.head_fusion {
-            HeadFusion::Mean => "ReduceMean",
-            HeadFusion::Max => "ReduceMax",
-            HeadFusion::Min => "ReduceMin",
-        };
-        self.graph.reduce(
-            operator,
-            &format!("rollout/{layer}/fused"),
-            probabilities,
-            1,
-            false,
-        )
+        let name = format!("rollout/{layer}/fused");
+        let (heads, tokens) = (self.spec.heads, as_i64(self.spec.tokens()));
+        let graph = &mut self.graph;
+        match self.spec.head_fusion {
+            HeadFusion::Mean => {
+                let flat = graph.reshape(
+                    &format!("{name}/heads"),
+                    probabilities,
+                    &[0, as_i64(heads), -1],
+                );
+                let weights = graph.numbers(&[1, heads], 1.0 / heads as f32);
+                let mean = graph.matmul(&format!("{name}/mean"), &weights, &flat);
+                graph.reshape(&name, &mean, &[0, -1, tokens])
+            }
+            HeadFusion::Max => graph.reduce("ReduceMax", &name, probabilities, 1, false),
+            HeadFusion::Min => graph.reduce("ReduceMin", &name, probabilities, 1, false),
+        }
     }
 
     /// The chain over the layers' fused matrices: `[batch, queries, tokens]` for the last,

@@ -141,12 +141,12 @@ impl VitSpec {
         }
     }
 
-    /// Number of trained values.
+    /// Number of trained values. The prefix tokens and their positions, which the graph holds
+    /// added up, count apart.
     pub fn parameters(&self) -> u64 {
-        self.roles()
-            .into_iter()
-            .map(|role| self.shape(role).iter().product::<usize>() as u64)
-            .sum()
+        let count = |role| self.shape(role).iter().product::<usize>();
+        let constants: usize = self.roles().into_iter().map(count).sum();
+        (constants + count(Role::Prefix)) as u64
     }
 
     /// Multiply–accumulate operations of the network as published, for one picture: patch
