@@ -24,7 +24,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Answer HTTP requests (the default)
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Turn a checkpoint into a model directory
     Import(ImportArgs),
     /// Show what a model directory holds
@@ -175,7 +175,7 @@ pub struct ServeArgs {
         long,
         value_name = "FILTER",
         env = "PATCHLIGHT_LOG",
-        default_value = "info"
+        default_value = "info,ort=warn"
     )]
     pub log: String,
 }

@@ -17,7 +17,8 @@ const BAD_CONFIGURATION: u8 = 64;
 
 /// Runs what was typed; the process's exit status.
 pub fn run(cli: Cli) -> ExitCode {
-    match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+    let Cli { command, serve } = cli;
+    match command.unwrap_or_else(|| Command::Serve(Box::new(serve))) {
         Command::Serve(args) => serve::run(&args),
         Command::Import(args) => import::run(args),
         Command::Inspect(args) => inspect::run(&args),

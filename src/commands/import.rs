@@ -16,7 +16,9 @@ pub(super) fn run(args: ImportArgs) -> ExitCode {
         Ok(options) => options,
         Err(why) => return fail(USAGE, why),
     };
-    let bar = ProgressBar::new(0).with_style(style()).with_message("weights");
+    let bar = ProgressBar::new(0)
+        .with_style(style())
+        .with_message("weights");
     let outcome = import::run(&options, &mut |progress| {
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
@@ -50,7 +52,9 @@ fn head_fusion(text: &str) -> Result<HeadFusion, String> {
         "mean" => Ok(HeadFusion::Mean),
         "max" => Ok(HeadFusion::Max),
         "min" => Ok(HeadFusion::Min),
-        _ => Err(format!("--head-fusion: `{text}` is not one of mean, max, min")),
+        _ => Err(format!(
+            "--head-fusion: `{text}` is not one of mean, max, min"
+        )),
     }
 }
 

@@ -129,7 +129,8 @@ impl Item {
 fn options(query: Option<&str>, model: &ModelInfo) -> Result<Options> {
     let mut query = Query::parse(query)?;
     let classes = model.manifest.task.classes;
-    let top_k = query.value("top_k")?.unwrap_or(DEFAULT_TOP_K.min(classes));
+    let default = DEFAULT_TOP_K.min(classes);
+    let top_k = query.value("top_k")?.unwrap_or(default);
     if !(1..=classes).contains(&top_k) {
         let detail = format!("{top_k} is not between 1 and {classes}, the number of classes");
         return Err(Error::InvalidParameter {

@@ -49,6 +49,14 @@ impl Query {
         }
     }
 
+    /// Takes a value whose type says itself what is allowed.
+    pub(super) fn choice<T: FromStr<Err = Error>>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Option<T>> {
+        self.text(name)?.map(|text| text.parse()).transpose()
+    }
+
     /// What is left was not asked for by anyone.
     pub(super) fn finish(self, known: &str) -> Result<()> {
         match self.0.first() {

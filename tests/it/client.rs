@@ -24,7 +24,9 @@ impl Answer {
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().expect("a text header"))
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().expect("a text header"))
     }
 
     /// Asserts a problem document with this status and code.
@@ -34,8 +36,16 @@ impl Answer {
         let problem = self.json();
         assert_eq!(problem["code"], code);
         assert_eq!(problem["status"], status);
-        assert!(problem["request_id"].as_str().is_some_and(|id| !id.is_empty()));
-        assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
+        assert!(
+            problem["request_id"]
+                .as_str()
+                .is_some_and(|id| !id.is_empty())
+        );
+        assert!(
+            problem["detail"]
+                .as_str()
+                .is_some_and(|detail| !detail.is_empty())
+        );
     }
 }
 
@@ -46,20 +56,32 @@ pub(crate) async fn send(
     headers: &[(&str, &str)],
     body: impl Into<Bytes>,
 ) -> Answer {
-    let socket = TcpStream::connect(address).await.expect("the server accepts");
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(socket)).await.expect("a connection");
+    let socket = TcpStream::connect(address)
+        .await
+        .expect("the server accepts");
+    let (mut sender, connection) = http1::handshake(TokioIo::new(socket))
+        .await
+        .expect("a connection");
     let connection = tokio::spawn(connection);
-    let mut request = Request::builder().method(method).uri(path).header("host", address);
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", address);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Full::new(body.into())).expect("a valid request");
+    let request = request
+        .body(Full::new(body.into()))
+        .expect("a valid request");
     let answer = sender.send_request(request).await.expect("an answer");
     let (parts, body) = answer.into_parts();
     let body = body.collect().await.expect("a whole body").to_bytes();
     connection.abort();
-    Answer { status: parts.status, headers: parts.headers, body }
+    Answer {
+        status: parts.status,
+        headers: parts.headers,
+        body,
+    }
 }
 
 pub(crate) async fn get(address: &str, path: &str) -> Answer {

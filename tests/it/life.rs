@@ -8,7 +8,10 @@ use crate::{
 };
 
 fn run(arguments: &[&str]) -> Output {
-    program().args(arguments).output().expect("the program runs")
+    program()
+        .args(arguments)
+        .output()
+        .expect("the program runs")
 }
 
 fn stderr(output: &Output) -> String {
@@ -19,7 +22,14 @@ fn stderr(output: &Output) -> String {
 fn start_up_says_what_runs() {
     let server = Server::demo();
     let said = server.start_up.join("\n");
-    for what in ["version", "onnxruntime", "device", "model", "digest", "listening on"] {
+    for what in [
+        "version",
+        "onnxruntime",
+        "device",
+        "model",
+        "digest",
+        "listening on",
+    ] {
         assert!(said.contains(what), "{what} is missing in\n{said}");
     }
 }
@@ -92,7 +102,11 @@ fn a_damaged_model_is_refused_by_name() {
     let directory = folder.path().to_str().unwrap();
     let refused = run(&["serve", "--listen", "127.0.0.1:0", "--model", directory]);
     assert_eq!(refused.status.code(), Some(1));
-    assert!(stderr(&refused).contains("labels.txt"), "{}", stderr(&refused));
+    assert!(
+        stderr(&refused).contains("labels.txt"),
+        "{}",
+        stderr(&refused)
+    );
     assert_eq!(run(&["inspect", directory]).status.code(), Some(1));
 }
 
@@ -101,7 +115,10 @@ fn inspect_shows_the_demo() {
     let shown = run(&["inspect", models("demo").to_str().unwrap()]);
     assert_eq!(shown.status.code(), Some(0));
     let text = String::from_utf8(shown.stdout).unwrap();
-    assert!(text.contains("[preprocess") && text.contains("prefix = 1"), "{text}");
+    assert!(
+        text.contains("[preprocess") && text.contains("prefix = 1"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -117,7 +134,10 @@ fn the_demo_is_what_its_checkpoint_imports_to() {
     assert_eq!(imported.status.code(), Some(0), "{}", stderr(&imported));
     for name in ["model.onnx", "labels.txt", "model.toml"] {
         let shipped = fs::read(models("demo").join(name)).unwrap();
-        assert!(fs::read(out.join(name)).unwrap() == shipped, "{name} differs from the shipped one");
+        assert!(
+            fs::read(out.join(name)).unwrap() == shipped,
+            "{name} differs from the shipped one"
+        );
     }
 }
 
@@ -126,7 +146,14 @@ async fn the_full_size_vit_l_16_is_imported_and_answers_with_a_caution() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let out = folder.path().join("large");
     let out: &str = Path::to_str(&out).unwrap();
-    let imported = run(&["import", "--arch", "vit-l-16", "--random-weights", "--out", out]);
+    let imported = run(&[
+        "import",
+        "--arch",
+        "vit-l-16",
+        "--random-weights",
+        "--out",
+        out,
+    ]);
     assert_eq!(imported.status.code(), Some(0), "{}", stderr(&imported));
 
     let server = Server::start(&["--model", out, "--request-timeout", "5m"]);
@@ -135,13 +162,25 @@ async fn the_full_size_vit_l_16_is_imported_and_answers_with_a_caution() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let body = answer.json();
     assert_eq!(body["model"], "large");
-    assert!(body["caution"].as_str().is_some_and(|caution| caution.contains("random")), "{body}");
+    assert!(
+        body["caution"]
+            .as_str()
+            .is_some_and(|caution| caution.contains("random")),
+        "{body}"
+    );
     let scores = body["predictions"].as_array().unwrap();
     assert_eq!(scores.len(), 1000);
     let sum: f64 = scores.iter().map(|p| p["score"].as_f64().unwrap()).sum();
     assert!((sum - 1.0).abs() < 1e-3, "scores add up to {sum}");
     let url = body["attention"]["url"].as_str().unwrap();
-    let map = get(&server.address, &format!("{url}?format=json")).await.json();
-    let mass: f64 = map["values"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).sum();
+    let map = get(&server.address, &format!("{url}?format=json"))
+        .await
+        .json();
+    let mass: f64 = map["values"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v.as_f64().unwrap())
+        .sum();
     assert!((mass + map["prefix_mass"].as_f64().unwrap() - 1.0).abs() < 1e-4);
 }

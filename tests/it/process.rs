@@ -46,7 +46,11 @@ impl Server {
             let address = line.split("listening on http://").nth(1).map(str::to_owned);
             start_up.push(line);
             if let Some(address) = address {
-                return Self { child, address: address.trim().to_owned(), start_up };
+                return Self {
+                    child,
+                    address: address.trim().to_owned(),
+                    start_up,
+                };
             }
         }
     }
@@ -58,7 +62,9 @@ impl Server {
 
     /// Sends a signal by its name.
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        let sent = Command::new("kill")
+            .args(["-s", name, &self.child.id().to_string()])
+            .status();
         assert!(sent.expect("kill runs").success());
     }
 
@@ -95,5 +101,7 @@ pub(crate) fn program() -> Command {
 
 /// A folder below the models of this repository.
 pub(crate) fn models(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("models")
+        .join(path)
 }

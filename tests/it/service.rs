@@ -40,18 +40,29 @@ fn sample(file: &str) -> Vec<u8> {
 
 /// The map's address in the answer.
 fn map_of(answer: &Answer) -> String {
-    answer.json()["attention"]["url"].as_str().expect("a map").to_owned()
+    answer.json()["attention"]["url"]
+        .as_str()
+        .expect("a map")
+        .to_owned()
 }
 
 /// The centre of the strongest patch, in pixels of the upright picture.
 fn strongest_patch(map: &Value) -> (f64, f64) {
     let number = |value: &Value| value.as_f64().expect("a number");
-    let values: Vec<f64> = map["values"].as_array().expect("values").iter().map(number).collect();
+    let values: Vec<f64> = map["values"]
+        .as_array()
+        .expect("values")
+        .iter()
+        .map(number)
+        .collect();
     let strongest = (0..values.len())
         .max_by(|&a, &b| values[a].total_cmp(&values[b]))
         .expect("a patch");
     let (rows, columns) = (number(&map["grid"][0]), number(&map["grid"][1]));
-    let (row, column) = ((strongest / columns as usize) as f64, (strongest % columns as usize) as f64);
+    let (row, column) = (
+        (strongest / columns as usize) as f64,
+        (strongest % columns as usize) as f64,
+    );
     let region = &map["region"];
     let x = number(&region["x"]) + (column + 0.5) / columns * number(&region["width"]);
     let y = number(&region["y"]) + (row + 0.5) / rows * number(&region["height"]);
@@ -65,14 +76,20 @@ async fn every_sample_gets_its_name_and_its_map_lies_on_the_object() {
         let answer = post(&server.address, "/classify", sample.bytes()).await;
         assert_eq!(answer.status, 200, "{}: {}", sample.file, answer.text());
         let body = answer.json();
-        assert_eq!(body["predictions"][0]["label"], sample.label, "{}: {body}", sample.file);
+        assert_eq!(
+            body["predictions"][0]["label"], sample.label,
+            "{}: {body}",
+            sample.file
+        );
         assert_eq!(body["predictions"][0]["class_id"], sample.class_id);
         assert_eq!(body["model"], "demo");
         // Upright, also where EXIF says that the stored picture is turned.
         assert_eq!(body["image"]["width"], sample.width, "{}", sample.file);
         assert_eq!(body["image"]["height"], sample.height, "{}", sample.file);
 
-        let map = get(&server.address, &format!("{}?format=json", map_of(&answer))).await.json();
+        let map = get(&server.address, &format!("{}?format=json", map_of(&answer)))
+            .await
+            .json();
         let (x, y) = strongest_patch(&map);
         let [left, top, right, bottom] = sample.object;
         assert!(
@@ -90,10 +107,17 @@ async fn parallel_clients_get_the_answers_they_would_get_alone_and_share_batches
     let samples = Sample::all();
     let mut alone = Vec::new();
     for sample in &samples {
-        alone.push(post(&server.address, "/classify?top_k=3", sample.bytes()).await.json());
+        alone.push(
+            post(&server.address, "/classify?top_k=3", sample.bytes())
+                .await
+                .json(),
+        );
     }
     let requests = (0..32).map(|client| {
-        let (address, sample) = (server.address.clone(), samples[client % samples.len()].bytes());
+        let (address, sample) = (
+            server.address.clone(),
+            samples[client % samples.len()].bytes(),
+        );
         tokio::spawn(async move { post(&address, "/classify?top_k=3", sample).await })
     });
     let requests: Vec<_> = requests.collect();
@@ -104,18 +128,30 @@ async fn parallel_clients_get_the_answers_they_would_get_alone_and_share_batches
         for rank in 0..3 {
             let (together, single) = (&body["predictions"][rank], &alone["predictions"][rank]);
             assert_eq!(together["class_id"], single["class_id"]);
-            let difference = together["score"].as_f64().unwrap() - single["score"].as_f64().unwrap();
-            assert!(difference.abs() < 1e-4, "client {client}, rank {rank}: {difference}");
+            let difference =
+                together["score"].as_f64().unwrap() - single["score"].as_f64().unwrap();
+            assert!(
+                difference.abs() < 1e-4,
+                "client {client}, rank {rank}: {difference}"
+            );
         }
     }
     let metrics = get(&server.address, "/metrics").await;
     let value = |name: &str| -> f64 {
         let line = metrics.text().lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split(' ').nth(1)).and_then(|v| v.parse().ok()).expect(name)
+        line.and_then(|line| line.split(' ').nth(1))
+            .and_then(|v| v.parse().ok())
+            .expect(name)
     };
-    let (pictures, batches) = (value("patchlight_batch_size_sum"), value("patchlight_batch_size_count"));
+    let (pictures, batches) = (
+        value("patchlight_batch_size_sum"),
+        value("patchlight_batch_size_count"),
+    );
     assert_eq!(pictures, (32 + samples.len()) as f64);
-    assert!(batches < pictures, "no batch held more than one of {pictures} pictures");
+    assert!(
+        batches < pictures,
+        "no batch held more than one of {pictures} pictures"
+    );
 }
 
 #[tokio::test]
@@ -124,20 +160,31 @@ async fn a_map_comes_as_picture_json_and_array_and_they_agree() {
     let answer = post(&server.address, "/classify", sample("dog.jpg")).await;
     let url = map_of(&answer);
 
-    let json = get(&server.address, &format!("{url}?format=json")).await.json();
-    let values: Vec<f64> =
-        json["values"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+    let json = get(&server.address, &format!("{url}?format=json"))
+        .await
+        .json();
+    let values: Vec<f64> = json["values"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v.as_f64().unwrap())
+        .collect();
     assert_eq!(json["method"], "rollout");
     assert_eq!(json["head_fusion"], "mean");
     assert_eq!(json["grid"], serde_json::json!([14, 14]));
     let sum = values.iter().sum::<f64>() + json["prefix_mass"].as_f64().unwrap();
-    assert!((sum - 1.0).abs() < 1e-4, "values and prefix_mass add up to {sum}");
+    assert!(
+        (sum - 1.0).abs() < 1e-4,
+        "values and prefix_mass add up to {sum}"
+    );
 
     let npy = get_with(&server.address, &url, &[("accept", "application/x-npy")]).await;
     assert_eq!(npy.header("content-type"), "application/x-npy");
     assert!(npy.body.starts_with(b"\x93NUMPY\x01\x00"));
     let data = &npy.body[npy.body.len() - 4 * 196..];
-    let floats = data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    let floats = data
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
     for (float, value) in floats.zip(&values) {
         assert_eq!(float, *value as f32);
     }
@@ -147,7 +194,14 @@ async fn a_map_comes_as_picture_json_and_array_and_they_agree() {
     assert_eq!(overlay.header("x-patchlight-view"), "overlay");
     let picture = image::load_from_memory(&overlay.body).expect("a PNG");
     assert_eq!((picture.width(), picture.height()), (640, 427));
-    for query in ["view=heatmap", "view=contour", "colormap=magma", "alpha=0.2", "smooth=none", "start_layer=6"] {
+    for query in [
+        "view=heatmap",
+        "view=contour",
+        "colormap=magma",
+        "alpha=0.2",
+        "smooth=none",
+        "start_layer=6",
+    ] {
         let variant = get(&server.address, &format!("{url}?{query}")).await;
         assert_eq!(variant.status, 200, "{query}: {:?}", variant.body);
         assert_ne!(variant.body, overlay.body, "{query} changes nothing");
@@ -171,8 +225,12 @@ async fn a_map_is_cached_by_its_client_and_forgotten_on_demand() {
     assert_eq!((head.status.as_u16(), head.body.len()), (200, 0));
     let forgotten = client::send(&server.address, Method::DELETE, &url, &[], "").await;
     assert_eq!(forgotten.status, 204);
-    get(&server.address, &url).await.is_problem(404, "map_not_found");
-    get(&server.address, "/attention/nonsense").await.is_problem(404, "map_not_found");
+    get(&server.address, &url)
+        .await
+        .is_problem(404, "map_not_found");
+    get(&server.address, "/attention/nonsense")
+        .await
+        .is_problem(404, "map_not_found");
 }
 
 #[tokio::test]
@@ -192,19 +250,30 @@ async fn pictures_come_raw_in_multipart_and_in_json() {
     let bytes = sample("dog.jpg");
     let label = |answer: &Answer| answer.json()["predictions"][0]["label"].clone();
 
-    let json = format!("{{\"image\": \"data:image/jpeg;base64,{}\"}}", STANDARD.encode(&bytes));
+    let json = format!(
+        "{{\"image\": \"data:image/jpeg;base64,{}\"}}",
+        STANDARD.encode(&bytes)
+    );
     let headers = [("content-type", "application/json")];
     let answer = client::send(&server.address, Method::POST, "/classify", &headers, json).await;
     assert_eq!(label(&answer), "dog");
 
     // curl's default type for --data-binary says nothing of the content.
     let headers = [("content-type", "application/x-www-form-urlencoded")];
-    let answer =
-        client::send(&server.address, Method::POST, "/classify", &headers, bytes.clone()).await;
+    let answer = client::send(
+        &server.address,
+        Method::POST,
+        "/classify",
+        &headers,
+        bytes.clone(),
+    )
+    .await;
     assert_eq!(label(&answer), "dog");
 
     let part = |name: &str, content: &[u8]| {
-        let head = format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"x\"\r\n\r\n");
+        let head = format!(
+            "--b\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"x\"\r\n\r\n"
+        );
         [head.as_bytes(), content, b"\r\n"].concat()
     };
     let headers = [("content-type", "multipart/form-data; boundary=b")];
@@ -212,10 +281,21 @@ async fn pictures_come_raw_in_multipart_and_in_json() {
     let answer = client::send(&server.address, Method::POST, "/classify", &headers, one).await;
     assert_eq!(label(&answer), "dog");
 
-    let several =
-        [part("image", &bytes), part("image", b"not a picture"), part("image", &sample("penguin.jpg")), b"--b--\r\n".to_vec()]
-            .concat();
-    let answer = client::send(&server.address, Method::POST, "/classify", &headers, several).await;
+    let several = [
+        part("image", &bytes),
+        part("image", b"not a picture"),
+        part("image", &sample("penguin.jpg")),
+        b"--b--\r\n".to_vec(),
+    ]
+    .concat();
+    let answer = client::send(
+        &server.address,
+        Method::POST,
+        "/classify",
+        &headers,
+        several,
+    )
+    .await;
     assert_eq!(answer.status, 200);
     let results = &answer.json()["results"];
     assert_eq!(results[0]["predictions"][0]["label"], "dog");
@@ -226,9 +306,22 @@ async fn pictures_come_raw_in_multipart_and_in_json() {
 #[tokio::test]
 async fn options_shape_the_answer() {
     let server = Server::demo();
-    let ask = async |query: &str| post(&server.address, &format!("/classify?{query}"), sample("dog.jpg")).await;
+    let ask = async |query: &str| {
+        post(
+            &server.address,
+            &format!("/classify?{query}"),
+            sample("dog.jpg"),
+        )
+        .await
+    };
 
-    assert_eq!(ask("top_k=1").await.json()["predictions"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        ask("top_k=1").await.json()["predictions"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
     let certain = ask("min_score=0.99999").await.json();
     assert!(certain["predictions"].as_array().unwrap().len() <= 1);
     let bare = ask("attention=none").await.json();
@@ -237,8 +330,12 @@ async fn options_shape_the_answer() {
     assert_eq!(ask("model=demo").await.status, 200);
     ask("model=other").await.is_problem(404, "no_such_model");
     ask("top_k=0").await.is_problem(400, "invalid_parameter");
-    ask("top_k=100000").await.is_problem(400, "invalid_parameter");
-    ask("min_score=2").await.is_problem(400, "invalid_parameter");
+    ask("top_k=100000")
+        .await
+        .is_problem(400, "invalid_parameter");
+    ask("min_score=2")
+        .await
+        .is_problem(400, "invalid_parameter");
     ask("topk=1").await.is_problem(400, "malformed_request");
 }
 
@@ -248,23 +345,50 @@ async fn every_error_is_a_problem_document() {
     let address = &server.address;
     let picture = sample("dog.jpg");
 
-    post(address, "/classify", "").await.is_problem(400, "malformed_request");
-    post(address, "/classify", "hello").await.is_problem(415, "unsupported_format");
-    post(address, "/classify", &picture[..2000]).await.is_problem(422, "image_undecodable");
-    post(address, "/classify", sample("elephant.jpg")).await.is_problem(422, "image_too_large");
-    post(address, "/classify", vec![0; 201 << 10]).await.is_problem(413, "body_too_large");
-    get(address, "/classify").await.is_problem(405, "method_not_allowed");
+    post(address, "/classify", "")
+        .await
+        .is_problem(400, "malformed_request");
+    post(address, "/classify", "hello")
+        .await
+        .is_problem(415, "unsupported_format");
+    post(address, "/classify", picture[..2000].to_vec())
+        .await
+        .is_problem(422, "image_undecodable");
+    post(address, "/classify", sample("elephant.jpg"))
+        .await
+        .is_problem(422, "image_too_large");
+    post(address, "/classify", vec![0; 201 << 10])
+        .await
+        .is_problem(413, "body_too_large");
+    get(address, "/classify")
+        .await
+        .is_problem(405, "method_not_allowed");
     get(address, "/nowhere").await.is_problem(404, "not_found");
 
     let headers = [("request-timeout", "0.000001")];
-    let late = client::send(address, Method::POST, "/classify", &headers, picture.clone()).await;
+    let late = client::send(
+        address,
+        Method::POST,
+        "/classify",
+        &headers,
+        picture.clone(),
+    )
+    .await;
     assert!(matches!(late.status.as_u16(), 503 | 504), "{}", late.text());
 
     let url = map_of(&post(address, "/classify", picture).await);
-    get_with(address, &url, &[("accept", "text/html")]).await.is_problem(406, "not_acceptable");
-    get(address, &format!("{url}?format=gif")).await.is_problem(400, "invalid_parameter");
-    get(address, &format!("{url}?start_layer=99")).await.is_problem(400, "invalid_parameter");
-    get(address, &format!("{url}?layer=0&head=0")).await.is_problem(409, "map_not_kept");
+    get_with(address, &url, &[("accept", "text/html")])
+        .await
+        .is_problem(406, "not_acceptable");
+    get(address, &format!("{url}?format=gif"))
+        .await
+        .is_problem(400, "invalid_parameter");
+    get(address, &format!("{url}?start_layer=99"))
+        .await
+        .is_problem(400, "invalid_parameter");
+    get(address, &format!("{url}?layer=0&head=0"))
+        .await
+        .is_problem(409, "map_not_kept");
 }
 
 #[tokio::test]

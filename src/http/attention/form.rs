@@ -73,19 +73,10 @@ impl Form {
             }
         }
         let style = Style {
-            view: query
-                .text("view")?
-                .map_or(Ok(Default::default()), |text| text.parse())?,
-            colormap: query
-                .text("colormap")?
-                .map(|text| text.parse())
-                .transpose()?,
-            alpha: query
-                .text("alpha")?
-                .map_or(Ok(Default::default()), |text| text.parse())?,
-            smooth: query
-                .text("smooth")?
-                .map_or(Ok(Default::default()), |text| text.parse())?,
+            view: query.choice("view")?.unwrap_or_default(),
+            colormap: query.choice("colormap")?,
+            alpha: query.choice("alpha")?.unwrap_or_default(),
+            smooth: query.choice("smooth")?.unwrap_or_default(),
         };
         query.finish("format, view, colormap, alpha, smooth, start_layer")?;
         Ok(Self {
