@@ -12,6 +12,19 @@
 //! `[batch·tokens, hidden]`, so that every linear layer is one `Gemm` with its bias; the attention
 //! scale is part of the query weights; the last block computes only what the readout needs; no
 //! value leaves the graph that has tokens × tokens elements. Kernels are stored as `[in, out]`.
+//!
+//! # What the runtime makes of it
+//!
+//! ONNX Runtime 1.31 on a CPU leaves this graph nearly as it is, which is the point: its pattern
+//! matchers have nothing to recognise, so nothing hangs on whether they do. It widens 16-bit weights
+//! and scales the queries' once, on loading; it runs the patch convolution in its blocked layout; it
+//! packs the constant sides of the `Gemm`s. `LayerNormalization` and `Gelu` are single
+//! operators here (`Gelu` after `Gemm` took 99 µs where the fused `BiasGelu` took 165 µs,
+//! for 197 tokens of ViT-Ti). No attention fusion applies, since each softmax has a second reader.
+//!
+//! Measured as processor time of paired runs on a busy machine, one thread: the rollout adds 0.9 % to
+//! ViT-L/16 at batch 1, where each layer has much else to do, and 3 to 7 % to ViT-Ti/16, of which
+//! two thirds are the means over the heads.
 
 mod block;
 mod embed;
@@ -142,8 +155,8 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let mut tokens = self.embed()?;
         let mut attention = Vec::with_capacity(spec.layers);
         for layer in 0..spec.layers {
-            let (after, probabilities) = self.block(layer, &tokens)?;
-            attention.push(self.fuse_heads(layer, &probabilities));
+            let (after, fused) = self.block(layer, &tokens)?;
+            attention.push(fused);
             tokens = after;
         }
         let logits = self.head(&tokens)?;

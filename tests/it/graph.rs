@@ -13,7 +13,7 @@ use patchlight::{
 };
 use tempfile::TempDir;
 
-use crate::support::Runner;
+use crate::support::{Runner, optimized};
 
 const FUSIONS: [HeadFusion; 3] = [HeadFusion::Mean, HeadFusion::Max, HeadFusion::Min];
 
@@ -142,6 +142,27 @@ fn float16_checkpoint_agrees_with_transformers() {
 #[test]
 fn bfloat16_checkpoint_agrees_with_transformers() {
     agrees_with_transformers("bfloat16");
+}
+
+/// Weights stored in 16 bits must not be widened in every run, and the softmax must stay where the
+/// rollout reads it.
+#[test]
+fn runtime_widens_weights_on_loading_and_keeps_every_softmax() {
+    let (folder, manifest) = imported(
+        Source::Checkpoint(golden_folder("float16")),
+        HeadFusion::Mean,
+    );
+    let graph = optimized(&folder.path().join("model.onnx")).graph.unwrap();
+    let count = |operator: &str| {
+        graph
+            .node
+            .iter()
+            .filter(|n| n.op_type() == operator)
+            .count()
+    };
+    assert_eq!(count("Cast"), 0);
+    assert_eq!(count("Mul"), 1, "only that of the rollout's halvings");
+    assert_eq!(count("Softmax"), manifest.architecture.layers);
 }
 
 /// Constants that force an attention pattern.

@@ -1,6 +1,6 @@
 //! What several modules of tests need.
 
-use std::{path::Path, sync::OnceLock};
+use std::{fs, path::Path, sync::OnceLock};
 
 use ort::{
     environment::Environment,
@@ -22,6 +22,20 @@ pub(crate) fn environment() -> &'static Environment {
             .build()
             .expect("an environment")
     })
+}
+
+/// The graph as ONNX Runtime runs it, after its own rewriting.
+pub(crate) fn optimized(path: &Path) -> ModelProto {
+    let folder = tempfile::tempdir().unwrap();
+    let written = folder.path().join("optimized.onnx");
+    let load = || -> ort::Result<Session> {
+        Session::builder(environment())?
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_optimized_model_path(&written)?
+            .commit_from_file(path)
+    };
+    load().expect("ONNX Runtime takes the graph");
+    ModelProto::decode(fs::read(written).unwrap().as_slice()).unwrap()
 }
 
 /// A graph in ONNX Runtime on one thread.

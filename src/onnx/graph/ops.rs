@@ -38,6 +38,15 @@ impl Graph<'_> {
         self.node("Reshape", name, &[x, &shape], &[])
     }
 
+    /// Lengths of the axes `start..end`, as a list of integers.
+    pub fn lengths(&mut self, name: &str, x: &Value, start: i64, end: i64) -> Value {
+        let attributes = [
+            ("start", Attribute::Int(start)),
+            ("end", Attribute::Int(end)),
+        ];
+        self.node("Shape", name, &[x], &attributes)
+    }
+
     /// Axis `i` of the result is axis `order[i]` of `x`.
     pub fn transpose(&mut self, name: &str, x: &Value, order: &[i64]) -> Value {
         self.node("Transpose", name, &[x], &[("perm", Attribute::Ints(order))])

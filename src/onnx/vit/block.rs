@@ -7,8 +7,8 @@ use crate::onnx::{
 };
 
 impl<W: Weights + ?Sized> Builder<'_, '_, W> {
-    /// Tokens `[batch·tokens, hidden]` → those after the block, and its attention probabilities
-    /// `[batch, heads, queries, tokens]`.
+    /// Tokens `[batch·tokens, hidden]` → those after the block, and its attention matrix, heads
+    /// fused: `[batch, queries, tokens]`.
     ///
     /// Only the readout's tokens leave the last block: nobody reads the others, so neither their
     /// queries nor their MLPs are computed.
@@ -28,28 +28,30 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         } else {
             (x.clone(), normed.clone(), self.spec.tokens())
         };
-        let queries = self.queries(layer, &name("attention/queries"), &querying, tokens)?;
+        let queries = self.queries(layer, &name("attention/queries"), &querying)?;
+        let queries = self.split_heads(&name("attention/queries"), &queries, tokens);
         let keys = [B::KeyKernel, B::KeyBias];
-        let keys = self.by_head(
-            layer,
-            &name("attention/keys"),
-            &normed,
-            keys,
-            HEAD_CHANNEL_TOKEN,
-        )?;
+        let keys = self.projection(layer, &name("attention/keys"), &normed, keys)?;
+        let keys = self.split_heads(&name("attention/keys"), &keys, self.spec.tokens());
+        let keys = self
+            .graph
+            .transpose(&name("attention/keys_transposed"), &keys, &[0, 1, 3, 2]);
+        let scores = self
+            .graph
+            .matmul(&name("attention/scores"), &queries, &keys);
+        let probabilities = self
+            .graph
+            .softmax(&name("attention/probabilities"), &scores);
+        let fused = self.fuse_heads(layer, &probabilities);
         let values = [B::ValueKernel, B::ValueBias];
-        let values = self.by_head(
-            layer,
-            &name("attention/values"),
-            &normed,
-            values,
-            HEAD_TOKEN_CHANNEL,
-        )?;
+        let values = self.projection(layer, &name("attention/values"), &normed, values)?;
+        let values = match last {
+            true => self.split_heads(&name("attention/values"), &values, self.spec.tokens()),
+            false => self.split_heads_after(&name("attention/values"), &values, &fused),
+        };
 
         let hidden = as_i64(self.spec.hidden);
         let graph = &mut self.graph;
-        let scores = graph.matmul(&name("attention/scores"), &queries, &keys);
-        let probabilities = graph.softmax(&name("attention/probabilities"), &scores);
         let mixed = graph.matmul(&name("attention/mixed"), &probabilities, &values);
         let mixed = graph.transpose(&name("attention/by_token"), &mixed, &[0, 2, 1, 3]);
         let mixed = graph.reshape(&name("attention/heads_joined"), &mixed, &[-1, hidden]);
@@ -77,7 +79,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             [B::DownKernel, B::DownBias],
         )?;
         let x = self.graph.add(&name("mlp"), &x, &down);
-        Ok((x, probabilities))
+        Ok((x, fused))
     }
 
     /// The readout's tokens out of all: `[batch·tokens, hidden]` → `[batch·readout, hidden]`.
@@ -90,28 +92,21 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         self.graph.reshape(name, &x, &[-1, hidden])
     }
 
-    /// `[batch·tokens, hidden]` → queries by head, divided by √(head size), which saves doing the
-    /// same to the scores.
+    /// `[batch·tokens, hidden]` → queries, divided by √(head size), which saves doing the same to
+    /// the scores.
     ///
     /// In float32 the weights are divided here: exactly where the root is a power of two, and else
     /// with one rounding each. Values stored in 16 bits stay as they are; they are divided after
     /// widening, which the runtime does once, on loading.
-    fn queries(
-        &mut self,
-        layer: usize,
-        name: &str,
-        x: &Value,
-        tokens: usize,
-    ) -> Result<Value, W::Error> {
+    fn queries(&mut self, layer: usize, name: &str, x: &Value) -> Result<Value, W::Error> {
         let kernel = self.scaled(layer, &format!("{name}.kernel"), B::QueryKernel)?;
         let bias = match self.spec.qkv_bias {
             true => Some(self.scaled(layer, &format!("{name}.bias"), B::QueryBias)?),
             false => None,
         };
-        let projected = self
+        Ok(self
             .graph
-            .linear(&format!("{name}/flat"), x, &kernel, bias.as_ref());
-        Ok(self.split_heads(name, &projected, tokens, HEAD_TOKEN_CHANNEL))
+            .linear(&format!("{name}/flat"), x, &kernel, bias.as_ref()))
     }
 
     fn scaled(&mut self, layer: usize, name: &str, role: B) -> Result<Value, W::Error> {
@@ -125,35 +120,50 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         Ok(self.graph.mul(name, &unscaled, &scale))
     }
 
-    /// `[batch·tokens, hidden]` → keys or values by head.
+    /// `[batch·tokens, hidden]` → keys or values.
     ///
     /// Queries, keys and values are three products: one over three times the width is no faster,
     /// and taking its result apart costs a copy of it (5 to 8 % of attention at batch 8).
-    fn by_head(
+    fn projection(
         &mut self,
         layer: usize,
         name: &str,
         x: &Value,
         [kernel, bias]: [B; 2],
-        order: [i64; 4],
     ) -> Result<Value, W::Error> {
         let kernel = self.constant(Role::Block(layer, kernel), &format!("{name}.kernel"))?;
         let bias = match self.spec.qkv_bias {
             true => Some(self.constant(Role::Block(layer, bias), &format!("{name}.bias"))?),
             false => None,
         };
-        let projected = self
+        Ok(self
             .graph
-            .linear(&format!("{name}/flat"), x, &kernel, bias.as_ref());
-        Ok(self.split_heads(name, &projected, self.spec.tokens(), order))
+            .linear(&format!("{name}/flat"), x, &kernel, bias.as_ref()))
     }
 
-    /// Columns `[head, channel]` apart, and the axes `[batch, token, head, channel]` in `order`.
-    fn split_heads(&mut self, name: &str, x: &Value, tokens: usize, order: [i64; 4]) -> Value {
+    /// `[batch·tokens, hidden]` → `[batch, heads, tokens, head size]`.
+    fn split_heads(&mut self, name: &str, x: &Value, tokens: usize) -> Value {
         let (heads, head_size) = (as_i64(self.spec.heads), as_i64(self.spec.head_size()));
         let shape = [-1, as_i64(tokens), heads, head_size];
         let x = self.graph.reshape(&format!("{name}/by_token"), x, &shape);
-        self.graph.transpose(name, &x, &order)
+        self.graph.transpose(name, &x, &[0, 2, 1, 3])
+    }
+
+    /// The same, but not before `first` `[batch, tokens, …]` is there.
+    ///
+    /// Left alone, ONNX Runtime puts off what only the rollout needs until the last block is done,
+    /// and so keeps all heads' matrices of all blocks: 60 MB a picture for ViT-L/16. Here the shape
+    /// comes from `first`, so that this block cannot go on without it; the matrices are read while
+    /// they are in cache, and their memory serves the next block. Two lengths are taken because an
+    /// optimiser replaces a single unknown one by −1, and the dependence with it.
+    fn split_heads_after(&mut self, name: &str, x: &Value, first: &Value) -> Value {
+        let sizes = [self.spec.heads, self.spec.head_size()].map(as_i64);
+        let graph = &mut self.graph;
+        let batch_and_tokens = graph.lengths(&format!("{name}/batch_and_tokens"), first, 0, 2);
+        let sizes = graph.integers(&sizes);
+        let shape = graph.concat(&format!("{name}/shape"), &[&batch_and_tokens, &sizes], 0);
+        let x = graph.node("Reshape", &format!("{name}/by_token"), &[x, &shape], &[]);
+        graph.transpose(name, &x, &[0, 2, 1, 3])
     }
 
     fn norm(
@@ -182,11 +192,6 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         Ok(self.graph.linear(name, x, &kernel, Some(&bias)))
     }
 }
-
-/// From the axes `[batch, token, head, channel]` to those that scores are made of.
-const HEAD_TOKEN_CHANNEL: [i64; 4] = [0, 2, 1, 3];
-/// The same, transposed for the right-hand side of the product.
-const HEAD_CHANNEL_TOKEN: [i64; 4] = [0, 2, 3, 1];
 
 /// 1/√(head size), computed in float64 as the reference libraries do.
 #[expect(

@@ -24,8 +24,7 @@ pub(super) struct Rollout {
 }
 
 impl<W: Weights + ?Sized> Builder<'_, '_, W> {
-    /// `[batch, heads, queries, tokens]` → `[batch, queries, tokens]`. Fused right after the
-    /// softmax, so that the runtime can free the heads' matrices at once.
+    /// `[batch, heads, queries, tokens]` → `[batch, queries, tokens]`.
     ///
     /// The mean is a product with a row of 1/heads: on a CPU, ONNX Runtime's `ReduceMean` over the
     /// heads of one picture takes 4 to 10 times as long as this product.
