@@ -24,13 +24,19 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `patchlight serve` on a free port of the loopback and waits until it listens.
     pub(crate) fn start(flags: &[&str]) -> Self {
-        let mut child = program()
+        let child = program()
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(flags)
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program starts");
-        let stderr = child.stderr.take().expect("stderr is piped");
+        // From here on the child ends with this value, also when the start fails.
+        let mut server = Self {
+            child,
+            address: String::new(),
+            start_up: Vec::new(),
+        };
+        let stderr = server.child.stderr.take().expect("stderr is piped");
         let (lines, received) = mpsc::channel();
         // Reads on for the child's life, so that its log never blocks it.
         thread::spawn(move || {
@@ -38,21 +44,16 @@ impl Server {
                 let _ = lines.send(line);
             }
         });
-        let mut start_up = Vec::new();
-        loop {
+        while server.address.is_empty() {
             let Ok(line) = received.recv_timeout(PATIENCE) else {
-                panic!("the server did not start:\n{}", start_up.join("\n"));
+                panic!("the server did not start:\n{}", server.start_up.join("\n"));
             };
-            let address = line.split("listening on http://").nth(1).map(str::to_owned);
-            start_up.push(line);
-            if let Some(address) = address {
-                return Self {
-                    child,
-                    address: address.trim().to_owned(),
-                    start_up,
-                };
+            if let Some(address) = line.split("listening on http://").nth(1) {
+                server.address = address.trim().to_owned();
             }
+            server.start_up.push(line);
         }
+        server
     }
 
     /// The demo model with a drain that does not slow tests down.
