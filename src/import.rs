@@ -73,13 +73,11 @@ pub fn run(
     options: &ImportOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, ImportError> {
+    let labels = options.labels.as_deref().map(labels::read).transpose()?;
     let mut checkpoint = match &options.source {
-        Source::Checkpoint(path) => huggingface::open(path, options.head_fusion)?,
-        Source::RandomWeights(arch) => random::checkpoint(*arch, options.head_fusion),
+        Source::Checkpoint(path) => huggingface::open(path, options.head_fusion, labels)?,
+        Source::RandomWeights(arch) => random::checkpoint(*arch, options.head_fusion, labels),
     };
-    if let Some(path) = &options.labels {
-        checkpoint.labels = labels::read(path)?;
-    }
     labels::check(&checkpoint.labels, checkpoint.spec.classes)?;
 
     let mut directory = Directory::prepare(&options.out)?;

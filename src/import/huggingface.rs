@@ -25,8 +25,12 @@ const PROCESSOR: &str = "preprocessor_config.json";
 const WEIGHTS: &str = "model.safetensors";
 
 /// Opens the directory and checks that everything is there and understood; tensors' values are
-/// read later.
-pub(super) fn open(directory: &Path, head_fusion: HeadFusion) -> Result<Checkpoint, ImportError> {
+/// read later. `labels` take the place of the checkpoint's.
+pub(super) fn open(
+    directory: &Path,
+    head_fusion: HeadFusion,
+    labels: Option<Vec<String>>,
+) -> Result<Checkpoint, ImportError> {
     let config_path = require(
         directory,
         CONFIG,
@@ -61,7 +65,10 @@ pub(super) fn open(directory: &Path, head_fusion: HeadFusion) -> Result<Checkpoi
         source_files.insert(name, digest(path)?);
     }
     Ok(Checkpoint {
-        labels: config.labels(&config_path, classes)?,
+        labels: match labels {
+            Some(labels) => labels,
+            None => config.labels(&config_path, classes)?,
+        },
         task: config.task(&config_path)?,
         weights: Box::new(HuggingFaceWeights::new(file, spec.clone())),
         spec,

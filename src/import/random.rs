@@ -96,7 +96,11 @@ impl FromStr for Arch {
 }
 
 /// A checkpoint of this size whose weights are the same every time.
-pub(super) fn checkpoint(arch: Arch, head_fusion: HeadFusion) -> Checkpoint {
+pub(super) fn checkpoint(
+    arch: Arch,
+    head_fusion: HeadFusion,
+    labels: Option<Vec<String>>,
+) -> Checkpoint {
     let spec = arch.spec(head_fusion);
     let [height, width] = [224, 224];
     Checkpoint {
@@ -104,9 +108,11 @@ pub(super) fn checkpoint(arch: Arch, head_fusion: HeadFusion) -> Checkpoint {
             spec: spec.clone(),
             state: 0,
         }),
-        labels: (0..spec.classes)
-            .map(|class| format!("class {class}"))
-            .collect(),
+        labels: labels.unwrap_or_else(|| {
+            (0..spec.classes)
+                .map(|class| format!("class {class}"))
+                .collect()
+        }),
         spec,
         task: TaskKind::SingleLabel,
         caution: Some("The weights are random: labels, scores and maps mean nothing.".to_owned()),
