@@ -33,7 +33,7 @@ use axum::{
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 use tracing::Instrument;
 
-pub use self::{attention::Easels, problem::Problem, request_id::RequestId};
+pub use self::{attention::Easels, problem::Problem, request_id::RequestId, upload::UploadBudget};
 use crate::{Error, classify::Classifier, metrics::Metrics};
 
 /// What a body may measure and how long things may take.
@@ -56,6 +56,8 @@ pub struct AppState {
     pub limits: HttpLimits,
     /// Whether new work should be sent here.
     pub readiness: Readiness,
+    /// Memory for bodies.
+    pub uploads: UploadBudget,
     /// Where maps are drawn.
     pub easels: Easels,
     /// Counts and times everything.

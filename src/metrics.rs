@@ -50,6 +50,7 @@ impl Stage {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    process: Registry,
     requests: IntCounterVec,
     request_seconds: HistogramVec,
     stage_seconds: HistogramVec,
@@ -147,6 +148,7 @@ impl Metrics {
                 &["version", "commit", "onnxruntime"],
             )?,
             registry,
+            process: Registry::new(),
         };
         metrics.register()?;
         Ok(metrics)
@@ -169,14 +171,15 @@ impl Metrics {
         registry.register(Box::new(self.decode_panics.clone()))?;
         registry.register(Box::new(self.model_info.clone()))?;
         registry.register(Box::new(self.build_info.clone()))?;
+        // Unprefixed, as dashboards for any program expect them.
         #[cfg(target_os = "linux")]
-        registry.register(Box::new(
+        self.process.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
 
         // Counters that alerts look at exist from the start, so that a rate has a zero to start
         // from.
-        for reason in ["queue_full", "predicted_wait", "in_flight"] {
+        for reason in ["queue_full", "predicted_wait", "upload_memory"] {
             self.shed.with_label_values(&[reason]);
         }
         for stage in ["upload", "decode", "queue", "inference"] {
@@ -193,7 +196,9 @@ impl Metrics {
         self.queue_depth.set(load.waiting as i64);
         self.predicted_wait.set(load.predicted_wait.as_secs_f64());
         self.attention_entries.set(maps as i64);
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+        let mut families = self.registry.gather();
+        families.extend(self.process.gather());
+        TextEncoder::new().encode_to_string(&families)
     }
 
     /// A request is being answered until the guard is dropped.
@@ -225,7 +230,7 @@ impl Metrics {
         self.stage(Stage::Inference, ran);
     }
 
-    /// A request was refused; `reason` is `queue_full`, `predicted_wait` or `in_flight`.
+    /// A request was refused; `reason` is `queue_full`, `predicted_wait` or `upload_memory`.
     pub fn shed(&self, reason: &'static str) {
         self.shed.with_label_values(&[reason]).inc();
     }

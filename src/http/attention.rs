@@ -21,9 +21,9 @@ use self::form::{Form, Format};
 use super::{AppState, Problem, RequestId};
 use crate::{
     Error, Result,
-    explain::{self, Grid, PatchMap, Raster, Scale, View},
+    explain::{self, PatchMap, Raster, Scale, View},
     metrics::Stage,
-    store::{Found, KeptMap, MapId},
+    store::{Found, MapId},
 };
 
 /// Says which view was really drawn: an overlay without a kept picture is a heat map.
@@ -93,7 +93,10 @@ async fn body(
     form: &Form,
     found: &Found,
 ) -> Result<(&'static str, Option<View>, Bytes)> {
-    let map = patches(&found.map, form.start_layer)?;
+    let map = found.map.patches(form.start_layer).map_err(|why| {
+        tracing::error!(%why, "a kept map is not whole");
+        Error::Internal
+    })?;
     match form.format {
         Format::Npy => Ok(("application/x-npy", None, explain::npy(&map).into())),
         Format::Json => {
@@ -105,17 +108,6 @@ async fn body(
             Ok(("image/png", Some(view), png))
         }
     }
-}
-
-/// The patches' part of the row for a product that starts at `start_layer`.
-fn patches(kept: &KeptMap, start_layer: usize) -> Result<PatchMap> {
-    let tokens = &kept.model.manifest.tokens;
-    let row = kept.row(start_layer).ok_or(Error::Internal)?;
-    let [rows, cols] = tokens.grid;
-    PatchMap::new(Grid { rows, cols }, row[tokens.prefix..].to_vec()).map_err(|why| {
-        tracing::error!(%why, "a kept map is not whole");
-        Error::Internal
-    })
 }
 
 async fn draw(
