@@ -6,9 +6,11 @@
 use std::time::Duration;
 
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
+
+use crate::batch::Load;
 
 /// Resolves both 1 ms and 10 s: a third of a decade apart, in seconds.
 const SECONDS: &[f64] = &[
@@ -60,6 +62,7 @@ pub struct Metrics {
     shed: IntCounterVec,
     abandoned: IntCounterVec,
     predicted_wait: Gauge,
+    batch_cost: GaugeVec,
     attention_entries: IntGauge,
     attention_evicted: IntCounter,
     inference_failures: IntCounter,
@@ -126,6 +129,13 @@ impl Metrics {
                 "predicted_wait_seconds",
                 "Time until a newcomer's answer would be ready.",
             )?,
+            batch_cost: GaugeVec::new(
+                Opts::new(
+                    "batch_cost_seconds",
+                    "Learned time of a batch, by the number of pictures in it.",
+                ),
+                &["size"],
+            )?,
             attention_entries: IntGauge::new("attention_entries", "Attention maps that are kept.")?,
             attention_evicted: IntCounter::new(
                 "attention_evicted_total",
@@ -165,6 +175,7 @@ impl Metrics {
         registry.register(Box::new(self.shed.clone()))?;
         registry.register(Box::new(self.abandoned.clone()))?;
         registry.register(Box::new(self.predicted_wait.clone()))?;
+        registry.register(Box::new(self.batch_cost.clone()))?;
         registry.register(Box::new(self.attention_entries.clone()))?;
         registry.register(Box::new(self.attention_evicted.clone()))?;
         registry.register(Box::new(self.inference_failures.clone()))?;
@@ -188,11 +199,21 @@ impl Metrics {
         Ok(())
     }
 
-    /// The text that Prometheus scrapes.
+    /// The text that Prometheus scrapes. `curve` holds batch sizes and their seconds.
     ///
     /// # Errors
     /// When a collector gives something that cannot be written.
-    pub fn encode(&self, load: crate::batch::Load, maps: u64) -> prometheus::Result<String> {
+    pub fn encode(
+        &self,
+        load: Load,
+        curve: &[(usize, f64)],
+        maps: u64,
+    ) -> prometheus::Result<String> {
+        for (size, seconds) in curve {
+            self.batch_cost
+                .with_label_values(&[&size.to_string()])
+                .set(*seconds);
+        }
         self.queue_depth.set(load.waiting as i64);
         self.predicted_wait.set(load.predicted_wait.as_secs_f64());
         self.attention_entries.set(maps as i64);
@@ -314,7 +335,6 @@ impl Drop for Leaving {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::Load;
 
     #[test]
     fn text_has_the_names_that_the_contract_promises() {
@@ -323,7 +343,7 @@ mod tests {
         metrics.batch(3, Duration::from_millis(30));
         metrics.describe_build("0", "0", "0");
         metrics.describe_model("demo", "ViT-Ti/16", "fp32", "0", "cpu");
-        let text = metrics.encode(Load::default(), 2).unwrap();
+        let text = metrics.encode(Load::default(), &[(3, 0.25)], 2).unwrap();
         for name in [
             "patchlight_requests_total{code=\"200\",endpoint=\"/classify\"} 1",
             "patchlight_request_duration_seconds_bucket",
@@ -334,6 +354,7 @@ mod tests {
             "patchlight_shed_total{reason=\"queue_full\"} 0",
             "patchlight_abandoned_total{stage=\"queue\"} 0",
             "patchlight_predicted_wait_seconds 0",
+            "patchlight_batch_cost_seconds{size=\"3\"} 0.25",
             "patchlight_attention_entries 2",
             "patchlight_attention_evicted_total 0",
             "patchlight_model_info{",

@@ -91,7 +91,10 @@ impl Stage {
     }
 
     fn scrape(&self) -> String {
-        self.batcher.metrics.encode(Load::default(), 0).unwrap()
+        self.batcher
+            .metrics
+            .encode(Load::default(), &[], 0)
+            .unwrap()
     }
 }
 
