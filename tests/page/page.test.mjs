@@ -139,7 +139,7 @@ onPage("the strength is dragged with the keyboard too", async (page) => {
   await page.locator("#alpha").focus();
   await page.keyboard.press("Home");
   await page.waitForFunction(() => document.querySelector("#frame").dataset.painted === "0");
-  assert.equal(await page.locator("#alpha-value").textContent(), "0 %");
+  assert.equal(await page.locator("#alpha").getAttribute("aria-valuetext"), "0 %");
   await page.keyboard.press("ArrowRight");
   await page.waitForFunction(() => document.querySelector("#frame").dataset.painted === "0.01");
 });
@@ -148,7 +148,7 @@ onPage("before and after are divided where the divider is", async (page) => {
   await classified(page);
   const clip = () => page.locator("#map").evaluate((canvas) => getComputedStyle(canvas).clipPath);
   assert.match(await clip(), /^inset\(0px( 0px 0px 0%)?\)$/);
-  await page.getByLabel("Before / after").check();
+  await page.getByLabel("Compare before and after").check();
   assert.match(await clip(), /50%\)$/);
   const box = await page.locator("#frame").boundingBox();
   await page.mouse.click(box.x + box.width * 0.25, box.y + box.height / 2);

@@ -2,9 +2,9 @@
 
 import * as client from "./client.js";
 import * as stage from "./stage.js";
-import { showAnswer, showError, showAccount, markLabel, showCommands } from "./telling.js";
+import { markLabel, showAccount, showAnswer, showCommands, showError, showMapTime } from "./telling.js";
 import { stepper } from "./stepper.js";
-import { describe, isSigned } from "./words.js";
+import { isSigned } from "./words.js";
 import "./lamp.js";
 
 const $ = (id) => document.getElementById(id);
@@ -90,6 +90,7 @@ async function show() {
   const { attention } = current.answer;
   $("maps").hidden = $("view-controls").hidden = !attention;
   if (attention) return showMap();
+  showCommands(commands(null));
   stage.clearMap();
   stage.setWorking(false);
 }
@@ -154,16 +155,22 @@ async function keepHeads(signal) {
   if (current.query.attention === "heads") return;
   const query = { attention: "heads" };
   const started = performance.now();
-  const answer = await client.classify(current.file, query, signal);
+  const answer = await client.classify(current.file, query, signal).catch((why) => {
+    if (why.status !== 400) throw why;
+    throw new client.Failure(409, "This server keeps no single heads.", why.detail, why.code, why.requestId);
+  });
   current = { ...current, query, answer, roundTrip: performance.now() - started };
   tell();
 }
 
 async function drawMap(signal) {
-  const { url } = current.answer.attention;
+  const { attention, attention_note: note } = current.answer;
+  if (!attention) throw new client.Failure(409, "No map was kept.", note ?? "");
+  const { url } = attention;
   const [map, looks] = [wanted(), style()];
   const drawing = { ...looks, view: looks.view === "contour" ? "contour" : "heatmap" };
   const grey = { ...drawing, colormap: "grey" };
+  const started = performance.now();
   const png = async (query) => {
     const bytes = await client.blob(client.path(url, { ...map, ...query, format: "png" }), signal);
     return createImageBitmap(bytes, { colorSpaceConversion: "none" });
@@ -182,8 +189,8 @@ async function drawMap(signal) {
   stage.setLegend(looks.colormap, isSigned(numbers));
   stage.paint(alpha());
   showAccount(numbers);
+  showMapTime(performance.now() - started);
   showLinks();
-  $("announce").textContent = describe(numbers);
 }
 
 /** Says why there is no such map, and takes the old one off the picture. */
@@ -191,13 +198,14 @@ function noMap(why) {
   if (why.status === 401) return fail(why, showMap);
   stage.clearMap();
   for (const id of LINKS) $(id).hidden = true;
+  showCommands(commands(null));
   const again = why.status === 404 ? " Choose the picture again to have it drawn anew." : "";
   $("map-note").textContent = `${why.title ?? "The map could not be drawn."} ${why.detail ?? why.message}${again}`;
   $("map-note").hidden = false;
 }
 
 function showLinks() {
-  const { answer, name, query } = current;
+  const { answer } = current;
   const strength = chosen("view") === "overlay" ? { alpha: alpha() } : {};
   const { url } = answer.attention;
   const png = client.path(url, { ...wanted(), ...style(), ...strength });
@@ -206,13 +214,19 @@ function showLinks() {
   $("link-png").href = png;
   $("link-json").href = numbers("json");
   $("link-npy").href = numbers("npy");
-  showCommands({
+  showCommands(commands(png));
+}
+
+/** What the page did, for curl. */
+function commands(map) {
+  const { name, query } = current;
+  return {
     origin: location.origin,
     file: name,
     classify: client.path("/classify", query),
-    map: png,
+    map,
     key: client.hasKey(),
-  });
+  };
 }
 
 // -- controls --
@@ -220,7 +234,7 @@ function showLinks() {
 const alpha = () => Number($("alpha").value) / 100;
 
 $("alpha").addEventListener("input", () => {
-  $("alpha-value").textContent = `${$("alpha").value} %`;
+  $("alpha").setAttribute("aria-valuetext", `${$("alpha").value} %`);
   stage.paint(alpha());
 });
 $("alpha").addEventListener("change", () => current?.answer.attention && showLinks());
@@ -271,6 +285,10 @@ for (const id of LINKS) {
 }
 
 // -- ways in --
+
+$("stage").addEventListener("click", () => {
+  if (!$("stage").classList.contains("filled")) $("file").click();
+});
 
 const accept = (files) => {
   const picture = [...files].find((file) => file.type.startsWith("image/")) ?? files[0];

@@ -52,6 +52,7 @@ export function setMap(map, image, drawn, positions) {
   cursor.hidden = true;
   frame.ariaLabel = describe(map);
   $("reading").hidden = false;
+  $("reading").classList.remove("void");
   read(null);
 }
 
@@ -61,7 +62,7 @@ export function clearMap() {
   above.getContext("2d").clearRect(0, 0, above.width, above.height);
   cursor.hidden = true;
   frame.ariaLabel = "Your picture, without a map";
-  $("reading").hidden = true;
+  $("reading").classList.add("void");
 }
 
 /** Paints the map at this strength, at most once a frame. */

@@ -1,6 +1,6 @@
 // What stands beside the picture: labels, the account of evidence, times, commands, errors.
 
-import { curl, milliseconds, percent, signed, sum } from "./words.js";
+import { curl, lasting, milliseconds, percent, signed, sum } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -11,16 +11,22 @@ function make(tag, className, text) {
   return element;
 }
 
-/** Labels, times and the raw answer. `pick` is called with the prediction whose label is clicked. */
+const SCORES = { sigmoid: "Each score stands for itself; together they do not make 100 %." };
+
+/** Labels, times and the raw answer. `pick` is called with the prediction whose label is clicked, if there are maps. */
 export function showAnswer(answer, roundTrip, pick) {
   $("intro").hidden = true;
   $("result").hidden = $("more").hidden = false;
   $("model").textContent = `model ${answer.model}`;
-  const caution = [answer.caution, answer.attention ? "" : `No map: ${answer.attention_note ?? "none was kept"}.`];
+  const caution = [answer.caution, SCORES[answer.scores], answer.attention ? "" : `No map: ${answer.attention_note ?? "none was kept"}.`];
   $("caution").textContent = caution.filter(Boolean).join(" ");
   $("caution").hidden = $("caution").textContent === "";
-  $("labels").replaceChildren(...answer.predictions.map((prediction) => row(prediction, pick)));
+  $("labels").replaceChildren(
+    ...answer.predictions.map((prediction) => row(prediction, answer.attention ? pick : null)),
+  );
   $("labels-hint").hidden = !answer.attention;
+  $("kept").textContent = answer.attention ? `Kept for ${lasting(answer.attention.expires_in_s)} at most.` : "";
+  $("forget").hidden = !answer.attention;
   showTimes(answer.timing_ms, roundTrip);
   $("answer").textContent = JSON.stringify(answer, null, 2);
   const [best] = answer.predictions;
@@ -37,7 +43,8 @@ function row(prediction, pick) {
   const bar = make("span", "bar");
   bar.style.setProperty("--share", prediction.score);
   button.append(make("span", "name", prediction.label), make("span", "score", percent(prediction.score)), bar);
-  button.addEventListener("click", () => pick(prediction));
+  if (pick) button.addEventListener("click", () => pick(prediction));
+  else button.disabled = true;
   const item = make("li");
   item.append(button);
   return item;
@@ -87,7 +94,13 @@ function showTimes(times, roundTrip) {
     return [make("dt", "", name), span];
   });
   lines.push(make("dt", "total", "On the server"), make("dd", "total", milliseconds(times.total)));
+  lines.push(make("dt", "", "Map, drawn and fetched"), make("dd", "apart", "…"));
   $("timing").replaceChildren(...lines);
+}
+
+/** How long the map took, which comes after the answer. */
+export function showMapTime(time) {
+  $("timing").lastElementChild.textContent = milliseconds(time);
 }
 
 export function showCommands(commands) {

@@ -5,6 +5,12 @@ export const percent = (share) =>
 
 export const milliseconds = (time) => `${time >= 100 ? time.toFixed(0) : time.toFixed(1)} ms`;
 
+/** Seconds, in the largest unit that fits. */
+export function lasting(seconds) {
+  if (seconds >= 7200) return `${Math.round(seconds / 3600)} h`;
+  return seconds >= 120 ? `${Math.round(seconds / 60)} min` : `${seconds} s`;
+}
+
 /** With a real minus sign, and a plus. */
 export function signed(value, digits = 2) {
   const text = Math.abs(value).toFixed(digits);
@@ -35,7 +41,7 @@ export function describe(map) {
   const all = sum(map.values);
   const part = all > 0 ? strongest.sum / all : 0;
   const what = map.method === "rollout" ? "Rollout" : "Attention";
-  return `${what}: strongest in the ${strongest.name}, which holds ${percent(part)} of what lies on patches.`;
+  return `${what}: strongest in the ${strongest.name}, with ${percent(part)} of the patches’ weight.`;
 }
 
 /** Whether values are for and against instead of shares. */
