@@ -1,5 +1,7 @@
 // Answers that this server may not give yet, made of those that it does give.
 
+import assert from "node:assert/strict";
+
 /** Answers requests as `rule` says; returns the list of URLs that were asked for. */
 export async function answerWith(page, rule) {
   const asked = [];
@@ -28,7 +30,8 @@ async function without(route, url, names, more = {}) {
 export async function evidence(route, url) {
   const classId = url.searchParams.get("class");
   if (classId === null) return route.continue();
-  const colormap = url.searchParams.get("colormap") ?? "coolwarm";
+  assert.equal(url.searchParams.get("colormap"), null);
+  const colormap = "coolwarm";
   const answer = await without(route, url, ["class", "contrast"], { colormap });
   if (url.searchParams.get("format") !== "json") return route.fulfill({ response: answer });
   const map = await answer.json();

@@ -122,7 +122,8 @@ function wanted() {
 function style() {
   return {
     view: chosen("view"),
-    colormap: $("colormap").value,
+    // Evidence has signs, and one colormap that shows them.
+    colormap: chosen("kind") === "class" ? "" : $("colormap").value,
     smooth: $("patches").checked ? "none" : "",
   };
 }
@@ -133,6 +134,7 @@ async function showMap() {
   const { signal } = mapping;
   const kind = chosen("kind");
   for (const part of document.querySelectorAll("[data-kind]")) part.hidden = part.dataset.kind !== kind;
+  $("colormap").disabled = kind === "class";
   markLabel(kind === "class" ? label?.class_id : null);
   $("evidence-label").textContent = label?.label ?? "this label";
   $("map-note").hidden = true;
@@ -169,23 +171,18 @@ async function drawMap(signal) {
   const { url } = attention;
   const [map, looks] = [wanted(), style()];
   const drawing = { ...looks, view: looks.view === "contour" ? "contour" : "heatmap" };
-  const grey = { ...drawing, colormap: "grey" };
   const started = performance.now();
-  const png = async (query) => {
-    const bytes = await client.blob(client.path(url, { ...map, ...query, format: "png" }), signal);
-    return createImageBitmap(bytes, { colorSpaceConversion: "none" });
-  };
-  const [numbers, drawn, positions] = await Promise.all([
+  const [numbers, bytes] = await Promise.all([
     client.json(client.path(url, { ...map, format: "json" }), signal),
-    png(drawing),
-    looks.view === "overlay" ? png(grey) : null,
+    client.blob(client.path(url, { ...map, ...drawing, format: "png" }), signal),
   ]);
+  const drawn = await createImageBitmap(bytes, { colorSpaceConversion: "none" });
   if (signal.aborted) return;
 
   for (const walk of [startLayer, layer]) walk.limit(numbers.layers);
   head.limit(numbers.heads);
   for (const walk of [startLayer, layer, head]) walk.settle();
-  stage.setMap(numbers, current.answer.image, drawn, positions);
+  stage.setMap(numbers, current.answer.image, drawn, looks);
   stage.setLegend(looks.colormap, isSigned(numbers));
   stage.paint(alpha());
   showAccount(numbers);

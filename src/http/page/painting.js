@@ -18,22 +18,11 @@ export function fading(alpha, signed) {
   return Math.round((signed ? Math.min(1, 2 * alpha) : alpha) * 256);
 }
 
-/** The pixels whose centres lie in a region given in pixels of a picture of another size. */
-export function seen(region, image, width, height) {
-  const span = (from, length, scale, most) => [
-    Math.min(most, Math.max(0, Math.ceil(from * scale - 0.5))),
-    Math.min(most, Math.max(0, Math.ceil((from + length) * scale - 0.5))),
-  ];
-  const [left, right] = span(region.x, region.width, width / image.width, width);
-  const [top, bottom] = span(region.y, region.height, height / image.height, height);
-  return { left, right, top, bottom };
-}
-
 /**
- * The overlay. `picture`, `colours` and `positions` are RGBA of the same size: the picture, the map
- * drawn opaque, and the same in the grey colormap, whose bytes are the steps themselves.
+ * The overlay. `picture` and `colours` are RGBA of the same size, the picture and the map drawn
+ * opaque by the server; `steps` are the map's steps on the colormap, one a pixel.
  */
-export function overlay({ picture, colours, positions, width, height, inside, signed }, alpha) {
+export function overlay({ picture, colours, steps, width, height, inside, signed }, alpha) {
   const out = new ImageData(width, height);
   const target = out.data;
   const weight = weights(alpha, signed);
@@ -48,7 +37,7 @@ export function overlay({ picture, colours, positions, width, height, inside, si
         target.fill(unseen(luma, x + y), at, at + 3);
         continue;
       }
-      const cover = weight[positions[at]];
+      const cover = weight[steps[at / 4]];
       for (let channel = at; channel < at + 3; channel += 1) {
         const faded = (picture[channel] * (256 - fade) + luma * fade + 128) >> 8;
         target[channel] = (faded * (256 - cover) + colours[channel] * cover + 128) >> 8;

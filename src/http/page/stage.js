@@ -1,7 +1,8 @@
 // The picture and the map over it: two canvases of the same size, a divider for before and after,
 // and a cursor that reads patches.
 
-import { overlay, ramp, seen, ticks } from "./painting.js";
+import { seen, steps } from "./field.js";
+import { overlay, ramp, ticks } from "./painting.js";
 import { describe, isSigned, patch } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
@@ -34,17 +35,18 @@ export function setPicture(source) {
 
 /**
  * Lays a map over it. `map` is the JSON form, `image` the answer's; `drawn` is the server's picture
- * of the map in the chosen view. For an overlay `positions` is the same in grey; otherwise null.
+ * of the map: its heat map for an overlay, which is blended here, or the chosen view as it is.
  */
-export function setMap(map, image, drawn, positions) {
+export function setMap(map, image, drawn, { view, smooth }) {
   const { source } = shown;
   const { width, height } = drawn;
   const inside = seen(image.region, image, width, height);
   resize(width, height);
   const picture = paintPicture();
   const layers = { drawn, width, height, inside, signed: isSigned(map) };
-  if (positions && source) {
-    layers.blend = { ...layers, picture, colours: pixels(drawn), positions: pixels(positions) };
+  if (view === "overlay" && source) {
+    const field = steps(map, image.region, image, width, height, smooth !== "none");
+    layers.blend = { ...layers, picture, colours: pixels(drawn), steps: field };
   }
   shown = { source, image, map, layers, at: null };
   stage.classList.add("filled");
