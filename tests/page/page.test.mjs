@@ -142,6 +142,27 @@ onPage("a picture stored sideways lies upright under its map", async (page) => {
   assert.ok(Math.abs(box.width / box.height - width / height) < 0.02);
 });
 
+onPage("what was cropped away is hatched, and the map lies on the rest", async (page) => {
+  const [inside, outside, within] = await page.evaluate(async () => {
+    const { seen, steps } = await import("/page/field.js");
+    const { overlay } = await import("/page/painting.js");
+    const region = { x: 500, y: 0, width: 3000, height: 3001 };
+    const image = { width: 4000, height: 3001 };
+    const [width, height] = [1000, 750];
+    const inside = seen(region, image, width, height);
+    const map = { method: "rollout", grid: [1, 2], values: [0, 1] };
+    const grey = new Uint8ClampedArray(width * height * 4).fill(200);
+    const blend = { picture: grey, colours: grey, steps: steps(map, region, image, width, height, false), width, height, inside, signed: false };
+    const painted = overlay(blend, 0.5).data;
+    return [inside, [...painted.subarray(0, 12)], [blend.steps[499], blend.steps[500]]];
+  });
+  assert.deepEqual(inside, { left: 125, right: 875, top: 0, bottom: 750 });
+  // 200 · 90 / 256, and a hatching line of three pixels.
+  assert.deepEqual(outside, [92, 92, 92, 255, 110, 110, 110, 255, 92, 92, 92, 255]);
+  // Half a map of twice its fair share: 2 / (2 + 2).
+  assert.deepEqual(within, [0, 128]);
+});
+
 onPage("heat map and contours are the server's own", async (page) => {
   await classified(page);
   for (const view of ["heatmap", "contour"]) {

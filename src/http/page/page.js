@@ -13,7 +13,7 @@ const choose = (name, value) => {
   document.querySelector(`input[name=${name}][value=${value}]`).checked = true;
 };
 
-const LINKS = ["link-png", "link-json", "link-npy"];
+const LINKS = ["link-png", "link-json", "link-npy", "link-sheet"];
 
 /** What is about one picture. */
 const ABOUT = [$("result"), $("view-controls"), $("more")];
@@ -211,6 +211,7 @@ function showLinks() {
   $("link-png").href = png;
   $("link-json").href = numbers("json");
   $("link-npy").href = numbers("npy");
+  $("link-sheet").href = client.path(url, { layer: layer.value, format: "png" });
   showCommands(commands(png));
 }
 
@@ -272,7 +273,7 @@ for (const id of LINKS) {
     event.preventDefault();
     try {
       const url = URL.createObjectURL(await client.blob($(id).href));
-      const link = Object.assign(document.createElement("a"), { href: url, download: `map.${id.slice(5)}` });
+      const link = Object.assign(document.createElement("a"), { href: url, download: $(id).dataset.name });
       link.click();
       setTimeout(() => URL.revokeObjectURL(url), 60_000);
     } catch (why) {
