@@ -10,6 +10,7 @@
 mod client;
 mod graph;
 mod life;
+mod page;
 mod process;
 mod service;
 mod support;
