@@ -104,9 +104,8 @@ pub(super) fn checkpoint(arch: Arch, head_fusion: HeadFusion) -> Checkpoint {
             spec: spec.clone(),
             state: 0,
         }),
-        labels: (0..spec.classes)
-            .map(|class| format!("class {class}"))
-            .collect(),
+        parameters: spec.parameters(),
+        labels: None,
         spec,
         task: TaskKind::SingleLabel,
         caution: Some("The weights are random: labels, scores and maps mean nothing.".to_owned()),
