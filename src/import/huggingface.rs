@@ -19,10 +19,7 @@ pub(super) const PROCESSOR: &str = "preprocessor_config.json";
 
 /// Opens the directory and checks that everything is there and understood; tensors' values are
 /// read later.
-pub(super) fn open(
-    located: &Located,
-    options: &ImportOptions,
-) -> Result<Checkpoint, ImportError> {
+pub(super) fn open(located: &Located, options: &ImportOptions) -> Result<Checkpoint, ImportError> {
     let config_path = located.config()?;
     let config: Config = json(config_path)?;
     let root = config.root(config_path)?;

@@ -148,7 +148,8 @@ impl<L: Layout> LayoutWeights<L> {
                 let mut ordered = Vec::with_capacity(values.len());
                 for channel in 0..3 {
                     for pixel in 0..patch * patch {
-                        ordered.extend_from_slice(&values[(pixel * 3 + channel) * hidden..][..hidden]);
+                        ordered
+                            .extend_from_slice(&values[(pixel * 3 + channel) * hidden..][..hidden]);
                     }
                 }
                 Ok(Tensor::f32(shape, &ordered))
@@ -177,7 +178,10 @@ impl<L: Layout> LayoutWeights<L> {
         }
         if self.layout.prefix_has_positions() {
             let positions = self.stored_positions()?;
-            values.iter_mut().zip(positions).for_each(|(value, at)| *value += at);
+            values
+                .iter_mut()
+                .zip(positions)
+                .for_each(|(value, at)| *value += at);
         }
         Ok(Tensor::f32(vec![self.spec.prefix, hidden], &values))
     }
@@ -240,7 +244,9 @@ impl<L: Layout> LayoutWeights<L> {
         let mut sum = vec![0.0; classes];
         for bias in biases {
             let values = bias.to_f32();
-            sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += share * value);
+            sum.iter_mut()
+                .zip(values)
+                .for_each(|(sum, value)| *sum += share * value);
         }
         Ok(Tensor::f32(vec![classes], &sum))
     }
@@ -290,7 +296,10 @@ pub(super) fn check_names<L: Layout>(
 
 /// Number of trained values: all that are stored and used.
 pub(super) fn parameters<L: Layout>(file: &dyn TensorFile, layout: &L) -> u64 {
-    let used = file.names().into_iter().filter(|name| !layout.is_unused(name));
+    let used = file
+        .names()
+        .into_iter()
+        .filter(|name| !layout.is_unused(name));
     let values = used.map(|name| file.shape(&name).map_or(0, |shape| shape.iter().product()));
     values.sum::<usize>() as u64
 }
@@ -321,7 +330,9 @@ fn joined(mut kernels: Vec<Tensor>, shape: Vec<usize>) -> Tensor {
 fn scaled_columns(tensor: &Tensor, scale: &[f32]) -> Tensor {
     let mut values = tensor.to_f32();
     for row in values.chunks_mut(scale.len()) {
-        row.iter_mut().zip(scale).for_each(|(value, scale)| *value *= scale);
+        row.iter_mut()
+            .zip(scale)
+            .for_each(|(value, scale)| *value *= scale);
     }
     Tensor::f32(tensor.shape().to_vec(), &values)
 }

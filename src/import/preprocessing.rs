@@ -164,7 +164,10 @@ fn from_file(path: &Path) -> Result<Preprocess, ImportError> {
     struct Table {
         preprocess: Preprocess,
     }
-    if path.extension().is_some_and(|extension| extension == "json") {
+    if path
+        .extension()
+        .is_some_and(|extension| extension == "json")
+    {
         return processor::any_size(path);
     }
     let text = fs::read_to_string(path).map_err(ImportError::file(path, "read it"))?;

@@ -8,7 +8,9 @@ use std::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Checkpoint, ImportError, ImportOptions, huggingface, jax, tensor_file, timm, torchvision};
+use super::{
+    Checkpoint, ImportError, ImportOptions, huggingface, jax, tensor_file, timm, torchvision,
+};
 
 const CONFIG: &str = "config.json";
 
@@ -75,7 +77,10 @@ impl Located {
         let kind = fs::metadata(path).map_err(ImportError::file(path, "open it"))?;
         let (directory, weights) = match kind.is_dir() {
             true => (path, None),
-            false => (path.parent().unwrap_or(Path::new("")), Some(path.to_owned())),
+            false => (
+                path.parent().unwrap_or(Path::new("")),
+                Some(path.to_owned()),
+            ),
         };
         let config = directory.join(CONFIG);
         Ok(Self {
@@ -102,11 +107,7 @@ impl Located {
     }
 
     /// A file that has to lie in the directory.
-    pub(super) fn require(
-        &self,
-        name: &str,
-        advice: &'static str,
-    ) -> Result<PathBuf, ImportError> {
+    pub(super) fn require(&self, name: &str, advice: &'static str) -> Result<PathBuf, ImportError> {
         let path = self.directory.join(name);
         match path.is_file() {
             true => Ok(path),

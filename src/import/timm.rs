@@ -19,10 +19,7 @@ use crate::{model::manifest::TaskKind, onnx::vit::VitSpec, preprocess::Preproces
 
 /// Opens the directory and checks that everything is there and understood; tensors' values are
 /// read later.
-pub(super) fn open(
-    located: &Located,
-    options: &ImportOptions,
-) -> Result<Checkpoint, ImportError> {
+pub(super) fn open(located: &Located, options: &ImportOptions) -> Result<Checkpoint, ImportError> {
     let config_path = located.config()?;
     let config = Config::read(config_path)?;
     let file = tensor_file::open(&located.weights()?)?;

@@ -72,11 +72,7 @@ pub(super) fn open(
 }
 
 /// Attention heads: from the command line, or of the stock model of this width.
-fn heads(
-    file: &dyn TensorFile,
-    given: Option<usize>,
-    hidden: usize,
-) -> Result<usize, ImportError> {
+fn heads(file: &dyn TensorFile, given: Option<usize>, hidden: usize) -> Result<usize, ImportError> {
     let fail = |detail| Err(ImportError::tensor(file.path(), MARK, detail));
     match (given, hidden) {
         (Some(heads), _) if heads > 0 && hidden.is_multiple_of(heads) => Ok(heads),

@@ -52,6 +52,16 @@ def rollout(attentions, fuse, first, start):
     return start @ product
 
 
+def timm_answers(model, pixels):
+    """Logits, and the probabilities that timm computes: what its dropout on them is given."""
+    found = []
+    for block in model.blocks:
+        block.attn.fused_attn = False
+        block.attn.attn_drop.register_forward_hook(lambda _module, _inputs, output: found.append(output.clone()))
+    with torch.no_grad():
+        return model(pixels), found
+
+
 def write(path, pixels, logits, attentions, prefix, readout, **more):
     """attentions: one tensor [pictures, heads, n, n] a block"""
     attentions = torch.stack(list(attentions), 1).double().numpy()

@@ -41,8 +41,16 @@ impl Names {
             "{root}Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel"
         ));
         let (attention, mlp, mlp_norm) = match old {
-            true => ("MultiHeadDotProductAttention_1", "MlpBlock_3", "LayerNorm_2"),
-            false => ("MultiHeadDotProductAttention_0", "MlpBlock_0", "LayerNorm_1"),
+            true => (
+                "MultiHeadDotProductAttention_1",
+                "MlpBlock_3",
+                "LayerNorm_2",
+            ),
+            false => (
+                "MultiHeadDotProductAttention_0",
+                "MlpBlock_0",
+                "LayerNorm_1",
+            ),
         };
         let class_token = format!("{root}cls");
         let early = format!("{root}Transformer/posembed_input/pos_embedding");
@@ -131,7 +139,10 @@ impl Layout for Names {
                 "is of the representation layer of pre-training, which is not imported; take a \
                  checkpoint fine-tuned for classification",
             ),
-            ("MAPHead_0/", "pools by attention (MAP head), which is not imported"),
+            (
+                "MAPHead_0/",
+                "pools by attention (MAP head), which is not imported",
+            ),
         ];
         objections
             .into_iter()

@@ -92,3 +92,32 @@ fn cubic(x: f64, a: f64) -> f64 {
         0.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_of_every_place_add_up_to_one() {
+        for interpolation in [
+            Interpolation::Bicubic,
+            Interpolation::BicubicCorners,
+            Interpolation::BicubicAntialias,
+            Interpolation::LinearCorners,
+        ] {
+            for (from, to) in [(1, 5), (7, 3), (4, 9), (14, 14), (3, 1)] {
+                for taps in taps(from, to, interpolation) {
+                    let total: f64 = taps.iter().map(|(_, weight)| weight).sum();
+                    assert!((total - 1.0).abs() < 1e-9, "{interpolation:?} {from} {to}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn linear_reaches_both_corners() {
+        let values = [0.0, 10.0, 20.0, 30.0];
+        let found = grid(&values, [2, 2], [3, 2], Interpolation::LinearCorners);
+        assert_eq!(found, [0.0, 10.0, 10.0, 20.0, 20.0, 30.0]);
+    }
+}

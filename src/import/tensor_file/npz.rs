@@ -53,8 +53,8 @@ impl NpzFile {
                 continue;
             };
             let size = reader.size();
-            let (header, read) = header(&mut reader)
-                .map_err(|detail| ImportError::tensor(path, &name, detail))?;
+            let (header, read) =
+                header(&mut reader).map_err(|detail| ImportError::tensor(path, &name, detail))?;
             let (mut array, item) =
                 parse(&header).map_err(|detail| ImportError::tensor(path, &name, detail))?;
             array.entry = entry;
@@ -109,7 +109,9 @@ impl TensorFile for NpzFile {
             }
         };
         if array.fortran_order && array.shape.len() > 1 {
-            return fail("is stored column by column; save it with numpy.ascontiguousarray".to_owned());
+            return fail(
+                "is stored column by column; save it with numpy.ascontiguousarray".to_owned(),
+            );
         }
         // The size was compared with the archive's on opening; a deflated entry that says less than
         // it holds is cut off here, and one that says more ends early.
@@ -152,7 +154,9 @@ fn header(reader: &mut impl Read) -> Result<(String, usize), String> {
     length[..width].copy_from_slice(&read(width)?);
     let length = usize::from_le_bytes(length);
     if length > MAX_HEADER {
-        return Err(format!("has a header of {length} bytes; {MAX_HEADER} are read at most"));
+        return Err(format!(
+            "has a header of {length} bytes; {MAX_HEADER} are read at most"
+        ));
     }
     let text = String::from_utf8(read(length)?).map_err(|_| "has a damaged header".to_owned())?;
     Ok((text, 8 + width + length))
@@ -199,7 +203,10 @@ mod tests {
     fn headers_of_any_rank_are_read() {
         let (array, item) =
             parse("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }   \n").unwrap();
-        assert_eq!((array.shape, item, array.fortran_order), (vec![3, 4], 4, false));
+        assert_eq!(
+            (array.shape, item, array.fortran_order),
+            (vec![3, 4], 4, false)
+        );
         let (array, item) =
             parse("{'descr': '|V2', 'fortran_order': True, 'shape': (7,), }").unwrap();
         assert_eq!((array.shape, item, array.fortran_order), (vec![7], 2, true));
@@ -209,7 +216,9 @@ mod tests {
 
     #[test]
     fn structured_types_and_damage_are_refused() {
-        assert!(parse("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }").is_err());
+        assert!(
+            parse("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }").is_err()
+        );
         assert!(parse("{'descr': '<f4', 'shape': (-1,)}").is_err());
         assert!(parse("").is_err());
     }

@@ -158,7 +158,10 @@ impl TensorFile for TorchFile {
             .archive
             .by_index_seek(index)
             .map_err(|e| unreadable(&e))?;
-        let elements = view.end().unwrap_or(view.offset).saturating_sub(view.offset);
+        let elements = view
+            .end()
+            .unwrap_or(view.offset)
+            .saturating_sub(view.offset);
         let mut bytes = vec![0; elements as usize * size];
         reader
             .seek(SeekFrom::Start(view.offset * size as u64))

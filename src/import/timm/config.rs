@@ -139,7 +139,9 @@ impl Config {
             architecture: file.architecture,
             model_args: file.model_args,
             global_pool: file.global_pool,
-            labels: file.label_names.or_else(|| pretrained_cfg.label_names.clone()),
+            labels: file
+                .label_names
+                .or_else(|| pretrained_cfg.label_names.clone()),
             pretrained_cfg,
         };
         config.check(path)?;
@@ -148,7 +150,10 @@ impl Config {
 
     /// Height and width that positions were trained for.
     pub(super) fn image(&self, path: &Path, patch: usize) -> Result<[usize; 2], ImportError> {
-        let image = match (self.model_args.get("img_size"), self.pretrained_cfg.input_size) {
+        let image = match (
+            self.model_args.get("img_size"),
+            self.pretrained_cfg.input_size,
+        ) {
             (Some(size), _) if !size.is_null() => sides(size).ok_or_else(|| {
                 let detail = format!("has an img_size of {size}; one or two numbers are expected");
                 ImportError::field(path, "model_args", detail)
@@ -159,7 +164,10 @@ impl Config {
                 return Err(ImportError::field(path, "pretrained_cfg", detail));
             }
         };
-        if image.iter().any(|side| *side == 0 || !side.is_multiple_of(patch)) {
+        if image
+            .iter()
+            .any(|side| *side == 0 || !side.is_multiple_of(patch))
+        {
             let [height, width] = image;
             let detail = format!(
                 "has an input_size of {height}×{width}; both must be multiples of the patch size {patch}"

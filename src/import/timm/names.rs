@@ -143,12 +143,30 @@ impl Layout for Names {
 
     fn objection(&self, name: &str) -> Option<&'static str> {
         let objections = [
-            (".q_norm.", "normalises queries and keys (qk_norm), which is not imported"),
-            (".k_norm.", "normalises queries and keys (qk_norm), which is not imported"),
-            ("norm_pre.", "normalises before the first block (pre_norm), which is not imported"),
-            ("attn_pool.", "pools by attention (global_pool \"map\"), which is not imported"),
-            (".attn.norm.", "normalises inside attention (scale_attn_norm), which is not imported"),
-            (".mlp.norm.", "normalises inside the MLP (scale_mlp_norm), which is not imported"),
+            (
+                ".q_norm.",
+                "normalises queries and keys (qk_norm), which is not imported",
+            ),
+            (
+                ".k_norm.",
+                "normalises queries and keys (qk_norm), which is not imported",
+            ),
+            (
+                "norm_pre.",
+                "normalises before the first block (pre_norm), which is not imported",
+            ),
+            (
+                "attn_pool.",
+                "pools by attention (global_pool \"map\"), which is not imported",
+            ),
+            (
+                ".attn.norm.",
+                "normalises inside attention (scale_attn_norm), which is not imported",
+            ),
+            (
+                ".mlp.norm.",
+                "normalises inside the MLP (scale_mlp_norm), which is not imported",
+            ),
         ];
         objections
             .into_iter()

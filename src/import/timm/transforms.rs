@@ -20,7 +20,9 @@ pub(super) fn read(config: &PretrainedCfg, path: &Path) -> Result<Preprocess, Im
         return fail("has no input_size; [3, height, width] is expected".to_owned());
     };
     if channels != 3 {
-        return fail(format!("has an input_size with {channels} channels; pictures have 3"));
+        return fail(format!(
+            "has an input_size with {channels} channels; pictures have 3"
+        ));
     }
     let filter = match config.interpolation.as_deref() {
         None | Some("bicubic") => Filter::Bicubic,
@@ -34,7 +36,9 @@ pub(super) fn read(config: &PretrainedCfg, path: &Path) -> Result<Preprocess, Im
     };
     let crop_pct = config.crop_pct.unwrap_or(CROP_PCT);
     if !(crop_pct > 0.0 && crop_pct <= 1.0) {
-        return fail(format!("has a crop_pct of {crop_pct}; it must be above 0 and at most 1"));
+        return fail(format!(
+            "has a crop_pct of {crop_pct}; it must be above 0 and at most 1"
+        ));
     }
     let scaled = |side: usize| (side as f64 / crop_pct).floor() as u32;
     let resize = match config.crop_mode.as_deref() {

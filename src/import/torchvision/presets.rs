@@ -39,16 +39,66 @@ const fn preset_of(
 
 /// Sizes and filters of torchvision 0.29, the same since 0.13.
 const PRESETS: [Preset; 10] = [
-    preset_of(["vit_b_16", "vit_b_16"], [768, 16], [256, 224], Filter::Bilinear),
-    preset_of(["vit_b_16:swag_linear", "vit_b_16_lc_swag"], [768, 16], [224, 224], Filter::Bicubic),
-    preset_of(["vit_b_16:swag_e2e", "vit_b_16_swag"], [768, 16], [384, 384], Filter::Bicubic),
-    preset_of(["vit_b_32", "vit_b_32"], [768, 32], [256, 224], Filter::Bilinear),
-    preset_of(["vit_l_16", "vit_l_16"], [1024, 16], [242, 224], Filter::Bilinear),
-    preset_of(["vit_l_16:swag_linear", "vit_l_16_lc_swag"], [1024, 16], [224, 224], Filter::Bicubic),
-    preset_of(["vit_l_16:swag_e2e", "vit_l_16_swag"], [1024, 16], [512, 512], Filter::Bicubic),
-    preset_of(["vit_l_32", "vit_l_32"], [1024, 32], [256, 224], Filter::Bilinear),
-    preset_of(["vit_h_14:swag_linear", "vit_h_14_lc_swag"], [1280, 14], [224, 224], Filter::Bicubic),
-    preset_of(["vit_h_14:swag_e2e", "vit_h_14_swag"], [1280, 14], [518, 518], Filter::Bicubic),
+    preset_of(
+        ["vit_b_16", "vit_b_16"],
+        [768, 16],
+        [256, 224],
+        Filter::Bilinear,
+    ),
+    preset_of(
+        ["vit_b_16:swag_linear", "vit_b_16_lc_swag"],
+        [768, 16],
+        [224, 224],
+        Filter::Bicubic,
+    ),
+    preset_of(
+        ["vit_b_16:swag_e2e", "vit_b_16_swag"],
+        [768, 16],
+        [384, 384],
+        Filter::Bicubic,
+    ),
+    preset_of(
+        ["vit_b_32", "vit_b_32"],
+        [768, 32],
+        [256, 224],
+        Filter::Bilinear,
+    ),
+    preset_of(
+        ["vit_l_16", "vit_l_16"],
+        [1024, 16],
+        [242, 224],
+        Filter::Bilinear,
+    ),
+    preset_of(
+        ["vit_l_16:swag_linear", "vit_l_16_lc_swag"],
+        [1024, 16],
+        [224, 224],
+        Filter::Bicubic,
+    ),
+    preset_of(
+        ["vit_l_16:swag_e2e", "vit_l_16_swag"],
+        [1024, 16],
+        [512, 512],
+        Filter::Bicubic,
+    ),
+    preset_of(
+        ["vit_l_32", "vit_l_32"],
+        [1024, 32],
+        [256, 224],
+        Filter::Bilinear,
+    ),
+    preset_of(
+        ["vit_h_14:swag_linear", "vit_h_14_lc_swag"],
+        [1280, 14],
+        [224, 224],
+        Filter::Bicubic,
+    ),
+    preset_of(
+        ["vit_h_14:swag_e2e", "vit_h_14_swag"],
+        [1280, 14],
+        [518, 518],
+        Filter::Bicubic,
+    ),
 ];
 
 /// The preprocessing of a preset, named as on the command line.

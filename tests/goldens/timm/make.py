@@ -10,6 +10,7 @@ import sys
 
 import timm
 import torch
+from safetensors.torch import load_file
 from timm.models import save_for_hf
 
 HERE = pathlib.Path(__file__).parent
@@ -28,22 +29,12 @@ CASES = {
                         torch.float32, "patch mean"),
     "mean_with_class_token": ("vit_tiny_patch16_224", dict(global_pool="avg"), dict(), torch.float32, "patch mean"),
     "registers_layer_scale": ("vit_small_patch14_reg4_dinov2", dict(reg_tokens=3), dict(), torch.bfloat16, "class"),
-    "wide_registers_with_positions": ("vit_small_patch16_224", dict(img_size=(16, 24), reg_tokens=1), dict(),
-                                      torch.float32, "class"),
+    "wide_registers_with_positions": ("vit_small_patch16_224", dict(img_size=(16, 24), reg_tokens=1),
+                                      dict(squash=True),                                      torch.float32, "class"),
     "deit3": ("deit3_small_patch16_224", dict(), dict(torch=True), torch.float32, "class"),
     "deit_distilled": ("deit_tiny_distilled_patch16_224", dict(), dict(), torch.float32, "class and distillation"),
     "tanh": ("vit_tiny_patch16_224", dict(act_layer="gelu_tanh"), dict(torch=True), torch.float16, "class"),
 }
-
-
-def attentions_of(model, pixels):
-    """The probabilities that timm computes: what its dropout on them is given."""
-    found = []
-    for block in model.blocks:
-        block.attn.fused_attn = False
-        block.attn.attn_drop.register_forward_hook(lambda _module, _inputs, output: found.append(output.clone()))
-    with torch.no_grad():
-        return model(pixels), found
 
 
 def make(name, architecture, args, saving, dtype, readout, seed):
@@ -56,32 +47,33 @@ def make(name, architecture, args, saving, dtype, readout, seed):
     generator = torch.Generator().manual_seed(seed)
     reference.livelier(model, generator)
     model.to(dtype)
-    config = dict(label_names=LABELS) if saving.get("labels") else None
+    config = dict(label_names=LABELS) if saving.get("labels") else {}
+    if saving.get("squash"):
+        config["pretrained_cfg"] = dict(crop_mode="squash")
     save_for_hf(model, str(folder), model_config=config, safe_serialization=not saving.get("torch"))
     (folder / "README.md").unlink(missing_ok=True)
     # What is stored in 16 bits is computed in 32: the service does the same.
     model = model.float()
     size = args["img_size"]
     pixels = reference.pictures(size if isinstance(size, tuple) else (size, size), generator)
-    logits, attentions = attentions_of(model, pixels)
+    logits, attentions = reference.timm_answers(model, pixels)
     reference.write(folder / "expected.json", pixels, logits, attentions, model.num_prefix_tokens, readout)
 
 
 def resized(seed):
     """The same weights at another size, as timm's `set_input_size` resamples their positions."""
-    for name, side in [("class_token", 40), ("deit3", 24)]:
+    for name, side in [("class_token", 24), ("deit3", 24)]:
         architecture, args, _, _, readout = CASES[name]
         model = timm.create_model(architecture, **{**TINY, **args}).eval()
         folder = HERE / name
         weights = folder / "model.safetensors"
         if weights.exists():
-            from safetensors.torch import load_file
             model.load_state_dict(load_file(weights))
         else:
             model.load_state_dict(torch.load(folder / "pytorch_model.bin", weights_only=True))
         model.set_input_size((side, side))
         pixels = reference.pictures((side, side), torch.Generator().manual_seed(seed))
-        logits, attentions = attentions_of(model, pixels)
+        logits, attentions = reference.timm_answers(model, pixels)
         reference.write(folder / f"expected_{side}.json", pixels, logits, attentions, model.num_prefix_tokens, readout)
 
 

@@ -15,7 +15,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 import reference  # noqa: E402
 
-TINY = dict(image_size=32, patch_size=16, num_layers=2, num_heads=3, hidden_dim=24, mlp_dim=40, num_classes=6)
+TINY = dict(image_size=16, patch_size=8, num_layers=2, num_heads=3, hidden_dim=24, mlp_dim=40, num_classes=6)
 
 
 def answers(model, pixels):
@@ -48,15 +48,15 @@ def make(seed):
     old["heads.head.weight"] = torch.nn.Parameter(old["heads.head.weight"].t().contiguous().t())
     torch.save({"epoch": 3, "lr": 0.1, "args": ["x", None, (1, 2 ** 40)], "model": old}, folder / "training.pth")
     save_file(weights, folder / "weights.safetensors")
-    pixels = reference.pictures((32, 32), generator)
+    pixels = reference.pictures((16, 16), generator)
     logits, attentions = answers(model, pixels)
     reference.write(folder / "expected.json", pixels, logits, attentions, 1, "class")
 
-    larger = VisionTransformer(**{**TINY, "image_size": 48}).eval()
-    larger.load_state_dict(interpolate_embeddings(48, 16, OrderedDict(weights)))
-    pixels = reference.pictures((48, 48), generator)
+    larger = VisionTransformer(**{**TINY, "image_size": 24}).eval()
+    larger.load_state_dict(interpolate_embeddings(24, 8, OrderedDict(weights)))
+    pixels = reference.pictures((24, 24), generator)
     logits, attentions = answers(larger, pixels)
-    reference.write(folder / "expected_48.json", pixels, logits, attentions, 1, "class")
+    reference.write(folder / "expected_24.json", pixels, logits, attentions, 1, "class")
 
 
 if __name__ == "__main__":
