@@ -34,10 +34,10 @@ mod spec;
 
 use std::io;
 
-pub use spec::{Activation, Readout, VitSpec};
+pub use spec::{Activation, PoolNorm, Readout, VitSpec};
 
 use crate::onnx::{
-    graph::{Dim, Graph, Storage, Value},
+    graph::{Dim, Graph, Storage, Value, as_i64},
     proto::ModelProto,
     tensor::{Element, Tensor},
 };
@@ -69,7 +69,7 @@ pub enum Role {
     FinalNormScale,
     /// Its shift.
     FinalNormBias,
-    /// The classifier.
+    /// The classifier; one below the other where the readout has several.
     HeadKernel,
     /// Its bias.
     HeadBias,
@@ -179,15 +179,43 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
 
     /// From the readout tokens' last states `[batch·readout, hidden]` to the logits.
     fn head(&mut self, tokens: &Value) -> Result<Value, W::Error> {
-        let Readout::ClassToken = self.spec.readout;
-        let scale = self.constant(Role::FinalNormScale, "norm.scale")?;
-        let bias = self.constant(Role::FinalNormBias, "norm.bias")?;
-        let normed = self
-            .graph
-            .layer_norm("norm", tokens, &scale, &bias, self.spec.norm_epsilon);
+        let state = match self.spec.readout {
+            Readout::ClassToken => self.final_norm(tokens)?,
+            // Two classifiers of half the weight, joined, give the mean of both.
+            Readout::ClassAndDistillation => {
+                let normed = self.final_norm(tokens)?;
+                let joined = as_i64(self.spec.readout.states() * self.spec.hidden);
+                self.graph.reshape("readout", &normed, &[-1, joined])
+            }
+            Readout::PatchMean(PoolNorm::BeforeMean) => {
+                let normed = self.final_norm(tokens)?;
+                self.patch_mean(&normed)
+            }
+            Readout::PatchMean(PoolNorm::AfterMean) => {
+                let mean = self.patch_mean(tokens);
+                self.final_norm(&mean)?
+            }
+        };
         let kernel = self.constant(Role::HeadKernel, "head.kernel")?;
         let bias = self.constant(Role::HeadBias, "head.bias")?;
-        Ok(self.graph.linear(LOGITS, &normed, &kernel, Some(&bias)))
+        Ok(self.graph.linear(LOGITS, &state, &kernel, Some(&bias)))
+    }
+
+    fn final_norm(&mut self, x: &Value) -> Result<Value, W::Error> {
+        let scale = self.constant(Role::FinalNormScale, "norm.scale")?;
+        let bias = self.constant(Role::FinalNormBias, "norm.bias")?;
+        let epsilon = self.spec.norm_epsilon;
+        Ok(self.graph.layer_norm("norm", x, &scale, &bias, epsilon))
+    }
+
+    /// `[batch·tokens, hidden]` → the mean over the patches, `[batch, hidden]`.
+    fn patch_mean(&mut self, x: &Value) -> Value {
+        let [prefix, tokens, hidden] =
+            [self.spec.prefix, self.spec.tokens(), self.spec.hidden].map(as_i64);
+        let graph = &mut self.graph;
+        let x = graph.reshape("readout/by_picture", x, &[-1, tokens, hidden]);
+        let patches = graph.slice("readout/patches", &x, 1, prefix, tokens);
+        graph.reduce("ReduceMean", "readout", &patches, 1, false)
     }
 
     /// A constant of the network, widened to float32 where it is stored in fewer bits.

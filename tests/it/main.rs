@@ -9,6 +9,7 @@
 
 mod client;
 mod graph;
+mod importers;
 mod life;
 mod page;
 mod process;
