@@ -57,6 +57,16 @@ impl Readout {
             Self::ClassToken => 1,
         }
     }
+
+    /// Whether the graph makes per-label evidence and hands out the class token's attention.
+    ///
+    /// # Errors
+    /// Why it does not, to complete "… has no evidence, because".
+    pub fn evidence(self) -> Result<(), &'static str> {
+        match self {
+            Self::ClassToken => Ok(()),
+        }
+    }
 }
 
 impl VitSpec {
@@ -73,6 +83,11 @@ impl VitSpec {
     /// Length of the token sequence.
     pub fn tokens(&self) -> usize {
         self.prefix + self.patches()
+    }
+
+    /// For how many labels evidence is made: the five best, or all if there are fewer.
+    pub fn evidence_labels(&self) -> usize {
+        self.classes.min(5)
     }
 
     /// Width of one head.
