@@ -5,6 +5,7 @@
 //! overlay is drawn on, is by far the larger part and has a budget of its own: it may go while the
 //! map stays.
 
+mod evidence;
 mod id;
 mod memory;
 
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use self::{
+    evidence::{ClassEvidence, KeptEvidence},
     id::MapId,
     memory::{MemoryStore, StoreOptions},
 };
@@ -25,6 +27,10 @@ pub struct KeptMap {
     pub model: Arc<ModelInfo>,
     /// `layers × tokens`: the rollout that starts at each block, prefix tokens first.
     pub rollout: Arc<[f32]>,
+    /// Per-label evidence, if the model makes it.
+    pub evidence: Option<Arc<KeptEvidence>>,
+    /// `layers × heads × tokens`: the class token's attention, if the request wanted it kept.
+    pub class_attention: Option<Arc<[f32]>>,
     /// Where on the picture the model looked.
     pub placement: Placement,
     /// The same in whole pixels, as answers say it.
@@ -37,6 +43,35 @@ impl KeptMap {
         self.rollout
             .chunks_exact(self.model.manifest.tokens.total())
             .nth(start_layer)
+    }
+
+    /// The class token's attention of one head over all tokens; `None` if it is not kept.
+    pub fn head(&self, layer: usize, head: usize) -> Option<&[f32]> {
+        let manifest = &self.model.manifest;
+        let mut heads = self
+            .class_attention
+            .as_deref()?
+            .chunks_exact(manifest.tokens.total());
+        heads.nth(layer * manifest.architecture.heads + head)
+    }
+
+    /// The kinds of maps in it, as answers call them.
+    pub fn names(&self) -> Vec<&'static str> {
+        let class = self.evidence.is_some().then_some("class");
+        let heads = self.class_attention.is_some().then_some("heads");
+        ["rollout"].into_iter().chain(class).chain(heads).collect()
+    }
+
+    /// Bytes of its values.
+    pub fn size(&self) -> usize {
+        let attention = self
+            .class_attention
+            .as_ref()
+            .map_or(0, |values| values.len());
+        let evidence = self.evidence.as_ref().map_or(0, |evidence| {
+            evidence.patches.len() + 2 * evidence.rest.len() + 2 * evidence.classes.len()
+        });
+        (self.rollout.len() + attention + evidence) * size_of::<f32>()
     }
 }
 
