@@ -218,8 +218,9 @@ fn runtime_widens_weights_on_loading_and_keeps_every_softmax() {
         "those of rollout and evidence, none on weights"
     );
     assert_eq!(count("Softmax"), manifest.architecture.layers);
-    // What makes each block wait for its mean; an optimiser that sees through it would cost memory.
-    assert_eq!(count("Shape"), manifest.architecture.layers - 1);
+    // What makes each block wait for its mean and for what the evidence reads of it; an optimiser
+    // that sees through it would cost memory.
+    assert_eq!(count("Shape"), 3 * (manifest.architecture.layers - 1));
 }
 
 /// Constants that force an attention pattern.
