@@ -30,6 +30,8 @@ impl Engine for Puppet {
         let output = |tag: f32| Output {
             logits: vec![tag],
             rollout: Vec::new(),
+            evidence: None,
+            class_attention: None,
         };
         Ok(tags.into_iter().map(output).collect())
     }

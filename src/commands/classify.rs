@@ -14,7 +14,7 @@ use crate::{
     app::{Core, StartError},
     args::ClassifyArgs,
     batch::Deadline,
-    classify::{Classification, Classifier, Options},
+    classify::{Classification, Classifier, Keep, Options},
     config::Config,
     engine::Runtime,
     telemetry::{self, LogFormat},
@@ -62,7 +62,10 @@ async fn classify_all(
     let options = Options {
         top_k: args.top_k.clamp(1, classes),
         min_score: 0.0,
-        attention: args.overlay.is_some(),
+        attention: match args.overlay {
+            Some(_) => Keep::Rollout,
+            None => Keep::Nothing,
+        },
     };
     let bar = progress(pictures.len());
     let mut output = Output::new(args.json, args.overlay, core.classifier.store.clone())?;

@@ -15,7 +15,7 @@ use super::{AppState, Problem, RequestId, query::Query, upload};
 use crate::{
     Error, Result,
     batch::Deadline,
-    classify::{Classification, Options},
+    classify::{Classification, Keep, Options},
     model::ModelInfo,
 };
 
@@ -152,7 +152,7 @@ fn options(query: Option<&str>, model: &ModelInfo) -> Result<Options> {
             detail,
         });
     }
-    let attention = query.value("attention")?.unwrap_or(Keep::Rollout) == Keep::Rollout;
+    let attention = query.value("attention")?.unwrap_or(Keep::Rollout);
     if let Some(name) = query.text("model")?
         && name != model.name
     {
@@ -169,20 +169,15 @@ fn options(query: Option<&str>, model: &ModelInfo) -> Result<Options> {
 }
 
 /// The values of `attention=`.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Keep {
-    Rollout,
-    None,
-}
-
 impl FromStr for Keep {
     type Err = &'static str;
 
     fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
         match text {
             "rollout" => Ok(Self::Rollout),
-            "none" => Ok(Self::None),
-            _ => Err("it must be one of rollout, none"),
+            "heads" => Ok(Self::Heads),
+            "none" => Ok(Self::Nothing),
+            _ => Err("it must be one of rollout, heads, none"),
         }
     }
 }

@@ -8,6 +8,7 @@
 )]
 
 mod client;
+mod evidence;
 mod graph;
 mod importers;
 mod life;
