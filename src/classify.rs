@@ -251,6 +251,10 @@ impl Work {
         let (picture, tensor, seen) = match self.prepare() {
             Ok(prepared) => prepared,
             Err(why) => {
+                if matches!(why, Error::DecoderPanicked { .. }) {
+                    self.metrics.decode_panicked();
+                }
+                // Whoever has left needs no reason.
                 let _ = done.send(Err(why));
                 return;
             }

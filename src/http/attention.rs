@@ -192,7 +192,8 @@ fn etag(id: MapId, form: &Form, picture: bool) -> String {
     format!("\"{hex}\"")
 }
 
-fn matches_etag(headers: &HeaderMap, etag: &str) -> bool {
+/// Whether the client already has the answer with this strong ETag.
+pub(super) fn matches_etag(headers: &HeaderMap, etag: &str) -> bool {
     headers.get_all(header::IF_NONE_MATCH).iter().any(|value| {
         value
             .to_str()

@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{AppState, Problem, RequestId, query::Query, upload};
 use crate::{
@@ -32,7 +33,8 @@ pub(super) async fn classify(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let admitted = admit(&state, parts.uri.query(), &parts.headers);
-    let (options, deadline) = match admitted {
+    // Held until the answer is made, as the body is.
+    let (options, deadline, _room) = match admitted {
         Ok(admitted) => admitted,
         Err(why) => {
             // Refused unread.
@@ -60,11 +62,15 @@ fn admit(
     state: &AppState,
     query: Option<&str>,
     headers: &HeaderMap,
-) -> Result<(Options, Deadline)> {
+) -> Result<(Options, Deadline, OwnedSemaphorePermit)> {
     let options = options(query, &state.classifier.model)?;
     let deadline = Deadline::after(time_allowed(headers, state.limits.request_timeout)?);
     state.classifier.admit(deadline)?;
-    Ok((options, deadline))
+    let room = state.uploads.admit(headers, state.limits);
+    if room.is_err() {
+        state.metrics.shed("upload_memory");
+    }
+    Ok((options, deadline, room?))
 }
 
 async fn run(

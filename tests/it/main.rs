@@ -11,6 +11,7 @@ mod client;
 mod evidence;
 mod graph;
 mod life;
+mod page;
 mod process;
 mod service;
 mod support;
