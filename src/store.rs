@@ -18,7 +18,11 @@ pub use self::{
     id::MapId,
     memory::{MemoryStore, StoreOptions},
 };
-use crate::{explain::Placement, model::ModelInfo, preprocess::Region};
+use crate::{
+    explain::{Grid, Invalid, PatchMap, Placement},
+    model::ModelInfo,
+    preprocess::Region,
+};
 
 /// One picture's map with all that is needed to draw and describe it.
 #[derive(Clone, Debug)]
@@ -43,6 +47,19 @@ impl KeptMap {
         self.rollout
             .chunks_exact(self.model.manifest.tokens.total())
             .nth(start_layer)
+    }
+
+    /// The patches' part of that row.
+    ///
+    /// # Errors
+    /// Beyond the last block.
+    pub fn patches(&self, start_layer: usize) -> Result<PatchMap, Invalid> {
+        let tokens = &self.model.manifest.tokens;
+        let [rows, cols] = tokens.grid;
+        let row = self
+            .row(start_layer)
+            .and_then(|row| row.get(tokens.prefix..));
+        PatchMap::new(Grid { rows, cols }, row.unwrap_or_default().to_vec())
     }
 
     /// The class token's attention of one head over all tokens; `None` if it is not kept.

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     classify::Classification,
-    explain::{self, Grid, PatchMap, Style},
+    explain::{self, Style},
     store::{MapId, MemoryStore},
 };
 
@@ -111,11 +111,7 @@ impl Output {
         let found = id
             .and_then(|id| self.store.find(id))
             .ok_or_else(|| io::Error::other("the map is gone"))?;
-        let tokens = &found.map.model.manifest.tokens;
-        let row = found.map.row(0).and_then(|row| row.get(tokens.prefix..));
-        let [rows, cols] = tokens.grid;
-        let map = PatchMap::new(Grid { rows, cols }, row.unwrap_or_default().to_vec())
-            .map_err(io::Error::other)?;
+        let map = found.map.patches(0).map_err(io::Error::other)?;
         let picture = found
             .picture
             .map(|jpeg| explain::restore(&jpeg))
