@@ -174,7 +174,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let spec = self.spec;
         let mut tokens = self.embed()?;
         let embedding = match spec.readout.evidence() {
-            Ok(()) => Some(self.readout_rows("evidence/embedding", &tokens)),
+            Ok(()) => Some(self.class_token("evidence/embedding", &tokens)),
             Err(_) => None,
         };
         let mut entering = embedding.clone();
