@@ -194,7 +194,8 @@ impl Default for ServeArgs {
 /// Flags of `patchlight import`.
 #[derive(Args, Clone, Debug)]
 pub struct ImportArgs {
-    /// Checkpoint directory (config.json, preprocessor_config.json, model.safetensors)
+    /// Checkpoint: the directory of a Hugging Face or timm model, or a file of weights (.pth,
+    /// .safetensors of torchvision; .npz of the ViT's authors)
     #[arg(required_unless_present = "arch", conflicts_with = "arch")]
     pub source: Option<PathBuf>,
 
@@ -217,6 +218,19 @@ pub struct ImportArgs {
     /// Labels, one a line, instead of those of the checkpoint
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
+
+    /// Attention heads, where the checkpoint cannot tell
+    #[arg(long, value_name = "N")]
+    pub heads: Option<usize>,
+
+    /// Preprocessing, where the checkpoint cannot tell or is wrong: hf, timm,
+    /// torchvision:NAME (such as torchvision:vit_l_16), or a file
+    #[arg(long, value_name = "WHICH")]
+    pub preprocess: Option<String>,
+
+    /// Side of the input in pixels, if not that of the training; positions are resampled
+    #[arg(long, value_name = "N")]
+    pub image_size: Option<usize>,
 }
 
 /// Flags of `patchlight classify`.

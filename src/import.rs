@@ -1,23 +1,36 @@
 //! From a checkpoint to a model directory.
 //!
-//! A checkpoint layout ([`huggingface`]) or a generator ([`random`]) gives a specification, the
-//! weights by their role in the graph, labels and preprocessing; [`crate::onnx::vit`] writes the
+//! ```text
+//!  tensor_file    files of named tensors: safetensors, torch.save, npz, shards
+//!    └─► layout   names and storage → constants of the graph, in its order
+//!          huggingface · timm · torchvision · jax   (source tells which)
+//!            └─► checkpoint: specification, weights, labels, preprocessing
+//! ```
+//!
+//! A layout, or the generator [`random`], gives a [`Checkpoint`]; [`crate::onnx::vit`] writes the
 //! graph; [`directory`] puts the files in place, the manifest with their digests last.
 
 mod checkpoint;
 mod directory;
 mod error;
 mod huggingface;
+mod jax;
 mod labels;
+mod layout;
+mod preprocessing;
 mod random;
+mod source;
 mod summary;
 mod tensor_file;
 #[cfg(test)]
 mod tests;
+mod timm;
+mod torchvision;
 
 use std::path::PathBuf;
 
 pub use error::ImportError;
+pub use preprocessing::PreprocessSource;
 pub use random::Arch;
 pub use summary::Summary;
 
@@ -41,12 +54,33 @@ pub struct ImportOptions {
     pub head_fusion: HeadFusion,
     /// A file with one label a line, instead of the checkpoint's.
     pub labels: Option<PathBuf>,
+    /// Attention heads, where the checkpoint does not tell.
+    pub heads: Option<usize>,
+    /// Where the preprocessing is described, instead of the checkpoint's own place.
+    pub preprocess: Option<PreprocessSource>,
+    /// Side of the input in pixels, if not that of the training: positions are resampled.
+    pub image_size: Option<usize>,
+}
+
+impl ImportOptions {
+    /// These two, and everything else as the checkpoint says.
+    pub fn new(source: Source, out: PathBuf) -> Self {
+        Self {
+            source,
+            out,
+            head_fusion: HeadFusion::Mean,
+            labels: None,
+            heads: None,
+            preprocess: None,
+            image_size: None,
+        }
+    }
 }
 
 /// Where the weights come from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
-    /// A directory as Hugging Face's `save_pretrained` writes it.
+    /// A checkpoint's directory, or its file of weights.
     Checkpoint(PathBuf),
     /// Weights that mean nothing, of a usual size, for load tests.
     RandomWeights(Arch),
@@ -73,12 +107,17 @@ pub fn run(
     options: &ImportOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, ImportError> {
-    let labels = options.labels.as_deref().map(labels::read).transpose()?;
     let mut checkpoint = match &options.source {
-        Source::Checkpoint(path) => huggingface::open(path, options.head_fusion, labels)?,
-        Source::RandomWeights(arch) => random::checkpoint(*arch, options.head_fusion, labels),
+        Source::Checkpoint(path) => source::open(path, options)?,
+        Source::RandomWeights(arch) => random::checkpoint(*arch, options.head_fusion),
     };
-    labels::check(&checkpoint.labels, checkpoint.spec.classes)?;
+    let labels = match (&options.labels, checkpoint.labels.take()) {
+        (Some(path), _) => Some(labels::read(path)?),
+        (None, own) => own,
+    };
+    let named = labels.is_some();
+    let labels = labels.unwrap_or_else(|| labels::numbered(checkpoint.spec.classes));
+    labels::check(&labels, checkpoint.spec.classes)?;
 
     let mut directory = Directory::prepare(&options.out)?;
     let mut weights = Counted {
@@ -88,9 +127,9 @@ pub fn run(
         total: checkpoint.spec.roles().len(),
     };
     directory.write_graph(&checkpoint.spec, &mut weights)?;
-    directory.write_labels(&checkpoint.labels)?;
+    directory.write_labels(&labels)?;
     let manifest = directory.finish(&checkpoint)?;
-    Ok(Summary::new(options.out.clone(), manifest))
+    Ok(Summary::new(options.out.clone(), manifest, named))
 }
 
 /// Weights whose reading is reported.

@@ -39,11 +39,14 @@ fn options(args: ImportArgs) -> Result<ImportOptions, String> {
         (None, Some(name)) => Source::RandomWeights(name.parse()?),
         (None, None) => return Err("name a checkpoint, or --arch with --random-weights".to_owned()),
     };
+    let Ok(preprocess) = args.preprocess.map(|text| text.parse()).transpose();
     Ok(ImportOptions {
-        source,
-        out: args.out,
         head_fusion: head_fusion(&args.head_fusion)?,
         labels: args.labels,
+        heads: args.heads,
+        preprocess,
+        image_size: args.image_size,
+        ..ImportOptions::new(source, args.out)
     })
 }
 

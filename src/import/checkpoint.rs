@@ -15,8 +15,10 @@ pub(super) struct Checkpoint {
     pub(super) spec: VitSpec,
     /// Its constants, read when asked for.
     pub(super) weights: Box<dyn Weights<Error = ImportError>>,
-    /// One a class, in order.
-    pub(super) labels: Vec<String>,
+    /// Number of trained values.
+    pub(super) parameters: u64,
+    /// One a class, in order; `None` if the source has none.
+    pub(super) labels: Option<Vec<String>>,
     /// Whether classes exclude each other.
     pub(super) task: TaskKind,
     /// A caution that every answer repeats.

@@ -188,7 +188,7 @@ fn manifest(checkpoint: &Checkpoint, files: BTreeMap<String, String>) -> Manifes
             hidden: spec.hidden,
             mlp: spec.mlp,
             patch: spec.patch,
-            parameters: spec.parameters(),
+            parameters: checkpoint.parameters,
             gmac: spec.macs() as f64 / 1e9,
         },
         task: Task {

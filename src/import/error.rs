@@ -65,6 +65,10 @@ pub enum ImportError {
     #[error("{0}")]
     Labels(String),
 
+    /// The preprocessing cannot be told, or does not fit the network.
+    #[error("preprocessing: {0}")]
+    Preprocess(String),
+
     /// The directory to be made holds something that is not a model of ours.
     #[error("{}: {detail}", .path.display())]
     Out {

@@ -1,93 +1,71 @@
-//! A directory as Hugging Face's `save_pretrained` writes it for `ViTForImageClassification`:
-//! `config.json`, `preprocessor_config.json`, `model.safetensors`.
+//! A directory as Hugging Face's `save_pretrained` writes it for a ViT or DeiT classifier:
+//! `config.json`, `preprocessor_config.json`, and the weights.
 
 mod config;
-mod processor;
-mod weights;
+mod names;
+pub(super) mod processor;
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
-
-use serde::de::DeserializeOwned;
-
-use self::{config::Config, weights::HuggingFaceWeights};
+use self::{config::Config, names::Names};
 use super::{
-    Checkpoint, ImportError,
-    tensor_file::{SafetensorsFile, digest},
+    Checkpoint, ImportError, ImportOptions,
+    layout::{LayoutWeights, Sizes, check_names, parameters},
+    preprocessing,
+    source::{Located, json},
+    tensor_file::{self, named_digest},
 };
-use crate::model::manifest::HeadFusion;
+use crate::onnx::vit::VitSpec;
 
-const CONFIG: &str = "config.json";
-const PROCESSOR: &str = "preprocessor_config.json";
-const WEIGHTS: &str = "model.safetensors";
+pub(super) const PROCESSOR: &str = "preprocessor_config.json";
 
 /// Opens the directory and checks that everything is there and understood; tensors' values are
-/// read later. `labels` take the place of the checkpoint's.
-pub(super) fn open(
-    directory: &Path,
-    head_fusion: HeadFusion,
-    labels: Option<Vec<String>>,
-) -> Result<Checkpoint, ImportError> {
-    let config_path = require(
-        directory,
-        CONFIG,
-        "it tells the network's size; every checkpoint on the Hub has one",
-    )?;
-    let processor_path = require(
-        directory,
-        PROCESSOR,
-        "it tells how pictures are resized and normalised, which cannot be guessed; \
-         take the one from the model's page, or write it with ViTImageProcessor(…).save_pretrained(DIRECTORY)",
-    )?;
-    let weights_path = require(
-        directory,
-        WEIGHTS,
-        "write it with model.save_pretrained(DIRECTORY, max_shard_size=\"50GB\"), which also converts pytorch_model.bin and joins shards",
-    )?;
+/// read later.
+pub(super) fn open(located: &Located, options: &ImportOptions) -> Result<Checkpoint, ImportError> {
+    let config_path = located.config()?;
+    let config: Config = json(config_path)?;
+    let root = config.root(config_path)?;
+    let file = tensor_file::open(&located.weights()?)?;
+    let layout = Names::new(root, file.as_ref());
+    let Sizes {
+        classes, prefix, ..
+    } = Sizes::read(file.as_ref(), &layout)?;
+    let spec = VitSpec {
+        prefix,
+        readout: layout.readout(),
+        ..config.spec(config_path, classes, options.head_fusion)?
+    };
+    check_names(file.as_ref(), &layout, &spec)?;
+    let (preprocess, mut source_files) = preprocessing::of(located, options, || {
+        let path = located.require(
+            PROCESSOR,
+            "it tells how pictures are resized and normalised, which cannot be guessed; take the \
+             one from the model's page, write it with ViTImageProcessor(…).save_pretrained(DIRECTORY), \
+             or name another description with --preprocess",
+        )?;
+        let preprocess = processor::read(&path, spec.image)?;
+        Ok((preprocess, Some(path)))
+    })?;
+    source_files.extend([named_digest(config_path)?]);
+    source_files.extend(file.digests()?);
 
-    let config: Config = json(&config_path)?;
-    let file = SafetensorsFile::open(&weights_path)?;
-    let classes = weights::classes(&file)?;
-    let spec = config.spec(&config_path, classes, head_fusion)?;
-    let preprocess = processor::read(&processor_path, spec.image)?;
-    weights::check_names(&file, &spec)?;
-
-    let mut source_files = BTreeMap::new();
-    for path in [&config_path, &processor_path, &weights_path] {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        source_files.insert(name, digest(path)?);
-    }
+    let (stored, preprocess, spec) = preprocessing::at_size(options, spec, preprocess)?;
     Ok(Checkpoint {
-        labels: match labels {
-            Some(labels) => labels,
-            None => config.labels(&config_path, classes)?,
+        // Not asked for where others take their place: they may be incomplete.
+        labels: match options.labels {
+            Some(_) => None,
+            None => Some(config.labels(config_path, classes)?),
         },
-        task: config.task(&config_path)?,
-        weights: Box::new(HuggingFaceWeights::new(file, spec.clone())),
+        task: config.task(config_path)?,
+        parameters: parameters(file.as_ref(), &layout),
+        weights: Box::new(LayoutWeights {
+            file,
+            layout,
+            spec: spec.clone(),
+            stored_grid: stored.grid(),
+        }),
         spec,
         caution: None,
         preprocess,
         source: "huggingface",
         source_files,
     })
-}
-
-fn require(directory: &Path, name: &str, advice: &'static str) -> Result<PathBuf, ImportError> {
-    let path = directory.join(name);
-    match path.is_file() {
-        true => Ok(path),
-        false => Err(ImportError::Missing { path, advice }),
-    }
-}
-
-fn json<T: DeserializeOwned>(path: &Path) -> Result<T, ImportError> {
-    let text = fs::read(path).map_err(ImportError::file(path, "read it"))?;
-    serde_json::from_slice(&text).map_err(|e| ImportError::malformed(path, e))
 }

@@ -10,6 +10,11 @@ pub(super) fn read(path: &Path) -> Result<Vec<String>, ImportError> {
     Ok(text.lines().map(|line| line.trim().to_owned()).collect())
 }
 
+/// Names for classes that have none.
+pub(super) fn numbered(classes: usize) -> Vec<String> {
+    (0..classes).map(|class| format!("class {class}")).collect()
+}
+
 /// Refuses labels that do not fit the classes or a file of lines.
 pub(super) fn check(labels: &[String], classes: usize) -> Result<(), ImportError> {
     if labels.len() != classes {

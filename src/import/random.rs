@@ -96,11 +96,7 @@ impl FromStr for Arch {
 }
 
 /// A checkpoint of this size whose weights are the same every time.
-pub(super) fn checkpoint(
-    arch: Arch,
-    head_fusion: HeadFusion,
-    labels: Option<Vec<String>>,
-) -> Checkpoint {
+pub(super) fn checkpoint(arch: Arch, head_fusion: HeadFusion) -> Checkpoint {
     let spec = arch.spec(head_fusion);
     let [height, width] = [224, 224];
     Checkpoint {
@@ -108,11 +104,8 @@ pub(super) fn checkpoint(
             spec: spec.clone(),
             state: 0,
         }),
-        labels: labels.unwrap_or_else(|| {
-            (0..spec.classes)
-                .map(|class| format!("class {class}"))
-                .collect()
-        }),
+        parameters: spec.parameters(),
+        labels: None,
         spec,
         task: TaskKind::SingleLabel,
         caution: Some("The weights are random: labels, scores and maps mean nothing.".to_owned()),

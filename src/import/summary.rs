@@ -14,11 +14,17 @@ pub struct Summary {
     pub out: PathBuf,
     /// Its manifest.
     pub manifest: Manifest,
+    /// Whether the classes have names, and not just numbers.
+    pub named: bool,
 }
 
 impl Summary {
-    pub(super) fn new(out: PathBuf, manifest: Manifest) -> Self {
-        Self { out, manifest }
+    pub(super) fn new(out: PathBuf, manifest: Manifest, named: bool) -> Self {
+        Self {
+            out,
+            manifest,
+            named,
+        }
     }
 }
 
@@ -49,6 +55,12 @@ impl fmt::Display for Summary {
             architecture.patch, tokens.prefix
         )?;
         writeln!(f, "{}", Described(preprocess))?;
+        if !self.named {
+            writeln!(
+                f,
+                "the source names no classes, so they are numbered; give names with --labels FILE"
+            )?;
+        }
         if let Some(caution) = &task.caution {
             writeln!(f, "{caution}")?;
         }

@@ -1,109 +1,139 @@
-//! A `.safetensors` file, read tensor by tensor.
+//! Files of named tensors, read one tensor at a time.
+//!
+//! Three containers are in use: safetensors, what `torch.save` writes, and NumPy's `.npz`. The
+//! first two may be split into shards that an index file lists. Whatever the container, headers are
+//! read and checked on opening, values when they are asked for.
+
+mod npz;
+mod safetensors;
+mod shards;
+mod torch;
 
 use std::{
+    collections::BTreeMap,
+    fmt,
     fs::File,
-    io::{self, Read, Seek, SeekFrom},
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
-use safetensors::{Dtype, tensor::Metadata};
 use sha2::{Digest, Sha256};
 
+use self::{npz::NpzFile, safetensors::SafetensorsFile, shards::Shards, torch::TorchFile};
 use super::{ImportError, directory::hexadecimal};
-use crate::onnx::tensor::{Element, Tensor};
+use crate::onnx::tensor::Tensor;
 
-/// No header of a real checkpoint is near this; the format's own limit.
-const MAX_HEADER: u64 = 100_000_000;
-
-/// An open file whose header is known and valid.
-#[derive(Debug)]
-pub(super) struct SafetensorsFile {
-    path: PathBuf,
-    file: File,
-    metadata: Metadata,
-    data_start: u64,
-}
-
-impl SafetensorsFile {
-    /// Reads the header and checks it against the file's length.
-    pub(super) fn open(path: &Path) -> Result<Self, ImportError> {
-        let mut file = File::open(path).map_err(ImportError::file(path, "open it"))?;
-        let length = file
-            .metadata()
-            .map_err(ImportError::file(path, "examine it"))?
-            .len();
-        let mut prefix = [0; 8];
-        file.read_exact(&mut prefix)
-            .map_err(ImportError::file(path, "read its header"))?;
-        let header_length = u64::from_le_bytes(prefix);
-        if header_length > MAX_HEADER.min(length) {
-            let detail = format!("not a safetensors file: a header of {header_length} bytes");
-            return Err(ImportError::malformed(path, detail));
-        }
-        let mut header = Vec::new();
-        Read::by_ref(&mut file)
-            .take(header_length)
-            .read_to_end(&mut header)
-            .map_err(ImportError::file(path, "read its header"))?;
-        let metadata: Metadata = serde_json::from_slice(&header)
-            .map_err(|e| ImportError::malformed(path, format!("its header is damaged: {e}")))?;
-        let data_start = 8 + header_length;
-        let expected = data_start + metadata.data_len() as u64;
-        if expected != length {
-            let detail =
-                format!("{length} bytes long, but its header tells of {expected}; copy it again");
-            return Err(ImportError::malformed(path, detail));
-        }
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            metadata,
-            data_start,
-        })
-    }
-
-    /// Where the file is.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
+/// A checkpoint's tensors by name.
+pub(super) trait TensorFile: fmt::Debug {
+    /// Where the file is; of shards, their index.
+    fn path(&self) -> &Path;
 
     /// Names of all tensors.
-    pub(super) fn names(&self) -> Vec<String> {
-        self.metadata.offset_keys()
-    }
+    fn names(&self) -> Vec<String>;
 
-    /// Shape of a tensor, if the file has it.
-    pub(super) fn shape(&self, name: &str) -> Option<&[usize]> {
-        Some(&self.metadata.info(name)?.shape)
-    }
+    /// Shape of a tensor, if there is one of this name.
+    fn shape(&self, name: &str) -> Option<&[usize]>;
 
+    /// Reads one tensor.
+    ///
+    /// # Errors
+    /// If there is none of this name, its type is not a floating-point type of 16 or 32 bits, or
+    /// reading fails.
+    fn read(&mut self, name: &str) -> Result<Tensor, ImportError>;
+
+    /// Every file that belongs to it.
+    fn files(&self) -> Vec<PathBuf> {
+        vec![self.path().to_owned()]
+    }
+}
+
+impl dyn TensorFile {
     /// Reads one tensor of this shape.
     pub(super) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ImportError> {
-        let Some(info) = self.metadata.info(name) else {
-            let detail = format!("is missing; a shape of {shape:?} is expected");
-            return Err(ImportError::tensor(&self.path, name, detail));
-        };
-        if info.shape != shape {
-            let detail = format!("has the shape {:?}, expected is {shape:?}", info.shape);
-            return Err(ImportError::tensor(&self.path, name, detail));
-        }
-        let element = match info.dtype {
-            Dtype::F32 => Element::F32,
-            Dtype::F16 => Element::F16,
-            Dtype::BF16 => Element::Bf16,
-            other => {
-                let detail = format!("is of type {other:?}; read are F32, F16 and BF16");
-                return Err(ImportError::tensor(&self.path, name, detail));
+        match self.shape(name) {
+            Some(found) if found == shape => self.read(name),
+            Some(found) => {
+                let detail = format!("has the shape {found:?}, expected is {shape:?}");
+                Err(ImportError::tensor(self.path(), name, detail))
             }
-        };
-        let (start, end) = info.data_offsets;
-        let mut bytes = vec![0; end - start];
-        self.file
-            .seek(SeekFrom::Start(self.data_start + start as u64))
-            .and_then(|_| self.file.read_exact(&mut bytes))
-            .map_err(ImportError::file(&self.path, "read it"))?;
-        Ok(Tensor::new(element, shape.to_vec(), bytes))
+            None => {
+                let detail = format!("is missing; a shape of {shape:?} is expected");
+                Err(ImportError::tensor(self.path(), name, detail))
+            }
+        }
     }
+
+    /// SHA-256 of every file, by name.
+    pub(super) fn digests(&self) -> Result<BTreeMap<String, String>, ImportError> {
+        self.files().iter().map(|path| named_digest(path)).collect()
+    }
+}
+
+/// Opens a file of tensors. What it is, its content decides, except that an index is known by its
+/// name.
+pub(super) fn open(path: &Path) -> Result<Box<dyn TensorFile>, ImportError> {
+    if path.to_string_lossy().ends_with(".index.json") {
+        return Ok(Box::new(Shards::open(path)?));
+    }
+    open_single(path)
+}
+
+/// The weights in a directory: safetensors before torch's own format, one file before shards.
+pub(super) fn find(directory: &Path) -> Result<PathBuf, ImportError> {
+    const NAMES: [&str; 4] = [
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+    ];
+    let found = NAMES.iter().map(|name| directory.join(name));
+    found
+        .into_iter()
+        .find(|path| path.is_file())
+        .ok_or_else(|| ImportError::Missing {
+            path: directory.join(NAMES[0]),
+            advice: "it holds the weights; model.safetensors.index.json with its shards, \
+                     pytorch_model.bin and pytorch_model.bin.index.json would do as well",
+        })
+}
+
+fn open_single(path: &Path) -> Result<Box<dyn TensorFile>, ImportError> {
+    const ZIP: &[u8] = b"PK\x03\x04";
+    const PICKLE: u8 = 0x80;
+    const TAR_AT: usize = 257;
+    let mut start = Vec::new();
+    File::open(path)
+        .map_err(ImportError::file(path, "open it"))?
+        .take(512)
+        .read_to_end(&mut start)
+        .map_err(ImportError::file(path, "read it"))?;
+    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+    if extension == "safetensors" {
+        return Ok(Box::new(SafetensorsFile::open(path)?));
+    }
+    if start.starts_with(ZIP) {
+        return match extension == "npz" {
+            true => Ok(Box::new(NpzFile::open(path)?)),
+            false => Ok(Box::new(TorchFile::open(path)?)),
+        };
+    }
+    let legacy = start.first() == Some(&PICKLE) || start.get(TAR_AT..TAR_AT + 5) == Some(b"ustar");
+    if legacy {
+        let detail = "is in the format that torch wrote before version 1.6, which is not read; \
+                      rewrite it with torch.save(torch.load(FILE, weights_only=True), FILE)";
+        return Err(ImportError::malformed(path, detail));
+    }
+    if extension == "npz" {
+        let detail = "is not an .npz archive: it does not begin as a zip file; copy it again";
+        return Err(ImportError::malformed(path, detail));
+    }
+    Ok(Box::new(SafetensorsFile::open(path)?))
+}
+
+/// Name and SHA-256 of a whole file.
+pub(super) fn named_digest(path: &Path) -> Result<(String, String), ImportError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok((name.into_owned(), digest(path)?))
 }
 
 /// SHA-256 of a whole file.

@@ -91,12 +91,10 @@ impl Case {
 
     fn import(&self) -> Result<Summary, ImportError> {
         run(
-            &ImportOptions {
-                source: Source::Checkpoint(self.folder.path().join("checkpoint")),
-                out: self.out(),
-                head_fusion: HeadFusion::Mean,
-                labels: None,
-            },
+            &ImportOptions::new(
+                Source::Checkpoint(self.folder.path().join("checkpoint")),
+                self.out(),
+            ),
             &mut |_| {},
         )
     }

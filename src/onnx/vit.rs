@@ -44,11 +44,11 @@ mod spec;
 
 use std::io;
 
-pub use spec::{Activation, Readout, VitSpec};
+pub use spec::{Activation, PoolNorm, Readout, VitSpec};
 
 use self::evidence::Classifier;
 use crate::onnx::{
-    graph::{Dim, Graph, Storage, Value},
+    graph::{Dim, Graph, Storage, Value, as_i64},
     proto::ModelProto,
     tensor::{Element, Tensor},
 };
@@ -88,7 +88,7 @@ pub enum Role {
     FinalNormScale,
     /// Its shift.
     FinalNormBias,
-    /// The classifier.
+    /// The classifier; one below the other where the readout has several.
     HeadKernel,
     /// Its bias.
     HeadBias,
@@ -217,26 +217,56 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
 
     /// From the readout tokens' last states `[batch·readout, hidden]` to the logits.
     fn head(&mut self, tokens: &Value) -> Result<Classifier, W::Error> {
-        let Readout::ClassToken = self.spec.readout;
         let scale = self.constant(Role::FinalNormScale, "norm.scale")?;
         let shift = self.weights.tensor(Role::FinalNormBias)?;
         let kernel = self.weights.tensor(Role::HeadKernel)?;
         let bias = self.weights.tensor(Role::HeadBias)?;
-        let (mean_kernel, offsets) = evidence::of_classes(&kernel, &shift, &bias);
+        let (mean_kernel, offsets) = match self.spec.readout.evidence() {
+            Ok(()) => evidence::of_classes(&kernel, &shift, &bias),
+            Err(_) => (Vec::new(), Vec::new()),
+        };
+        let shift = self.graph.weight("norm.bias", shift)?;
+        let epsilon = self.spec.norm_epsilon;
+        let norm =
+            |graph: &mut Graph<'_>, x: &Value| graph.layer_norm("norm", x, &scale, &shift, epsilon);
 
-        let graph = &mut self.graph;
-        let shift = graph.weight("norm.bias", shift)?;
-        let normed = graph.layer_norm("norm", tokens, &scale, &shift, self.spec.norm_epsilon);
-        let kernel = graph.weight("head.kernel", kernel)?;
-        let bias = graph.weight("head.bias", bias)?;
+        let state = match self.spec.readout {
+            Readout::ClassToken => norm(&mut self.graph, tokens),
+            // Two classifiers of half the weight, joined, give the mean of both.
+            Readout::ClassAndDistillation => {
+                let normed = norm(&mut self.graph, tokens);
+                let joined = as_i64(self.spec.readout.states() * self.spec.hidden);
+                self.graph.reshape("readout", &normed, &[-1, joined])
+            }
+            Readout::PatchMean(PoolNorm::BeforeMean) => {
+                let normed = norm(&mut self.graph, tokens);
+                self.patch_mean(&normed)
+            }
+            Readout::PatchMean(PoolNorm::AfterMean) => {
+                let mean = self.patch_mean(tokens);
+                norm(&mut self.graph, &mean)
+            }
+        };
+        let kernel = self.graph.weight("head.kernel", kernel)?;
+        let bias = self.graph.weight("head.bias", bias)?;
         Ok(Classifier {
             state: tokens.clone(),
-            logits: graph.linear(LOGITS, &normed, &kernel, Some(&bias)),
+            logits: self.graph.linear(LOGITS, &state, &kernel, Some(&bias)),
             scale,
             kernel,
             mean_kernel,
             offsets,
         })
+    }
+
+    /// `[batch·tokens, hidden]` → the mean over the patches, `[batch, hidden]`.
+    fn patch_mean(&mut self, x: &Value) -> Value {
+        let [prefix, tokens, hidden] =
+            [self.spec.prefix, self.spec.tokens(), self.spec.hidden].map(as_i64);
+        let graph = &mut self.graph;
+        let x = graph.reshape("readout/by_picture", x, &[-1, tokens, hidden]);
+        let patches = graph.slice("readout/patches", &x, 1, prefix, tokens);
+        graph.reduce("ReduceMean", "readout", &patches, 1, false)
     }
 
     /// A constant of the network, widened to float32 where it is stored in fewer bits.

@@ -1,6 +1,10 @@
 //! Checkpoints become graphs that answer what the reference library answers.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use patchlight::{
     import::{self, Arch, ImportOptions, Source},
@@ -27,7 +31,7 @@ const OUTPUTS: [&str; 7] = [
 
 const FUSIONS: [HeadFusion; 3] = [HeadFusion::Mean, HeadFusion::Max, HeadFusion::Min];
 
-/// What `tests/goldens/transformers/make.py` wrote down.
+/// What the `make.py` of a library wrote down.
 #[derive(serde::Deserialize)]
 struct Golden {
     pixel_values: Vec<Vec<f32>>,
@@ -55,12 +59,18 @@ fn golden_folder(name: &str) -> PathBuf {
 }
 
 fn imported(source: Source, head_fusion: HeadFusion) -> (TempDir, Manifest) {
+    imported_with(ImportOptions {
+        head_fusion,
+        ..ImportOptions::new(source, PathBuf::new())
+    })
+}
+
+/// Imports into a directory of its own.
+pub(crate) fn imported_with(options: ImportOptions) -> (TempDir, Manifest) {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let options = ImportOptions {
-        source,
         out: folder.path().to_owned(),
-        head_fusion,
-        labels: None,
+        ..options
     };
     let summary = import::run(&options, &mut |_| {}).unwrap();
     (folder, summary.manifest)
@@ -95,15 +105,24 @@ fn assert_account_closes(logits: &[f32], patches: &[f32], rest: &[f32], classes:
     }
 }
 
-/// Logits and evidence within 1e-4, the rollout from every block and the class token's attention
-/// within 1e-5, in one batch and alone.
 fn agrees_with_transformers(name: &str) {
-    let text = fs::read_to_string(golden_folder(name).join("expected.json")).unwrap();
-    let golden: Golden = serde_json::from_str(&text).unwrap();
+    let folder = golden_folder(name);
+    let options = ImportOptions::new(Source::Checkpoint(folder.clone()), PathBuf::new());
+    agrees(&options, &folder.join("expected.json"));
+}
+
+/// Logits within 1e-4, the rollout from every block within 1e-5, in one batch and alone, for every
+/// fusion.
+pub(crate) fn agrees(options: &ImportOptions, expected: &Path) {
+    let name = expected.display();
+    let golden: Golden = serde_json::from_str(&fs::read_to_string(expected).unwrap()).unwrap();
     let pictures = golden.pixel_values.len();
     for fusion in FUSIONS {
         let fusion_name = format!("{fusion:?}").to_lowercase();
-        let (folder, manifest) = imported(Source::Checkpoint(golden_folder(name)), fusion);
+        let (folder, manifest) = imported_with(ImportOptions {
+            head_fusion: fusion,
+            ..options.clone()
+        });
         let mut runner = Runner::from_file(&folder.path().join("model.onnx"));
         assert_eq!(runner.outputs(), OUTPUTS);
 

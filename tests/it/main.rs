@@ -10,6 +10,7 @@
 mod client;
 mod evidence;
 mod graph;
+mod importers;
 mod life;
 mod page;
 mod process;

@@ -68,7 +68,20 @@ impl Sides {
 }
 
 impl Config {
-    /// The network. `path` is for messages.
+    /// What the names of the network's tensors begin with. `path` is for messages.
+    pub(super) fn root(&self, path: &Path) -> Result<&'static str, ImportError> {
+        let detail = match self.model_type.as_deref() {
+            Some("vit") => return Ok("vit"),
+            Some("deit") => return Ok("deit"),
+            Some(other) => {
+                format!("is \"{other}\"; this program imports \"vit\" and \"deit\"")
+            }
+            None => "is missing; \"vit\" or \"deit\" is expected".to_owned(),
+        };
+        Err(ImportError::field(path, "model_type", detail))
+    }
+
+    /// The network, with a class token and nothing else before the patches.
     pub(super) fn spec(
         &self,
         path: &Path,
@@ -76,16 +89,6 @@ impl Config {
         head_fusion: HeadFusion,
     ) -> Result<VitSpec, ImportError> {
         let field = |name, detail: String| Err(ImportError::field(path, name, detail));
-        match self.model_type.as_deref() {
-            Some("vit") => {}
-            Some(other) => {
-                return field(
-                    "model_type",
-                    format!("is \"{other}\"; this program imports \"vit\""),
-                );
-            }
-            None => return field("model_type", "is missing; \"vit\" is expected".to_owned()),
-        }
         if self.num_channels != 3 {
             let detail = format!("is {}; pictures have 3 channels", self.num_channels);
             return field("num_channels", detail);

@@ -8,14 +8,13 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::json;
 use crate::{
-    import::ImportError,
+    import::{ImportError, source::json},
     preprocess::{Crop, CropRounding, Filter, Normalize, Preprocess, Resize},
 };
 
 /// Reads the file; what comes out of it must have the height and width that the network takes.
-pub(super) fn read(path: &Path, image: [usize; 2]) -> Result<Preprocess, ImportError> {
+pub(in crate::import) fn read(path: &Path, image: [usize; 2]) -> Result<Preprocess, ImportError> {
     let reader = Reader {
         path,
         file: json(path)?,
@@ -38,6 +37,12 @@ pub(super) fn read(path: &Path, image: [usize; 2]) -> Result<Preprocess, ImportE
             "keeps the aspect and nothing is cropped, so pictures would differ in size; set do_center_crop and crop_size",
         )),
     }
+}
+
+/// Reads the file, whatever the height and width that come out of it.
+pub(in crate::import) fn any_size(path: &Path) -> Result<Preprocess, ImportError> {
+    let file = json(path)?;
+    Reader { path, file }.preprocess()
 }
 
 /// The file as it is.

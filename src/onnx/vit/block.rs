@@ -21,7 +21,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     /// the class token last before the block, `[batch, hidden]`.
     ///
     /// Only the readout's tokens leave the last block: nobody reads the others, so neither their
-    /// queries nor their MLPs are computed.
+    /// queries nor their MLPs are computed. A mean over the patches reads all.
     pub(super) fn block(
         &mut self,
         layer: usize,
@@ -29,6 +29,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         entering: Option<&Value>,
     ) -> Result<Block, W::Error> {
         let last = layer + 1 == self.spec.layers;
+        let narrow = last && self.spec.read_tokens() < self.spec.tokens();
         let name = |part: &str| format!("block.{layer}/{part}");
         let normed = self.norm(
             layer,
@@ -36,10 +37,10 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             x,
             [B::AttentionNormScale, B::AttentionNormBias],
         )?;
-        let (residual, querying, tokens) = if last {
+        let (residual, querying, tokens) = if narrow {
             let residual = self.readout_rows(&name("residual"), x);
             let querying = self.readout_rows(&name("attention/readout"), &normed);
-            (residual, querying, self.spec.readout.tokens())
+            (residual, querying, self.spec.read_tokens())
         } else {
             (x.clone(), normed.clone(), self.spec.tokens())
         };
@@ -60,7 +61,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let fused = self.fuse_heads(layer, &probabilities);
         let values = [B::ValueKernel, B::ValueBias];
         let values = self.projection(layer, &name("attention/values"), &normed, values)?;
-        let values = match last {
+        let values = match narrow {
             true => self.by_head(&name("attention/values"), &values, self.spec.tokens()),
             false => self.by_head_after(&name("attention/values"), &values, &fused),
         };
@@ -123,7 +124,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     /// The readout's tokens out of all: `[batch·tokens, hidden]` → `[batch·readout, hidden]`.
     fn readout_rows(&mut self, name: &str, x: &Value) -> Value {
         let hidden = as_i64(self.spec.hidden);
-        let readout = as_i64(self.spec.readout.tokens());
+        let readout = as_i64(self.spec.read_tokens());
         let shape = [-1, as_i64(self.spec.tokens()), hidden];
         let x = self.graph.reshape(&format!("{name}/by_picture"), x, &shape);
         let x = self.graph.slice(&format!("{name}/rows"), &x, 1, 0, readout);

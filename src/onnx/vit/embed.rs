@@ -47,7 +47,10 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let table = Tensor::f32(vec![1, spec.tokens(), spec.hidden], &table);
         let graph = &mut self.graph;
         let table = graph.constant("embed/prefix_and_positions", table)?;
-        let tokens = graph.pad_front("embed/padded", &patches, 3, 1, spec.prefix);
+        let tokens = match spec.prefix {
+            0 => patches,
+            prefix => graph.pad_front("embed/padded", &patches, 3, 1, prefix),
+        };
         let tokens = graph.add("embed/tokens", &tokens, &table);
         Ok(graph.reshape("embed", &tokens, &[-1, hidden]))
     }

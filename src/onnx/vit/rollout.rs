@@ -6,7 +6,7 @@
 //! tokens² instead of tokens³ a layer. The row after layer k is the rollout that starts at block k.
 //! Everything is float32.
 
-use super::{Builder, ROLLOUT, ROLLOUT_BY_START, Weights};
+use super::{Builder, ROLLOUT, ROLLOUT_BY_START, Readout, Weights};
 use crate::{
     model::manifest::HeadFusion,
     onnx::{
@@ -90,26 +90,44 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         })
     }
 
-    /// The last layer: the readout's own rows, so there is nothing to multiply.
+    /// The last layer: the mean over the readout's tokens of their rows.
     fn first_row(&mut self, layer: usize, matrix: &Value) -> Result<Value, W::Error> {
-        let mut start = vec![0.0; self.spec.tokens()];
-        start[0] = 1.0;
-        let start = Tensor::f32(vec![1, 1, start.len()], &start);
-        let start = self.graph.constant("rollout/start", start)?;
-        let sum = self
-            .graph
-            .add(&format!("rollout/{layer}/sum"), matrix, &start);
-        if self.spec.head_fusion == HeadFusion::Mean {
-            return Ok(sum);
+        match self.spec.readout {
+            Readout::ClassToken | Readout::ClassAndDistillation => self.read_rows(layer, matrix),
+            // All rows are there: a step like any other, from a row that is the same everywhere.
+            Readout::PatchMean(_) => {
+                let mut start = vec![0.0; self.spec.tokens()];
+                start[self.spec.prefix..].fill(1.0 / self.spec.patches() as f32);
+                let start = Tensor::f32(vec![1, 1, start.len()], &start);
+                let start = self.graph.constant("rollout/start", start)?;
+                Ok(self.next_row(layer, &start, matrix))
+            }
         }
-        let total = self.graph.reduce(
-            "ReduceSum",
-            &format!("rollout/{layer}/total"),
-            &sum,
-            -1,
-            true,
-        );
-        Ok(self.graph.div(&format!("rollout/{layer}"), &sum, &total))
+    }
+
+    /// `matrix` holds only the readout's own rows `[batch, read, tokens]`: with the identity
+    /// added, they are what is looked for.
+    fn read_rows(&mut self, layer: usize, matrix: &Value) -> Result<Value, W::Error> {
+        let name = |part: &str| format!("rollout/{layer}{part}");
+        let (read, tokens) = (self.spec.read_tokens(), self.spec.tokens());
+        let mut identity = vec![0.0; read * tokens];
+        identity
+            .iter_mut()
+            .step_by(tokens + 1)
+            .for_each(|value| *value = 1.0);
+        let identity = Tensor::f32(vec![1, read, tokens], &identity);
+        let identity = self.graph.constant("rollout/start", identity)?;
+        let graph = &mut self.graph;
+        let mut rows = graph.add(&name("/sum"), matrix, &identity);
+        if self.spec.head_fusion != HeadFusion::Mean {
+            let total = graph.reduce("ReduceSum", &name("/total"), &rows, -1, true);
+            rows = graph.div(&name("/rows"), &rows, &total);
+        }
+        if read > 1 {
+            let weights = graph.numbers(&[1, 1, read], 1.0 / read as f32);
+            rows = graph.matmul(&name("/mean"), &weights, &rows);
+        }
+        Ok(rows)
     }
 
     /// r·(A + I), halved at the end, for rows that add up to one; for other fusions

@@ -48,13 +48,28 @@ pub enum Activation {
 pub enum Readout {
     /// The first token.
     ClassToken,
+    /// The first two tokens, each with a classifier of its own: the logits are the mean of both
+    /// (DeiT with a distillation token; Touvron et al. 2021).
+    ClassAndDistillation,
+    /// The mean over the patches, without the prefix tokens.
+    PatchMean(PoolNorm),
+}
+
+/// Where the last normalisation stands when the classifier reads a mean of tokens.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PoolNorm {
+    /// Each token is normalised, then the mean taken.
+    BeforeMean,
+    /// The mean is normalised (timm's `fc_norm`).
+    AfterMean,
 }
 
 impl Readout {
-    /// How many tokens, from the first, the classifier reads.
-    pub fn tokens(self) -> usize {
+    /// How many states of width `hidden` the classifier's kernel takes, joined.
+    pub fn states(self) -> usize {
         match self {
-            Self::ClassToken => 1,
+            Self::ClassToken | Self::PatchMean(_) => 1,
+            Self::ClassAndDistillation => 2,
         }
     }
 
@@ -65,6 +80,12 @@ impl Readout {
     pub fn evidence(self) -> Result<(), &'static str> {
         match self {
             Self::ClassToken => Ok(()),
+            Self::ClassAndDistillation => {
+                Err("its classifier reads two tokens, and the account is kept for one")
+            }
+            Self::PatchMean(_) => Err(
+                "its classifier reads a mean over the patches, and the account is kept for the class token",
+            ),
         }
     }
 }
@@ -83,6 +104,15 @@ impl VitSpec {
     /// Length of the token sequence.
     pub fn tokens(&self) -> usize {
         self.prefix + self.patches()
+    }
+
+    /// How many tokens, from the first, have to leave the last block for the readout.
+    pub fn read_tokens(&self) -> usize {
+        match self.readout {
+            Readout::ClassToken => 1,
+            Readout::ClassAndDistillation => 2,
+            Readout::PatchMean(_) => self.tokens(),
+        }
     }
 
     /// For how many labels evidence is made: the five best, or all if there are fewer.
@@ -134,7 +164,7 @@ impl VitSpec {
             Role::Prefix => vec![self.prefix, hidden],
             Role::Positions => vec![self.patches(), hidden],
             Role::PatchBias | Role::FinalNormScale | Role::FinalNormBias => vec![hidden],
-            Role::HeadKernel => vec![hidden, self.classes],
+            Role::HeadKernel => vec![self.readout.states() * hidden, self.classes],
             Role::HeadBias => vec![self.classes],
             Role::Block(_, role) => match role {
                 B::QueryKernel | B::KeyKernel | B::ValueKernel | B::OutKernel => {
@@ -156,8 +186,8 @@ impl VitSpec {
         }
     }
 
-    /// Number of trained values. The prefix tokens and their positions, which the graph holds
-    /// added up, count apart.
+    /// Number of trained values of a plain network: with a position for each prefix token (which
+    /// the graph holds added up) and without LayerScale (which it holds multiplied in).
     pub fn parameters(&self) -> u64 {
         let count = |role| self.shape(role).iter().product::<usize>();
         let constants: usize = self.roles().into_iter().map(count).sum();
@@ -172,7 +202,7 @@ impl VitSpec {
         let linear = 4 * self.hidden * self.hidden + 2 * self.hidden * self.mlp;
         let attention = 2 * tokens * self.hidden;
         let embedding = self.patches() * 3 * self.patch * self.patch * self.hidden;
-        let head = self.readout.tokens() * self.hidden * self.classes;
+        let head = self.readout.states() * self.hidden * self.classes;
         (self.layers * tokens * (linear + attention) + embedding + head) as u64
     }
 

@@ -17,12 +17,18 @@ is the sum of its own terms, and the account is checked here before anything is 
 import json
 import pathlib
 import shutil
+import sys
 
 import numpy as np
 import torch
-from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+from safetensors.torch import load_file
+from transformers import (DeiTConfig, DeiTForImageClassification, DeiTForImageClassificationWithTeacher,
+                          DeiTImageProcessor, ViTConfig, ViTForImageClassification, ViTImageProcessor)
 
 HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+import reference  # noqa: E402
+
 PICTURES = 2
 TINY = dict(image_size=32, patch_size=8, hidden_size=32, num_hidden_layers=3, num_attention_heads=4,
             intermediate_size=64, num_labels=7)
@@ -154,6 +160,35 @@ def make(name, overrides, dtype, seed):
     (folder / "expected.json").write_text(json.dumps(json.loads(text, parse_float=lambda s: round(float(s), 9))) + "\n")
 
 
+def make_deit(name, kind, tokens_read, seed):
+    """Like `make`, for DeiT, whose distillation token is the second of the prefix."""
+    folder = HERE / name
+    shutil.rmtree(folder, ignore_errors=True)
+    config = DeiTConfig(image_size=16, patch_size=8, hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
+                        intermediate_size=40, num_labels=5, problem_type="multi_label_classification")
+    model = kind._from_config(config, attn_implementation="eager").eval()
+    generator = torch.Generator().manual_seed(seed)
+    reference.livelier(model, generator)
+    # Small shards, so that there are several.
+    model.save_pretrained(folder, max_shard_size="20KB")
+    DeiTImageProcessor(size=dict(height=18, width=18), crop_size=dict(height=16, width=16)).save_pretrained(folder)
+    pixels = reference.pictures((16, 16), generator)
+    with torch.no_grad():
+        out = model(pixels, output_attentions=True)
+    readout = {1: "class", 2: "class and distillation"}[tokens_read]
+    reference.write(folder / "expected.json", pixels, out.logits, out.attentions, 2, readout)
+    # The same as torch saved it before safetensors were usual, and resampled for another size.
+    shards = sorted(folder.glob("*.safetensors"))
+    weights = {name: tensor for shard in shards for name, tensor in load_file(shard).items()}
+    torch.save(weights, folder / "pytorch_model.bin")
+    with torch.no_grad():
+        pixels = reference.pictures((24, 24), generator)
+        out = model(pixels, output_attentions=True, interpolate_pos_encoding=True)
+    reference.write(folder / "expected_24.json", pixels, out.logits, out.attentions, 2, readout)
+
+
 if __name__ == "__main__":
     for seed, (name, (overrides, dtype)) in enumerate(CASES.items()):
         make(name, overrides, dtype, seed)
+    make_deit("deit", DeiTForImageClassification, 1, 100)
+    make_deit("deit_teacher", DeiTForImageClassificationWithTeacher, 2, 101)

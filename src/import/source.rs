@@ -1,0 +1,138 @@
+//! Which layout a source has, and where its parts lie.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{
+    Checkpoint, ImportError, ImportOptions, huggingface, jax, tensor_file, timm, torchvision,
+};
+
+const CONFIG: &str = "config.json";
+
+/// A source's parts: the directory, and the file of weights if that was named.
+#[derive(Debug)]
+pub(super) struct Located {
+    directory: PathBuf,
+    weights: Option<PathBuf>,
+    config: Option<PathBuf>,
+}
+
+/// Finds out what a directory or file is and opens it.
+pub(super) fn open(path: &Path, options: &ImportOptions) -> Result<Checkpoint, ImportError> {
+    let located = Located::at(path)?;
+    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+    if extension == "onnx" {
+        let detail = "is a graph, of which this version imports none; \
+                      import the checkpoint that it was exported from";
+        return Err(ImportError::malformed(path, detail));
+    }
+    if extension == "npz" {
+        return jax::open(path, &located, options);
+    }
+    if let Some(config) = &located.config {
+        return match description(config)? {
+            Description::HuggingFace => huggingface::open(&located, options),
+            Description::Timm => timm::open(&located, options),
+        };
+    }
+    let Some(weights) = &located.weights else {
+        return Err(ImportError::Missing {
+            path: path.join(CONFIG),
+            advice: "it tells the network's size; checkpoints of Hugging Face and timm have one. \
+                     Of torchvision and JAX name the file of weights instead of its directory",
+        });
+    };
+    let file = tensor_file::open(weights)?;
+    if file.shape(torchvision::MARK).is_some() {
+        return torchvision::open(file, &located, options);
+    }
+    let has = |name: &str| file.shape(name).is_some();
+    let detail = if has("patch_embed.proj.weight") {
+        "has timm's tensor names, but no config.json beside it; take both from the model's page, \
+         or write them with timm.models.save_for_hf"
+            .to_owned()
+    } else if has("vit.embeddings.cls_token") || has("deit.embeddings.cls_token") {
+        "has transformers' tensor names, but no config.json beside it; write both with \
+         model.save_pretrained(DIRECTORY)"
+            .to_owned()
+    } else {
+        format!(
+            "is of no known layout: expected are tensors such as `{}` (torchvision), \
+             `patch_embed.proj.weight` (timm) or `vit.embeddings.cls_token` (transformers), \
+             found are {:?} and others",
+            torchvision::MARK,
+            file.names().into_iter().take(3).collect::<Vec<_>>()
+        )
+    };
+    Err(ImportError::malformed(weights, detail))
+}
+
+impl Located {
+    fn at(path: &Path) -> Result<Self, ImportError> {
+        let kind = fs::metadata(path).map_err(ImportError::file(path, "open it"))?;
+        let (directory, weights) = match kind.is_dir() {
+            true => (path, None),
+            false => (
+                path.parent().unwrap_or_else(|| Path::new("")),
+                Some(path.to_owned()),
+            ),
+        };
+        let config = directory.join(CONFIG);
+        Ok(Self {
+            directory: directory.to_owned(),
+            weights,
+            config: config.is_file().then_some(config),
+        })
+    }
+
+    /// `config.json`; layouts without one do not ask.
+    pub(super) fn config(&self) -> Result<&Path, ImportError> {
+        self.config.as_deref().ok_or_else(|| ImportError::Missing {
+            path: self.directory.join(CONFIG),
+            advice: "it describes the network",
+        })
+    }
+
+    /// The file of weights.
+    pub(super) fn weights(&self) -> Result<PathBuf, ImportError> {
+        match &self.weights {
+            Some(path) => Ok(path.clone()),
+            None => tensor_file::find(&self.directory),
+        }
+    }
+
+    /// A file that has to lie in the directory.
+    pub(super) fn require(&self, name: &str, advice: &'static str) -> Result<PathBuf, ImportError> {
+        let path = self.directory.join(name);
+        match path.is_file() {
+            true => Ok(path),
+            false => Err(ImportError::Missing { path, advice }),
+        }
+    }
+}
+
+/// Whose `config.json` it is.
+enum Description {
+    HuggingFace,
+    Timm,
+}
+
+fn description(path: &Path) -> Result<Description, ImportError> {
+    let config: Value = json(path)?;
+    let timm_inside = config["model_type"] == "timm_wrapper";
+    if config.get("architecture").is_some_and(Value::is_string) || timm_inside {
+        return Ok(Description::Timm);
+    }
+    Ok(Description::HuggingFace)
+}
+
+/// Reads a JSON file.
+pub(super) fn json<T: DeserializeOwned>(path: &Path) -> Result<T, ImportError> {
+    let text = fs::read(path).map_err(ImportError::file(path, "read it"))?;
+    serde_json::from_slice(&text).map_err(|e| ImportError::malformed(path, e))
+}
