@@ -150,6 +150,15 @@ impl Graph<'_> {
         }
     }
 
+    /// Elements 0, `step`, 2·`step`, … along an axis.
+    pub fn every(&mut self, name: &str, x: &Value, axis: i64, step: i64) -> Value {
+        let start = self.integers(&[0]);
+        let end = self.integers(&[i64::MAX]);
+        let axis = self.integers(&[axis]);
+        let step = self.integers(&[step]);
+        self.node("Slice", name, &[x, &start, &end, &axis, &step], &[])
+    }
+
     /// Zeros before the first element of an axis of a value with `rank` axes.
     pub fn pad_front(
         &mut self,

@@ -111,7 +111,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             out_bias,
             mlp: match last {
                 true => down,
-                false => self.readout_rows(&name("mlp/readout"), &down),
+                false => self.class_token(&name("mlp/class_token"), &down),
             },
         });
         Ok(Block {
@@ -122,7 +122,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     }
 
     /// The readout's tokens out of all: `[batch·tokens, hidden]` → `[batch·readout, hidden]`.
-    pub(super) fn readout_rows(&mut self, name: &str, x: &Value) -> Value {
+    fn readout_rows(&mut self, name: &str, x: &Value) -> Value {
         let hidden = as_i64(self.spec.hidden);
         let readout = as_i64(self.spec.read_tokens());
         let shape = [-1, as_i64(self.spec.tokens()), hidden];

@@ -42,7 +42,7 @@ pub(super) struct Trace {
 pub(super) struct Written {
     /// Values of all heads, each weighted by the class token's attention: `[batch·tokens, hidden]`.
     pub(super) values: Value,
-    /// That attention, `[batch, 1, heads, tokens]`.
+    /// That attention, `[batch, heads, 1, tokens]`.
     attention: Value,
 }
 
@@ -94,6 +94,12 @@ pub(super) fn of_classes(kernel: &Tensor, shift: &Tensor, bias: &Tensor) -> (Vec
 }
 
 impl<W: Weights + ?Sized> Builder<'_, '_, W> {
+    /// The class token out of all: `[batch·tokens, hidden]` → `[batch, hidden]`.
+    pub(super) fn class_token(&mut self, name: &str, x: &Value) -> Value {
+        let tokens = as_i64(self.spec.tokens());
+        self.graph.every(name, x, 0, tokens)
+    }
+
     /// Attention `[batch, heads, queries, tokens]` and values `[batch, tokens, heads, head size]` →
     /// what the class token reads.
     pub(super) fn written(
@@ -103,8 +109,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         values: &Value,
     ) -> Written {
         let name = |part: &str| format!("evidence/{layer}/{part}");
-        let [heads, tokens, hidden] =
-            [self.spec.heads, self.spec.tokens(), self.spec.hidden].map(as_i64);
+        let hidden = as_i64(self.spec.hidden);
         let last = layer + 1 == self.spec.layers;
         let graph = &mut self.graph;
         // The last block has no other queries.
@@ -116,7 +121,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let weighted = graph.mul(&name("weighted"), values, &weights);
         Written {
             values: graph.reshape(&name("written"), &weighted, &[-1, hidden]),
-            attention: graph.reshape(&name("attention"), &row, &[-1, 1, heads, tokens]),
+            attention: row,
         }
     }
 
@@ -153,11 +158,12 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             .iter()
             .map(|trace| &trace.written.attention)
             .collect();
+        let attention = graph.concat("class_attention/by_head", &attention, 2);
         Ok(Evidence {
             of_patches: graph.transpose(EVIDENCE, &patches, &[0, 2, 1]),
             rest: graph.sum(EVIDENCE_REST, &[&prefixed, &other, &offsets]),
             classes,
-            class_attention: graph.concat(CLASS_ATTENTION, &attention, 1),
+            class_attention: graph.transpose(CLASS_ATTENTION, &attention, &[0, 2, 1, 3]),
         })
     }
 
