@@ -108,6 +108,9 @@ fn open_single(path: &Path) -> Result<Box<dyn TensorFile>, ImportError> {
         .read_to_end(&mut start)
         .map_err(ImportError::file(path, "read it"))?;
     let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+    if extension == "safetensors" {
+        return Ok(Box::new(SafetensorsFile::open(path)?));
+    }
     if start.starts_with(ZIP) {
         return match extension == "npz" {
             true => Ok(Box::new(NpzFile::open(path)?)),
@@ -115,7 +118,7 @@ fn open_single(path: &Path) -> Result<Box<dyn TensorFile>, ImportError> {
         };
     }
     let legacy = start.first() == Some(&PICKLE) || start.get(TAR_AT..TAR_AT + 5) == Some(b"ustar");
-    if legacy && extension != "safetensors" {
+    if legacy {
         let detail = "is in the format that torch wrote before version 1.6, which is not read; \
                       rewrite it with torch.save(torch.load(FILE, weights_only=True), FILE)";
         return Err(ImportError::malformed(path, detail));

@@ -104,13 +104,12 @@ impl TorchFile {
             let stored = stored
                 .map(|entry: ZipFile<'_, _>| entry.size().min(length))
                 .map_err(|e| fail(format!("has its values in {entry}, which is damaged: {e}")))?;
-            let Some(size) = view.storage.element.size() else {
-                continue; // refused when it is read, which does not happen if nobody needs it
-            };
-            let needed = view
+            let end = view
                 .end()
-                .and_then(|end| end.checked_mul(size as u64))
                 .ok_or_else(|| fail(format!("has an impossible shape: {:?}", view.shape)))?;
+            // Of other types at least a byte an element; reading them is refused.
+            let size = view.storage.element.size().unwrap_or(1);
+            let needed = end.saturating_mul(size as u64);
             if needed > stored {
                 return Err(fail(format!(
                     "takes {needed} bytes of {entry}, which has {stored}"

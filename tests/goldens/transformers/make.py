@@ -16,6 +16,7 @@ import sys
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from transformers import (DeiTConfig, DeiTForImageClassification, DeiTForImageClassificationWithTeacher,
                           DeiTImageProcessor, ViTConfig, ViTForImageClassification, ViTImageProcessor)
 
@@ -107,7 +108,8 @@ def make_deit(name, kind, tokens_read, seed):
     readout = {1: "class", 2: "class and distillation"}[tokens_read]
     reference.write(folder / "expected.json", pixels, out.logits, out.attentions, 2, readout)
     # The same as torch saved it before safetensors were usual, and resampled for another size.
-    weights = model.state_dict()
+    shards = sorted(folder.glob("*.safetensors"))
+    weights = {name: tensor for shard in shards for name, tensor in load_file(shard).items()}
     torch.save(weights, folder / "pytorch_model.bin")
     with torch.no_grad():
         pixels = reference.pictures((24, 24), generator)
