@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     decode::{DecodeBudget, Limits},
     engine::{Engine, EngineError, OrtEngine, Runtime, SessionOptions},
-    http::{self, AppState, Easels, Readiness},
+    http::{self, AppState, Easels, Readiness, UploadBudget},
     metrics::Metrics,
     model::{ModelError, ModelInfo},
     preprocess::Pipeline,
@@ -47,33 +47,42 @@ pub enum StartError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// A model that is loaded and warmed up, behind its routes.
+/// A model that is loaded and warmed up, with its queue.
+#[derive(Debug)]
+pub struct Core {
+    /// The way of a picture.
+    pub classifier: Arc<Classifier>,
+    /// Its queue, to be closed in the end.
+    pub batcher: Batcher,
+    worker: WorkerHandle,
+}
+
+/// A [`Core`] behind its routes.
 #[derive(Debug)]
 pub struct App {
     /// All routes.
     pub routes: Router,
     /// What `/readyz` says.
     pub readiness: Readiness,
-    batcher: Batcher,
-    worker: WorkerHandle,
+    core: Core,
 }
 
-impl App {
-    /// Loads the model, runs it once, and builds the routes. Takes seconds for a large model and
-    /// blocks the calling thread.
+impl Core {
+    /// Loads the model and runs it once. Takes seconds for a large model and blocks the calling
+    /// thread.
     ///
     /// # Errors
-    /// Whatever keeps the service from answering.
+    /// Whatever keeps the model from answering.
     pub fn start(config: &Config, runtime: &Runtime) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new()?);
         metrics.describe_build(crate::VERSION, crate::COMMIT, runtime.version());
         let model = Arc::new(ModelInfo::open(&config.model)?);
-        let pipeline =
-            Arc::new(Pipeline::new(&model.manifest.preprocess).map_err(StartError::Preprocess)?);
+        let preprocess = &model.manifest.preprocess;
+        let pipeline = Arc::new(Pipeline::new(preprocess).map_err(StartError::Preprocess)?);
         let engine = load_engine(config, runtime, &model, &metrics)?;
 
         let (batcher, worker) = Batcher::spawn(engine, config.policy, Arc::clone(&metrics))?;
-        let classifier = Classifier {
+        let classifier = Arc::new(Classifier {
             model,
             pipeline,
             batcher: batcher.clone(),
@@ -84,42 +93,50 @@ impl App {
             budget: DecodeBudget::new(config.decode_memory, config.threads),
             store: MemoryStore::new(config.store, Arc::clone(&metrics)),
             keep_pictures: config.keep_pictures,
-            metrics: Arc::clone(&metrics),
-        };
-        let readiness = Readiness::default();
-        let routes = http::router(AppState {
-            classifier: Arc::new(classifier),
-            limits: config.http,
-            readiness: readiness.clone(),
-            easels: Easels::new(config.threads),
             metrics,
         });
-        readiness.set(true);
         Ok(Self {
-            routes,
-            readiness,
+            classifier,
             batcher,
             worker,
         })
     }
+}
+
+impl App {
+    /// Puts a model behind its routes, ready.
+    pub fn new(core: Core, config: &Config) -> Self {
+        let readiness = Readiness::default();
+        let routes = http::router(AppState {
+            classifier: Arc::clone(&core.classifier),
+            limits: config.http,
+            readiness: readiness.clone(),
+            uploads: UploadBudget::new(config.decode_memory),
+            easels: Easels::new(config.threads),
+            metrics: Arc::clone(&core.classifier.metrics),
+        });
+        readiness.set(true);
+        Self {
+            routes,
+            readiness,
+            core,
+        }
+    }
 
     /// Serves until a signal, then drains; whether everything accepted was finished.
-    ///
-    /// # Errors
-    /// When the batch worker has ended on its own.
     pub async fn serve(self, listener: TcpListener, config: &Config, mut signals: Signals) -> bool {
         let server = Server::new(listener, self.routes);
         let stop = server
             .run(&mut signals, &self.readiness, config.drain.delay)
             .await;
         if stop == Stop::Now {
-            self.batcher.refuse_waiting();
+            self.core.batcher.refuse_waiting();
         }
         let finished = server.finish(config.drain.timeout).await;
-        self.batcher.close();
+        self.core.batcher.close();
         if finished {
             // What runs now ends by itself; a batch is never cut off in the middle.
-            let joined = task::spawn_blocking(move || self.worker.join()).await;
+            let joined = task::spawn_blocking(move || self.core.worker.join()).await;
             return joined.is_ok();
         }
         false

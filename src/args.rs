@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, FromArgMatches, Parser, Subcommand};
 
 /// Serve a Vision Transformer over HTTP: labels, and which patches the model looked at.
 ///
@@ -27,6 +27,8 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Turn a checkpoint into a model directory
     Import(ImportArgs),
+    /// Label pictures on disk, without a server
+    Classify(ClassifyArgs),
     /// Show what a model directory holds
     Inspect(InspectArgs),
     /// Ask a running server whether it is ready: exit status 0 if so
@@ -125,7 +127,7 @@ pub struct ServeArgs {
     )]
     pub max_pixels: String,
 
-    /// Memory for pictures being decoded, all together
+    /// Memory for pictures being decoded, all together, and as much again for uploads
     #[arg(
         long,
         value_name = "SIZE",
@@ -180,6 +182,15 @@ pub struct ServeArgs {
     pub log: String,
 }
 
+impl Default for ServeArgs {
+    /// What is served when nothing is typed and the environment is silent.
+    fn default() -> Self {
+        let bare = clap::Command::new("serve");
+        let matches = Self::augment_args(bare).get_matches_from(["serve"]);
+        Self::from_arg_matches(&matches).unwrap_or_else(|why| why.exit())
+    }
+}
+
 /// Flags of `patchlight import`.
 #[derive(Args, Clone, Debug)]
 pub struct ImportArgs {
@@ -220,6 +231,39 @@ pub struct ImportArgs {
     /// Side of the input in pixels, if not that of the training; positions are resampled
     #[arg(long, value_name = "N")]
     pub image_size: Option<usize>,
+}
+
+/// Flags of `patchlight classify`.
+#[derive(Args, Clone, Debug)]
+pub struct ClassifyArgs {
+    /// Pictures, and folders that are searched for pictures
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+
+    /// Model directory [default: the demo]
+    #[arg(long, value_name = "DIR", env = "PATCHLIGHT_MODEL")]
+    pub model: Option<PathBuf>,
+
+    /// How many labels a picture
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub top_k: usize,
+
+    /// One JSON object a picture and line
+    #[arg(long)]
+    pub json: bool,
+
+    /// Write a picture of each map into this folder
+    #[arg(long, value_name = "DIR")]
+    pub overlay: Option<PathBuf>,
+
+    /// What computes: auto, cpu, cuda[:N] or tensorrt[:N]
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        env = "PATCHLIGHT_DEVICE",
+        default_value = "auto"
+    )]
+    pub device: String,
 }
 
 /// Flags of `patchlight inspect`.

@@ -10,6 +10,7 @@
 //! one by one, so that a request fails only for its own sake.
 
 mod admission;
+mod curve;
 mod pending;
 pub mod policy;
 mod queue;
@@ -127,6 +128,11 @@ impl Batcher {
     /// How busy the engine is, for admission and metrics.
     pub fn load(&self) -> Load {
         self.queue.load(Instant::now())
+    }
+
+    /// The learned time of each batch size that has run: pictures and seconds.
+    pub fn curve(&self) -> Vec<(usize, f64)> {
+        self.queue.curve()
     }
 
     /// Lets nothing more in and refuses what waits; only what runs is finished.

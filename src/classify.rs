@@ -17,13 +17,14 @@ use tokio::{sync::oneshot, task, time::timeout_at};
 pub use self::answer::{Attention, Classification, ImageInfo, Timing};
 use crate::{
     Error, Result,
-    batch::{Batcher, Deadline, Inference},
+    batch::{Batcher, Deadline},
     decode::{self, DecodeBudget, Header, Limits, Permit},
+    engine::Output,
     explain::{self, Placement, Rect, RgbView},
     metrics::{Metrics, Stage},
     model::{ModelInfo, scores},
     preprocess::Pipeline,
-    store::{KeptMap, MapId, MemoryStore},
+    store::{KeptEvidence, KeptMap, MemoryStore},
 };
 
 /// What one request wants of the answer.
@@ -33,8 +34,19 @@ pub struct Options {
     pub top_k: usize,
     /// Labels below this score are left out.
     pub min_score: f32,
-    /// Whether the map is kept.
-    pub attention: bool,
+    /// Which maps are kept.
+    pub attention: Keep,
+}
+
+/// Which maps are kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Keep {
+    /// None.
+    Nothing,
+    /// The rollout and the best labels' evidence.
+    Rollout,
+    /// These, and the class token's attention of every layer and head.
+    Heads,
 }
 
 /// A loaded model with everything a picture passes on its way.
@@ -87,11 +99,13 @@ impl Classifier {
     ) -> Result<Classification> {
         let arrived = Instant::now();
         let leaving = self.metrics.leaving("decode");
-        let decoded = self.decode(upload, options.attention, deadline).await;
+        let decoded = self
+            .decode(upload, options.attention != Keep::Nothing, deadline)
+            .await;
         leaving.stayed();
         let Decoded { tensor, seen, copy } = decoded?;
 
-        let inference = self.batcher.run(tensor, deadline).await?;
+        let mut inference = self.batcher.run(tensor, deadline).await?;
         self.metrics.stage(Stage::Queue, inference.queued);
 
         let predictions = scores::best(
@@ -101,8 +115,11 @@ impl Classifier {
             options.min_score,
         );
         let kept = match options.attention {
-            true => Some(self.keep(&inference, &seen, copy, deadline).await?),
-            false => None,
+            Keep::Nothing => None,
+            keep => {
+                let maps = self.maps(&mut inference.output, &seen, keep);
+                Some(self.keep(maps, copy, deadline).await?)
+            }
         };
         let timing = Timing {
             decode: seen.decoding,
@@ -152,20 +169,33 @@ impl Classifier {
         })
     }
 
+    /// What is kept of an output, which loses its maps.
+    fn maps(&self, output: &mut Output, seen: &Seen, keep: Keep) -> KeptMap {
+        let evidence = output.evidence.take();
+        let attention = output
+            .class_attention
+            .take()
+            .filter(|_| keep == Keep::Heads);
+        KeptMap {
+            model: Arc::clone(&self.model),
+            rollout: output.rollout.as_slice().into(),
+            evidence: evidence
+                .map(|evidence| Arc::new(KeptEvidence::new(evidence, &output.logits))),
+            class_attention: attention.map(Arc::from),
+            placement: seen.placement,
+            region: seen.image.region,
+        }
+    }
+
     /// Puts the map, and the picture if it is kept, into the store.
     async fn keep(
         &self,
-        inference: &Inference,
-        seen: &Seen,
+        map: KeptMap,
         copy: Option<oneshot::Receiver<Bytes>>,
         deadline: Deadline,
     ) -> Result<Attention> {
-        let id = self.store.keep(KeptMap {
-            model: Arc::clone(&self.model),
-            rollout: inference.output.rollout.as_slice().into(),
-            placement: seen.placement,
-            region: seen.image.region,
-        })?;
+        let maps = map.names();
+        let id = self.store.keep(map)?;
         // The copy was made while the batch ran and is usually there already. A failed one only
         // means that the overlay will be a heat map.
         if let Some(copy) = copy
@@ -173,14 +203,11 @@ impl Classifier {
         {
             self.store.keep_picture(id, jpeg);
         }
-        Ok(attention(id, self.store.ttl()))
-    }
-}
-
-fn attention(id: MapId, ttl: Duration) -> Attention {
-    Attention {
-        id: id.to_string(),
-        expires_in: ttl,
+        Ok(Attention {
+            id: id.to_string(),
+            maps,
+            expires_in: self.store.ttl(),
+        })
     }
 }
 
@@ -224,6 +251,10 @@ impl Work {
         let (picture, tensor, seen) = match self.prepare() {
             Ok(prepared) => prepared,
             Err(why) => {
+                if matches!(why, Error::DecoderPanicked { .. }) {
+                    self.metrics.decode_panicked();
+                }
+                // Whoever has left needs no reason.
                 let _ = done.send(Err(why));
                 return;
             }

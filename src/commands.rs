@@ -1,5 +1,6 @@
 //! What the program does, a command a file.
 
+mod classify;
 mod health;
 mod import;
 mod inspect;
@@ -21,6 +22,7 @@ pub fn run(cli: Cli) -> ExitCode {
     match command.unwrap_or_else(|| Command::Serve(Box::new(serve))) {
         Command::Serve(args) => serve::run(&args),
         Command::Import(args) => import::run(args),
+        Command::Classify(args) => classify::run(args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Health(args) => health::run(&args),
     }

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 pub use self::faults::ConfigError;
 use self::faults::Faults;
 use crate::{
-    args::ServeArgs,
+    args::{ClassifyArgs, ServeArgs},
     batch::{Policy, policy::Batching},
     engine::{Device, threads},
     http::HttpLimits,
@@ -72,6 +72,20 @@ impl Config {
         let mut faults = Faults::default();
         let config = Self::read(args, &mut faults);
         faults.into_result(config)
+    }
+
+    /// The same for `patchlight classify`, which takes few flags and otherwise does as the server
+    /// does by default.
+    ///
+    /// # Errors
+    /// Every fault, not just the first.
+    pub fn for_classify(args: &ClassifyArgs) -> Result<Self, ConfigError> {
+        let serve = ServeArgs {
+            model: args.model.clone(),
+            device: args.device.clone(),
+            ..ServeArgs::default()
+        };
+        Self::from_args(&serve)
     }
 
     fn read(args: &ServeArgs, faults: &mut Faults) -> Option<Self> {

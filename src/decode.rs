@@ -154,7 +154,9 @@ pub fn decode(bytes: &[u8], header: &Header) -> Result<Picture> {
     match decoded {
         Ok(Ok(rgb)) => Ok(Picture { rgb, format }),
         Ok(Err(detail)) => Err(undecodable(format, detail)),
-        Err(_) => Err(undecodable(format, "the decoder gave up on it".to_owned())),
+        Err(_) => Err(Error::DecoderPanicked {
+            format: format.name(),
+        }),
     }
 }
 

@@ -33,6 +33,32 @@ pub struct Output {
     /// The rollout's row vectors: `layers × tokens`, row `k` for a product that starts at block
     /// `k`, prefix tokens first.
     pub rollout: Vec<f32>,
+    /// Per-label evidence, if the graph makes it.
+    pub evidence: Option<Evidence>,
+    /// The class token's attention, `layers × heads × tokens`, if the graph hands it out.
+    pub class_attention: Option<Vec<f32>>,
+}
+
+/// How much every patch wrote into the logits of the best classes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evidence {
+    /// The classes, best first.
+    pub classes: Vec<usize>,
+    /// `(classes + 1) × patches`, in logits; the last row is of the mean over all classes.
+    pub patches: Vec<f32>,
+    /// `classes + 1`: everything else in these logits.
+    pub rest: Vec<f32>,
+}
+
+impl Output {
+    /// Every number in it.
+    pub fn values(&self) -> impl Iterator<Item = f32> {
+        let evidence = self.evidence.iter();
+        let evidence = evidence.flat_map(|evidence| evidence.patches.iter().chain(&evidence.rest));
+        let attention = self.class_attention.iter().flatten();
+        let values = self.logits.iter().chain(&self.rollout);
+        values.chain(evidence).chain(attention).copied()
+    }
 }
 
 /// Why the runtime could not do what it was asked.

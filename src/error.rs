@@ -57,6 +57,13 @@ pub enum Error {
         detail: String,
     },
 
+    /// The decoder panicked, which hostile files make decoders do; the fence held.
+    #[error("the {format} picture is damaged in a way that its decoder does not survive")]
+    DecoderPanicked {
+        /// The format that its first bytes announce.
+        format: &'static str,
+    },
+
     /// The picture has too many pixels, too long a side, or needs too much memory to decode.
     #[error("the picture is too large ({width}×{height}): {detail}")]
     ImageTooLarge {
@@ -136,7 +143,7 @@ impl Error {
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::UploadTooSlow { .. } => "upload_too_slow",
             Self::UnsupportedFormat { .. } => "unsupported_format",
-            Self::ImageUndecodable { .. } => "image_undecodable",
+            Self::ImageUndecodable { .. } | Self::DecoderPanicked { .. } => "image_undecodable",
             Self::ImageTooLarge { .. } => "image_too_large",
             Self::NoSuchModel { .. } => "no_such_model",
             Self::NoSuchMap => "map_not_found",

@@ -45,7 +45,7 @@ mod style;
 pub use colormap::Colormap;
 pub use kept::{KEPT_SIDE, keep, restore};
 pub use map::{Grid, PatchMap};
-pub use npy::npy;
+pub use npy::{npy, npy_stack};
 pub use placement::{Placement, Rect};
 pub use png::png;
 pub use raster::{Raster, RgbView};

@@ -8,6 +8,7 @@ mod attention;
 mod classify;
 mod health;
 mod negotiate;
+mod page;
 mod problem;
 mod query;
 mod request_id;
@@ -33,7 +34,7 @@ use axum::{
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 use tracing::Instrument;
 
-pub use self::{attention::Easels, problem::Problem, request_id::RequestId};
+pub use self::{attention::Easels, problem::Problem, request_id::RequestId, upload::UploadBudget};
 use crate::{Error, classify::Classifier, metrics::Metrics};
 
 /// What a body may measure and how long things may take.
@@ -56,6 +57,8 @@ pub struct AppState {
     pub limits: HttpLimits,
     /// Whether new work should be sent here.
     pub readiness: Readiness,
+    /// Memory for bodies.
+    pub uploads: UploadBudget,
     /// Where maps are drawn.
     pub easels: Easels,
     /// Counts and times everything.
@@ -89,6 +92,7 @@ pub fn router(state: AppState) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
+        .merge(page::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(state.clone())
@@ -147,7 +151,7 @@ fn panicked(why: Box<dyn Any + Send>) -> Response {
 }
 
 async fn not_found(request: Request) -> Problem {
-    let detail = "there is nothing here; the routes are POST /classify, GET /attention/{id}, \
+    let detail = "there is nothing here; the routes are GET /, POST /classify, GET /attention/{id}, \
                   GET /healthz, GET /readyz and GET /metrics";
     Problem::of_routing(StatusCode::NOT_FOUND, detail, &request_id(&request))
 }

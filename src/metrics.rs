@@ -6,9 +6,11 @@
 use std::time::Duration;
 
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
+
+use crate::batch::Load;
 
 /// Resolves both 1 ms and 10 s: a third of a decade apart, in seconds.
 const SECONDS: &[f64] = &[
@@ -50,6 +52,7 @@ impl Stage {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    process: Registry,
     requests: IntCounterVec,
     request_seconds: HistogramVec,
     stage_seconds: HistogramVec,
@@ -59,6 +62,7 @@ pub struct Metrics {
     shed: IntCounterVec,
     abandoned: IntCounterVec,
     predicted_wait: Gauge,
+    batch_cost: GaugeVec,
     attention_entries: IntGauge,
     attention_evicted: IntCounter,
     inference_failures: IntCounter,
@@ -125,6 +129,13 @@ impl Metrics {
                 "predicted_wait_seconds",
                 "Time until a newcomer's answer would be ready.",
             )?,
+            batch_cost: GaugeVec::new(
+                Opts::new(
+                    "batch_cost_seconds",
+                    "Learned time of a batch, by the number of pictures in it.",
+                ),
+                &["size"],
+            )?,
             attention_entries: IntGauge::new("attention_entries", "Attention maps that are kept.")?,
             attention_evicted: IntCounter::new(
                 "attention_evicted_total",
@@ -147,6 +158,7 @@ impl Metrics {
                 &["version", "commit", "onnxruntime"],
             )?,
             registry,
+            process: Registry::new(),
         };
         metrics.register()?;
         Ok(metrics)
@@ -163,20 +175,22 @@ impl Metrics {
         registry.register(Box::new(self.shed.clone()))?;
         registry.register(Box::new(self.abandoned.clone()))?;
         registry.register(Box::new(self.predicted_wait.clone()))?;
+        registry.register(Box::new(self.batch_cost.clone()))?;
         registry.register(Box::new(self.attention_entries.clone()))?;
         registry.register(Box::new(self.attention_evicted.clone()))?;
         registry.register(Box::new(self.inference_failures.clone()))?;
         registry.register(Box::new(self.decode_panics.clone()))?;
         registry.register(Box::new(self.model_info.clone()))?;
         registry.register(Box::new(self.build_info.clone()))?;
+        // Unprefixed, as dashboards for any program expect them.
         #[cfg(target_os = "linux")]
-        registry.register(Box::new(
+        self.process.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
 
         // Counters that alerts look at exist from the start, so that a rate has a zero to start
         // from.
-        for reason in ["queue_full", "predicted_wait", "in_flight"] {
+        for reason in ["queue_full", "predicted_wait", "upload_memory"] {
             self.shed.with_label_values(&[reason]);
         }
         for stage in ["upload", "decode", "queue", "inference"] {
@@ -185,15 +199,27 @@ impl Metrics {
         Ok(())
     }
 
-    /// The text that Prometheus scrapes.
+    /// The text that Prometheus scrapes. `curve` holds batch sizes and their seconds.
     ///
     /// # Errors
     /// When a collector gives something that cannot be written.
-    pub fn encode(&self, load: crate::batch::Load, maps: u64) -> prometheus::Result<String> {
+    pub fn encode(
+        &self,
+        load: Load,
+        curve: &[(usize, f64)],
+        maps: u64,
+    ) -> prometheus::Result<String> {
+        for (size, seconds) in curve {
+            self.batch_cost
+                .with_label_values(&[&size.to_string()])
+                .set(*seconds);
+        }
         self.queue_depth.set(load.waiting as i64);
         self.predicted_wait.set(load.predicted_wait.as_secs_f64());
         self.attention_entries.set(maps as i64);
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+        let mut families = self.registry.gather();
+        families.extend(self.process.gather());
+        TextEncoder::new().encode_to_string(&families)
     }
 
     /// A request is being answered until the guard is dropped.
@@ -225,7 +251,7 @@ impl Metrics {
         self.stage(Stage::Inference, ran);
     }
 
-    /// A request was refused; `reason` is `queue_full`, `predicted_wait` or `in_flight`.
+    /// A request was refused; `reason` is `queue_full`, `predicted_wait` or `upload_memory`.
     pub fn shed(&self, reason: &'static str) {
         self.shed.with_label_values(&[reason]).inc();
     }
@@ -309,7 +335,6 @@ impl Drop for Leaving {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::Load;
 
     #[test]
     fn text_has_the_names_that_the_contract_promises() {
@@ -318,7 +343,7 @@ mod tests {
         metrics.batch(3, Duration::from_millis(30));
         metrics.describe_build("0", "0", "0");
         metrics.describe_model("demo", "ViT-Ti/16", "fp32", "0", "cpu");
-        let text = metrics.encode(Load::default(), 2).unwrap();
+        let text = metrics.encode(Load::default(), &[(3, 0.25)], 2).unwrap();
         for name in [
             "patchlight_requests_total{code=\"200\",endpoint=\"/classify\"} 1",
             "patchlight_request_duration_seconds_bucket",
@@ -329,6 +354,7 @@ mod tests {
             "patchlight_shed_total{reason=\"queue_full\"} 0",
             "patchlight_abandoned_total{stage=\"queue\"} 0",
             "patchlight_predicted_wait_seconds 0",
+            "patchlight_batch_cost_seconds{size=\"3\"} 0.25",
             "patchlight_attention_entries 2",
             "patchlight_attention_evicted_total 0",
             "patchlight_model_info{",

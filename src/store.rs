@@ -5,6 +5,7 @@
 //! overlay is drawn on, is by far the larger part and has a budget of its own: it may go while the
 //! map stays.
 
+mod evidence;
 mod id;
 mod memory;
 
@@ -13,10 +14,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use self::{
+    evidence::{ClassEvidence, KeptEvidence},
     id::MapId,
     memory::{MemoryStore, StoreOptions},
 };
-use crate::{explain::Placement, model::ModelInfo, preprocess::Region};
+use crate::{
+    explain::{Grid, Invalid, PatchMap, Placement},
+    model::ModelInfo,
+    preprocess::Region,
+};
 
 /// One picture's map with all that is needed to draw and describe it.
 #[derive(Clone, Debug)]
@@ -25,6 +31,10 @@ pub struct KeptMap {
     pub model: Arc<ModelInfo>,
     /// `layers × tokens`: the rollout that starts at each block, prefix tokens first.
     pub rollout: Arc<[f32]>,
+    /// Per-label evidence, if the model makes it.
+    pub evidence: Option<Arc<KeptEvidence>>,
+    /// `layers × heads × tokens`: the class token's attention, if the request wanted it kept.
+    pub class_attention: Option<Arc<[f32]>>,
     /// Where on the picture the model looked.
     pub placement: Placement,
     /// The same in whole pixels, as answers say it.
@@ -37,6 +47,48 @@ impl KeptMap {
         self.rollout
             .chunks_exact(self.model.manifest.tokens.total())
             .nth(start_layer)
+    }
+
+    /// The patches' part of that row.
+    ///
+    /// # Errors
+    /// Beyond the last block.
+    pub fn patches(&self, start_layer: usize) -> Result<PatchMap, Invalid> {
+        let tokens = &self.model.manifest.tokens;
+        let [rows, cols] = tokens.grid;
+        let row = self
+            .row(start_layer)
+            .and_then(|row| row.get(tokens.prefix..));
+        PatchMap::new(Grid { rows, cols }, row.unwrap_or_default().to_vec())
+    }
+
+    /// The class token's attention of one head over all tokens; `None` if it is not kept.
+    pub fn head(&self, layer: usize, head: usize) -> Option<&[f32]> {
+        let manifest = &self.model.manifest;
+        let mut heads = self
+            .class_attention
+            .as_deref()?
+            .chunks_exact(manifest.tokens.total());
+        heads.nth(layer * manifest.architecture.heads + head)
+    }
+
+    /// The kinds of maps in it, as answers call them.
+    pub fn names(&self) -> Vec<&'static str> {
+        let class = self.evidence.is_some().then_some("class");
+        let heads = self.class_attention.is_some().then_some("heads");
+        ["rollout"].into_iter().chain(class).chain(heads).collect()
+    }
+
+    /// Bytes of its values.
+    pub fn size(&self) -> usize {
+        let attention = self
+            .class_attention
+            .as_ref()
+            .map_or(0, |values| values.len());
+        let evidence = self.evidence.as_ref().map_or(0, |evidence| {
+            evidence.patches.len() + 2 * evidence.rest.len() + 2 * evidence.classes.len()
+        });
+        (self.rollout.len() + attention + evidence) * size_of::<f32>()
     }
 }
 

@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::{
-    Load, Policy,
-    admission::Pace,
+    Load, Policy, admission,
+    curve::Curve,
     pending::{Entry, Pending},
 };
 
@@ -31,10 +31,10 @@ pub(super) struct Queue {
     arrived: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     pending: Pending,
-    pace: Pace,
+    curve: Curve,
     running: Option<Running>,
     closed: bool,
 }
@@ -47,9 +47,15 @@ struct Running {
 
 impl Queue {
     pub(super) fn new(policy: Policy) -> Self {
+        let state = State {
+            pending: Pending::default(),
+            curve: Curve::new(policy.max_batch.get()),
+            running: None,
+            closed: false,
+        };
         Self {
             policy,
-            state: Mutex::default(),
+            state: Mutex::new(state),
             arrived: Condvar::new(),
         }
     }
@@ -78,9 +84,8 @@ impl Queue {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
-            let batch = state
-                .pending
-                .take(now, |waiting| self.policy.close(waiting));
+            let State { pending, curve, .. } = &mut *state;
+            let batch = pending.take(now, |waiting| self.policy.close(waiting, curve));
             if !batch.is_empty() {
                 state.running = Some(Running {
                     size: batch.len(),
@@ -103,7 +108,7 @@ impl Queue {
     pub(super) fn finished(&self, ran: Option<Duration>) {
         let mut state = self.lock();
         if let (Some(running), Some(ran)) = (state.running.take(), ran) {
-            state.pace.learn(running.size, ran);
+            state.curve.learn(running.size, ran);
         }
     }
 
@@ -117,8 +122,19 @@ impl Queue {
         Load {
             waiting,
             running,
-            predicted_wait: state.pace.predict(waiting, running, elapsed),
+            predicted_wait: admission::predicted_wait(
+                &self.policy,
+                &state.curve,
+                waiting,
+                running,
+                elapsed,
+            ),
         }
+    }
+
+    /// Sizes that have run and their seconds, by size.
+    pub(super) fn curve(&self) -> Vec<(usize, f64)> {
+        self.lock().curve.points().collect()
     }
 
     /// No more pushes; what waits is still run.

@@ -119,12 +119,7 @@ impl<E> Drop for Worker<E> {
 }
 
 fn checked(output: Output) -> Result<Output, Error> {
-    let finite = output
-        .logits
-        .iter()
-        .chain(&output.rollout)
-        .all(|value| value.is_finite());
-    if finite {
+    if output.values().all(f32::is_finite) {
         Ok(output)
     } else {
         Err(Error::NotFinite)

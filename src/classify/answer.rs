@@ -40,6 +40,8 @@ pub struct Classification {
 pub struct Attention {
     /// Its id.
     pub id: String,
+    /// Which kinds of maps there are.
+    pub maps: Vec<&'static str>,
     /// How long it is kept at the longest.
     pub expires_in: Duration,
 }
@@ -49,7 +51,7 @@ pub struct Attention {
 pub struct AttentionLink {
     url: String,
     method: &'static str,
-    maps: &'static [&'static str],
+    maps: Vec<&'static str>,
     expires_in_s: u64,
 }
 
@@ -98,11 +100,15 @@ impl Classification {
         let attention_note = kept.is_none().then_some("not asked for");
         let (id, attention) = match kept {
             None => (None, None),
-            Some(Attention { id, expires_in }) => {
+            Some(Attention {
+                id,
+                maps,
+                expires_in,
+            }) => {
                 let link = AttentionLink {
                     url: format!("/attention/{id}"),
                     method: "rollout",
-                    maps: &["rollout"],
+                    maps,
                     expires_in_s: expires_in.as_secs(),
                 };
                 (Some(id), Some(link))

@@ -6,7 +6,7 @@ use tokio::{net::TcpListener, runtime};
 
 use super::{BAD_CONFIGURATION, fail};
 use crate::{
-    app::{App, StartError},
+    app::{App, Core, StartError},
     args::ServeArgs,
     config::Config,
     engine::Runtime,
@@ -59,7 +59,8 @@ async fn serve(config: &Config) -> Result<bool, StartError> {
         })?;
     let address = listener.local_addr()?;
 
-    let app = tokio::task::block_in_place(|| App::start(config, &runtime))?;
+    let core = tokio::task::block_in_place(|| Core::start(config, &runtime))?;
+    let app = App::new(core, config);
     tracing::info!("listening on http://{address}");
     Ok(app.serve(listener, config, signals).await)
 }

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use ort::{
     session::{
-        Session,
+        Session, SessionOutputs,
         builder::{GraphOptimizationLevel, SessionBuilder},
     },
-    value::TensorRef,
+    value::{PrimitiveTensorElementType, TensorRef},
 };
 
-use super::{Device, Engine, EngineError, Output, Runtime};
-use crate::model::manifest::Manifest;
+use super::{Device, Engine, EngineError, Evidence, Output, Runtime};
+use crate::model::manifest::{EvidenceOutputs, Manifest};
 
 /// What a session is made of.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ struct Names {
     input: String,
     logits: String,
     rollout: String,
+    evidence: Option<EvidenceOutputs>,
+    class_attention: Option<String>,
 }
 
 impl OrtEngine {
@@ -76,6 +78,8 @@ impl OrtEngine {
                 input: graph.input.clone(),
                 logits: graph.logits.clone(),
                 rollout: graph.rollout_by_start.clone(),
+                evidence: graph.evidence.clone(),
+                class_attention: graph.class_attention.clone(),
             },
             input: [3, height, width],
             buffer: Vec::new(),
@@ -127,10 +131,19 @@ impl OrtEngine {
         };
         expect(&self.names.input, &self.input)?;
         expect(&self.names.logits, &[manifest.task.classes])?;
-        expect(
-            &self.names.rollout,
-            &[manifest.architecture.layers, manifest.tokens.total()],
-        )
+        let (layers, tokens) = (manifest.architecture.layers, manifest.tokens.total());
+        expect(&self.names.rollout, &[layers, tokens])?;
+        if let Some(evidence) = &self.names.evidence {
+            let labels = evidence.labels;
+            let patches = manifest.tokens.patches();
+            expect(&evidence.patches, &[labels + 1, patches])?;
+            expect(&evidence.rest, &[labels + 1])?;
+            expect(&evidence.classes, &[labels])?;
+        }
+        if let Some(name) = &self.names.class_attention {
+            expect(name, &[layers, manifest.architecture.heads, tokens])?;
+        }
+        Ok(())
     }
 }
 
@@ -147,20 +160,62 @@ impl Engine for OrtEngine {
             .session
             .run(ort::inputs![self.names.input.as_str() => tensor])?;
 
-        let rows = |name: &str| -> Result<Vec<Vec<f32>>, EngineError> {
-            let (_, values) = outputs[name].try_extract_tensor::<f32>()?;
-            Ok(values
-                .chunks_exact(values.len() / inputs.len())
-                .map(<[f32]>::to_vec)
-                .collect())
+        let names = &self.names;
+        let pictures = Pictures {
+            outputs: &outputs,
+            count: inputs.len(),
         };
-        let logits = rows(&self.names.logits)?;
-        let rollouts = rows(&self.names.rollout)?;
-        Ok(logits
-            .into_iter()
-            .zip(rollouts)
-            .map(|(logits, rollout)| Output { logits, rollout })
-            .collect())
+        (0..inputs.len())
+            .map(|at| {
+                let evidence = names.evidence.as_ref();
+                let attention = names.class_attention.as_ref();
+                let logits: Vec<f32> = pictures.values(&names.logits, at)?;
+                Ok(Output {
+                    rollout: pictures.values(&names.rollout, at)?,
+                    evidence: evidence
+                        .map(|names| pictures.evidence(names, at, logits.len()))
+                        .transpose()?,
+                    class_attention: attention
+                        .map(|name| pictures.values(name, at))
+                        .transpose()?,
+                    logits,
+                })
+            })
+            .collect()
+    }
+}
+
+/// A batch's outputs, taken apart by picture.
+struct Pictures<'a, 'run> {
+    outputs: &'a SessionOutputs<'run>,
+    count: usize,
+}
+
+impl Pictures<'_, '_> {
+    fn values<T>(&self, name: &str, at: usize) -> Result<Vec<T>, EngineError>
+    where
+        T: PrimitiveTensorElementType + Clone,
+    {
+        let (_, values) = self.outputs[name].try_extract_tensor::<T>()?;
+        let each = values.len() / self.count;
+        Ok(values[at * each..][..each].to_vec())
+    }
+
+    fn evidence(
+        &self,
+        names: &EvidenceOutputs,
+        at: usize,
+        classes: usize,
+    ) -> Result<Evidence, EngineError> {
+        let found = self.values::<i64>(&names.classes, at)?.into_iter();
+        let found = found.map(|class| usize::try_from(class).ok().filter(|&c| c < classes));
+        Ok(Evidence {
+            classes: found.collect::<Option<_>>().ok_or_else(|| {
+                EngineError::Graph(format!("`{}` names a class that is none", names.classes))
+            })?,
+            patches: self.values(&names.patches, at)?,
+            rest: self.values(&names.rest, at)?,
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! A map as a numpy file: format version 1.0 as in numpy's `numpy/lib/format.py` and NEP 1.
 
-use super::PatchMap;
+use super::{Invalid, PatchMap};
 
 const MAGIC: &[u8] = b"\x93NUMPY\x01\x00";
 
@@ -13,23 +13,42 @@ const ALIGNMENT: usize = 64;
 /// Little-endian float32 in C order, of shape (rows, cols); byte for byte what `numpy.save` writes.
 pub fn npy(map: &PatchMap) -> Vec<u8> {
     let grid = map.grid();
-    let rows = grid.rows.to_string();
+    array(&[grid.rows, grid.cols], map.values())
+}
+
+/// The same for several maps, of shape (maps, rows, cols).
+///
+/// # Errors
+///
+/// When there are no maps, or their grids differ.
+pub fn npy_stack(maps: &[PatchMap]) -> Result<Vec<u8>, Invalid> {
+    let grid = maps.first().ok_or(Invalid::Sheet)?.grid();
+    if maps.iter().any(|map| map.grid() != grid) {
+        return Err(Invalid::Sheet);
+    }
+    let values: Vec<f32> = maps.iter().flat_map(PatchMap::values).copied().collect();
+    Ok(array(&[maps.len(), grid.rows, grid.cols], &values))
+}
+
+/// At least two axes.
+fn array(shape: &[usize], values: &[f32]) -> Vec<u8> {
+    let lengths: Vec<String> = shape.iter().map(usize::to_string).collect();
     let mut header = format!(
-        "{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {}), }}",
-        grid.cols
+        "{{'descr': '<f4', 'fortran_order': False, 'shape': ({}), }}",
+        lengths.join(", ")
     );
-    header.push_str(&" ".repeat(GROWTH_DIGITS.saturating_sub(rows.len())));
+    header.push_str(&" ".repeat(GROWTH_DIGITS.saturating_sub(lengths[0].len())));
     // Before the header stand the magic and two bytes of length; a newline ends it.
     let unpadded = MAGIC.len() + 2 + header.len() + 1;
     header.push_str(&" ".repeat(unpadded.next_multiple_of(ALIGNMENT) - unpadded));
     header.push('\n');
 
-    let mut bytes = Vec::with_capacity(MAGIC.len() + 2 + header.len() + map.values().len() * 4);
+    let mut bytes = Vec::with_capacity(MAGIC.len() + 2 + header.len() + size_of_val(values));
     bytes.extend_from_slice(MAGIC);
-    // Two numbers of at most twenty digits: far below 65,536.
+    // A few numbers of at most twenty digits: far below 65,536.
     bytes.extend_from_slice(&(header.len() as u16).to_le_bytes());
     bytes.extend_from_slice(header.as_bytes());
-    for value in map.values() {
+    for value in values {
         bytes.extend_from_slice(&value.to_le_bytes());
     }
     bytes
@@ -53,5 +72,17 @@ mod tests {
             let map = PatchMap::new(Grid { rows, cols }, values).unwrap();
             assert!(npy(&map) == golden, "{rows}×{cols}");
         }
+    }
+
+    #[test]
+    fn a_stack_is_numpys_array_with_three_axes() {
+        let grid = Grid { rows: 3, cols: 5 };
+        let map = |at: usize| {
+            let values = (0..15).map(|i| ((at * 15 + i) as f32 - 2.0) / 16.0);
+            PatchMap::new(grid, values.collect()).unwrap()
+        };
+        let stack = npy_stack(&[map(0), map(1)]).unwrap();
+        assert!(stack == include_bytes!("../../tests/goldens/npy/2x3x5.npy"));
+        assert_eq!(npy_stack(&[]), Err(Invalid::Sheet));
     }
 }

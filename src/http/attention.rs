@@ -4,7 +4,9 @@
 //! asked for, on blocking threads of which only a few may draw at a time, so that maps never
 //! starve classification.
 
+mod describe;
 mod form;
+mod picked;
 
 use std::{sync::Arc, time::Instant};
 
@@ -17,13 +19,17 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::{sync::Semaphore, task};
 
-use self::form::{Form, Format};
+use self::{
+    describe::describe,
+    form::{Form, Format},
+    picked::{Picked, Shares},
+};
 use super::{AppState, Problem, RequestId};
 use crate::{
     Error, Result,
-    explain::{self, Grid, PatchMap, Raster, Scale, View},
+    explain::{self, PatchMap, Raster, Scale, View},
     metrics::Stage,
-    store::{Found, KeptMap, MapId},
+    store::{Found, MapId},
 };
 
 /// Says which view was really drawn: an overlay without a kept picture is a heat map.
@@ -50,12 +56,13 @@ pub(super) async fn show(
 ) -> Response {
     let answer = async {
         let (id, found) = find(&state, &id)?;
-        let form = Form::read(uri.query(), &headers, &found.map)?;
+        let form = Form::read(uri.query(), &headers, &found.map.model.manifest)?;
+        let picked = Picked::of(&found.map, form.asked)?;
         let etag = etag(id, &form, found.picture.is_some());
         if matches_etag(&headers, &etag) {
             return Ok((StatusCode::NOT_MODIFIED, cached(&found, &etag)).into_response());
         }
-        let (content_type, view, body) = body(&state, id, &form, &found).await?;
+        let (content_type, view, body) = body(&state, id, &form, &found, picked).await?;
         let mut response = (cached(&found, &etag), body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -92,75 +99,84 @@ async fn body(
     id: MapId,
     form: &Form,
     found: &Found,
+    picked: Picked,
 ) -> Result<(&'static str, Option<View>, Bytes)> {
-    let map = patches(&found.map, form.start_layer)?;
     match form.format {
-        Format::Npy => Ok(("application/x-npy", None, explain::npy(&map).into())),
         Format::Json => {
-            let json = form::describe(id, &found.map, &map, form.start_layer);
-            Ok(("application/json", None, json?.into()))
+            let json = describe(id, &found.map, form.asked, &picked)?;
+            Ok(("application/json", None, json.into()))
+        }
+        Format::Npy => {
+            let array = match picked {
+                Picked::Rollout(shares) | Picked::Head(shares) => explain::npy(&shares.patches),
+                Picked::Class { map, .. } => explain::npy(&map),
+                Picked::Layer(heads) => explain::npy_stack(&patches(heads)).map_err(undrawable)?,
+            };
+            Ok(("application/x-npy", None, array.into()))
         }
         Format::Png => {
-            let (view, png) = draw(state, form, found, map).await?;
-            Ok(("image/png", Some(view), png))
+            let (view, png) = draw(state, form, found, picked).await?;
+            Ok(("image/png", view, png))
         }
     }
 }
 
-/// The patches' part of the row for a product that starts at `start_layer`.
-fn patches(kept: &KeptMap, start_layer: usize) -> Result<PatchMap> {
-    let tokens = &kept.model.manifest.tokens;
-    let row = kept.row(start_layer).ok_or(Error::Internal)?;
-    let [rows, cols] = tokens.grid;
-    PatchMap::new(Grid { rows, cols }, row[tokens.prefix..].to_vec()).map_err(|why| {
-        tracing::error!(%why, "a kept map is not whole");
-        Error::Internal
-    })
-}
-
+/// The view that was drawn, which a sheet has none of, and the PNG.
 async fn draw(
     state: &AppState,
     form: &Form,
     found: &Found,
-    map: PatchMap,
-) -> Result<(View, Bytes)> {
+    picked: Picked,
+) -> Result<(Option<View>, Bytes)> {
     // Never closed.
     let easel = Arc::clone(&state.easels.0)
         .acquire_owned()
         .await
         .map_err(|_| Error::Internal)?;
-    let (mut style, placement) = (form.style, found.map.placement);
+    let (style, placement) = (form.style, found.map.placement);
     let picture = found.picture.clone();
     let metrics = Arc::clone(&state.metrics);
-    let work = move || -> std::result::Result<(View, Bytes), explain::Invalid> {
+    let work = move || -> std::result::Result<(Option<View>, Bytes), explain::Invalid> {
         let started = Instant::now();
-        let picture: Option<Raster> = picture.map(|jpeg| explain::restore(&jpeg)).transpose()?;
-        if picture.is_none() {
-            style.view = View::Heatmap;
-        }
-        let drawn = explain::render(
-            &map,
-            Scale::share(&map),
-            &placement,
-            picture.as_ref().map(Raster::view),
-            &style,
-        );
+        let over = |map: &PatchMap, scale: Scale| {
+            let mut style = style;
+            let picture: Option<Raster> =
+                picture.map(|jpeg| explain::restore(&jpeg)).transpose()?;
+            if picture.is_none() {
+                style.view = View::Heatmap;
+            }
+            let picture = picture.as_ref().map(Raster::view);
+            let drawn = explain::render(map, scale, &placement, picture, &style);
+            Ok((Some(style.view), drawn))
+        };
+        let (view, drawn) = match picked {
+            Picked::Rollout(Shares { patches, .. }) | Picked::Head(Shares { patches, .. }) => {
+                over(&patches, Scale::share(&patches))?
+            }
+            Picked::Class { map, .. } => over(&map, Scale::signed(&map))?,
+            Picked::Layer(heads) => (None, explain::sheet(&patches(heads), None, &style)?),
+        };
         let png = explain::png(drawn.view())?;
         metrics.stage(Stage::Render, started.elapsed());
         drop(easel);
-        Ok((style.view, png.into()))
+        Ok((view, png.into()))
     };
     match task::spawn_blocking(work).await {
-        Ok(Ok(drawn)) => Ok(drawn),
-        Ok(Err(why)) => {
-            tracing::error!(%why, "a map could not be drawn");
-            Err(Error::Internal)
-        }
+        Ok(drawn) => drawn.map_err(undrawable),
         Err(why) => {
             tracing::error!(%why, "drawing a map panicked");
             Err(Error::Internal)
         }
     }
+}
+
+fn patches(heads: Vec<Shares>) -> Vec<PatchMap> {
+    heads.into_iter().map(|shares| shares.patches).collect()
+}
+
+fn undrawable(why: explain::Invalid) -> Error {
+    tracing::error!(%why, "a map could not be drawn");
+    Error::Internal
 }
 
 /// Made of everything that the answer depends on: an id's map never changes, only whether its
@@ -176,7 +192,8 @@ fn etag(id: MapId, form: &Form, picture: bool) -> String {
     format!("\"{hex}\"")
 }
 
-fn matches_etag(headers: &HeaderMap, etag: &str) -> bool {
+/// Whether the client already has the answer with this strong ETag.
+pub(super) fn matches_etag(headers: &HeaderMap, etag: &str) -> bool {
     headers.get_all(header::IF_NONE_MATCH).iter().any(|value| {
         value
             .to_str()

@@ -9,12 +9,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{AppState, Problem, RequestId, query::Query, upload};
 use crate::{
     Error, Result,
     batch::Deadline,
-    classify::{Classification, Options},
+    classify::{Classification, Keep, Options},
     model::ModelInfo,
 };
 
@@ -32,7 +33,8 @@ pub(super) async fn classify(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let admitted = admit(&state, parts.uri.query(), &parts.headers);
-    let (options, deadline) = match admitted {
+    // Held until the answer is made, as the body is.
+    let (options, deadline, _room) = match admitted {
         Ok(admitted) => admitted,
         Err(why) => {
             // Refused unread.
@@ -60,11 +62,15 @@ fn admit(
     state: &AppState,
     query: Option<&str>,
     headers: &HeaderMap,
-) -> Result<(Options, Deadline)> {
+) -> Result<(Options, Deadline, OwnedSemaphorePermit)> {
     let options = options(query, &state.classifier.model)?;
     let deadline = Deadline::after(time_allowed(headers, state.limits.request_timeout)?);
     state.classifier.admit(deadline)?;
-    Ok((options, deadline))
+    let room = state.uploads.admit(headers, state.limits);
+    if room.is_err() {
+        state.metrics.shed("upload_memory");
+    }
+    Ok((options, deadline, room?))
 }
 
 async fn run(
@@ -146,7 +152,7 @@ fn options(query: Option<&str>, model: &ModelInfo) -> Result<Options> {
             detail,
         });
     }
-    let attention = query.value("attention")?.unwrap_or(Keep::Rollout) == Keep::Rollout;
+    let attention = query.value("attention")?.unwrap_or(Keep::Rollout);
     if let Some(name) = query.text("model")?
         && name != model.name
     {
@@ -163,20 +169,15 @@ fn options(query: Option<&str>, model: &ModelInfo) -> Result<Options> {
 }
 
 /// The values of `attention=`.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Keep {
-    Rollout,
-    None,
-}
-
 impl FromStr for Keep {
     type Err = &'static str;
 
     fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
         match text {
             "rollout" => Ok(Self::Rollout),
-            "none" => Ok(Self::None),
-            _ => Err("it must be one of rollout, none"),
+            "heads" => Ok(Self::Heads),
+            "none" => Ok(Self::Nothing),
+            _ => Err("it must be one of rollout, heads, none"),
         }
     }
 }

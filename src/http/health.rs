@@ -30,11 +30,9 @@ pub(super) async fn metrics(
     State(state): State<AppState>,
     Extension(id): Extension<RequestId>,
 ) -> Response {
-    let classifier = &state.classifier;
-    match state
-        .metrics
-        .encode(classifier.batcher.load(), classifier.store.len())
-    {
+    let batcher = &state.classifier.batcher;
+    let maps = state.classifier.store.len();
+    match state.metrics.encode(batcher.load(), &batcher.curve(), maps) {
         Ok(text) => (
             [(
                 header::CONTENT_TYPE,

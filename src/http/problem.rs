@@ -105,9 +105,9 @@ fn status(error: &Error) -> StatusCode {
         Error::MapNotKept(_) => StatusCode::CONFLICT,
         Error::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Error::UnsupportedFormat { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        Error::ImageUndecodable { .. } | Error::ImageTooLarge { .. } => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
+        Error::ImageUndecodable { .. }
+        | Error::DecoderPanicked { .. }
+        | Error::ImageTooLarge { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         Error::Overloaded { .. } | Error::Draining | Error::NotReady => {
             StatusCode::SERVICE_UNAVAILABLE
         }

@@ -3,7 +3,7 @@
 //! A picture comes as the raw body, as parts of `multipart/form-data`, or as base64 in JSON. Only
 //! the framing is undone here; whether it is a picture is for the decoder to say.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -16,7 +16,10 @@ use base64::{
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use serde::Deserialize;
-use tokio::time::timeout;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use super::HttpLimits;
 use crate::{Error, Result, metrics::Metrics};
@@ -32,6 +35,40 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
+
+/// Memory for bodies that are being read or worked on, all together. A body that would exceed it
+/// is refused unread: waiting would hold a connection for nothing.
+#[derive(Clone, Debug)]
+pub struct UploadBudget(Arc<Semaphore>);
+
+impl UploadBudget {
+    /// Permits count KiB, so that large budgets fit the semaphore.
+    const UNIT: u64 = 1024;
+
+    /// A budget of so many bytes.
+    pub fn new(bytes: u64) -> Self {
+        let units = usize::try_from(bytes / Self::UNIT).unwrap_or(usize::MAX);
+        Self(Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))))
+    }
+
+    /// Room for the body that these headers announce, or for the longest if they announce none.
+    /// Given back when dropped.
+    pub(super) fn admit(
+        &self,
+        headers: &HeaderMap,
+        limits: HttpLimits,
+    ) -> Result<OwnedSemaphorePermit> {
+        let bytes = announced(headers)
+            .unwrap_or(limits.max_body)
+            .min(limits.max_body);
+        let units = u32::try_from(bytes.div_ceil(Self::UNIT)).unwrap_or(u32::MAX);
+        Arc::clone(&self.0)
+            .try_acquire_many_owned(units)
+            .map_err(|_| Error::Overloaded {
+                retry_after: Duration::from_secs(1),
+            })
+    }
+}
 
 /// Reads a body to its end, within the limits on bytes and time.
 ///

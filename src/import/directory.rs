@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256};
 use super::{Checkpoint, ImportError, is_large};
 use crate::{
     model::manifest::{
-        Architecture, FORMAT, Graph, Manifest, Precision, Provenance, Rollout, Task, Tokens,
+        Architecture, EvidenceOutputs, FORMAT, Graph, Manifest, Precision, Provenance, Rollout,
+        Task, Tokens,
     },
     onnx::{
         graph::{External, Storage},
@@ -177,6 +178,7 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
 
 fn manifest(checkpoint: &Checkpoint, files: BTreeMap<String, String>) -> Manifest {
     let spec = &checkpoint.spec;
+    let evidence = spec.readout.evidence();
     Manifest {
         format: FORMAT,
         architecture: Architecture {
@@ -201,6 +203,14 @@ fn manifest(checkpoint: &Checkpoint, files: BTreeMap<String, String>) -> Manifes
             rollout: vit::ROLLOUT.to_owned(),
             rollout_by_start: vit::ROLLOUT_BY_START.to_owned(),
             precision: Precision::Fp32,
+            class_attention: evidence.is_ok().then(|| vit::CLASS_ATTENTION.to_owned()),
+            without_evidence: evidence.err().map(str::to_owned),
+            evidence: evidence.ok().map(|()| EvidenceOutputs {
+                patches: vit::EVIDENCE.to_owned(),
+                rest: vit::EVIDENCE_REST.to_owned(),
+                classes: vit::EVIDENCE_CLASS.to_owned(),
+                labels: spec.evidence_labels(),
+            }),
         },
         tokens: Tokens {
             prefix: spec.prefix,

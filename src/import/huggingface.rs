@@ -49,7 +49,11 @@ pub(super) fn open(located: &Located, options: &ImportOptions) -> Result<Checkpo
 
     let (stored, preprocess, spec) = preprocessing::at_size(options, spec, preprocess)?;
     Ok(Checkpoint {
-        labels: Some(config.labels(config_path, classes)?),
+        // Not asked for where others take their place: they may be incomplete.
+        labels: match options.labels {
+            Some(_) => None,
+            None => Some(config.labels(config_path, classes)?),
+        },
         task: config.task(config_path)?,
         parameters: parameters(file.as_ref(), &layout),
         weights: Box::new(LayoutWeights {

@@ -78,7 +78,7 @@ impl Located {
         let (directory, weights) = match kind.is_dir() {
             true => (path, None),
             false => (
-                path.parent().unwrap_or(Path::new("")),
+                path.parent().unwrap_or_else(|| Path::new("")),
                 Some(path.to_owned()),
             ),
         };

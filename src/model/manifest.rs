@@ -69,6 +69,12 @@ impl Manifest {
         if self.task.classes == 0 || self.architecture.layers == 0 || self.architecture.heads == 0 {
             faults.push("classes, layers and heads must be at least 1".to_owned());
         }
+        let labels = self.graph.evidence.as_ref().map_or(1, |e| e.labels);
+        if labels == 0 || labels > self.task.classes {
+            faults.push(format!(
+                "graph.evidence.labels is {labels}, which must be from 1 to the number of classes"
+            ));
+        }
         if !self.files.contains_key(&self.graph.file) {
             faults.push(format!("files lacks the graph `{}`", self.graph.file));
         }
@@ -151,6 +157,38 @@ pub struct Graph {
     pub rollout_by_start: String,
     /// Arithmetic of the large matrix products.
     pub precision: Precision,
+    /// Output: float32 `[batch, layers, heads, tokens]`, the class token's attention, prefix
+    /// tokens first. Absent if the graph does not hand it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_attention: Option<String>,
+    /// Why the graph lacks evidence and the class token's attention, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without_evidence: Option<String>,
+    /// Outputs with per-label evidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<EvidenceOutputs>,
+}
+
+impl Graph {
+    /// Why the graph lacks evidence or the class token's attention.
+    pub fn why_without_evidence(&self) -> &str {
+        let before = "it was imported before they were made; import it anew";
+        self.without_evidence.as_deref().unwrap_or(before)
+    }
+}
+
+/// Output tensors with per-label evidence: how much each patch wrote into a logit.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvidenceOutputs {
+    /// Float32 `[batch, labels + 1, patches]`: of the best classes, then of the mean over all.
+    pub patches: String,
+    /// Float32 `[batch, labels + 1]`: everything else in these logits.
+    pub rest: String,
+    /// Int64 `[batch, labels]`: the best classes, best first.
+    pub classes: String,
+    /// For how many classes there is evidence.
+    pub labels: usize,
 }
 
 /// Arithmetic of the large matrix products.

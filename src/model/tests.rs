@@ -124,6 +124,19 @@ fn another_format_is_refused_by_number() {
 }
 
 #[test]
+fn evidence_for_more_labels_than_classes_is_refused() {
+    let (folder, text) = directory();
+    let evidence = "[graph.evidence]\npatches = \"e\"\nrest = \"r\"\nclasses = \"c\"\nlabels = 3\n";
+    fs::write(
+        folder.path().join(MANIFEST),
+        text.replace("[tokens]", &format!("{evidence}\n[tokens]")),
+    )
+    .unwrap();
+    let why = refusal(&folder);
+    assert!(why.contains("graph.evidence.labels is 3"), "{why}");
+}
+
+#[test]
 fn a_path_that_leaves_the_directory_is_refused() {
     let (folder, text) = directory();
     fs::write(

@@ -174,20 +174,31 @@ impl<'s> Graph<'s> {
         inputs: &[&Value],
         attributes: &[(&str, Attribute<'_>)],
     ) -> Value {
+        self.node_with_results(operator, &[name], inputs, attributes);
+        Value {
+            name: name.to_owned(),
+        }
+    }
+
+    /// A node whose results have these names; it bears the last.
+    fn node_with_results(
+        &mut self,
+        operator: &str,
+        results: &[&str],
+        inputs: &[&Value],
+        attributes: &[(&str, Attribute<'_>)],
+    ) {
         self.proto.node.push(NodeProto {
             op_type: Some(operator.to_owned()),
-            name: Some(name.to_owned()),
+            name: results.last().map(|&name| name.to_owned()),
             input: inputs.iter().map(|value| value.name.clone()).collect(),
-            output: vec![name.to_owned()],
+            output: results.iter().map(|&name| name.to_owned()).collect(),
             attribute: attributes
                 .iter()
                 .map(|(name, value)| attribute(name, value))
                 .collect(),
             ..NodeProto::default()
         });
-        Value {
-            name: name.to_owned(),
-        }
     }
 
     /// Types, nodes and constants as a model.

@@ -8,6 +8,15 @@
 //! | `rollout` | `[batch, patches]` | the readout's rollout over the patches, row-major, raw |
 //! | `rollout_by_start` | `[batch, layers, tokens]` | row `k`: the product that starts at block `k`, prefix tokens first |
 //!
+//! and, where the readout is the class token ([`Readout::evidence`]), with k = min(5, classes):
+//!
+//! | name | shape | |
+//! |---|---|---|
+//! | `evidence` | float32 `[batch, k + 1, patches]` | how much each patch wrote into the logits of the k best classes, then into the mean over all classes |
+//! | `evidence_rest` | float32 `[batch, k + 1]` | everything else in these logits: with the patches' sum, the logit |
+//! | `evidence_class` | int64 `[batch, k]` | the k best classes, best first |
+//! | `class_attention` | float32 `[batch, layers, heads, tokens]` | the class token's attention, prefix tokens first |
+//!
 //! The graph is written for speed without changing what is computed: tokens form one matrix
 //! `[batch·tokens, hidden]`, so that every linear layer is one `Gemm` with its bias; the attention
 //! scale is part of the query weights; the last block computes only what the readout needs; no
@@ -22,12 +31,14 @@
 //! operators here (`Gelu` after `Gemm` took 99 µs where the fused `BiasGelu` took 165 µs,
 //! for 197 tokens of ViT-Ti). No attention fusion applies, since each softmax has a second reader.
 //!
-//! Measured as processor time of paired runs on a busy machine, one thread: the rollout adds 0.9 % to
-//! ViT-L/16 at batch 1, where each layer has much else to do, and 3 to 7 % to ViT-Ti/16, of which
-//! two thirds are the means over the heads.
+//! Measured as processor time of paired runs on a busy machine, one thread: the rollout adds less
+//! than 1 % to ViT-L/16 at batch 1 and 4 to 6 % to ViT-Ti/16, where a block has little else to do
+//! (about two thirds of it are the means over the heads). A batch of 8 through ViT-L/16 needs 83 MiB beside the
+//! weights.
 
 mod block;
 mod embed;
+mod evidence;
 mod rollout;
 mod spec;
 
@@ -35,6 +46,7 @@ use std::io;
 
 pub use spec::{Activation, PoolNorm, Readout, VitSpec};
 
+use self::evidence::Classifier;
 use crate::onnx::{
     graph::{Dim, Graph, Storage, Value, as_i64},
     proto::ModelProto,
@@ -49,6 +61,14 @@ pub const LOGITS: &str = "logits";
 pub const ROLLOUT: &str = "rollout";
 /// Name of the third output.
 pub const ROLLOUT_BY_START: &str = "rollout_by_start";
+/// Name of the output with the patches' evidence.
+pub const EVIDENCE: &str = "evidence";
+/// Name of the output with what the logits hold beside it.
+pub const EVIDENCE_REST: &str = "evidence_rest";
+/// Name of the output that says which classes it is about.
+pub const EVIDENCE_CLASS: &str = "evidence_class";
+/// Name of the output with the class token's attention.
+pub const CLASS_ATTENTION: &str = "class_attention";
 
 /// What a constant of the graph is for. [`VitSpec::shape`] tells its shape; each checkpoint layout
 /// only says where it finds the values.
@@ -153,58 +173,90 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     fn forward(&mut self) -> Result<(), W::Error> {
         let spec = self.spec;
         let mut tokens = self.embed()?;
+        let embedding = match spec.readout.evidence() {
+            Ok(()) => Some(self.readout_rows("evidence/embedding", &tokens)),
+            Err(_) => None,
+        };
+        let mut entering = embedding.clone();
         let mut attention = Vec::with_capacity(spec.layers);
+        let mut traces = Vec::with_capacity(spec.layers);
         for layer in 0..spec.layers {
-            let (after, fused) = self.block(layer, &tokens)?;
-            attention.push(fused);
-            tokens = after;
+            let block = self.block(layer, &tokens, entering.as_ref())?;
+            tokens = block.tokens;
+            attention.push(block.fused);
+            entering = block.trace.as_ref().map(|trace| trace.mlp.clone());
+            traces.extend(block.trace);
         }
-        let logits = self.head(&tokens)?;
+        let classifier = self.head(&tokens)?;
         let rollout = self.rollout(&attention)?;
 
-        let batch = Dim::named("batch");
-        let (layers, total) = (spec.layers.into(), spec.tokens().into());
-        self.graph
-            .output(&logits, Element::F32, &[batch.clone(), spec.classes.into()]);
-        self.graph.output(
-            &rollout.of_patches,
-            Element::F32,
-            &[batch.clone(), spec.patches().into()],
-        );
-        self.graph
-            .output(&rollout.by_start, Element::F32, &[batch, layers, total]);
+        let (layers, total, patches) = (spec.layers, spec.tokens(), spec.patches());
+        self.output(&classifier.logits, Element::F32, &[spec.classes]);
+        self.output(&rollout.of_patches, Element::F32, &[patches]);
+        self.output(&rollout.by_start, Element::F32, &[layers, total]);
+        let Some(embedding) = embedding else {
+            return Ok(());
+        };
+
+        let evidence = self.evidence(&embedding, &traces, &classifier)?;
+        let labels = spec.evidence_labels();
+        self.output(&evidence.of_patches, Element::F32, &[labels + 1, patches]);
+        self.output(&evidence.rest, Element::F32, &[labels + 1]);
+        self.output(&evidence.classes, Element::I64, &[labels]);
+        let shape = [layers, spec.heads, total];
+        self.output(&evidence.class_attention, Element::F32, &shape);
         Ok(())
     }
 
+    /// Hands a value to the caller; the batch comes before the other axes.
+    fn output(&mut self, value: &Value, element: Element, axes: &[usize]) {
+        let axes = axes.iter().map(|&length| Dim::from(length));
+        let shape: Vec<Dim> = [Dim::named("batch")].into_iter().chain(axes).collect();
+        self.graph.output(value, element, &shape);
+    }
+
     /// From the readout tokens' last states `[batch·readout, hidden]` to the logits.
-    fn head(&mut self, tokens: &Value) -> Result<Value, W::Error> {
+    fn head(&mut self, tokens: &Value) -> Result<Classifier, W::Error> {
+        let scale = self.constant(Role::FinalNormScale, "norm.scale")?;
+        let shift = self.weights.tensor(Role::FinalNormBias)?;
+        let kernel = self.weights.tensor(Role::HeadKernel)?;
+        let bias = self.weights.tensor(Role::HeadBias)?;
+        let (mean_kernel, offsets) = match self.spec.readout.evidence() {
+            Ok(()) => evidence::of_classes(&kernel, &shift, &bias),
+            Err(_) => (Vec::new(), Vec::new()),
+        };
+        let shift = self.graph.weight("norm.bias", shift)?;
+        let epsilon = self.spec.norm_epsilon;
+        let norm =
+            |graph: &mut Graph<'_>, x: &Value| graph.layer_norm("norm", x, &scale, &shift, epsilon);
+
         let state = match self.spec.readout {
-            Readout::ClassToken => self.final_norm(tokens)?,
+            Readout::ClassToken => norm(&mut self.graph, tokens),
             // Two classifiers of half the weight, joined, give the mean of both.
             Readout::ClassAndDistillation => {
-                let normed = self.final_norm(tokens)?;
+                let normed = norm(&mut self.graph, tokens);
                 let joined = as_i64(self.spec.readout.states() * self.spec.hidden);
                 self.graph.reshape("readout", &normed, &[-1, joined])
             }
             Readout::PatchMean(PoolNorm::BeforeMean) => {
-                let normed = self.final_norm(tokens)?;
+                let normed = norm(&mut self.graph, tokens);
                 self.patch_mean(&normed)
             }
             Readout::PatchMean(PoolNorm::AfterMean) => {
                 let mean = self.patch_mean(tokens);
-                self.final_norm(&mean)?
+                norm(&mut self.graph, &mean)
             }
         };
-        let kernel = self.constant(Role::HeadKernel, "head.kernel")?;
-        let bias = self.constant(Role::HeadBias, "head.bias")?;
-        Ok(self.graph.linear(LOGITS, &state, &kernel, Some(&bias)))
-    }
-
-    fn final_norm(&mut self, x: &Value) -> Result<Value, W::Error> {
-        let scale = self.constant(Role::FinalNormScale, "norm.scale")?;
-        let bias = self.constant(Role::FinalNormBias, "norm.bias")?;
-        let epsilon = self.spec.norm_epsilon;
-        Ok(self.graph.layer_norm("norm", x, &scale, &bias, epsilon))
+        let kernel = self.graph.weight("head.kernel", kernel)?;
+        let bias = self.graph.weight("head.bias", bias)?;
+        Ok(Classifier {
+            state: tokens.clone(),
+            logits: self.graph.linear(LOGITS, &state, &kernel, Some(&bias)),
+            scale,
+            kernel,
+            mean_kernel,
+            offsets,
+        })
     }
 
     /// `[batch·tokens, hidden]` → the mean over the patches, `[batch, hidden]`.

@@ -19,6 +19,16 @@ use tempfile::TempDir;
 
 use crate::support::{Runner, optimized};
 
+const OUTPUTS: [&str; 7] = [
+    "logits",
+    "rollout",
+    "rollout_by_start",
+    "evidence",
+    "evidence_rest",
+    "evidence_class",
+    "class_attention",
+];
+
 const FUSIONS: [HeadFusion; 3] = [HeadFusion::Mean, HeadFusion::Max, HeadFusion::Min];
 
 /// What the `make.py` of a library wrote down.
@@ -28,6 +38,18 @@ struct Golden {
     logits: Vec<Vec<f32>>,
     /// By fusion, picture, start block, token.
     rollout_by_start: BTreeMap<String, Vec<Vec<Vec<f32>>>>,
+    /// By picture.
+    evidence: Vec<GoldenEvidence>,
+    /// By picture, layer, head, token.
+    class_attention: Vec<Vec<Vec<Vec<f32>>>>,
+}
+
+/// Of the best classes, then of the mean over all.
+#[derive(serde::Deserialize)]
+struct GoldenEvidence {
+    patches: Vec<Vec<f32>>,
+    rest: Vec<f32>,
+    classes: Vec<usize>,
 }
 
 fn golden_folder(name: &str) -> PathBuf {
@@ -71,6 +93,18 @@ fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
     }
 }
 
+/// The patches' evidence and the rest meet the logits, those of the best classes and their mean.
+#[track_caller]
+fn assert_account_closes(logits: &[f32], patches: &[f32], rest: &[f32], classes: &[f32]) {
+    let mean = logits.iter().sum::<f32>() / logits.len() as f32;
+    let targets = classes.iter().map(|&class| logits[class as usize]);
+    let each = patches.len() / rest.len();
+    for (at, target) in targets.chain([mean]).enumerate() {
+        let residual = target - patches[at * each..][..each].iter().sum::<f32>() - rest[at];
+        assert!(residual.abs() < 1e-3, "row {at}: {residual} of {target}");
+    }
+}
+
 fn agrees_with_transformers(name: &str) {
     let folder = golden_folder(name);
     let options = ImportOptions::new(Source::Checkpoint(folder.clone()), PathBuf::new());
@@ -90,9 +124,10 @@ pub(crate) fn agrees(options: &ImportOptions, expected: &Path) {
             ..options.clone()
         });
         let mut runner = Runner::from_file(&folder.path().join("model.onnx"));
-        assert_eq!(runner.outputs(), ["logits", "rollout", "rollout_by_start"]);
+        assert_eq!(runner.outputs(), OUTPUTS);
 
         let (layers, tokens) = (manifest.architecture.layers, manifest.tokens.total());
+        let (heads, patches) = (manifest.architecture.heads, manifest.tokens.patches());
         let together = runner.run(
             "pixel_values",
             &input_shape(&manifest, pictures),
@@ -100,8 +135,12 @@ pub(crate) fn agrees(options: &ImportOptions, expected: &Path) {
         );
         let shapes = [
             vec![pictures, manifest.task.classes],
-            vec![pictures, manifest.tokens.patches()],
+            vec![pictures, patches],
             vec![pictures, layers, tokens],
+            vec![pictures, 6, patches],
+            vec![pictures, 6],
+            vec![pictures, 5],
+            vec![pictures, layers, heads, tokens],
         ];
         for ((shape, _), expected) in together.iter().zip(shapes) {
             assert_eq!(
@@ -121,6 +160,16 @@ pub(crate) fn agrees(options: &ImportOptions, expected: &Path) {
             assert_close(of_batch(0), &golden.logits[picture], 1e-4, &what("logits"));
             assert_close(of_batch(1), patches, 1e-5, &what("rollout"));
             assert_close(of_batch(2), &by_start, 1e-5, &what("rollout_by_start"));
+
+            let evidence = &golden.evidence[picture];
+            let expected = evidence.patches.concat();
+            assert_close(of_batch(3), &expected, 1e-4, &what("evidence"));
+            assert_close(of_batch(4), &evidence.rest, 1e-4, &what("evidence_rest"));
+            let classes: Vec<f32> = evidence.classes.iter().map(|&id| id as f32).collect();
+            assert_eq!(of_batch(5), classes, "{}", what("evidence_class"));
+            assert_account_closes(of_batch(0), of_batch(3), of_batch(4), of_batch(5));
+            let rows = golden.class_attention[picture].concat().concat();
+            assert_close(of_batch(6), &rows, 1e-5, &what("class_attention"));
 
             let alone = runner.run(
                 "pixel_values",
@@ -181,8 +230,16 @@ fn runtime_widens_weights_on_loading_and_keeps_every_softmax() {
             .count()
     };
     assert_eq!(count("Cast"), 0);
-    assert_eq!(count("Mul"), 1, "only that of the rollout's halvings");
+    let own = manifest.architecture.layers + 3;
+    assert_eq!(
+        count("Mul"),
+        own,
+        "those of rollout and evidence, none on weights"
+    );
     assert_eq!(count("Softmax"), manifest.architecture.layers);
+    // What makes each block wait for its mean and for what the evidence reads of it; an optimiser
+    // that sees through it would cost memory.
+    assert_eq!(count("Shape"), 3 * (manifest.architecture.layers - 1));
 }
 
 /// Constants that force an attention pattern.
@@ -294,4 +351,5 @@ fn large_16_with_random_weights_runs() {
         assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
     }
     assert_eq!(outputs[1].1, outputs[2].1[1..197]);
+    assert_account_closes(&outputs[0].1, &outputs[3].1, &outputs[4].1, &outputs[5].1);
 }

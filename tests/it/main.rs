@@ -8,9 +8,11 @@
 )]
 
 mod client;
+mod evidence;
 mod graph;
 mod importers;
 mod life;
+mod page;
 mod process;
 mod service;
 mod support;

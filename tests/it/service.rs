@@ -34,12 +34,12 @@ impl Sample {
     }
 }
 
-fn sample(file: &str) -> Vec<u8> {
+pub(crate) fn sample(file: &str) -> Vec<u8> {
     fs::read(models("samples").join(file)).expect("a sample")
 }
 
 /// The map's address in the answer.
-fn map_of(answer: &Answer) -> String {
+pub(crate) fn map_of(answer: &Answer) -> String {
     answer.json()["attention"]["url"]
         .as_str()
         .expect("a map")

@@ -70,7 +70,7 @@ impl Runner {
             .collect()
     }
 
-    /// Shape and values of every output, in their order.
+    /// Shape and values of every output, in their order; class ids become floats.
     pub(crate) fn run(
         &mut self,
         name: &str,
@@ -85,6 +85,9 @@ impl Runner {
         outputs
             .values()
             .map(|value| {
+                if let Ok((shape, ids)) = value.try_extract_tensor::<i64>() {
+                    return (shape.to_vec(), ids.iter().map(|&id| id as f32).collect());
+                }
                 let (shape, values) = value.try_extract_tensor::<f32>().expect("float32");
                 (shape.to_vec(), values.to_vec())
             })

@@ -1,15 +1,12 @@
-//! The form in which a map is asked for, and the JSON form itself.
+//! The form in which a map is asked for: query and `Accept`.
 
 use axum::http::HeaderMap;
-use serde::Serialize;
 
 use crate::{
     Error, Result,
-    explain::{PatchMap, Style},
+    explain::{Colormap, Style},
     http::{negotiate, query::Query},
-    model::manifest::HeadFusion,
-    preprocess::Region,
-    store::{KeptMap, MapId},
+    model::Manifest,
 };
 
 /// Media types in our order of preference.
@@ -27,64 +24,109 @@ pub(super) enum Format {
     Npy,
 }
 
+/// Which map is meant.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Asked {
+    /// The rollout that starts at a block.
+    Rollout { start_layer: usize },
+    /// One label's evidence, with the mean over all classes taken away or not.
+    Class { class: usize, contrast: bool },
+    /// The class token's attention of one head.
+    Head { layer: usize, head: usize },
+    /// That of all heads of a layer.
+    Layer { layer: usize },
+}
+
 /// Everything that shapes the answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Form {
     pub(super) format: Format,
-    pub(super) start_layer: usize,
+    pub(super) asked: Asked,
     pub(super) style: Style,
 }
 
 impl Form {
     /// Reads query and `Accept`; the query's `format` has the last word.
-    pub(super) fn read(query: Option<&str>, headers: &HeaderMap, map: &KeptMap) -> Result<Self> {
+    pub(super) fn read(
+        query: Option<&str>,
+        headers: &HeaderMap,
+        manifest: &Manifest,
+    ) -> Result<Self> {
         let mut query = Query::parse(query)?;
         let format = match query.text("format")? {
             Some(name) => format_named(&name)?,
             None => format_accepted(headers)?,
         };
-        let layers = map.model.manifest.architecture.layers;
-        let start_layer = query.value("start_layer")?.unwrap_or(0);
-        if start_layer >= layers {
-            let detail = format!("the model's layers are 0 to {}", layers - 1);
-            return Err(Error::InvalidParameter {
-                name: "start_layer",
-                detail,
-            });
-        }
-        for (name, what) in [
-            (
-                "class",
-                "per-label evidence is not computed by this version",
-            ),
-            (
-                "layer",
-                "single layers and heads are not kept by this version",
-            ),
-            (
-                "head",
-                "single layers and heads are not kept by this version",
-            ),
-        ] {
-            if query.text(name)?.is_some() {
-                return Err(Error::MapNotKept(format!(
-                    "`{name}`: {what}; the map is its rollout"
-                )));
-            }
+        let asked = Asked::read(&mut query, manifest)?;
+        let (view, alpha) = (query.choice("view")?, query.choice("alpha")?);
+        if matches!(asked, Asked::Layer { .. }) && (view.is_some() || alpha.is_some()) {
+            return Err(Error::MalformedRequest(
+                "the sheet of a layer's heads has no view and no alpha; give `head` for one map \
+                 over the picture"
+                    .to_owned(),
+            ));
         }
         let style = Style {
-            view: query.choice("view")?.unwrap_or_default(),
+            view: view.unwrap_or_default(),
             colormap: query.choice("colormap")?,
-            alpha: query.choice("alpha")?.unwrap_or_default(),
+            alpha: alpha.unwrap_or_default(),
             smooth: query.choice("smooth")?.unwrap_or_default(),
         };
-        query.finish("format, view, colormap, alpha, smooth, start_layer")?;
+        if matches!(asked, Asked::Class { .. })
+            && style.colormap.is_some_and(|map| map != Colormap::Coolwarm)
+        {
+            return Err(Error::InvalidParameter {
+                name: "colormap",
+                detail: "evidence is signed and needs a colormap that diverges from zero: coolwarm"
+                    .to_owned(),
+            });
+        }
+        query.finish(
+            "format, view, colormap, alpha, smooth, start_layer, class, contrast, layer, head",
+        )?;
         Ok(Self {
             format,
-            start_layer,
+            asked,
             style,
         })
     }
+}
+
+impl Asked {
+    fn read(query: &mut Query, manifest: &Manifest) -> Result<Self> {
+        let architecture = &manifest.architecture;
+        let start_layer = index(query, "start_layer", "layers", architecture.layers)?;
+        let class = index(query, "class", "classes", manifest.task.classes)?;
+        let contrast = query.value("contrast")?;
+        let layer = index(query, "layer", "layers", architecture.layers)?;
+        let head = index(query, "head", "heads", architecture.heads)?;
+        match (start_layer, class, contrast, layer, head) {
+            (start, None, None, None, None) => Ok(Self::Rollout {
+                start_layer: start.unwrap_or(0),
+            }),
+            (None, Some(class), contrast, None, None) => Ok(Self::Class {
+                class,
+                contrast: contrast.unwrap_or(false),
+            }),
+            (None, None, None, Some(layer), Some(head)) => Ok(Self::Head { layer, head }),
+            (None, None, None, Some(layer), None) => Ok(Self::Layer { layer }),
+            _ => Err(Error::MalformedRequest(
+                "ask for one map: `start_layer` (rollout), `class` with or without `contrast` \
+                 (evidence), or `layer` with or without `head` (attention)"
+                    .to_owned(),
+            )),
+        }
+    }
+}
+
+/// A number below `count`.
+fn index(query: &mut Query, name: &'static str, of: &str, count: usize) -> Result<Option<usize>> {
+    let value = query.value(name)?;
+    if value.is_some_and(|value| value >= count) {
+        let detail = format!("the model's {of} are 0 to {}", count - 1);
+        return Err(Error::InvalidParameter { name, detail });
+    }
+    Ok(value)
 }
 
 fn format_named(name: &str) -> Result<Format> {
@@ -109,54 +151,4 @@ fn format_accepted(headers: &HeaderMap) -> Result<Format> {
         .ok_or(Error::NotAcceptable {
             available: "image/png, application/json, application/x-npy",
         })
-}
-
-/// The map in numbers. `values` and `prefix_mass` add up to 1.
-#[derive(Serialize)]
-struct Description<'a> {
-    id: String,
-    model: &'a str,
-    method: &'static str,
-    about: &'static str,
-    head_fusion: HeadFusion,
-    start_layer: usize,
-    grid: [usize; 2],
-    values: &'a [f32],
-    prefix_mass: f32,
-    region: Region,
-    image: Size,
-}
-
-#[derive(Serialize)]
-struct Size {
-    width: u32,
-    height: u32,
-}
-
-/// The map as JSON.
-pub(super) fn describe(
-    id: MapId,
-    kept: &KeptMap,
-    map: &PatchMap,
-    start_layer: usize,
-) -> Result<Vec<u8>> {
-    let manifest = &kept.model.manifest;
-    let prefix = &kept.row(start_layer).ok_or(Error::Internal)?[..manifest.tokens.prefix];
-    let description = Description {
-        id: id.to_string(),
-        model: &kept.model.name,
-        method: "rollout",
-        about: "rollout is class-agnostic: one map a picture, whatever the label",
-        head_fusion: manifest.rollout.head_fusion,
-        start_layer,
-        grid: manifest.tokens.grid,
-        values: map.values(),
-        prefix_mass: prefix.iter().sum(),
-        region: kept.region,
-        image: Size {
-            width: kept.placement.picture().0,
-            height: kept.placement.picture().1,
-        },
-    };
-    serde_json::to_vec(&description).map_err(|_| Error::Internal)
 }

@@ -31,7 +31,7 @@ impl Shards {
         let text = fs::read(path).map_err(ImportError::file(path, "read it"))?;
         let index: Index =
             serde_json::from_slice(&text).map_err(|e| ImportError::malformed(path, e))?;
-        let directory = path.parent().unwrap_or(Path::new("."));
+        let directory = path.parent().unwrap_or_else(|| Path::new("."));
         let mut shards: Vec<Box<dyn TensorFile>> = Vec::new();
         let mut opened = BTreeMap::new();
         let mut shard_of = BTreeMap::new();

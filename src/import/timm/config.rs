@@ -186,7 +186,7 @@ impl Config {
     ) -> Result<usize, ImportError> {
         let argued = self.model_args.get("num_heads").and_then(Value::as_u64);
         let heads = given
-            .or(argued.map(|heads| heads as usize))
+            .or_else(|| argued.map(|heads| heads as usize))
             .or_else(|| self.heads_by_name())
             .ok_or_else(|| {
                 let detail = format!(

@@ -9,6 +9,26 @@ impl Graph<'_> {
         self.node("Add", name, &[a, b], &[])
     }
 
+    /// `a - b`, broadcast.
+    pub fn sub(&mut self, name: &str, a: &Value, b: &Value) -> Value {
+        self.node("Sub", name, &[a, b], &[])
+    }
+
+    /// The sum of any number of values, broadcast.
+    pub fn sum(&mut self, name: &str, terms: &[&Value]) -> Value {
+        self.node("Sum", name, terms, &[])
+    }
+
+    /// The larger of `a` and `b` element by element, broadcast.
+    pub fn max(&mut self, name: &str, a: &Value, b: &Value) -> Value {
+        self.node("Max", name, &[a, b], &[])
+    }
+
+    /// The square root of every element.
+    pub fn sqrt(&mut self, name: &str, x: &Value) -> Value {
+        self.node("Sqrt", name, &[x], &[])
+    }
+
     /// `a · b` element by element, broadcast.
     pub fn mul(&mut self, name: &str, a: &Value, b: &Value) -> Value {
         self.node("Mul", name, &[a, b], &[])
@@ -30,6 +50,12 @@ impl Graph<'_> {
             Some(bias) => self.node("Gemm", name, &[x, kernel, bias], &[]),
             None => self.matmul(name, x, kernel),
         }
+    }
+
+    /// `x · kernelᵀ` for a matrix `x` `[rows, out]` and a kernel `[in, out]`.
+    pub fn linear_back(&mut self, name: &str, x: &Value, kernel: &Value) -> Value {
+        let transposed = [("transB", Attribute::Int(1))];
+        self.node("Gemm", name, &[x, kernel], &transposed)
     }
 
     /// The same elements under another shape: 0 keeps an axis, −1 takes what is left.
@@ -103,6 +129,27 @@ impl Graph<'_> {
         self.node("Slice", name, &[x, &start, &end, &axis], &[])
     }
 
+    /// The slices of `x` along an axis that `indices` name; their axes take that axis's place.
+    pub fn gather(&mut self, name: &str, x: &Value, indices: &Value, axis: i64) -> Value {
+        let axis = [("axis", Attribute::Int(axis))];
+        self.node("Gather", name, &[x, indices], &axis)
+    }
+
+    /// Where the `count` largest elements of the last axis are, largest first, ties by position.
+    pub fn top_k(&mut self, name: &str, x: &Value, count: usize) -> Value {
+        let count = self.integers(&[as_i64(count)]);
+        let attributes = [
+            ("axis", Attribute::Int(-1)),
+            ("largest", Attribute::Int(1)),
+            ("sorted", Attribute::Int(1)),
+        ];
+        let values = format!("{name}/values");
+        self.node_with_results("TopK", &[&values, name], &[x, &count], &attributes);
+        Value {
+            name: name.to_owned(),
+        }
+    }
+
     /// Zeros before the first element of an axis of a value with `rank` axes.
     pub fn pad_front(
         &mut self,
@@ -112,10 +159,19 @@ impl Graph<'_> {
         axis: usize,
         by: usize,
     ) -> Value {
-        let mut pads = vec![0; 2 * rank];
-        pads[axis] = as_i64(by);
-        let pads = self.integers(&pads);
-        self.node("Pad", name, &[x, &pads], &[])
+        self.pad(name, x, 2 * rank, axis, by)
+    }
+
+    /// Zeros after the last element of an axis of a value with `rank` axes.
+    pub fn pad_back(
+        &mut self,
+        name: &str,
+        x: &Value,
+        rank: usize,
+        axis: usize,
+        by: usize,
+    ) -> Value {
+        self.pad(name, x, 2 * rank, rank + axis, by)
     }
 
     /// A reduction such as `ReduceMean` over one axis.
@@ -130,5 +186,13 @@ impl Graph<'_> {
         let axis = self.integers(&[axis]);
         let keep = Attribute::Int(i64::from(keep));
         self.node(operator, name, &[x, &axis], &[("keepdims", keep)])
+    }
+
+    /// ONNX lists the counts before all axes, then those after all axes.
+    fn pad(&mut self, name: &str, x: &Value, sides: usize, side: usize, by: usize) -> Value {
+        let mut pads = vec![0; sides];
+        pads[side] = as_i64(by);
+        let pads = self.integers(&pads);
+        self.node("Pad", name, &[x, &pads], &[])
     }
 }

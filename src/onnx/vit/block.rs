@@ -1,18 +1,33 @@
 //! One transformer block: attention, then the MLP, each on the normalised residual stream.
 
-use super::{Activation, BlockRole as B, Builder, Role, Weights};
+use super::{Activation, BlockRole as B, Builder, Role, Weights, evidence::Trace};
 use crate::onnx::{
     graph::{Value, as_i64},
     tensor::Element,
 };
 
+/// What a block gives.
+pub(super) struct Block {
+    /// `[batch·tokens, hidden]`.
+    pub(super) tokens: Value,
+    /// Its attention matrix, heads fused: `[batch, queries, tokens]`.
+    pub(super) fused: Value,
+    /// What it wrote to the class token, where evidence is made.
+    pub(super) trace: Option<Trace>,
+}
+
 impl<W: Weights + ?Sized> Builder<'_, '_, W> {
-    /// Tokens `[batch·tokens, hidden]` → those after the block, and its attention matrix, heads
-    /// fused: `[batch, queries, tokens]`.
+    /// Tokens `[batch·tokens, hidden]` → those after the block. `entering` is what was written to
+    /// the class token last before the block, `[batch, hidden]`.
     ///
     /// Only the readout's tokens leave the last block: nobody reads the others, so neither their
     /// queries nor their MLPs are computed. A mean over the patches reads all.
-    pub(super) fn block(&mut self, layer: usize, x: &Value) -> Result<(Value, Value), W::Error> {
+    pub(super) fn block(
+        &mut self,
+        layer: usize,
+        x: &Value,
+        entering: Option<&Value>,
+    ) -> Result<Block, W::Error> {
         let last = layer + 1 == self.spec.layers;
         let narrow = last && self.spec.read_tokens() < self.spec.tokens();
         let name = |part: &str| format!("block.{layer}/{part}");
@@ -47,22 +62,32 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let values = [B::ValueKernel, B::ValueBias];
         let values = self.projection(layer, &name("attention/values"), &normed, values)?;
         let values = match narrow {
-            true => self.split_heads(&name("attention/values"), &values, self.spec.tokens()),
-            false => self.split_heads_after(&name("attention/values"), &values, &fused),
+            true => self.by_head(&name("attention/values"), &values, self.spec.tokens()),
+            false => self.by_head_after(&name("attention/values"), &values, &fused),
         };
+        let written = entering.map(|_| self.written(layer, &probabilities, &values));
 
         let hidden = as_i64(self.spec.hidden);
         let graph = &mut self.graph;
+        let values = graph.transpose(&name("attention/values"), &values, &[0, 2, 1, 3]);
         let mixed = graph.matmul(&name("attention/mixed"), &probabilities, &values);
         let mixed = graph.transpose(&name("attention/by_token"), &mixed, &[0, 2, 1, 3]);
-        let mixed = graph.reshape(&name("attention/heads_joined"), &mixed, &[-1, hidden]);
-        let out = self.linear(
-            layer,
-            &name("attention/out"),
-            &mixed,
-            [B::OutKernel, B::OutBias],
+        let joined = name("attention/heads_joined");
+        let mixed = match (&written, entering) {
+            (Some(written), Some(entering)) if !last => {
+                self.join_heads_after(&joined, &mixed, &written.values, entering)
+            }
+            _ => graph.reshape(&joined, &mixed, &[-1, hidden]),
+        };
+        let out_kernel = self.constant(
+            Role::Block(layer, B::OutKernel),
+            &name("attention/out.kernel"),
         )?;
-        let x = self.graph.add(&name("attention"), &residual, &out);
+        let out_bias =
+            self.constant(Role::Block(layer, B::OutBias), &name("attention/out.bias"))?;
+        let graph = &mut self.graph;
+        let out = graph.linear(&name("attention/out"), &mixed, &out_kernel, Some(&out_bias));
+        let x = graph.add(&name("attention"), &residual, &out);
 
         let normed = self.norm(
             layer,
@@ -79,12 +104,25 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             &active,
             [B::DownKernel, B::DownBias],
         )?;
-        let x = self.graph.add(&name("mlp"), &x, &down);
-        Ok((x, fused))
+        let tokens = self.graph.add(&name("mlp"), &x, &down);
+        let trace = written.map(|written| Trace {
+            written,
+            out_kernel,
+            out_bias,
+            mlp: match last {
+                true => down,
+                false => self.readout_rows(&name("mlp/readout"), &down),
+            },
+        });
+        Ok(Block {
+            tokens,
+            fused,
+            trace,
+        })
     }
 
     /// The readout's tokens out of all: `[batch·tokens, hidden]` → `[batch·readout, hidden]`.
-    fn readout_rows(&mut self, name: &str, x: &Value) -> Value {
+    pub(super) fn readout_rows(&mut self, name: &str, x: &Value) -> Value {
         let hidden = as_i64(self.spec.hidden);
         let readout = as_i64(self.spec.read_tokens());
         let shape = [-1, as_i64(self.spec.tokens()), hidden];
@@ -144,10 +182,15 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
 
     /// `[batch·tokens, hidden]` → `[batch, heads, tokens, head size]`.
     fn split_heads(&mut self, name: &str, x: &Value, tokens: usize) -> Value {
+        let x = self.by_head(name, x, tokens);
+        self.graph.transpose(name, &x, &[0, 2, 1, 3])
+    }
+
+    /// `[batch·tokens, hidden]` → `[batch, tokens, heads, head size]`.
+    fn by_head(&mut self, name: &str, x: &Value, tokens: usize) -> Value {
         let (heads, head_size) = (as_i64(self.spec.heads), as_i64(self.spec.head_size()));
         let shape = [-1, as_i64(tokens), heads, head_size];
-        let x = self.graph.reshape(&format!("{name}/by_token"), x, &shape);
-        self.graph.transpose(name, &x, &[0, 2, 1, 3])
+        self.graph.reshape(&format!("{name}/by_token"), x, &shape)
     }
 
     /// The same, but not before `first` `[batch, tokens, …]` is there.
@@ -157,14 +200,31 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     /// comes from `first`, so that this block cannot go on without it; the matrices are read while
     /// they are in cache, and their memory serves the next block. Two lengths are taken because an
     /// optimiser replaces a single unknown one by −1, and the dependence with it.
-    fn split_heads_after(&mut self, name: &str, x: &Value, first: &Value) -> Value {
+    fn by_head_after(&mut self, name: &str, x: &Value, first: &Value) -> Value {
         let sizes = [self.spec.heads, self.spec.head_size()].map(as_i64);
         let graph = &mut self.graph;
         let batch_and_tokens = graph.lengths(&format!("{name}/batch_and_tokens"), first, 0, 2);
         let sizes = graph.integers(&sizes);
         let shape = graph.concat(&format!("{name}/shape"), &[&batch_and_tokens, &sizes], 0);
-        let x = graph.node("Reshape", &format!("{name}/by_token"), &[x, &shape], &[]);
-        graph.transpose(name, &x, &[0, 2, 1, 3])
+        graph.node("Reshape", &format!("{name}/by_token"), &[x, &shape], &[])
+    }
+
+    /// `[batch, tokens, heads, head size]` → `[batch·tokens, hidden]`, but not before `values` of
+    /// that shape and `entering` `[batch, hidden]` are there: for the same reason, so that of a
+    /// block only these remain in memory for the evidence.
+    fn join_heads_after(
+        &mut self,
+        name: &str,
+        x: &Value,
+        values: &Value,
+        entering: &Value,
+    ) -> Value {
+        let graph = &mut self.graph;
+        let shape = graph.lengths(&format!("{name}/lengths"), values, 0, 2);
+        // [batch·tokens, hidden] whatever the second is.
+        let smaller = graph.lengths(&format!("{name}/smaller"), entering, 0, 2);
+        let shape = graph.max(&format!("{name}/shape"), &shape, &smaller);
+        graph.node("Reshape", name, &[x, &shape], &[])
     }
 
     fn norm(

@@ -72,6 +72,22 @@ impl Readout {
             Self::ClassAndDistillation => 2,
         }
     }
+
+    /// Whether the graph makes per-label evidence and hands out the class token's attention.
+    ///
+    /// # Errors
+    /// Why it does not, to complete "… has no evidence, because".
+    pub fn evidence(self) -> Result<(), &'static str> {
+        match self {
+            Self::ClassToken => Ok(()),
+            Self::ClassAndDistillation => {
+                Err("its classifier reads two tokens, and the account is kept for one")
+            }
+            Self::PatchMean(_) => Err(
+                "its classifier reads a mean over the patches, and the account is kept for the class token",
+            ),
+        }
+    }
 }
 
 impl VitSpec {
@@ -97,6 +113,11 @@ impl VitSpec {
             Readout::ClassAndDistillation => 2,
             Readout::PatchMean(_) => self.tokens(),
         }
+    }
+
+    /// For how many labels evidence is made: the five best, or all if there are fewer.
+    pub fn evidence_labels(&self) -> usize {
+        self.classes.min(5)
     }
 
     /// Width of one head.

@@ -11,10 +11,10 @@ HERE = Path(__file__).resolve().parent
 
 
 def main():
-    for rows, cols in ((14, 14), (3, 5), (1, 1), (100, 2)):
+    for shape in ((14, 14), (3, 5), (1, 1), (100, 2), (2, 3, 5)):
         # Sixteenths: exact in float32, so that the test can make the same numbers.
-        values = (np.arange(rows * cols, dtype=np.float32) - 2) / 16
-        np.save(HERE / f"{rows}x{cols}.npy", values.reshape(rows, cols), allow_pickle=False)
+        values = (np.arange(np.prod(shape), dtype=np.float32) - 2) / 16
+        np.save(HERE / f"{'x'.join(map(str, shape))}.npy", values.reshape(shape), allow_pickle=False)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,11 @@ is the plain product of full matrices in float64 over `output_attentions`, nothi
 
     A = fused heads of one block;  Â = rows of (A + I) divided by their sums
     R = Â_L · … · Â_k, the later block on the left;  map = row 0 of R
+
+and per-label evidence, taken apart in float64 from what hooks see inside the model: for each head
+apart, the value of every token times the class token's attention goes through the head's columns of
+the output layer, then through the last normalisation with its scale frozen, to one logit. The rest
+is the sum of its own terms, and the account is checked here before anything is written.
 """
 import json
 import pathlib
@@ -59,6 +64,68 @@ def rollout(attentions, fuse, start):
     return product[0]
 
 
+class Watch:
+    """Inputs and outputs of modules in one forward pass, in float64."""
+
+    def __init__(self, modules):
+        self.seen = {}
+        self.hooks = [m.register_forward_hook(self.hook(name)) for name, m in modules.items()]
+
+    def hook(self, name):
+        def note(_, inputs, output):
+            first = lambda x: (x[0] if isinstance(x, tuple) else x).detach().double().numpy()
+            self.seen[name] = (first(inputs), first(output))
+        return note
+
+    def __enter__(self):
+        return self.seen
+
+    def __exit__(self, *_):
+        for hook in self.hooks:
+            hook.remove()
+
+
+def watched(model):
+    """The modules that the evidence is made of."""
+    modules = {"embedding": model.vit.embeddings, "norm": model.vit.layernorm}
+    for i, layer in enumerate(model.vit.layers):
+        modules |= {f"value.{i}": layer.attention.v_proj, f"mlp.{i}": layer.mlp.fc2}
+    return modules
+
+
+def evidence(model, seen, attentions, logits, picture):
+    """Of the best labels, and of the mean over all classes: patches [labels + 1, patches], rest, classes."""
+    array = lambda p: p.detach().double().numpy()
+    norm, head = model.vit.layernorm, model.classifier
+    state = seen["norm"][0][picture, 0]
+    deviation = np.sqrt(state.var() + norm.eps)
+    best = np.argsort(-logits, kind="stable")[:min(5, len(logits))]
+    rows = np.vstack([array(head.weight)[best], array(head.weight).mean(0)])
+    biases = np.append(array(head.bias)[best], array(head.bias).mean())
+    targets = np.append(logits[best], logits.mean())
+    layers, heads, tokens, _ = attentions.shape
+
+    patches, rest = [], []
+    for row, bias, target in zip(rows, biases, targets):
+        def into_logit(vector):
+            return (vector - vector.mean(-1, keepdims=True)) / deviation * array(norm.weight) @ row
+        shares = np.zeros(tokens)
+        others = into_logit(seen["embedding"][1][picture, 0]) + array(norm.bias) @ row + bias
+        for layer in range(layers):
+            out = model.vit.layers[layer].attention.o_proj
+            values = seen[f"value.{layer}"][1][picture]
+            size = values.shape[-1] // heads
+            for h in range(heads):
+                columns = slice(h * size, (h + 1) * size)
+                weighted = attentions[layer, h, 0][:, None] * values[:, columns]
+                shares += into_logit(weighted @ array(out.weight)[:, columns].T)
+            others += into_logit(array(out.bias)) + into_logit(seen[f"mlp.{layer}"][1][picture, 0])
+        assert abs(shares.sum() + others - target) < 1e-4, (shares.sum() + others, target)
+        patches.append(shares[1:].tolist())
+        rest.append(others + shares[0])
+    return dict(patches=patches, rest=rest, classes=best.tolist())
+
+
 def make(name, overrides, dtype, seed):
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
@@ -74,7 +141,7 @@ def make(name, overrides, dtype, seed):
     ViTImageProcessor(size=dict(height=sides[0], width=sides[1])).save_pretrained(folder)
     pixels = torch.randn(PICTURES, 3, *sides, generator=generator)
     pixels = (pixels * 8).round() / 8  # short in decimal, exact in float32
-    with torch.no_grad():
+    with torch.no_grad(), Watch(watched(model)) as seen:
         out = model(pixels, output_attentions=True)
     attentions = torch.stack(out.attentions, 1).double().numpy()
     assert attentions.shape[:3] == (PICTURES, config.num_hidden_layers, config.num_attention_heads)
@@ -85,6 +152,9 @@ def make(name, overrides, dtype, seed):
             fusion: [[rollout(a, fuse, k).tolist() for k in range(len(a))] for a in attentions]
             for fusion, fuse in FUSIONS.items()
         },
+        "evidence": [evidence(model, seen, a, z, picture)
+                     for picture, (a, z) in enumerate(zip(attentions, out.logits.double().numpy()))],
+        "class_attention": attentions[:, :, :, 0].tolist(),
     }
     text = json.dumps(expected, default=float)
     (folder / "expected.json").write_text(json.dumps(json.loads(text, parse_float=lambda s: round(float(s), 9))) + "\n")

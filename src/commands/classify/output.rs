@@ -1,0 +1,150 @@
+//! What is printed and written, in the order of the pictures.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+
+use crate::{
+    classify::Classification,
+    explain::{self, Style},
+    store::{MapId, MemoryStore},
+};
+
+type Answer = Result<Classification, String>;
+
+/// Prints answers in the order of the pictures, holding back those that come early.
+pub(super) struct Output {
+    json: bool,
+    overlays: Option<PathBuf>,
+    store: MemoryStore,
+    next: usize,
+    early: BTreeMap<usize, (PathBuf, Answer)>,
+}
+
+/// A line of `--json`.
+#[derive(Serialize)]
+struct Line<'a> {
+    file: &'a Path,
+    #[serde(flatten)]
+    answer: Option<&'a Classification>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overlay: Option<PathBuf>,
+}
+
+impl Output {
+    pub(super) fn new(
+        json: bool,
+        overlays: Option<PathBuf>,
+        store: MemoryStore,
+    ) -> io::Result<Self> {
+        if let Some(folder) = &overlays {
+            fs::create_dir_all(folder)?;
+        }
+        Ok(Self {
+            json,
+            overlays,
+            store,
+            next: 0,
+            early: BTreeMap::new(),
+        })
+    }
+
+    /// Takes the answer for the picture of this number and prints what is due.
+    pub(super) fn take(&mut self, number: usize, path: PathBuf, answer: Answer) -> io::Result<()> {
+        self.early.insert(number, (path, answer));
+        while let Some((path, answer)) = self.early.remove(&self.next) {
+            self.print(&path, &answer)?;
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    fn print(&self, path: &Path, answer: &Answer) -> io::Result<()> {
+        let overlay = match (answer, &self.overlays) {
+            (Ok(answer), Some(folder)) => Some(self.draw(path, answer, folder)?),
+            _ => None,
+        };
+        let mut out = io::stdout().lock();
+        if self.json {
+            let (good, error) = match answer {
+                Ok(answer) => (Some(answer), None),
+                Err(why) => (None, Some(why.as_str())),
+            };
+            serde_json::to_writer(
+                &mut out,
+                &Line {
+                    file: path,
+                    answer: good,
+                    error,
+                    overlay,
+                },
+            )?;
+            return writeln!(out);
+        }
+        match answer {
+            Ok(answer) => {
+                writeln!(out, "{}", path.display())?;
+                for prediction in &answer.predictions {
+                    writeln!(
+                        out,
+                        "  {:6.2} %  {}",
+                        100.0 * prediction.score,
+                        prediction.label
+                    )?;
+                }
+                Ok(())
+            }
+            Err(why) => writeln!(out, "{}\n  {why}", path.display()),
+        }
+    }
+
+    /// Draws the map and forgets it. Pictures of one name in several folders get numbers.
+    fn draw(&self, path: &Path, answer: &Classification, folder: &Path) -> io::Result<PathBuf> {
+        let id = answer.id.as_deref().and_then(|id| id.parse::<MapId>().ok());
+        let found = id
+            .and_then(|id| self.store.find(id))
+            .ok_or_else(|| io::Error::other("the map is gone"))?;
+        let map = found.map.patches(0).map_err(io::Error::other)?;
+        let picture = found
+            .picture
+            .map(|jpeg| explain::restore(&jpeg))
+            .transpose()
+            .map_err(io::Error::other)?;
+        let drawn = explain::render(
+            &map,
+            explain::Scale::share(&map),
+            &found.map.placement,
+            picture.as_ref().map(explain::Raster::view),
+            &Style::default(),
+        );
+        let png = explain::png(drawn.view()).map_err(io::Error::other)?;
+        let target = free_name(folder, path);
+        fs::write(&target, png)?;
+        if let Some(id) = id {
+            self.store.forget(id);
+        }
+        Ok(target)
+    }
+}
+
+fn free_name(folder: &Path, picture: &Path) -> PathBuf {
+    let stem = picture
+        .file_stem()
+        .map_or_else(|| "picture".into(), |stem| stem.to_string_lossy());
+    let plain = folder.join(format!("{stem}.png"));
+    if !plain.exists() {
+        return plain;
+    }
+    // Far fewer files than numbers.
+    (2_u64..)
+        .map(|n| folder.join(format!("{stem}-{n}.png")))
+        .find(|path| !path.exists())
+        .unwrap_or(plain)
+}

@@ -1,0 +1,181 @@
+//! `GET /`: the page, embedded in the binary with everything it needs.
+//!
+//! It is a client like any other: it speaks to `/classify` and `/attention/{id}` and knows nothing
+//! that they do not say. These files are the same for everyone and need no API key.
+
+use axum::{
+    Router,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use sha2::{Digest, Sha256};
+
+use super::attention::matches_etag;
+
+/// Nothing from elsewhere, nothing inline, no frames around it. `blob:` is a picture that was picked
+/// or a map that was fetched with a key; `data:` is the icon.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+                      img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; \
+                      form-action 'none'; frame-ancestors 'none'";
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// A part of the page by its file's name.
+macro_rules! part {
+    ($kind:expr, $name:literal) => {
+        (
+            concat!("/page/", $name),
+            $kind,
+            include_bytes!(concat!("page/", $name)),
+        )
+    };
+}
+
+/// A sample picture by its file's name.
+macro_rules! sample {
+    ($name:literal) => {
+        (
+            concat!("/samples/", $name),
+            "image/jpeg",
+            include_bytes!(concat!("../../models/samples/", $name)),
+        )
+    };
+}
+
+/// The route, media type and bytes of every file.
+static FILES: [(&str, &str, &[u8]); 15] = [
+    ("/", HTML, include_bytes!("page/index.html")),
+    part!(CSS, "page.css"),
+    part!(JAVASCRIPT, "page.js"),
+    part!(JAVASCRIPT, "client.js"),
+    part!(JAVASCRIPT, "field.js"),
+    part!(JAVASCRIPT, "lamp.js"),
+    part!(JAVASCRIPT, "painting.js"),
+    part!(JAVASCRIPT, "stage.js"),
+    part!(JAVASCRIPT, "stepper.js"),
+    part!(JAVASCRIPT, "telling.js"),
+    part!(JAVASCRIPT, "words.js"),
+    sample!("dog.jpg"),
+    sample!("rocket.jpg"),
+    sample!("guitar.jpg"),
+    sample!("bicycle-rotated.jpg"),
+];
+
+/// The page, its parts and the sample pictures.
+pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    FILES
+        .iter()
+        .fold(Router::new(), |router, &(route, kind, bytes)| {
+            let file = File::new(kind, bytes);
+            router.route(
+                route,
+                get(async move |headers: HeaderMap| file.answer(&headers)),
+            )
+        })
+}
+
+#[derive(Clone)]
+struct File {
+    kind: &'static str,
+    bytes: &'static [u8],
+    etag: String,
+}
+
+impl File {
+    fn new(kind: &'static str, bytes: &'static [u8]) -> Self {
+        let digest = Sha256::digest(bytes);
+        let hex: String = digest
+            .iter()
+            .take(16)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Self {
+            kind,
+            bytes,
+            etag: format!("\"{hex}\""),
+        }
+    }
+
+    fn answer(&self, request: &HeaderMap) -> Response {
+        let headers: [(HeaderName, &str); 4] = [
+            (header::ETAG, &self.etag),
+            // A new version of the program is a new page at once.
+            (header::CACHE_CONTROL, "no-cache"),
+            (header::CONTENT_SECURITY_POLICY, POLICY),
+            (header::REFERRER_POLICY, "no-referrer"),
+        ];
+        if matches_etag(request, &self.etag) {
+            return (StatusCode::NOT_MODIFIED, headers).into_response();
+        }
+        let kind = (header::CONTENT_TYPE, HeaderValue::from_static(self.kind));
+        (headers, [kind], self.bytes).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The text files.
+    fn texts() -> impl Iterator<Item = (&'static str, &'static str)> {
+        FILES
+            .iter()
+            .filter(|(_, kind, _)| kind.starts_with("text/"))
+            .map(|&(route, _, bytes)| (route, str::from_utf8(bytes).unwrap()))
+    }
+
+    #[test]
+    fn nothing_is_fetched_from_elsewhere() {
+        for (route, text) in texts() {
+            for elsewhere in ["://", "\"//", "'//", "(//", "@import"] {
+                assert!(!text.contains(elsewhere), "{route}: {elsewhere}");
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_the_files_refer_to_is_served() {
+        let routes: Vec<&str> = FILES.iter().map(|(route, ..)| *route).collect();
+        let mut referred = 0;
+        for (route, text) in texts() {
+            for part in text.split('"').filter(|part| part.len() < 60) {
+                let target = match part.strip_prefix("./") {
+                    Some(module) => format!("/page/{module}"),
+                    None if part.starts_with("/page/") || part.starts_with("/samples/") => {
+                        part.to_owned()
+                    }
+                    None => continue,
+                };
+                assert!(
+                    routes.contains(&target.as_str()),
+                    "{route} refers to {target}"
+                );
+                referred += 1;
+            }
+        }
+        assert!(
+            referred > routes.len(),
+            "only {referred} references were found"
+        );
+    }
+
+    #[test]
+    fn the_policy_is_obeyed_by_the_page() {
+        let (_, page) = texts().next().unwrap();
+        for inline in ["<style", "style=", "onclick=", "<script>", "javascript:"] {
+            assert!(!page.contains(inline), "{inline}");
+        }
+    }
+
+    #[test]
+    fn the_samples_are_small() {
+        let samples = FILES
+            .iter()
+            .filter(|(route, ..)| route.starts_with("/samples/"));
+        let bytes: usize = samples.map(|(.., bytes)| bytes.len()).sum();
+        assert!(bytes < 250_000, "{bytes}");
+    }
+}

@@ -1,0 +1,60 @@
+// Answers that this server may not give yet, made of those that it does give.
+
+import assert from "node:assert/strict";
+
+/** Answers requests as `rule` says; returns the list of URLs that were asked for. */
+export async function answerWith(page, rule) {
+  const asked = [];
+  await page.route(/\/(classify|attention)/, async (route) => {
+    const url = new URL(route.request().url());
+    asked.push(url.href);
+    await rule(route, url);
+  });
+  return asked;
+}
+
+const problem = (status, code, detail) => ({
+  status,
+  contentType: "application/problem+json",
+  body: JSON.stringify({ status, code, detail, request_id: "test" }),
+});
+
+/** The map of this server at the same address without these parameters. */
+async function without(route, url, names, more = {}) {
+  for (const name of names) url.searchParams.delete(name);
+  for (const [name, value] of Object.entries(more)) url.searchParams.set(name, value);
+  return route.fetch({ url: url.href });
+}
+
+/** Evidence for whatever class is asked for: 1.25 logits over all patches, some against. */
+export async function evidence(route, url) {
+  const classId = url.searchParams.get("class");
+  if (classId === null) return route.continue();
+  assert.equal(url.searchParams.get("colormap"), null);
+  const colormap = "coolwarm";
+  const answer = await without(route, url, ["class", "contrast"], { colormap });
+  if (url.searchParams.get("format") !== "json") return route.fulfill({ response: answer });
+  const map = await answer.json();
+  const values = map.values.map((_, index) => (index === 0 ? 2.25 : index === 1 ? -1 : 0));
+  const account = { unattributed: 3.2, logit: 4.45, residual: 0.00003 };
+  return route.fulfill({ json: { ...map, ...account, values, method: "attribution", class_id: Number(classId), label: "dog" } });
+}
+
+/** A model of so many layers and heads, which does not say how many. */
+export const heads = ({ layers, heads: count }) => async (route, url) => {
+  if (url.pathname === "/classify") return route.fulfill({ response: await without(route, url, ["attention"]) });
+  const [layer, head] = ["layer", "head"].map((name) => url.searchParams.get(name));
+  if (layer === null) return route.continue();
+  if (layer >= layers || head >= count) return route.fulfill(problem(400, "invalid_parameter", "there is no such head"));
+  const answer = await without(route, url, ["layer", "head"]);
+  if (url.searchParams.get("format") !== "json") return route.fulfill({ response: answer });
+  return route.fulfill({ json: { ...(await answer.json()), method: "attention" } });
+};
+
+/** A server that wants a key. */
+export const keyed = (key) => async (route) => {
+  if (route.request().headers().authorization !== `Bearer ${key}`) {
+    return route.fulfill(problem(401, "unauthorized", "no API key"));
+  }
+  return route.continue();
+};
