@@ -111,6 +111,7 @@ impl App {
             classifier: Arc::clone(&core.classifier),
             limits: config.http,
             readiness: readiness.clone(),
+            keys: config.api_keys.clone(),
             uploads: UploadBudget::new(config.decode_memory),
             easels: Easels::new(config.threads),
             metrics: Arc::clone(&core.classifier.metrics),

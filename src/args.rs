@@ -163,6 +163,10 @@ pub struct ServeArgs {
     )]
     pub keep_pictures: String,
 
+    /// File with the API keys, one a line; without it everyone may ask
+    #[arg(long, value_name = "FILE", env = "PATCHLIGHT_API_KEY_FILE")]
+    pub api_key_file: Option<PathBuf>,
+
     /// Log lines: text or json
     #[arg(
         long,

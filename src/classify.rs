@@ -24,7 +24,7 @@ use crate::{
     metrics::{Metrics, Stage},
     model::{ModelInfo, scores},
     preprocess::Pipeline,
-    store::{KeptEvidence, KeptMap, MemoryStore},
+    store::{KeptEvidence, KeptMap, MemoryStore, Owner},
 };
 
 /// What one request wants of the answer.
@@ -36,6 +36,8 @@ pub struct Options {
     pub min_score: f32,
     /// Which maps are kept.
     pub attention: Keep,
+    /// Who asks, and will own the maps.
+    pub owner: Owner,
 }
 
 /// Which maps are kept.
@@ -116,8 +118,8 @@ impl Classifier {
         );
         let kept = match options.attention {
             Keep::Nothing => None,
-            keep => {
-                let maps = self.maps(&mut inference.output, &seen, keep);
+            Keep::Rollout | Keep::Heads => {
+                let maps = self.maps(&mut inference.output, &seen, options);
                 Some(self.keep(maps, copy, deadline).await?)
             }
         };
@@ -170,13 +172,14 @@ impl Classifier {
     }
 
     /// What is kept of an output, which loses its maps.
-    fn maps(&self, output: &mut Output, seen: &Seen, keep: Keep) -> KeptMap {
+    fn maps(&self, output: &mut Output, seen: &Seen, options: Options) -> KeptMap {
         let evidence = output.evidence.take();
         let attention = output
             .class_attention
             .take()
-            .filter(|_| keep == Keep::Heads);
+            .filter(|_| options.attention == Keep::Heads);
         KeptMap {
+            owner: options.owner,
             model: Arc::clone(&self.model),
             rollout: output.rollout.as_slice().into(),
             evidence: evidence

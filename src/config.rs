@@ -11,7 +11,7 @@ use crate::{
     args::{ClassifyArgs, ServeArgs},
     batch::{Policy, policy::Batching},
     engine::{Device, threads},
-    http::HttpLimits,
+    http::{HttpLimits, KeyRing},
     store::StoreOptions,
     telemetry::LogFormat,
 };
@@ -41,6 +41,8 @@ pub struct Config {
     pub store: StoreOptions,
     /// Whether overlays get their picture.
     pub keep_pictures: bool,
+    /// The API keys in force, if any are asked for.
+    pub api_keys: Option<KeyRing>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// What is logged.
@@ -116,6 +118,8 @@ impl Config {
         let attention_memory = faults.size("--attention-memory", &args.attention_memory);
         let switch = [("true", true), ("false", false)];
         let keep_pictures = faults.one_of("--keep-pictures", &args.keep_pictures, &switch);
+        let api_keys = args.api_key_file.as_deref().map(KeyRing::load).transpose();
+        let api_keys = faults.take("--api-key-file", api_keys);
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
         let log_format = faults.one_of("--log-format", &args.log_format, &formats);
 
@@ -150,6 +154,7 @@ impl Config {
                 ttl: attention_ttl?,
             },
             keep_pictures: keep_pictures?,
+            api_keys: api_keys?,
             log_format: log_format?,
             log: args.log.clone(),
         })

@@ -27,6 +27,10 @@ pub enum Error {
         detail: String,
     },
 
+    /// No API key, or one that is not in force.
+    #[error("an API key is needed: send it as `Authorization: Bearer KEY`")]
+    Unauthorized,
+
     /// The body is longer than the server takes.
     #[error("the body is larger than the {limit} bytes that this server takes")]
     BodyTooLarge {
@@ -140,6 +144,7 @@ impl Error {
         match self {
             Self::MalformedRequest(_) => "malformed_request",
             Self::InvalidParameter { .. } => "invalid_parameter",
+            Self::Unauthorized => "unauthorized",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::UploadTooSlow { .. } => "upload_too_slow",
             Self::UnsupportedFormat { .. } => "unsupported_format",

@@ -5,6 +5,7 @@
 //! of a panic, leaves as `application/problem+json` ([`problem`]).
 
 mod attention;
+mod auth;
 mod classify;
 mod health;
 mod negotiate;
@@ -34,7 +35,9 @@ use axum::{
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 use tracing::Instrument;
 
-pub use self::{attention::Easels, problem::Problem, request_id::RequestId, upload::UploadBudget};
+pub use self::{
+    attention::Easels, auth::KeyRing, problem::Problem, request_id::RequestId, upload::UploadBudget,
+};
 use crate::{Error, classify::Classifier, metrics::Metrics};
 
 /// What a body may measure and how long things may take.
@@ -57,6 +60,8 @@ pub struct AppState {
     pub limits: HttpLimits,
     /// Whether new work should be sent here.
     pub readiness: Readiness,
+    /// Whoever brings one of these may ask; everyone, without.
+    pub keys: Option<KeyRing>,
     /// Memory for bodies.
     pub uploads: UploadBudget,
     /// Where maps are drawn.
@@ -83,12 +88,19 @@ impl Readiness {
 
 /// All routes of the service.
 pub fn router(state: AppState) -> Router {
-    Router::new()
+    // What costs something or holds somebody's picture wants a key, where keys are asked for.
+    let keyed = Router::new()
         .route("/classify", post(classify::classify))
         .route(
             "/attention/{id}",
             get(attention::show).delete(attention::forget),
         )
+        .route_layer(middleware::from_fn_with_state(
+            state.clone(),
+            auth::require_key,
+        ));
+    Router::new()
+        .merge(keyed)
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))

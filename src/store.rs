@@ -8,6 +8,7 @@
 mod evidence;
 mod id;
 mod memory;
+mod owner;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ pub use self::{
     evidence::{ClassEvidence, KeptEvidence},
     id::MapId,
     memory::{MemoryStore, StoreOptions},
+    owner::Owner,
 };
 use crate::{
     explain::{Grid, Invalid, PatchMap, Placement},
@@ -27,6 +29,8 @@ use crate::{
 /// One picture's map with all that is needed to draw and describe it.
 #[derive(Clone, Debug)]
 pub struct KeptMap {
+    /// Who may see and forget it.
+    pub owner: Owner,
     /// The model that made it.
     pub model: Arc<ModelInfo>,
     /// `layers × tokens`: the rollout that starts at each block, prefix tokens first.

@@ -17,6 +17,7 @@ use crate::{
     classify::{Classification, Classifier, Keep, Options},
     config::Config,
     engine::Runtime,
+    store::Owner,
     telemetry::{self, LogFormat},
 };
 
@@ -66,6 +67,7 @@ async fn classify_all(
             Some(_) => Keep::Rollout,
             None => Keep::Nothing,
         },
+        owner: Owner::ANYONE,
     };
     let bar = progress(pictures.len());
     let mut output = Output::new(args.json, args.overlay, core.classifier.store.clone())?;

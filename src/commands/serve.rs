@@ -62,5 +62,13 @@ async fn serve(config: &Config) -> Result<bool, StartError> {
     let core = tokio::task::block_in_place(|| Core::start(config, &runtime))?;
     let app = App::new(core, config);
     tracing::info!("listening on http://{address}");
-    Ok(app.serve(listener, config, signals).await)
+    let watch = config
+        .api_keys
+        .clone()
+        .map(|keys| tokio::spawn(keys.watch()));
+    let finished = app.serve(listener, config, signals).await;
+    if let Some(watch) = watch {
+        watch.abort();
+    }
+    Ok(finished)
 }

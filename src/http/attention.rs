@@ -29,7 +29,7 @@ use crate::{
     Error, Result,
     explain::{self, PatchMap, Raster, Scale, View},
     metrics::Stage,
-    store::{Found, MapId},
+    store::{Found, MapId, Owner},
 };
 
 /// Says which view was really drawn: an overlay without a kept picture is a heat map.
@@ -50,12 +50,13 @@ impl Easels {
 pub(super) async fn show(
     State(state): State<AppState>,
     Extension(request): Extension<RequestId>,
+    Extension(owner): Extension<Owner>,
     Path(id): Path<String>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
     let answer = async {
-        let (id, found) = find(&state, &id)?;
+        let (id, found) = find(&state, &id, owner)?;
         let form = Form::read(uri.query(), &headers, &found.map.model.manifest)?;
         let picked = Picked::of(&found.map, form.asked)?;
         let etag = etag(id, &form, found.picture.is_some());
@@ -80,17 +81,24 @@ pub(super) async fn show(
 pub(super) async fn forget(
     State(state): State<AppState>,
     Extension(request): Extension<RequestId>,
+    Extension(owner): Extension<Owner>,
     Path(id): Path<String>,
 ) -> Response {
     match id.parse() {
-        Ok(id) if state.classifier.store.forget(id) => StatusCode::NO_CONTENT.into_response(),
+        Ok(id) if state.classifier.store.forget(id, owner) => {
+            StatusCode::NO_CONTENT.into_response()
+        }
         _ => Problem::new(&Error::NoSuchMap, &request).into_response(),
     }
 }
 
-fn find(state: &AppState, id: &str) -> Result<(MapId, Found)> {
+fn find(state: &AppState, id: &str, owner: Owner) -> Result<(MapId, Found)> {
     let id: MapId = id.parse().map_err(|_| Error::NoSuchMap)?;
-    let found = state.classifier.store.find(id).ok_or(Error::NoSuchMap)?;
+    let found = state
+        .classifier
+        .store
+        .find(id, owner)
+        .ok_or(Error::NoSuchMap)?;
     Ok((id, found))
 }
 

@@ -17,6 +17,7 @@ use crate::{
     batch::Deadline,
     classify::{Classification, Keep, Options},
     model::ModelInfo,
+    store::Owner,
 };
 
 /// How many labels are returned unless the request says otherwise.
@@ -29,10 +30,11 @@ const REQUEST_TIMEOUT: &str = "request-timeout";
 pub(super) async fn classify(
     State(state): State<AppState>,
     Extension(id): Extension<RequestId>,
+    Extension(owner): Extension<Owner>,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let admitted = admit(&state, parts.uri.query(), &parts.headers);
+    let admitted = admit(&state, owner, parts.uri.query(), &parts.headers);
     // Held until the answer is made, as the body is.
     let (options, deadline, _room) = match admitted {
         Ok(admitted) => admitted,
@@ -60,10 +62,11 @@ pub(super) async fn classify(
 /// What can be said before the body is read.
 fn admit(
     state: &AppState,
+    owner: Owner,
     query: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<(Options, Deadline, OwnedSemaphorePermit)> {
-    let options = options(query, &state.classifier.model)?;
+    let options = options(owner, query, &state.classifier.model)?;
     let deadline = Deadline::after(time_allowed(headers, state.limits.request_timeout)?);
     state.classifier.admit(deadline)?;
     let room = state.uploads.admit(headers, state.limits);
@@ -132,7 +135,7 @@ impl Item {
     }
 }
 
-fn options(query: Option<&str>, model: &ModelInfo) -> Result<Options> {
+fn options(owner: Owner, query: Option<&str>, model: &ModelInfo) -> Result<Options> {
     let mut query = Query::parse(query)?;
     let classes = model.manifest.task.classes;
     let default = DEFAULT_TOP_K.min(classes);
@@ -165,6 +168,7 @@ fn options(query: Option<&str>, model: &ModelInfo) -> Result<Options> {
         top_k,
         min_score,
         attention,
+        owner,
     })
 }
 

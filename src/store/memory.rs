@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use moka::{notification::RemovalCause, policy::EvictionPolicy, sync::Cache};
 
-use super::{Found, KeptMap, MapId};
+use super::{Found, KeptMap, MapId, Owner};
 use crate::{Error, Result, metrics::Metrics};
 
 /// The bounds of a store.
@@ -97,9 +97,9 @@ impl MemoryStore {
         }
     }
 
-    /// The map with this id.
-    pub fn find(&self, id: MapId) -> Option<Found> {
-        let kept = self.maps.get(&id)?;
+    /// The map with this id, if it is this owner's.
+    pub fn find(&self, id: MapId, owner: Owner) -> Option<Found> {
+        let kept = self.maps.get(&id).filter(|kept| kept.map.owner == owner)?;
         let left = kept.until.saturating_duration_since(Instant::now());
         Some(Found {
             map: kept.map,
@@ -108,8 +108,11 @@ impl MemoryStore {
         })
     }
 
-    /// Forgets a map; whether there was one.
-    pub fn forget(&self, id: MapId) -> bool {
+    /// Forgets a map; whether there was one of this owner.
+    pub fn forget(&self, id: MapId, owner: Owner) -> bool {
+        if self.find(id, owner).is_none() {
+            return false;
+        }
         self.pictures.invalidate(&id);
         self.maps.remove(&id).is_some()
     }

@@ -11,6 +11,7 @@ mod client;
 mod evidence;
 mod graph;
 mod importers;
+mod keys;
 mod life;
 mod page;
 mod process;

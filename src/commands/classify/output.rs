@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::{
     classify::Classification,
     explain::{self, Style},
-    store::{MapId, MemoryStore},
+    store::{MapId, MemoryStore, Owner},
 };
 
 type Answer = Result<Classification, String>;
@@ -109,7 +109,7 @@ impl Output {
     fn draw(&self, path: &Path, answer: &Classification, folder: &Path) -> io::Result<PathBuf> {
         let id = answer.id.as_deref().and_then(|id| id.parse::<MapId>().ok());
         let found = id
-            .and_then(|id| self.store.find(id))
+            .and_then(|id| self.store.find(id, Owner::ANYONE))
             .ok_or_else(|| io::Error::other("the map is gone"))?;
         let map = found.map.patches(0).map_err(io::Error::other)?;
         let picture = found
@@ -128,7 +128,7 @@ impl Output {
         let target = free_name(folder, path);
         fs::write(&target, png)?;
         if let Some(id) = id {
-            self.store.forget(id);
+            self.store.forget(id, Owner::ANYONE);
         }
         Ok(target)
     }
