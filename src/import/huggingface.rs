@@ -8,7 +8,7 @@ pub(super) mod processor;
 use self::{config::Config, names::Names};
 use super::{
     Checkpoint, ImportError, ImportOptions,
-    layout::{LayoutWeights, Sizes, check_names, parameters},
+    layout::{Sizes, Understood, check_names},
     preprocessing,
     source::{Located, json},
     tensor_file::{self, named_digest},
@@ -45,27 +45,19 @@ pub(super) fn open(located: &Located, options: &ImportOptions) -> Result<Checkpo
         Ok((preprocess, Some(path)))
     })?;
     source_files.extend([named_digest(config_path)?]);
-    source_files.extend(file.digests()?);
-
-    let (stored, preprocess, spec) = preprocessing::at_size(options, spec, preprocess)?;
-    Ok(Checkpoint {
+    Understood {
+        file,
+        layout,
+        spec,
+        preprocess,
         // Not asked for where others take their place: they may be incomplete.
         labels: match options.labels {
             Some(_) => None,
             None => Some(config.labels(config_path, classes)?),
         },
         task: config.task(config_path)?,
-        parameters: parameters(file.as_ref(), &layout),
-        weights: Box::new(LayoutWeights {
-            file,
-            layout,
-            spec: spec.clone(),
-            stored_grid: stored.grid(),
-        }),
-        spec,
-        caution: None,
-        preprocess,
         source: "huggingface",
         source_files,
-    })
+    }
+    .checkpoint(options)
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use self::names::Names;
 use super::{
     Checkpoint, ImportError, ImportOptions,
-    layout::{Layout, LayoutWeights, Sizes, check_names, parameters, square_grid},
+    layout::{Layout, Sizes, Understood, check_names, square_grid},
     preprocessing,
     source::Located,
     tensor_file::{self, TensorFile},
@@ -46,27 +46,19 @@ pub(super) fn open(
         head_fusion: options.head_fusion,
     };
     check_names(file.as_ref(), &layout, &spec)?;
-    let (preprocess, mut source_files) =
+    let (preprocess, source_files) =
         preprocessing::of(located, options, || Ok((own_preprocessing(&spec), None)))?;
-    source_files.extend(file.digests()?);
-
-    let (stored, preprocess, spec) = preprocessing::at_size(options, spec, preprocess)?;
-    Ok(Checkpoint {
+    Understood {
+        file,
+        layout,
+        spec,
+        preprocess,
         labels: None,
         task: TaskKind::SingleLabel,
-        parameters: parameters(file.as_ref(), &layout),
-        weights: Box::new(LayoutWeights {
-            file,
-            layout,
-            spec: spec.clone(),
-            stored_grid: stored.grid(),
-        }),
-        spec,
-        caution: None,
-        preprocess,
         source: "jax",
         source_files,
-    })
+    }
+    .checkpoint(options)
 }
 
 /// Heads have an axis of their own.

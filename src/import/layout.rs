@@ -2,16 +2,19 @@
 //!
 //! Layouts differ in names, in how kernels are stored and in what is joined in one tensor. A
 //! [`Layout`] says so, and the rest is done once, here: [`Sizes`] reads the network's size off the
-//! tensors' shapes, [`check_names`] refuses what nobody would read, [`LayoutWeights`] reads.
+//! tensors' shapes, [`check_names`] refuses what nobody would read, [`Understood`] puts the checkpoint together, and
+//! its weights read through the layout.
 
 mod resample;
 mod sizes;
+mod understood;
 
 use std::{collections::BTreeSet, fmt};
 
 pub(super) use self::{
     resample::Interpolation,
     sizes::{Sizes, square_grid},
+    understood::Understood,
 };
 use super::{ImportError, tensor_file::TensorFile};
 use crate::onnx::{
@@ -80,12 +83,12 @@ impl Place {
 
 /// The constants of a network, read through its layout.
 #[derive(Debug)]
-pub(super) struct LayoutWeights<L> {
-    pub(super) file: Box<dyn TensorFile>,
-    pub(super) layout: L,
-    pub(super) spec: VitSpec,
+struct LayoutWeights<L> {
+    file: Box<dyn TensorFile>,
+    layout: L,
+    spec: VitSpec,
     /// Rows and columns of the positions in the file; they are resampled if the network's differ.
-    pub(super) stored_grid: [usize; 2],
+    stored_grid: [usize; 2],
 }
 
 impl<L: Layout> Weights for LayoutWeights<L> {
@@ -295,7 +298,7 @@ pub(super) fn check_names<L: Layout>(
 }
 
 /// Number of trained values: all that are stored and used.
-pub(super) fn parameters<L: Layout>(file: &dyn TensorFile, layout: &L) -> u64 {
+fn parameters<L: Layout>(file: &dyn TensorFile, layout: &L) -> u64 {
     let used = file
         .names()
         .into_iter()

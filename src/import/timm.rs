@@ -10,7 +10,7 @@ use std::path::Path;
 use self::{config::Config, names::Names};
 use super::{
     Checkpoint, ImportError, ImportOptions,
-    layout::{LayoutWeights, Sizes, check_names, parameters},
+    layout::{Sizes, Understood, check_names},
     preprocessing,
     source::{Located, json},
     tensor_file::{self, named_digest},
@@ -60,25 +60,17 @@ pub(super) fn open(located: &Located, options: &ImportOptions) -> Result<Checkpo
         Ok((own, None))
     })?;
     source_files.extend([named_digest(config_path)?]);
-    source_files.extend(file.digests()?);
-
-    let (stored, preprocess, spec) = preprocessing::at_size(options, spec, preprocess)?;
-    Ok(Checkpoint {
+    Understood {
+        file,
+        layout,
+        spec,
+        preprocess,
         labels: config.labels(config_path, sizes.classes)?,
         task: TaskKind::SingleLabel,
-        parameters: parameters(file.as_ref(), &layout),
-        weights: Box::new(LayoutWeights {
-            file,
-            layout,
-            spec: spec.clone(),
-            stored_grid: stored.grid(),
-        }),
-        spec,
-        caution: None,
-        preprocess,
         source: "timm",
         source_files,
-    })
+    }
+    .checkpoint(options)
 }
 
 /// The preprocessing that a `config.json` of timm describes.

@@ -8,7 +8,7 @@ use self::names::Names;
 pub(super) use self::presets::preset;
 use super::{
     Checkpoint, ImportError, ImportOptions,
-    layout::{LayoutWeights, Sizes, check_names, parameters, square_grid},
+    layout::{Sizes, Understood, check_names, square_grid},
     preprocessing,
     source::Located,
     tensor_file::TensorFile,
@@ -46,29 +46,21 @@ pub(super) fn open(
         head_fusion: options.head_fusion,
     };
     check_names(file.as_ref(), &layout, &spec)?;
-    let (preprocess, mut source_files) = preprocessing::of(located, options, || {
+    let (preprocess, source_files) = preprocessing::of(located, options, || {
         let name = presets::of_stock_model(file.path(), &spec).map_err(ImportError::Preprocess)?;
         Ok((preset(name)?, None))
     })?;
-    source_files.extend(file.digests()?);
-
-    let (stored, preprocess, spec) = preprocessing::at_size(options, spec, preprocess)?;
-    Ok(Checkpoint {
+    Understood {
+        file,
+        layout,
+        spec,
+        preprocess,
         labels: None,
         task: TaskKind::SingleLabel,
-        parameters: parameters(file.as_ref(), &layout),
-        weights: Box::new(LayoutWeights {
-            file,
-            layout,
-            spec: spec.clone(),
-            stored_grid: stored.grid(),
-        }),
-        spec,
-        caution: None,
-        preprocess,
         source: "torchvision",
         source_files,
-    })
+    }
+    .checkpoint(options)
 }
 
 /// Attention heads: from the command line, or of the stock model of this width.
