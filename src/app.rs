@@ -10,7 +10,7 @@ use crate::{
     classify::Classifier,
     config::Config,
     decode::{DecodeBudget, Limits},
-    engine::{Engine, EngineError, OrtEngine, Runtime, SessionOptions},
+    engine::{Engine, EngineError, OrtEngine, Runtime, SessionOptions, threads},
     http::{self, AppState, Easels, Readiness, UploadBudget},
     metrics::Metrics,
     model::{ModelError, ModelInfo},
@@ -155,6 +155,7 @@ fn load_engine(
     let options = SessionOptions {
         device: config.device,
         threads: config.threads,
+        spin: threads::may_spin(),
         graph: model.graph(),
     };
     let manifest = &model.manifest;

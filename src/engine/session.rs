@@ -20,6 +20,8 @@ pub struct SessionOptions {
     pub device: Device,
     /// Threads that compute; set explicitly because ONNX Runtime does not know of cgroups.
     pub threads: usize,
+    /// Whether those threads may spin for a moment before they sleep.
+    pub spin: bool,
     /// The ONNX file; external data lies beside it.
     pub graph: PathBuf,
 }
@@ -233,8 +235,7 @@ fn configure(runtime: &Runtime, options: &SessionOptions) -> ort::Result<Session
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(options.threads)?
         .with_inter_threads(1)?
-        // Spinning threads would burn the CPU quota of a container and starve decoding.
-        .with_intra_op_spinning(false)?
+        .with_intra_op_spinning(options.spin)?
         // The pattern is planned for one batch size and re-planned for every other.
         .with_memory_pattern(false)?)
 }
