@@ -110,7 +110,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--work", type=pathlib.Path, required=True, help="folder with drawings.npz; checkpoints go there")
     p.add_argument("--run", default="stage1", help="name of the checkpoint: <work>/<run>.pt; resumed if it exists")
-    p.add_argument("--start", help="name of a finished run whose averaged weights to begin with")
+    p.add_argument("--start", help="what to begin with: the name of a finished run, or a checkpoint folder")
     p.add_argument("--px", type=int, default=112)
     p.add_argument("--batch", type=int, default=64)
     p.add_argument("--pictures", type=int, required=True)
@@ -146,8 +146,12 @@ def work(rank, a, meet):
     path = a.work / f"{a.run}.pt"
     saved = torch.load(path, weights_only=True) if path.exists() else None
     if saved is None and a.start:
-        start = torch.load(a.work / f"{a.start}.pt", weights_only=True)
-        model.load_state_dict(vit.resize_positions(start["ema"], a.px), strict=False)
+        if pathlib.Path(a.start).is_dir():
+            # Without the layer that asks every patch, which an export leaves out: it begins anew.
+            start = vit.load(a.start).state_dict()
+        else:
+            start = torch.load(a.work / f"{a.start}.pt", weights_only=True)["ema"]
+        model.load_state_dict(vit.resize_positions(start, a.px), strict=False)
     elif saved is None:
         vit.initialise(model, a.seed)
     else:
