@@ -52,8 +52,6 @@ pub enum StartError {
 pub struct Core {
     /// The way of a picture.
     pub classifier: Arc<Classifier>,
-    /// Its queue, to be closed in the end.
-    pub batcher: Batcher,
     worker: WorkerHandle,
 }
 
@@ -85,7 +83,7 @@ impl Core {
         let classifier = Arc::new(Classifier {
             model,
             pipeline,
-            batcher: batcher.clone(),
+            batcher,
             limits: Limits {
                 max_pixels: config.max_pixels,
                 ..Limits::default()
@@ -95,11 +93,7 @@ impl Core {
             keep_pictures: config.keep_pictures,
             metrics,
         });
-        Ok(Self {
-            classifier,
-            batcher,
-            worker,
-        })
+        Ok(Self { classifier, worker })
     }
 }
 
@@ -131,10 +125,10 @@ impl App {
             .run(&mut signals, &self.readiness, config.drain.delay)
             .await;
         if stop == Stop::Now {
-            self.core.batcher.refuse_waiting();
+            self.core.classifier.batcher.refuse_waiting();
         }
         let finished = server.finish(config.drain.timeout).await;
-        self.core.batcher.close();
+        self.core.classifier.batcher.close();
         if finished {
             // What runs now ends by itself; a batch is never cut off in the middle.
             let joined = task::spawn_blocking(move || self.core.worker.join()).await;

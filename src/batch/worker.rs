@@ -26,11 +26,6 @@ impl WorkerHandle {
             tracing::error!("the batch worker panicked");
         }
     }
-
-    /// Whether the worker has ended.
-    pub fn is_finished(&self) -> bool {
-        self.0.is_finished()
-    }
 }
 
 pub(super) fn spawn(

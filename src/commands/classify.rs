@@ -95,7 +95,7 @@ async fn classify_all(
         bar.suspend(|| output.take(number, path, answer))?;
     }
     bar.finish_and_clear();
-    core.batcher.close();
+    core.classifier.batcher.close();
     Ok(failed)
 }
 
