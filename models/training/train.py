@@ -43,11 +43,11 @@ class Batches(torch.utils.data.Dataset):
 
 def orthogonalise(g, steps=5):
     """Newton-Schulz iteration: the nearest (semi-)orthogonal matrix to each matrix of a batch."""
-    x = g / (g.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x = (g / (g.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()
     for _ in range(steps):
         a = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
-    return x
+    return x.float()
 
 
 class Muon:
@@ -183,7 +183,10 @@ def work(rank, a, meet):
     steps = math.ceil(a.pictures / a.batch)
     loader = iter(torch.utils.data.DataLoader(data, batch_size=None, sampler=range(step, steps), num_workers=1,
                                               prefetch_factor=4))
-    run = model if a.no_compile else torch.compile(model)
+    # Forward and backward run on a bfloat16 copy; the weights that are updated stay float32.
+    fast = copy.deepcopy(model).bfloat16()
+    copies = list(fast.parameters())
+    run = fast if a.no_compile else torch.compile(fast)
     seen_loss, seen_hit, t0, s0, t_save, t_val = [], [], time.time(), step, time.time(), time.time()
     ours, avg = list(model.parameters()), list(ema.parameters())
     if rank == 0:
@@ -196,23 +199,24 @@ def work(rank, a, meet):
             score = torch.rand(len(y), t) - 0.5 * (cover > 0)  # half a mind to keep the object's patches
             keep = score.argsort(1)[:, :round(a.keep * t)]
             cover = cover.gather(1, keep)
-        logits, patches = run(x, keep)
+        torch._foreach_copy_([q.data for q in copies], [q.data for q in ours])
+        logits, patches = (y.float() for y in run(x.bfloat16(), keep))
         loss = F.cross_entropy(logits, y, label_smoothing=a.smooth)
         seen_loss.append(loss.item())
         if a.dense:  # token labelling: a covered patch should tell the class, a bare one "background"
             target = torch.where(cover > 0.4, y[:, None], torch.where(cover < 0.05, len(D.LABELS), -100))
             loss = loss + a.dense * F.cross_entropy(patches.flatten(0, 1), target.flatten())
         loss.backward()
+        flat = torch.cat([q.grad.reshape(-1) for q in copies]).float()
         if a.ranks > 1:
-            grads = [q.grad for q in ours]
-            flat = torch.cat([g.reshape(-1) for g in grads])
             dist.all_reduce(flat)
-            torch._foreach_copy_(grads, [g.view_as(q) for g, q in zip((flat / a.ranks).split([q.numel() for q in ours]), ours)])
+        for q, g in zip(ours, (flat / a.ranks).split([q.numel() for q in ours])):
+            q.grad = g.view_as(q)
         muon.step(a.muon * f)
         for g in adam.param_groups:
             g["lr"] = a.adam * f
         adam.step()
-        model.zero_grad(set_to_none=True)
+        fast.zero_grad(set_to_none=True)
         step += 1
         torch._foreach_lerp_(avg, [q.data for q in ours], 1 - min(a.ema, step / (step + 9)))
         seen_hit.append((logits.argmax(1) == y).float().mean().item())
