@@ -16,7 +16,7 @@ use crate::{
     model::{ModelError, ModelInfo},
     preprocess::Pipeline,
     server::{Server, Signals, Stop},
-    store::MemoryStore,
+    store::Store,
 };
 
 /// Why the service could not start.
@@ -89,7 +89,7 @@ impl Core {
                 ..Limits::default()
             },
             budget: DecodeBudget::new(config.decode_memory, config.threads),
-            store: MemoryStore::new(config.store, Arc::clone(&metrics)),
+            store: Store::new(&config.store, Arc::clone(&metrics)),
             keep_pictures: config.keep_pictures,
             metrics,
         });

@@ -48,6 +48,29 @@ impl Stage {
     }
 }
 
+/// What is asked of a store of maps, as a label of `patchlight_attention_store_failures_total`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StoreAction {
+    /// To keep a map.
+    Keep,
+    /// To find one.
+    Find,
+    /// To forget one.
+    Forget,
+}
+
+impl StoreAction {
+    const ALL: [Self; 3] = [Self::Keep, Self::Find, Self::Forget];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Find => "find",
+            Self::Forget => "forget",
+        }
+    }
+}
+
 /// All metrics of the process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -65,6 +88,7 @@ pub struct Metrics {
     batch_cost: GaugeVec,
     attention_entries: IntGauge,
     attention_evicted: IntCounter,
+    store_failures: IntCounterVec,
     inference_failures: IntCounter,
     decode_panics: IntCounter,
     model_info: IntGaugeVec,
@@ -136,10 +160,20 @@ impl Metrics {
                 ),
                 &["size"],
             )?,
-            attention_entries: IntGauge::new("attention_entries", "Attention maps that are kept.")?,
+            attention_entries: IntGauge::new(
+                "attention_entries",
+                "Attention maps in this process's memory.",
+            )?,
             attention_evicted: IntCounter::new(
                 "attention_evicted_total",
                 "Attention maps dropped before their time because memory was short.",
+            )?,
+            store_failures: IntCounterVec::new(
+                Opts::new(
+                    "attention_store_failures_total",
+                    "Maps that a shared store could not keep, find or forget, by action.",
+                ),
+                &["action"],
             )?,
             inference_failures: IntCounter::new(
                 "inference_failures_total",
@@ -178,6 +212,7 @@ impl Metrics {
         registry.register(Box::new(self.batch_cost.clone()))?;
         registry.register(Box::new(self.attention_entries.clone()))?;
         registry.register(Box::new(self.attention_evicted.clone()))?;
+        registry.register(Box::new(self.store_failures.clone()))?;
         registry.register(Box::new(self.inference_failures.clone()))?;
         registry.register(Box::new(self.decode_panics.clone()))?;
         registry.register(Box::new(self.model_info.clone()))?;
@@ -192,6 +227,9 @@ impl Metrics {
         // from.
         for reason in ["queue_full", "predicted_wait", "upload_memory"] {
             self.shed.with_label_values(&[reason]);
+        }
+        for action in StoreAction::ALL {
+            self.store_failures.with_label_values(&[action.name()]);
         }
         for stage in ["upload", "decode", "queue", "inference"] {
             self.abandoned.with_label_values(&[stage]);
@@ -281,6 +319,13 @@ impl Metrics {
         self.attention_evicted.inc();
     }
 
+    /// A store outside this process could not do its work.
+    pub fn store_failed(&self, action: StoreAction) {
+        self.store_failures
+            .with_label_values(&[action.name()])
+            .inc();
+    }
+
     /// What is served, said once it is loaded.
     pub fn describe_model(
         &self,
@@ -357,6 +402,7 @@ mod tests {
             "patchlight_batch_cost_seconds{size=\"3\"} 0.25",
             "patchlight_attention_entries 2",
             "patchlight_attention_evicted_total 0",
+            "patchlight_attention_store_failures_total{action=\"keep\"} 0",
             "patchlight_model_info{",
             "patchlight_build_info{",
         ] {

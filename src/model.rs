@@ -9,14 +9,19 @@
 mod digest;
 pub mod labels;
 pub mod manifest;
+mod outline;
 pub mod scores;
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-pub use self::{digest::sha256_of_file, labels::Labels, manifest::Manifest, scores::Prediction};
+pub use self::{
+    digest::sha256_of_file, labels::Labels, manifest::Manifest, outline::Outline,
+    scores::Prediction,
+};
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "model.toml";
@@ -37,6 +42,8 @@ pub struct ModelInfo {
     pub labels: Labels,
     /// SHA-256 of the manifest, which holds the digests of all other files: it names the whole.
     pub digest: String,
+    /// What its maps take along.
+    pub outline: Arc<Outline>,
 }
 
 /// Why a model directory is refused.
@@ -129,10 +136,12 @@ impl ModelInfo {
                 ),
             ));
         }
+        let (name, digest) = (name_of(directory), digest::sha256(&bytes));
         Ok(Self {
-            name: name_of(directory),
+            outline: Arc::new(Outline::new(&name, &digest, &manifest)),
+            name,
             directory: directory.to_owned(),
-            digest: digest::sha256(&bytes),
+            digest,
             manifest,
             labels,
         })
