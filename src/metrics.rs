@@ -3,7 +3,10 @@
 //! Built once in [`app`](crate::app) around a registry of its own and passed on. Labels are
 //! bounded: endpoints are route templates, codes and reasons come from fixed sets.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -53,6 +56,8 @@ impl Stage {
 pub struct Metrics {
     registry: Registry,
     process: Registry,
+    /// Held while the gauges of models are filled and read: a scrape never sees half of them.
+    scrape: Mutex<()>,
     requests: IntCounterVec,
     request_seconds: HistogramVec,
     stage_seconds: HistogramVec,
@@ -63,6 +68,9 @@ pub struct Metrics {
     abandoned: IntCounterVec,
     predicted_wait: Gauge,
     batch_cost: GaugeVec,
+    pictures: IntCounterVec,
+    model_queue_depth: IntGaugeVec,
+    model_predicted_wait: GaugeVec,
     attention_entries: IntGauge,
     attention_evicted: IntCounter,
     inference_failures: IntCounter,
@@ -127,14 +135,29 @@ impl Metrics {
             )?,
             predicted_wait: Gauge::new(
                 "predicted_wait_seconds",
-                "Time until a newcomer's answer would be ready.",
+                "Time until a newcomer's answer would be ready, from the busiest model.",
             )?,
             batch_cost: GaugeVec::new(
                 Opts::new(
                     "batch_cost_seconds",
-                    "Learned time of a batch, by the number of pictures in it.",
+                    "Learned time of a batch, by model and the number of pictures in it.",
                 ),
-                &["size"],
+                &["model", "size"],
+            )?,
+            pictures: IntCounterVec::new(
+                Opts::new("pictures_total", "Pictures that a model has seen."),
+                &["model"],
+            )?,
+            model_queue_depth: IntGaugeVec::new(
+                Opts::new("model_queue_depth", "Pictures that wait for this model."),
+                &["model"],
+            )?,
+            model_predicted_wait: GaugeVec::new(
+                Opts::new(
+                    "model_predicted_wait_seconds",
+                    "Time until a newcomer's answer from this model would be ready.",
+                ),
+                &["model"],
             )?,
             attention_entries: IntGauge::new("attention_entries", "Attention maps that are kept.")?,
             attention_evicted: IntCounter::new(
@@ -159,6 +182,7 @@ impl Metrics {
             )?,
             registry,
             process: Registry::new(),
+            scrape: Mutex::default(),
         };
         metrics.register()?;
         Ok(metrics)
@@ -176,6 +200,9 @@ impl Metrics {
         registry.register(Box::new(self.abandoned.clone()))?;
         registry.register(Box::new(self.predicted_wait.clone()))?;
         registry.register(Box::new(self.batch_cost.clone()))?;
+        registry.register(Box::new(self.pictures.clone()))?;
+        registry.register(Box::new(self.model_queue_depth.clone()))?;
+        registry.register(Box::new(self.model_predicted_wait.clone()))?;
         registry.register(Box::new(self.attention_entries.clone()))?;
         registry.register(Box::new(self.attention_evicted.clone()))?;
         registry.register(Box::new(self.inference_failures.clone()))?;
@@ -199,23 +226,13 @@ impl Metrics {
         Ok(())
     }
 
-    /// The text that Prometheus scrapes. `curve` holds batch sizes and their seconds.
+    /// The text that Prometheus scrapes.
     ///
     /// # Errors
     /// When a collector gives something that cannot be written.
-    pub fn encode(
-        &self,
-        load: Load,
-        curve: &[(usize, f64)],
-        maps: u64,
-    ) -> prometheus::Result<String> {
-        for (size, seconds) in curve {
-            self.batch_cost
-                .with_label_values(&[&size.to_string()])
-                .set(*seconds);
-        }
-        self.queue_depth.set(load.waiting as i64);
-        self.predicted_wait.set(load.predicted_wait.as_secs_f64());
+    pub fn encode(&self, models: &[ModelState], maps: u64) -> prometheus::Result<String> {
+        let _one_at_a_time = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        self.describe_models(models);
         self.attention_entries.set(maps as i64);
         let mut families = self.registry.gather();
         families.extend(self.process.gather());
@@ -281,18 +298,46 @@ impl Metrics {
         self.attention_evicted.inc();
     }
 
-    /// What is served, said once it is loaded.
-    pub fn describe_model(
-        &self,
-        name: &str,
-        architecture: &str,
-        precision: &str,
-        digest: &str,
-        device: &str,
-    ) {
-        self.model_info
-            .with_label_values(&[name, architecture, precision, digest, device])
-            .set(1);
+    /// A model has seen a picture.
+    pub fn picture(&self, model: &str) {
+        self.pictures.with_label_values(&[model]).inc();
+    }
+
+    /// Fills the gauges of what is served now; what was served before leaves nothing behind.
+    fn describe_models(&self, models: &[ModelState]) {
+        self.model_info.reset();
+        self.batch_cost.reset();
+        self.model_queue_depth.reset();
+        self.model_predicted_wait.reset();
+        for model in models {
+            let ModelState { name, load, .. } = model;
+            self.model_info
+                .with_label_values(&[
+                    name,
+                    &model.architecture,
+                    &model.precision,
+                    &model.digest,
+                    &model.device,
+                ])
+                .set(1);
+            for (size, seconds) in &model.curve {
+                self.batch_cost
+                    .with_label_values(&[name, &size.to_string()])
+                    .set(*seconds);
+            }
+            self.model_queue_depth
+                .with_label_values(&[name])
+                .set(load.waiting as i64);
+            self.model_predicted_wait
+                .with_label_values(&[name])
+                .set(load.predicted_wait.as_secs_f64());
+        }
+        let loads = || models.iter().map(|model| model.load);
+        let waiting: usize = loads().map(|load| load.waiting).sum();
+        let longest = loads().map(|load| load.predicted_wait).max();
+        self.queue_depth.set(waiting as i64);
+        self.predicted_wait
+            .set(longest.unwrap_or_default().as_secs_f64());
     }
 
     /// What runs, said at start.
@@ -301,6 +346,25 @@ impl Metrics {
             .with_label_values(&[version, commit, onnxruntime])
             .set(1);
     }
+}
+
+/// A model that is served, as a scrape finds it.
+#[derive(Clone, Debug)]
+pub struct ModelState {
+    /// What clients call it.
+    pub name: String,
+    /// Such as `ViT-L/16`.
+    pub architecture: String,
+    /// Of its weights.
+    pub precision: String,
+    /// The beginning of its digest.
+    pub digest: String,
+    /// What computes it.
+    pub device: String,
+    /// How busy it is.
+    pub load: Load,
+    /// Batch sizes that have run, and their seconds.
+    pub curve: Vec<(usize, f64)>,
 }
 
 /// Counts a request as in flight while it lives.
@@ -342,8 +406,8 @@ mod tests {
         metrics.request("/classify", 200, Duration::from_millis(15));
         metrics.batch(3, Duration::from_millis(30));
         metrics.describe_build("0", "0", "0");
-        metrics.describe_model("demo", "ViT-Ti/16", "fp32", "0", "cpu");
-        let text = metrics.encode(Load::default(), &[(3, 0.25)], 2).unwrap();
+        metrics.picture("demo");
+        let text = metrics.encode(&[model("demo", 0)], 2).unwrap();
         for name in [
             "patchlight_requests_total{code=\"200\",endpoint=\"/classify\"} 1",
             "patchlight_request_duration_seconds_bucket",
@@ -354,7 +418,10 @@ mod tests {
             "patchlight_shed_total{reason=\"queue_full\"} 0",
             "patchlight_abandoned_total{stage=\"queue\"} 0",
             "patchlight_predicted_wait_seconds 0",
-            "patchlight_batch_cost_seconds{size=\"3\"} 0.25",
+            "patchlight_batch_cost_seconds{model=\"demo\",size=\"3\"} 0.25",
+            "patchlight_pictures_total{model=\"demo\"} 1",
+            "patchlight_model_queue_depth{model=\"demo\"} 0",
+            "patchlight_model_predicted_wait_seconds{model=\"demo\"} 0",
             "patchlight_attention_entries 2",
             "patchlight_attention_evicted_total 0",
             "patchlight_model_info{",
@@ -362,6 +429,37 @@ mod tests {
         ] {
             assert!(text.contains(name), "{name} is missing in:\n{text}");
         }
+    }
+
+    fn model(name: &str, waiting: usize) -> ModelState {
+        ModelState {
+            name: name.to_owned(),
+            architecture: "ViT-Ti/16".to_owned(),
+            precision: "fp32".to_owned(),
+            digest: "0".to_owned(),
+            device: "cpu".to_owned(),
+            load: Load {
+                waiting,
+                running: 0,
+                predicted_wait: Duration::from_secs(waiting as u64),
+            },
+            curve: vec![(3, 0.25)],
+        }
+    }
+
+    #[test]
+    fn models_add_up_and_leave_nothing_behind() {
+        let metrics = Metrics::new().unwrap();
+        let both = metrics.encode(&[model("a", 2), model("b", 3)], 0).unwrap();
+        for line in [
+            "patchlight_queue_depth 5",
+            "patchlight_predicted_wait_seconds 3",
+            "patchlight_model_queue_depth{model=\"a\"} 2",
+        ] {
+            assert!(both.contains(line), "{line} is missing in:\n{both}");
+        }
+        let one = metrics.encode(&[model("b", 3)], 0).unwrap();
+        assert!(!one.contains("model=\"a\""), "{one}");
     }
 
     #[test]
