@@ -44,6 +44,7 @@ pub(super) async fn metrics(
             curve: served.batcher.curve(),
         })
         .collect();
+    state.metrics.ready(state.readiness.get());
     match state.metrics.encode(&models, state.store.len()) {
         Ok(text) => (
             [(
