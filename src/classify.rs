@@ -19,10 +19,10 @@ use crate::{
     Error, Result,
     batch::{Batcher, Deadline},
     decode::{self, DecodeBudget, Header, Limits, Permit},
-    engine::Output,
+    engine::{Device, Output},
     explain::{self, Placement, Rect, RgbView},
     metrics::{Metrics, Stage},
-    model::{ModelInfo, scores},
+    model::{ModelInfo, Outline, scores},
     preprocess::Pipeline,
     store::{KeptEvidence, KeptMap, NotKept, Owner, Receipt, Store},
 };
@@ -56,6 +56,10 @@ pub enum Keep {
 pub struct Classifier {
     /// What is served.
     pub model: Arc<ModelInfo>,
+    /// What its maps take along.
+    pub outline: Arc<Outline>,
+    /// What computes.
+    pub device: Device,
     /// Its input tensor's making.
     pub pipeline: Arc<Pipeline>,
     /// Its queue.
@@ -109,6 +113,7 @@ impl Classifier {
 
         let mut inference = self.batcher.run(tensor, deadline).await?;
         self.metrics.stage(Stage::Queue, inference.queued);
+        self.metrics.picture(&self.model.name);
 
         let predictions = scores::best(
             &self.model,
@@ -180,7 +185,7 @@ impl Classifier {
             .filter(|_| options.attention == Keep::Heads);
         KeptMap {
             owner: options.owner,
-            model: Arc::clone(&self.model.outline),
+            model: Arc::clone(&self.outline),
             rollout: output.rollout.as_slice().into(),
             evidence: evidence.map(|evidence| {
                 Arc::new(KeptEvidence::new(

@@ -15,7 +15,6 @@ pub mod scores;
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 pub use self::{
@@ -42,8 +41,6 @@ pub struct ModelInfo {
     pub labels: Labels,
     /// SHA-256 of the manifest, which holds the digests of all other files: it names the whole.
     pub digest: String,
-    /// What its maps take along.
-    pub outline: Arc<Outline>,
 }
 
 /// Why a model directory is refused.
@@ -136,15 +133,18 @@ impl ModelInfo {
                 ),
             ));
         }
-        let (name, digest) = (name_of(directory), digest::sha256(&bytes));
         Ok(Self {
-            outline: Arc::new(Outline::new(&name, &digest, &manifest)),
-            name,
+            name: name_of(directory),
             directory: directory.to_owned(),
-            digest,
+            digest: digest::sha256(&bytes),
             manifest,
             labels,
         })
+    }
+
+    /// Enough of the digest to recognise the model by.
+    pub fn short_digest(&self) -> &str {
+        self.digest.get(..12).unwrap_or(&self.digest)
     }
 
     /// The graph's file.
@@ -154,7 +154,7 @@ impl ModelInfo {
 }
 
 /// A model is called by its directory's name, also when it was given as `.` or through a link.
-fn name_of(directory: &Path) -> String {
+pub fn name_of(directory: &Path) -> String {
     let whole = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
     let name = directory.file_name().or_else(|| whole.file_name());
     name.map_or_else(

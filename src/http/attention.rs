@@ -56,7 +56,7 @@ pub(super) async fn show(
     headers: HeaderMap,
 ) -> Response {
     let answer = async {
-        let found = state.classifier.store.find(&id, owner).await?;
+        let found = state.store.find(&id, owner).await?;
         let form = Form::read(uri.query(), &headers, &found.map.model)?;
         let picked = Picked::of(&found.map, form.asked)?;
         let etag = etag(&id, &form, found.picture.is_some());
@@ -84,7 +84,7 @@ pub(super) async fn forget(
     Extension(owner): Extension<Owner>,
     Path(id): Path<String>,
 ) -> Response {
-    match state.classifier.store.forget(&id, owner).await {
+    match state.store.forget(&id, owner).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(why) => Problem::new(&why, &request).into_response(),
     }

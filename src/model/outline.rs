@@ -4,7 +4,7 @@
 //! made by another replica in the middle of a rollout, or before a restart.
 
 use super::{
-    Manifest,
+    ModelInfo,
     manifest::{HeadFusion, Tokens},
 };
 
@@ -13,7 +13,7 @@ use super::{
 pub struct Outline {
     /// What clients call it.
     pub name: String,
-    /// Enough of its digest to recognise it by: the first 12 hexadecimal digits.
+    /// Enough of its digest to recognise it by, in hexadecimal.
     pub digest: String,
     /// Number of transformer blocks.
     pub layers: usize,
@@ -32,14 +32,12 @@ pub struct Outline {
 }
 
 impl Outline {
-    /// How much of a digest is shown.
-    const DIGITS: usize = 12;
-
-    /// The outline of the model of this name, digest and manifest.
-    pub fn new(name: &str, digest: &str, manifest: &Manifest) -> Self {
+    /// The outline of a model.
+    pub fn of(model: &ModelInfo) -> Self {
+        let manifest = &model.manifest;
         Self {
-            name: name.to_owned(),
-            digest: digest.chars().take(Self::DIGITS).collect(),
+            name: model.name.clone(),
+            digest: model.short_digest().to_owned(),
             layers: manifest.architecture.layers,
             heads: manifest.architecture.heads,
             classes: manifest.task.classes,
