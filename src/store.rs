@@ -34,10 +34,10 @@ use std::{
 
 use bytes::Bytes;
 
+use self::id::MapId;
 pub use self::{
     address::RedisAddress,
     evidence::{ClassEvidence, KeptEvidence},
-    id::MapId,
     kept::KeptMap,
     keys::SigningKeys,
     memory::MemoryStore,

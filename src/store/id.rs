@@ -10,14 +10,14 @@ use crate::Error;
 /// The id of a kept map. It is a secret shared with the client: never logged, hence no `Debug` of
 /// its content.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
-pub struct MapId([u8; 16]);
+pub(super) struct MapId([u8; 16]);
 
 impl MapId {
     /// A new id from the operating system's random source.
     ///
     /// # Errors
     /// When there is no random source.
-    pub fn random() -> Result<Self, NotKept> {
+    pub(super) fn random() -> Result<Self, NotKept> {
         random().map(Self)
     }
 

@@ -208,11 +208,14 @@ impl Link {
                 }
                 return Ok(answer);
             }
-            Ok(Err(why)) => Some(why),
-            Err(_) => None,
+            Ok(Err(why)) => Fault::of(why),
+            Err(_) => Fault {
+                full: false,
+                what: "no answer in time".to_owned(),
+            },
         };
         self.metrics.store_failed(action);
-        if why.as_ref().is_some_and(is_full) {
+        if why.full {
             // It is there, and what it keeps can be had.
             self.absence.worked();
             tracing::warn!(address = %self.address, "the map store is full: set maxmemory-policy");
@@ -223,8 +226,7 @@ impl Link {
             *connection = None;
         }
         if self.absence.failed(Instant::now()) {
-            let why = why.map_or_else(|| "no answer in time".to_owned(), describe);
-            tracing::error!(address = %self.address, why, "the map store is away");
+            tracing::error!(address = %self.address, why = why.what, "the map store is away");
         }
         Err(Failure::Away)
     }
@@ -284,15 +286,25 @@ impl fmt::Debug for Link {
     }
 }
 
-/// Whether the server refused a write because of its `maxmemory`.
-fn is_full(why: &RedisError) -> bool {
-    why.code() == Some("OOM")
+/// What is wrong, without the server's free text.
+struct Fault {
+    /// It refused a write because of its `maxmemory`.
+    full: bool,
+    what: String,
 }
 
-/// Kind and code of an error, without the server's free text.
-fn describe(why: RedisError) -> String {
-    match why.code() {
-        Some(code) => format!("{} ({code})", why.category()),
-        None => why.category().to_owned(),
+impl Fault {
+    fn of(why: RedisError) -> Self {
+        let category = why.category().to_owned();
+        // Of several commands each may have its own.
+        let errors = why.into_server_errors().unwrap_or_default();
+        let codes: Vec<&str> = errors.iter().map(|(_, error)| error.code()).collect();
+        Self {
+            full: codes.contains(&"OOM"),
+            what: match codes.is_empty() {
+                true => category,
+                false => format!("{category}: {}", codes.join(", ")),
+            },
+        }
     }
 }
