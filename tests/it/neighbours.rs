@@ -182,7 +182,7 @@ fn installed(names: &[&str]) -> Option<String> {
                 .any(|folder| Path::new(folder).join(name).is_file())
     });
     if found.is_none() {
-        println!(
+        eprintln!(
             "SKIPPED: {} is not installed (.ci/run installs it)",
             names[0]
         );
