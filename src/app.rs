@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     decode::{DecodeBudget, Limits},
     engine::{Engine, EngineError, OrtEngine, Runtime, SessionOptions, threads},
-    http::{self, AppState, Easels, Readiness, UploadBudget},
+    http::{self, AppState, Easels, Oip, Readiness, UploadBudget},
     metrics::Metrics,
     model::{ModelError, ModelInfo},
     preprocess::Pipeline,
@@ -108,6 +108,7 @@ impl App {
             keys: config.api_keys.clone(),
             uploads: UploadBudget::new(config.decode_memory),
             easels: Easels::new(config.threads),
+            oip: Oip::new(config.threads),
             metrics: Arc::clone(&core.classifier.metrics),
         });
         readiness.set(true);

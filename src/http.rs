@@ -9,6 +9,7 @@ mod auth;
 mod classify;
 mod health;
 mod negotiate;
+mod oip;
 mod page;
 mod problem;
 mod query;
@@ -36,7 +37,8 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 use tracing::Instrument;
 
 pub use self::{
-    attention::Easels, auth::KeyRing, problem::Problem, request_id::RequestId, upload::UploadBudget,
+    attention::Easels, auth::KeyRing, oip::Oip, problem::Problem, request_id::RequestId,
+    upload::UploadBudget,
 };
 use crate::{Error, classify::Classifier, metrics::Metrics};
 
@@ -66,6 +68,8 @@ pub struct AppState {
     pub uploads: UploadBudget,
     /// Where maps are drawn.
     pub easels: Easels,
+    /// What the Open Inference Protocol needs besides.
+    pub oip: Oip,
     /// Counts and times everything.
     pub metrics: Arc<Metrics>,
 }
@@ -104,6 +108,7 @@ pub fn router(state: AppState) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
+        .merge(oip::routes(&state))
         .merge(page::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -125,6 +130,7 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("other", MatchedPath::as_str);
     let method = request.method().clone();
+    let is_oip = oip::is_below(request.uri().path());
     let span = tracing::info_span!("request", request_id = %id, %method, route);
     request.extensions_mut().insert(id.clone());
 
@@ -132,6 +138,9 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
 
     if response.extensions().get::<Panicked>().is_some() {
         response = Problem::new(&Error::Internal, &id).into_response();
+    }
+    if is_oip {
+        response = oip::reworded(response);
     }
     if let Some(value) = id.header() {
         response.headers_mut().insert(request_id::HEADER, value);
@@ -164,7 +173,7 @@ fn panicked(why: Box<dyn Any + Send>) -> Response {
 
 async fn not_found(request: Request) -> Problem {
     let detail = "there is nothing here; the routes are GET /, POST /classify, GET /attention/{id}, \
-                  GET /healthz, GET /readyz and GET /metrics";
+                  GET /healthz, GET /readyz, GET /metrics, and GET /v2 for the Open Inference Protocol";
     Problem::of_routing(StatusCode::NOT_FOUND, detail, &request_id(&request))
 }
 

@@ -57,6 +57,7 @@ pub mod http;
 pub mod import;
 pub mod metrics;
 pub mod model;
+pub mod oip;
 pub mod onnx;
 pub mod preprocess;
 pub mod server;

@@ -34,7 +34,7 @@ pub fn best(model: &ModelInfo, logits: &[f32], top_k: usize, min_score: f32) -> 
 }
 
 /// Class ids by falling score, ties by rising id, the first `top_k` of them.
-fn ranking(scores: &[f32], top_k: usize) -> Vec<usize> {
+pub fn ranking(scores: &[f32], top_k: usize) -> Vec<usize> {
     let order = |&a: &usize, &b: &usize| scores[b].total_cmp(&scores[a]).then(a.cmp(&b));
     let mut ids: Vec<usize> = (0..scores.len()).collect();
     let top_k = top_k.min(ids.len());

@@ -8,11 +8,13 @@
 )]
 
 mod client;
+mod clients;
 mod evidence;
 mod graph;
 mod importers;
 mod keys;
 mod life;
+mod oip;
 mod page;
 mod process;
 mod service;
