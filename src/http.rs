@@ -40,7 +40,7 @@ pub use self::{
     attention::Easels, auth::KeyRing, oip::Oip, problem::Problem, request_id::RequestId,
     upload::UploadBudget,
 };
-use crate::{Error, classify::Classifier, metrics::Metrics};
+use crate::{Error, metrics::Metrics, registry::Registry, store::MemoryStore};
 
 /// What a body may measure and how long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +56,10 @@ pub struct HttpLimits {
 /// Everything the routes share.
 #[derive(Clone, Debug)]
 pub struct AppState {
-    /// The model and the way to it.
-    pub classifier: Arc<Classifier>,
+    /// The models and the way to them.
+    pub models: Registry,
+    /// Where maps are, whichever model made them.
+    pub store: MemoryStore,
     /// Bounds of requests.
     pub limits: HttpLimits,
     /// Whether new work should be sent here.

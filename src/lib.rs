@@ -26,11 +26,13 @@
 //! | [`batch`] | the queue, the rule that closes a batch, the thread that runs it |
 //! | [`engine`] | one ONNX Runtime session behind a small trait |
 //! | [`model`] | a model directory: manifest, labels, digests |
+//! | [`registry`] | the models being served: by name, loaded and swapped while running |
 //! | [`classify`] | the stages above in order, for one picture |
 //! | [`explain`] | a rollout → map, colours, picture |
 //! | [`store`] | keeps maps for `GET /attention/{id}`, bounded in bytes and time |
 //! | [`metrics`], [`telemetry`] | Prometheus; logs and spans |
 //! | [`import`] | a checkpoint → a model directory |
+//! | [`oip`] | the frames of the Open Inference Protocol, apart from HTTP |
 //! | [`onnx`] | the ONNX file format and the ViT graph, written by us |
 //!
 //! # Threads
@@ -60,6 +62,7 @@ pub mod model;
 pub mod oip;
 pub mod onnx;
 pub mod preprocess;
+pub mod registry;
 pub mod server;
 pub mod store;
 pub mod telemetry;

@@ -20,6 +20,7 @@ impl Classifier {
     pub async fn run_tensor(&self, tensor: Vec<f32>, deadline: Deadline) -> Result<Inference> {
         let inference = self.batcher.run(tensor, deadline).await?;
         self.metrics.stage(Stage::Queue, inference.queued);
+        self.metrics.picture(&self.model.name);
         Ok(inference)
     }
 

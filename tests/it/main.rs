@@ -14,6 +14,7 @@ mod graph;
 mod importers;
 mod keys;
 mod life;
+mod models;
 mod oip;
 mod page;
 mod process;

@@ -27,7 +27,7 @@ pub(super) struct Target {
 impl Target {
     /// Every name, model by model.
     pub(super) fn all(state: &AppState) -> Vec<Self> {
-        let models = served(state).into_iter();
+        let models = state.models.all().into_iter();
         let faces = models.flat_map(|(name, classifier)| {
             Face::ALL.map(|face| Self {
                 name: Arc::clone(&name),
@@ -44,7 +44,7 @@ impl Target {
     }
 
     fn find(state: &AppState, asked: &Asked) -> Result<Self, Error> {
-        let models = served(state);
+        let models = state.models.all();
         let known = |model: &str| models.iter().any(|(name, _)| **name == *model);
         let version = asked.version.as_deref();
         if version.is_none_or(|version| version == VERSION)
@@ -65,12 +65,6 @@ impl Target {
             },
         })
     }
-}
-
-/// The models by name.
-fn served(state: &AppState) -> Vec<(Arc<str>, Arc<Classifier>)> {
-    let classifier = Arc::clone(&state.classifier);
-    vec![(classifier.model.name.as_str().into(), classifier)]
 }
 
 #[derive(Deserialize)]

@@ -94,7 +94,8 @@ fn a_timeout_of_zero_is_none() {
 
 #[test]
 fn lists_and_shapes_have_an_end() {
-    let shape = json!({"inputs": [{"name": "a", "datatype": "FP32", "shape": [1; 9], "data": []}]});
+    let shape =
+        json!({"inputs": [{"name": "a", "datatype": "FP32", "shape": vec![1; 9], "data": []}]});
     assert!(refusal(&shape, b"").contains("at most 8"));
     let inputs = json!({"inputs": vec![input("a", 0); 17]});
     assert!(refusal(&inputs, b"").contains("at most 16"));
