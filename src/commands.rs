@@ -4,6 +4,7 @@ mod classify;
 mod health;
 mod import;
 mod inspect;
+mod manual;
 mod serve;
 
 use std::{fmt::Display, process::ExitCode};
@@ -25,6 +26,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Classify(args) => classify::run(args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Health(args) => health::run(&args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
     }
 }
 

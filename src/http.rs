@@ -10,6 +10,7 @@ mod classify;
 mod health;
 mod negotiate;
 mod oip;
+mod openapi;
 mod page;
 mod problem;
 mod query;
@@ -111,6 +112,7 @@ pub fn router(state: AppState) -> Router {
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
         .merge(oip::routes(&state))
+        .merge(openapi::routes())
         .merge(page::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -175,7 +177,7 @@ fn panicked(why: Box<dyn Any + Send>) -> Response {
 
 async fn not_found(request: Request) -> Problem {
     let detail = "there is nothing here; the routes are GET /, POST /classify, GET /attention/{id}, \
-                  GET /healthz, GET /readyz, GET /metrics, and GET /v2 for the Open Inference Protocol";
+                  GET /healthz, GET /readyz, GET /metrics, GET /openapi.json (GET /docs shows it), and GET /v2 for the Open Inference Protocol";
     Problem::of_routing(StatusCode::NOT_FOUND, detail, &request_id(&request))
 }
 

@@ -9,6 +9,8 @@
 
 mod client;
 mod clients;
+mod commands;
+mod docs;
 mod evidence;
 mod graph;
 mod importers;
