@@ -22,8 +22,7 @@ pub(super) fn man(args: &ManArgs) -> ExitCode {
     let page = match &args.command {
         None => whole,
         Some(name) => match whole.find_subcommand(name) {
-            // Its page is called as it is typed, with a hyphen.
-            Some(command) => command.clone().name(format!("patchlight-{name}")),
+            Some(command) => command.clone(),
             None => return fail(super::USAGE, format!("there is no command `{name}`")),
         },
     };

@@ -32,14 +32,22 @@ const PROBLEMS: &[(u16, &str, &[&str])] = &[
     ),
     (405, "Not with this method.", &["method_not_allowed"]),
     (406, "Not in an accepted media type.", &["not_acceptable"]),
-    (408, "The body took too long to arrive.", &["upload_too_slow"]),
+    (
+        408,
+        "The body took too long to arrive.",
+        &["upload_too_slow"],
+    ),
     (
         409,
         "There is no such map of this picture, or it cannot be changed so.",
         &["map_not_kept", "default_model"],
     ),
     (413, "The body is too large.", &["body_too_large"]),
-    (415, "Not a picture that is read here.", &["unsupported_format"]),
+    (
+        415,
+        "Not a picture that is read here.",
+        &["unsupported_format"],
+    ),
     (
         422,
         "The picture is damaged, or has too many pixels.",
@@ -169,7 +177,11 @@ mod tests {
         let document = document();
         let paths = document["paths"].as_object().unwrap();
         let mut seen = 0;
-        for source in [include_str!("../http.rs"), include_str!("oip.rs"), include_str!("openapi.rs")] {
+        for source in [
+            include_str!("../http.rs"),
+            include_str!("oip.rs"),
+            include_str!("openapi.rs"),
+        ] {
             let compact: String = source.split_whitespace().collect();
             for route in quoted(&compact, ".route(\"").filter(|route| route.starts_with('/')) {
                 let route = route.trim_end_matches('/');

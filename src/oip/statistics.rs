@@ -183,21 +183,23 @@ mod tests {
 
     use super::*;
 
-    const MS: fn(u64) -> Duration = Duration::from_millis;
+    const fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
 
     fn passed(batch: u64, batch_size: usize) -> Passed {
         Passed {
             batch,
             batch_size,
-            queued: MS(1),
-            ran: MS(10),
+            queued: ms(1),
+            ran: ms(10),
         }
     }
 
     const TOOK: Took = Took {
-        input: MS(2),
-        output: MS(3),
-        total: MS(20),
+        input: ms(2),
+        output: ms(3),
+        total: ms(20),
     };
 
     #[test]
@@ -226,7 +228,7 @@ mod tests {
     #[test]
     fn failures_are_no_inferences() {
         let mut statistics = ModelStatistics::default();
-        statistics.failed(MS(5));
+        statistics.failed(ms(5));
         let described = serde_json::to_value(statistics.describe("vit".to_owned(), "1")).unwrap();
         assert_eq!(described["inference_count"], 0);
         assert_eq!(

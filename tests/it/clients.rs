@@ -79,7 +79,10 @@ fn example(program: &Path, name: &str, server: &Server, arguments: &[&str]) -> S
 fn the_curl_example_works() {
     let server = Server::demo();
     let printed = example(Path::new("bash"), "curl.sh", &server, &[]);
-    assert!(printed.contains("penguin") && printed.contains("prefix_mass"), "{printed}");
+    assert!(
+        printed.contains("penguin") && printed.contains("prefix_mass"),
+        "{printed}"
+    );
     assert!(printed.contains("\"results\""), "{printed}");
 }
 
@@ -92,11 +95,19 @@ fn the_python_examples_work() {
     assert!(printed.contains("refused: unsupported_format"), "{printed}");
 
     let printed = example(&python, "triton.py", &server, &[]);
-    assert!(printed.contains(":penguin") && printed.contains(":rocket"), "{printed}");
+    assert!(
+        printed.contains(":penguin") && printed.contains(":rocket"),
+        "{printed}"
+    );
 
     let folder = tempfile::tempdir().unwrap();
     let plot = folder.path().join("plot.png");
-    example(&python, "walkthrough.py", &server, &[plot.to_str().unwrap()]);
+    example(
+        &python,
+        "walkthrough.py",
+        &server,
+        &[plot.to_str().unwrap()],
+    );
     assert!(std::fs::read(plot).unwrap().starts_with(b"\x89PNG"));
 }
 
@@ -110,7 +121,10 @@ fn the_javascript_example_works() {
     }
     let server = Server::demo();
     let printed = example(Path::new("node"), "classify.mjs", &server, &[]);
-    assert!(printed.contains("penguin") && printed.contains("PNG"), "{printed}");
+    assert!(
+        printed.contains("penguin") && printed.contains("PNG"),
+        "{printed}"
+    );
 }
 
 /// Runs `tests/clients/openapi.py`, which says what it checks.
@@ -119,5 +133,9 @@ fn the_server_is_as_its_openapi_document_says() {
     let Some(python) = python() else { return };
     let server = Server::demo();
     let samples = models("samples");
-    run(&python, "openapi.py", &[&server.address, samples.to_str().unwrap()]);
+    run(
+        &python,
+        "openapi.py",
+        &[&server.address, samples.to_str().unwrap()],
+    );
 }

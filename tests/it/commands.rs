@@ -5,7 +5,10 @@ use std::{fs, process::Output};
 use crate::process::{models, program};
 
 fn run(arguments: &[&str]) -> Output {
-    program().args(arguments).output().expect("the program runs")
+    program()
+        .args(arguments)
+        .output()
+        .expect("the program runs")
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -45,7 +48,13 @@ fn classify_takes_patterns_and_answers_json_lines_in_their_order() {
         fs::copy(models("samples").join(name), folder.path().join(name)).unwrap();
     }
     let pattern = folder.path().join("*.jpg");
-    let done = run(&["classify", "--json", "--top-k", "1", pattern.to_str().unwrap()]);
+    let done = run(&[
+        "classify",
+        "--json",
+        "--top-k",
+        "1",
+        pattern.to_str().unwrap(),
+    ]);
     assert!(done.status.success(), "{}", text(&done.stderr));
     let lines = text(&done.stdout).lines();
     let labels: Vec<String> = lines

@@ -21,7 +21,8 @@ fn pages() -> Vec<PathBuf> {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap();
-            if path.is_dir() && !name.starts_with('.') && name != "target" && name != "node_modules" {
+            if path.is_dir() && !name.starts_with('.') && name != "target" && name != "node_modules"
+            {
                 walk(&path, found);
             } else if name.ends_with(".md") {
                 found.push(path);
@@ -56,7 +57,9 @@ fn anchors(text: &str) -> Vec<String> {
     headings
         .map(|line| {
             let title = line.trim_start_matches('#').trim().to_lowercase();
-            let kept = title.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+            let kept = title
+                .chars()
+                .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
             kept.map(|c| if c == ' ' { '-' } else { c }).collect()
         })
         .collect()
@@ -137,7 +140,9 @@ fn commands_marked_as_tested_do_what_they_say() {
 
 #[test]
 fn python_marked_as_tested_does_what_it_says() {
-    let Some(python) = clients::python() else { return };
+    let Some(python) = clients::python() else {
+        return;
+    };
     let server = Server::demo();
     for page in pages() {
         let text = fs::read_to_string(&page).unwrap();

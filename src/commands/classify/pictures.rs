@@ -112,7 +112,9 @@ mod tests {
         }
         let found = |pattern: &str| {
             let found = find(&[folder.path().join(pattern)])?;
-            let names = found.iter().map(|path| path.strip_prefix(folder.path()).unwrap());
+            let names = found
+                .iter()
+                .map(|path| path.strip_prefix(folder.path()).unwrap());
             let names = names.map(|name| name.to_str().unwrap().to_owned());
             Ok::<Vec<String>, String>(names.collect())
         };
