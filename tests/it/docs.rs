@@ -135,7 +135,7 @@ fn commands_marked_as_tested_do_what_they_say() {
             run += 1;
         }
     }
-    assert!(run >= 3, "only {run} blocks were found");
+    assert!(run >= 2, "only {run} blocks were found");
 }
 
 #[test]
