@@ -1,9 +1,13 @@
 //! What was typed: every flag and its environment variable. Nothing is interpreted here; values
 //! stay text until [`config`](crate::config) has looked at all of them.
 
+mod tracing;
+
 use std::path::PathBuf;
 
 use clap::{Args, FromArgMatches, Parser, Subcommand};
+
+pub use self::tracing::TracingArgs;
 
 /// Serve a Vision Transformer over HTTP: labels, and which patches the model looked at.
 ///
@@ -190,6 +194,10 @@ pub struct ServeArgs {
         default_value = "info,ort=warn"
     )]
     pub log: String,
+
+    /// Where traces go.
+    #[command(flatten)]
+    pub tracing: TracingArgs,
 }
 
 impl Default for ServeArgs {

@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc,
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -19,6 +19,7 @@ pub(crate) struct Server {
     pub(crate) address: String,
     /// What it logged before it listened.
     pub(crate) start_up: Vec<String>,
+    log: Arc<Mutex<String>>,
 }
 
 impl Server {
@@ -35,12 +36,15 @@ impl Server {
             child,
             address: String::new(),
             start_up: Vec::new(),
+            log: Arc::default(),
         };
+        let log = Arc::clone(&server.log);
         let stderr = server.child.stderr.take().expect("stderr is piped");
         let (lines, received) = mpsc::channel();
         // Reads on for the child's life, so that its log never blocks it.
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                log.lock().unwrap().extend([line.as_str(), "\n"]);
                 let _ = lines.send(line);
             }
         });
@@ -49,7 +53,8 @@ impl Server {
                 panic!("the server did not start:\n{}", server.start_up.join("\n"));
             };
             if let Some(address) = line.split("listening on http://").nth(1) {
-                server.address = address.trim().to_owned();
+                // In a JSON line a quotation mark follows.
+                server.address = address.trim_end_matches(['"', '}']).to_owned();
             }
             server.start_up.push(line);
         }
@@ -59,6 +64,11 @@ impl Server {
     /// The demo model with a drain that does not slow tests down.
     pub(crate) fn demo() -> Self {
         Self::start(&["--drain-delay", "200ms"])
+    }
+
+    /// Everything that it logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
     }
 
     /// Sends a signal by its name.
