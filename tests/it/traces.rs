@@ -20,14 +20,14 @@ fn dog() -> Vec<u8> {
 /// The log once it has the line of this request's answer.
 async fn log_with(server: &Server, request_id: &str) -> String {
     for _ in 0..1000 {
-        let log = server.log();
+        let log = server.log().join("\n");
         let mut lines = log.lines();
         if lines.any(|line| line.contains(request_id) && line.contains("answered")) {
             return log;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    panic!("{request_id} was not logged:\n{}", server.log());
+    panic!("{request_id} was not logged:\n{}", server.log().join("\n"));
 }
 
 /// The metrics of `Server-Timing` and their milliseconds.
