@@ -221,6 +221,10 @@ pub struct ImportArgs {
     #[arg(long, requires = "arch")]
     pub random_weights: bool,
 
+    /// Arithmetic of the large products: fp32, fp16 (for GPUs) or int8 (for CPUs)
+    #[arg(long, value_name = "NAME", default_value = "fp32")]
+    pub precision: String,
+
     /// How the rollout joins the heads of a layer: mean, max or min
     #[arg(long, value_name = "RULE", default_value = "mean")]
     pub head_fusion: String,

@@ -38,9 +38,9 @@ use checkpoint::Checkpoint;
 use directory::Directory;
 
 use crate::{
-    model::manifest::HeadFusion,
+    model::manifest::{HeadFusion, Precision},
     onnx::tensor::Tensor,
-    onnx::vit::{Role, VitSpec, Weights},
+    onnx::vit::{Arithmetic, Role, VitSpec, Weights},
 };
 
 /// What to import, and where to.
@@ -60,6 +60,8 @@ pub struct ImportOptions {
     pub preprocess: Option<PreprocessSource>,
     /// Side of the input in pixels, if not that of the training: positions are resampled.
     pub image_size: Option<usize>,
+    /// Arithmetic of the large matrix products.
+    pub precision: Precision,
 }
 
 impl ImportOptions {
@@ -73,6 +75,7 @@ impl ImportOptions {
             heads: None,
             preprocess: None,
             image_size: None,
+            precision: Precision::Fp32,
         }
     }
 }
@@ -126,9 +129,13 @@ pub fn run(
         done: 0,
         total: checkpoint.spec.roles().len(),
     };
-    directory.write_graph(&checkpoint.spec, &mut weights)?;
+    directory.write_graph(
+        &checkpoint.spec,
+        &Arithmetic::all(options.precision),
+        &mut weights,
+    )?;
     directory.write_labels(&labels)?;
-    let manifest = directory.finish(&checkpoint)?;
+    let manifest = directory.finish(&checkpoint, options.precision)?;
     Ok(Summary::new(options.out.clone(), manifest, named))
 }
 

@@ -8,7 +8,7 @@ use super::{USAGE, fail};
 use crate::{
     args::ImportArgs,
     import::{self, ImportOptions, Source},
-    model::manifest::HeadFusion,
+    model::manifest::{HeadFusion, Precision},
 };
 
 pub(super) fn run(args: ImportArgs) -> ExitCode {
@@ -46,6 +46,7 @@ fn options(args: ImportArgs) -> Result<ImportOptions, String> {
         heads: args.heads,
         preprocess,
         image_size: args.image_size,
+        precision: precision(&args.precision)?,
         ..ImportOptions::new(source, args.out)
     })
 }
@@ -57,6 +58,17 @@ fn head_fusion(text: &str) -> Result<HeadFusion, String> {
         "min" => Ok(HeadFusion::Min),
         _ => Err(format!(
             "--head-fusion: `{text}` is not one of mean, max, min"
+        )),
+    }
+}
+
+fn precision(text: &str) -> Result<Precision, String> {
+    match text {
+        "fp32" => Ok(Precision::Fp32),
+        "fp16" => Ok(Precision::Fp16),
+        "int8" => Ok(Precision::Int8),
+        _ => Err(format!(
+            "--precision: `{text}` is not one of fp32, fp16, int8"
         )),
     }
 }

@@ -10,8 +10,8 @@ use ort::{
     value::{PrimitiveTensorElementType, TensorRef},
 };
 
-use super::{Device, Engine, EngineError, Evidence, Output, Runtime};
-use crate::model::manifest::{EvidenceOutputs, Manifest};
+use super::{Device, Engine, EngineError, Evidence, Output, Runtime, cpu};
+use crate::model::manifest::{EvidenceOutputs, Manifest, Precision};
 
 /// What a session is made of.
 #[derive(Clone, Debug)]
@@ -57,9 +57,10 @@ impl OrtEngine {
         manifest: &Manifest,
         options: &SessionOptions,
     ) -> Result<Self, EngineError> {
+        let precision = manifest.graph.precision;
         let mut failure = None;
-        for device in options.device.candidates() {
-            match open(runtime, options, device) {
+        for device in options.device.candidates(precision) {
+            match open(runtime, options, device, precision) {
                 Ok(session) => return Self::new(session, device, manifest),
                 Err(why) => {
                     tracing::warn!(%device, %why, "the device cannot be used");
@@ -225,9 +226,28 @@ fn open(
     runtime: &Runtime,
     options: &SessionOptions,
     device: Device,
+    precision: Precision,
 ) -> Result<Session, EngineError> {
-    let mut builder = device.add_to(configure(runtime, options)?)?;
+    let builder = configure(runtime, options)?;
+    let builder = match precision {
+        Precision::Int8 => exact_in_int8(builder)?,
+        Precision::Fp32 | Precision::Fp16 => builder,
+    };
+    let mut builder = device.add_to(builder, precision)?;
     Ok(builder.commit_from_file(&options.graph)?)
+}
+
+/// Where the fast products of bytes saturate, the runtime is told to take slower ones, which give
+/// the same sums as everywhere else.
+fn exact_in_int8(builder: SessionBuilder) -> ort::Result<SessionBuilder> {
+    if !cpu::byte_products_saturate() {
+        return Ok(builder);
+    }
+    tracing::warn!(
+        "this CPU has no VNNI: int8 products are taken by slower instructions, so that they stay \
+         exact; float32 may be as fast"
+    );
+    Ok(builder.with_precise_qmm()?)
 }
 
 fn configure(runtime: &Runtime, options: &SessionOptions) -> ort::Result<SessionBuilder> {

@@ -15,6 +15,7 @@ mod keys;
 mod life;
 mod models;
 mod page;
+mod precision;
 mod process;
 mod service;
 mod support;
