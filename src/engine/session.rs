@@ -96,6 +96,32 @@ impl OrtEngine {
         self.device
     }
 
+    /// Runs a batch for the sake of one float32 output that the manifest does not name.
+    ///
+    /// # Errors
+    /// If the graph has no such output, or the run fails.
+    pub fn read(&mut self, inputs: &[&[f32]], output: &str) -> Result<Vec<f32>, EngineError> {
+        let shape = self.fill(inputs);
+        let tensor = TensorRef::from_array_view((shape, &*self.buffer))?;
+        let outputs = self
+            .session
+            .run(ort::inputs![self.names.input.as_str() => tensor])?;
+        let Some(value) = outputs.get(output) else {
+            return Err(EngineError::Graph(format!("it has no output `{output}`")));
+        };
+        Ok(value.try_extract_tensor::<f32>()?.1.to_vec())
+    }
+
+    /// Puts a batch into the buffer; its shape.
+    fn fill(&mut self, inputs: &[&[f32]]) -> [usize; 4] {
+        self.buffer.clear();
+        for input in inputs {
+            self.buffer.extend_from_slice(input);
+        }
+        let [channels, height, width] = self.input;
+        [inputs.len(), channels, height, width]
+    }
+
     /// Compares the declared shapes; −1 stands for the batch.
     fn check_tensors(&self, manifest: &Manifest) -> Result<(), EngineError> {
         let inputs = self
@@ -152,12 +178,7 @@ impl OrtEngine {
 
 impl Engine for OrtEngine {
     fn run(&mut self, inputs: &[&[f32]]) -> Result<Vec<Output>, EngineError> {
-        let [channels, height, width] = self.input;
-        self.buffer.clear();
-        for input in inputs {
-            self.buffer.extend_from_slice(input);
-        }
-        let shape = [inputs.len(), channels, height, width];
+        let shape = self.fill(inputs);
         let tensor = TensorRef::from_array_view((shape, &*self.buffer))?;
         let outputs = self
             .session

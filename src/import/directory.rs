@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 use super::{Checkpoint, ImportError, is_large};
 use crate::{
     model::manifest::{
-        Architecture, EvidenceOutputs, FORMAT, Graph, Manifest, Precision, Provenance, Rollout,
-        Task, Tokens,
+        Architecture, Checked, EvidenceOutputs, FORMAT, Graph, Manifest, Precision, Provenance,
+        Rollout, Task, Tokens,
     },
     onnx::{
         graph::{External, Storage},
@@ -95,8 +95,9 @@ impl Directory {
         mut self,
         checkpoint: &Checkpoint,
         precision: Precision,
+        check: Option<Checked>,
     ) -> Result<Manifest, ImportError> {
-        let manifest = manifest(checkpoint, precision, self.digests.clone());
+        let manifest = manifest(checkpoint, precision, check, self.digests.clone());
         let path = self.path.join(MANIFEST);
         let text = toml::to_string(&manifest).map_err(|e| ImportError::malformed(&path, e))?;
         let text = format!(
@@ -184,6 +185,7 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
 fn manifest(
     checkpoint: &Checkpoint,
     precision: Precision,
+    check: Option<Checked>,
     files: BTreeMap<String, String>,
 ) -> Manifest {
     let spec = &checkpoint.spec;
@@ -234,6 +236,7 @@ fn manifest(
             source: checkpoint.source.to_owned(),
             source_files: checkpoint.source_files.clone(),
             importer: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
+            check,
         },
     }
 }

@@ -45,6 +45,7 @@ mod block;
 mod embed;
 mod evidence;
 mod linear;
+mod probe;
 mod rollout;
 mod spec;
 
@@ -53,7 +54,7 @@ use std::{collections::BTreeMap, io};
 pub use arithmetic::{Arithmetic, Layer, Part};
 pub use spec::{Activation, PoolNorm, Readout, VitSpec};
 
-use self::evidence::Classifier;
+use self::{evidence::Classifier, probe::Probe};
 use crate::{
     model::manifest::Precision,
     onnx::{
@@ -79,6 +80,11 @@ pub const EVIDENCE_REST: &str = "evidence_rest";
 pub const EVIDENCE_CLASS: &str = "evidence_class";
 /// Name of the output with the class token's attention.
 pub const CLASS_ATTENTION: &str = "class_attention";
+
+/// Name of the output that a probing graph has besides, float32 `[layers · 4]`: what eight bits change
+/// in each linear layer of the whole input, ‖int8 − float32‖ / ‖float32‖, given the same tokens to
+/// read; [`Part::ALL`] of the first block, then of the second.
+pub const LAYER_ERRORS: &str = "layer_errors";
 
 /// What a constant of the graph is for. [`VitSpec::shape`] tells its shape; each checkpoint layout
 /// only says where it finds the values.
@@ -170,6 +176,7 @@ pub fn build<W: Weights + ?Sized>(
         weights,
         graph: Graph::new("vit", storage),
         zero_points: BTreeMap::new(),
+        probes: BTreeMap::new(),
     };
     builder.forward()?;
     Ok(builder.graph.finish())
@@ -183,6 +190,8 @@ struct Builder<'a, 's, W: ?Sized> {
     graph: Graph<'s>,
     /// Those of int8 tokens, by the number of rows a picture has.
     zero_points: BTreeMap<usize, Value>,
+    /// Of a probing graph: each layer's products in both precisions.
+    probes: BTreeMap<Layer, Vec<Probe>>,
 }
 
 impl<W: Weights + ?Sized> Builder<'_, '_, W> {
@@ -214,6 +223,10 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         self.output(&classifier.logits, Element::F32, &[spec.classes]);
         self.output(&rollout.of_patches, Element::F32, &[patches]);
         self.output(&rollout.by_start, Element::F32, &[layers, total]);
+        if let Some(errors) = self.layer_errors() {
+            let shape = [(Part::ALL.len() * layers).into()];
+            self.graph.output(&errors, Element::F32, &shape);
+        }
         let Some(embedding) = embedding else {
             return Ok(());
         };

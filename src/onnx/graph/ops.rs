@@ -24,9 +24,9 @@ impl Graph<'_> {
         self.node("Max", name, &[a, b], &[])
     }
 
-    /// The magnitude of every element.
-    pub fn abs(&mut self, name: &str, x: &Value) -> Value {
-        self.node("Abs", name, &[x], &[])
+    /// Every element with the other sign.
+    pub fn neg(&mut self, name: &str, x: &Value) -> Value {
+        self.node("Neg", name, &[x], &[])
     }
 
     /// The square root of every element.

@@ -13,6 +13,9 @@ pub struct Arithmetic {
     pub precision: Precision,
     /// Layers of an int8 graph that compute in float32 all the same.
     pub kept: BTreeSet<Layer>,
+    /// Whether every linear layer of a float32 graph computes in int8 beside, and the graph has one
+    /// more output, [`LAYER_ERRORS`](super::LAYER_ERRORS).
+    pub probing: bool,
 }
 
 /// A linear layer of a block: what `import --check` measures, and can keep in float32.
@@ -43,6 +46,7 @@ impl Arithmetic {
         Self {
             precision,
             kept: BTreeSet::new(),
+            probing: false,
         }
     }
 

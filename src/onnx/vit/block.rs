@@ -5,7 +5,10 @@ use super::{
     evidence::{Trace, Written},
     linear::Operand,
 };
-use crate::onnx::graph::{Value, as_i64};
+use crate::{
+    model::manifest::Precision,
+    onnx::graph::{Value, as_i64},
+};
 
 /// What a block gives.
 pub(super) struct Block {
@@ -61,12 +64,20 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let out = layer(Part::Out);
         let mixed = self.operand(out, &name("attention/mixed"), &mixed, tokens);
         let rounded = match (entering, mixed.codes()) {
-            (Some(_), Some(codes)) => Some(self.rounded(block, &mixed, codes, last)),
+            (Some(_), Some(codes)) if self.arithmetic.of(out) == Precision::Int8 => {
+                Some(self.rounded(block, &mixed, codes, last))
+            }
             _ => None,
         };
         let out_kernel = self.kernel(out, &name("attention/out.kernel"), B::OutKernel, None)?;
         let out_bias = self.bias(out, &name("attention/out.bias"), B::OutBias, None)?;
-        let written = self.product(&name("attention/out"), &mixed, &out_kernel, Some(&out_bias));
+        let written = self.product(
+            out,
+            &name("attention/out"),
+            &mixed,
+            &out_kernel,
+            Some(&out_bias),
+        );
         let x = self
             .graph
             .add(&name("attention"), &attended.residual, &written);
@@ -184,7 +195,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             true => Some(self.bias(layer, &format!("{name}.bias"), bias, factor)?),
             false => None,
         };
-        Ok(self.product(&format!("{name}/flat"), x, &kernel, bias.as_ref()))
+        Ok(self.product(layer, &format!("{name}/flat"), x, &kernel, bias.as_ref()))
     }
 
     /// `[batch·tokens, hidden]` → `[batch, heads, tokens, head size]`.
@@ -259,7 +270,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let x = self.operand(layer, &format!("{name}/read"), x, tokens);
         let kernel = self.kernel(layer, &format!("{name}.kernel"), kernel, None)?;
         let bias = self.bias(layer, &format!("{name}.bias"), bias, None)?;
-        Ok(self.product(name, &x, &kernel, Some(&bias)))
+        Ok(self.product(layer, name, &x, &kernel, Some(&bias)))
     }
 }
 

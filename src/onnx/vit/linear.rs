@@ -21,7 +21,7 @@
 
 use std::io;
 
-use super::{BlockRole, Builder, Layer, Role, Weights};
+use super::{BlockRole, Builder, Layer, Role, Weights, probe::Probe};
 use crate::{
     model::manifest::Precision,
     onnx::{
@@ -73,13 +73,24 @@ impl Operand {
 pub(super) enum Kernel {
     /// In the blocks' floating-point type.
     Float(Value),
-    /// Int8, and the float32 scale of each output channel, `[out]`.
-    Int8 {
+    /// As integers.
+    Int8(Rounded),
+    /// In float32, and as integers for comparison.
+    Both {
         /// `[in, out]`.
-        values: Value,
-        /// `[out]`.
-        scale: Value,
+        exact: Value,
+        /// The same.
+        rounded: Rounded,
     },
+}
+
+/// A kernel as integers.
+#[derive(Clone, Debug)]
+pub(super) struct Rounded {
+    /// Int8 `[in, out]`.
+    values: Value,
+    /// Float32 `[out]`: one of each output channel.
+    scale: Value,
 }
 
 impl<W: Weights + ?Sized> Builder<'_, '_, W> {
@@ -92,6 +103,9 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         tokens: usize,
     ) -> Operand {
         let codes = match self.arithmetic.of(layer) {
+            Precision::Fp32 if self.arithmetic.probing => {
+                Some(self.quantize(&format!("{name}/codes"), x, tokens))
+            }
             Precision::Int8 => Some(self.quantize(&format!("{name}/codes"), x, tokens)),
             Precision::Fp32 | Precision::Fp16 => None,
         };
@@ -104,22 +118,43 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     /// `x · kernel + bias` for tokens `[rows, in]`.
     pub(super) fn product(
         &mut self,
+        layer: Layer,
         name: &str,
         x: &Operand,
         kernel: &Kernel,
         bias: Option<&Value>,
     ) -> Value {
-        let (Kernel::Int8 { values, scale }, Some(codes)) = (kernel, &x.codes) else {
+        if let (Kernel::Both { exact, rounded }, Some(codes)) = (kernel, &x.codes) {
+            let rounded = self.integers(&format!("{name}/probe"), codes, rounded, bias);
+            let exact = self.graph.linear(name, &x.plain, exact, bias);
+            let probe = Probe {
+                exact: exact.clone(),
+                rounded,
+            };
+            self.probes.entry(layer).or_default().push(probe);
+            return exact;
+        }
+        let (Kernel::Int8(kernel), Some(codes)) = (kernel, &x.codes) else {
             let kernel = self.widened(&format!("{name}.kernel"), kernel);
             return self.graph.linear(name, &x.plain, &kernel, bias);
         };
+        self.integers(name, codes, kernel, bias)
+    }
+
+    fn integers(
+        &mut self,
+        name: &str,
+        codes: &Codes,
+        kernel: &Rounded,
+        bias: Option<&Value>,
+    ) -> Value {
         let graph = &mut self.graph;
         let unscaled = graph.integer_product(
             &format!("{name}/unscaled"),
             &codes.values,
             ZERO_POINT,
-            values,
-            scale,
+            &kernel.values,
+            &kernel.scale,
         );
         match bias {
             None => graph.mul(name, &unscaled, &codes.scale),
@@ -138,7 +173,8 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         role: BlockRole,
         factor: Option<f32>,
     ) -> Result<Kernel, W::Error> {
-        if self.arithmetic.of(layer) != Precision::Int8 {
+        let probing = self.arithmetic.probing;
+        if self.arithmetic.of(layer) != Precision::Int8 && !probing {
             return Ok(Kernel::Float(self.scaled(
                 layer.block,
                 name,
@@ -147,10 +183,17 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             )?));
         }
         let tensor = self.weights.tensor(Role::Block(layer.block, role))?;
-        let (values, scale) = by_channel(&tensor, factor.unwrap_or(1.0));
-        let values = self.graph.constant(&format!("{name}.int8"), values)?;
-        let scale = self.graph.constant(&format!("{name}.scale"), scale)?;
-        Ok(Kernel::Int8 { values, scale })
+        let factor = factor.unwrap_or(1.0);
+        let (values, scale) = by_channel(&tensor, factor);
+        let rounded = Rounded {
+            values: self.graph.constant(&format!("{name}.int8"), values)?,
+            scale: self.graph.constant(&format!("{name}.scale"), scale)?,
+        };
+        if !probing {
+            return Ok(Kernel::Int8(rounded));
+        }
+        let exact = self.graph.constant(name, tensor.scaled(factor))?;
+        Ok(Kernel::Both { exact, rounded })
     }
 
     /// A bias of a layer, each value multiplied by `factor`.
@@ -168,8 +211,8 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     /// others as they are.
     pub(super) fn widened(&mut self, name: &str, kernel: &Kernel) -> Value {
         match kernel {
-            Kernel::Float(kernel) => kernel.clone(),
-            Kernel::Int8 { values, scale } => {
+            Kernel::Float(kernel) | Kernel::Both { exact: kernel, .. } => kernel.clone(),
+            Kernel::Int8(Rounded { values, scale }) => {
                 let graph = &mut self.graph;
                 let values = graph.cast(&format!("{name}/float32"), values, Element::F32);
                 graph.mul(name, &values, scale)
@@ -189,10 +232,13 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     fn quantize(&mut self, name: &str, x: &Value, tokens: usize) -> Codes {
         let zero_points = self.zero_points(x, tokens);
         let graph = &mut self.graph;
-        let magnitudes = graph.abs(&format!("{name}/magnitudes"), x);
-        let range = graph.reduce("ReduceMax", &format!("{name}/range"), &magnitudes, -1, true);
-        let smallest = graph.number(SMALLEST_RANGE);
-        let range = graph.max(&format!("{name}/range/guarded"), &range, &smallest);
+        // Two passes that read; the magnitudes themselves would be one more that writes.
+        let largest = graph.reduce("ReduceMax", &format!("{name}/largest"), x, -1, true);
+        let smallest = graph.reduce("ReduceMin", &format!("{name}/smallest"), x, -1, true);
+        let below = graph.neg(&format!("{name}/below"), &smallest);
+        let range = graph.max(&format!("{name}/range"), &largest, &below);
+        let guard = graph.number(SMALLEST_RANGE);
+        let range = graph.max(&format!("{name}/range/guarded"), &range, &guard);
         let step = graph.number(1.0 / LEVELS);
         let scale = graph.mul(&format!("{name}/scale"), &range, &step);
         let flat = graph.reshape(&format!("{name}/scale/flat"), &scale, &[-1]);
