@@ -177,7 +177,7 @@ impl Tensor {
         }
         let values = self.to_f32().into_iter();
         let bytes = values.flat_map(|v| f16::from_f32(v).to_le_bytes());
-        Self::new(Element::F16, self.shape.clone(), bytes.collect())
+        Self::new(Element::F16, self.shape, bytes.collect())
     }
 
     /// Every value multiplied; float32 comes out.
