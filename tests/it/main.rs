@@ -17,6 +17,7 @@ mod models;
 mod monitoring;
 mod neighbours;
 mod page;
+mod precision;
 mod process;
 mod replicas;
 mod service;
