@@ -2,12 +2,14 @@
 //! stay text until [`config`](crate::config) has looked at all of them.
 
 mod secret;
+mod tracing;
 
 use std::path::PathBuf;
 
 use clap::{Args, FromArgMatches, Parser, Subcommand};
 
 pub use self::secret::Secret;
+pub use self::tracing::TracingArgs;
 
 /// Serve a Vision Transformer over HTTP: labels, and which patches the model looked at.
 ///
@@ -217,6 +219,10 @@ pub struct ServeArgs {
         default_value = "info,ort=warn"
     )]
     pub log: String,
+
+    /// Where traces go.
+    #[command(flatten)]
+    pub tracing: TracingArgs,
 }
 
 impl Default for ServeArgs {
@@ -247,6 +253,20 @@ pub struct ImportArgs {
     /// With --arch: random weights, for load tests; the labels mean nothing
     #[arg(long, requires = "arch")]
     pub random_weights: bool,
+
+    /// Arithmetic of the large products: fp32, fp16 (for GPUs) or int8 (for CPUs)
+    #[arg(long, value_name = "NAME", default_value = "fp32")]
+    pub precision: String,
+
+    /// Compare lower precision with float32 on the pictures in this folder, before it is written;
+    /// needed for int8
+    #[arg(long, value_name = "DIR")]
+    pub check: Option<PathBuf>,
+
+    /// With --check: the share of pictures, such as 0.99, whose best class must be that of float32;
+    /// the worst layers of an int8 model stay in float32 until it is
+    #[arg(long, value_name = "F")]
+    pub min_agreement: Option<f64>,
 
     /// How the rollout joins the heads of a layer: mean, max or min
     #[arg(long, value_name = "RULE", default_value = "mean")]

@@ -5,6 +5,7 @@ mod health;
 mod import;
 mod inspect;
 mod manual;
+mod pictures;
 mod serve;
 
 use std::{fmt::Display, process::ExitCode};
