@@ -2,12 +2,14 @@
 //! stay text until [`config`](crate::config) has looked at all of them.
 
 mod secret;
+mod tracing;
 
 use std::path::PathBuf;
 
 use clap::{Args, FromArgMatches, Parser, Subcommand};
 
 pub use self::secret::Secret;
+pub use self::tracing::TracingArgs;
 
 /// Serve a Vision Transformer over HTTP: labels, and which patches the model looked at.
 ///
@@ -37,6 +39,10 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Ask a running server whether it is ready: exit status 0 if so
     Health(HealthArgs),
+    /// Write the completions of a shell, such as `source <(patchlight completions bash)`
+    Completions(CompletionsArgs),
+    /// Write the manual page, such as `patchlight man | man -l -`
+    Man(ManArgs),
 }
 
 /// Flags of `patchlight serve`.
@@ -213,6 +219,10 @@ pub struct ServeArgs {
         default_value = "info,ort=warn"
     )]
     pub log: String,
+
+    /// Where traces go.
+    #[command(flatten)]
+    pub tracing: TracingArgs,
 }
 
 impl Default for ServeArgs {
@@ -244,6 +254,20 @@ pub struct ImportArgs {
     #[arg(long, requires = "arch")]
     pub random_weights: bool,
 
+    /// Arithmetic of the large products: fp32, fp16 (for GPUs) or int8 (for CPUs)
+    #[arg(long, value_name = "NAME", default_value = "fp32")]
+    pub precision: String,
+
+    /// Compare lower precision with float32 on the pictures in this folder, before it is written;
+    /// needed for int8
+    #[arg(long, value_name = "DIR")]
+    pub check: Option<PathBuf>,
+
+    /// With --check: the share of pictures, such as 0.99, whose best class must be that of float32;
+    /// the worst layers of an int8 model stay in float32 until it is
+    #[arg(long, value_name = "F")]
+    pub min_agreement: Option<f64>,
+
     /// How the rollout joins the heads of a layer: mean, max or min
     #[arg(long, value_name = "RULE", default_value = "mean")]
     pub head_fusion: String,
@@ -269,7 +293,7 @@ pub struct ImportArgs {
 /// Flags of `patchlight classify`.
 #[derive(Args, Clone, Debug)]
 pub struct ClassifyArgs {
-    /// Pictures, and folders that are searched for pictures
+    /// Pictures, folders that are searched for pictures, and patterns such as 'photos/**/*.jpg'
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
 
@@ -311,4 +335,18 @@ pub struct InspectArgs {
 pub struct HealthArgs {
     /// The server [default: http:// and the address of PATCHLIGHT_LISTEN, on the loopback]
     pub url: Option<String>,
+}
+
+/// Flags of `patchlight completions`.
+#[derive(Args, Clone, Debug)]
+pub struct CompletionsArgs {
+    /// For which shell
+    pub shell: clap_complete::Shell,
+}
+
+/// Flags of `patchlight man`.
+#[derive(Args, Clone, Debug)]
+pub struct ManArgs {
+    /// The page of this command instead of the program's
+    pub command: Option<String>,
 }

@@ -1,7 +1,6 @@
 //! `patchlight classify`: pictures on disk through the same stages as the service, without one.
 
 mod output;
-mod pictures;
 
 use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
@@ -9,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{runtime, sync::Semaphore, task::JoinSet};
 
 use self::output::Output;
-use super::{BAD_CONFIGURATION, USAGE, fail};
+use super::{BAD_CONFIGURATION, USAGE, fail, pictures};
 use crate::{
     app::{self, StartError},
     args::ClassifyArgs,
@@ -30,9 +29,10 @@ pub(super) fn run(args: ClassifyArgs) -> ExitCode {
         Ok(config) => config,
         Err(why) => return fail(BAD_CONFIGURATION, why),
     };
-    if let Err(why) = telemetry::install(LogFormat::Text, "warn") {
-        return fail(1, why);
-    }
+    let _installed = match telemetry::install(LogFormat::Text, "warn", None) {
+        Ok(installed) => installed,
+        Err(why) => return fail(1, why),
+    };
     let pictures = match pictures::find(&args.images) {
         Ok(pictures) if !pictures.is_empty() => pictures,
         Ok(_) => return fail(USAGE, "there is no picture in the folders that were named"),

@@ -18,10 +18,7 @@ pub struct Prediction {
 ///
 /// `logits` must be finite, one per class of `model`.
 pub fn best(model: &ModelInfo, logits: &[f32], top_k: usize, min_score: f32) -> Vec<Prediction> {
-    let scores = match model.manifest.task.kind {
-        TaskKind::SingleLabel => softmax(logits),
-        TaskKind::MultiLabel => logits.iter().map(|&z| sigmoid(z)).collect(),
-    };
+    let scores = of_all(model.manifest.task.kind, logits);
     ranking(&scores, top_k)
         .into_iter()
         .filter(|&class_id| scores[class_id] >= min_score)
@@ -33,8 +30,16 @@ pub fn best(model: &ModelInfo, logits: &[f32], top_k: usize, min_score: f32) -> 
         .collect()
 }
 
+/// The score of every class.
+pub fn of_all(kind: TaskKind, logits: &[f32]) -> Vec<f32> {
+    match kind {
+        TaskKind::SingleLabel => softmax(logits),
+        TaskKind::MultiLabel => logits.iter().map(|&z| sigmoid(z)).collect(),
+    }
+}
+
 /// Class ids by falling score, ties by rising id, the first `top_k` of them.
-fn ranking(scores: &[f32], top_k: usize) -> Vec<usize> {
+pub fn ranking(scores: &[f32], top_k: usize) -> Vec<usize> {
     let order = |&a: &usize, &b: &usize| scores[b].total_cmp(&scores[a]).then(a.cmp(&b));
     let mut ids: Vec<usize> = (0..scores.len()).collect();
     let top_k = top_k.min(ids.len());

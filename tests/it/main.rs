@@ -8,16 +8,23 @@
 )]
 
 mod client;
+mod clients;
+mod commands;
+mod docs;
 mod evidence;
 mod graph;
 mod importers;
 mod keys;
 mod life;
 mod models;
+mod monitoring;
 mod neighbours;
+mod oip;
 mod page;
+mod precision;
 mod process;
 mod replicas;
 mod service;
 mod stores;
 mod support;
+mod traces;
