@@ -8,7 +8,12 @@ use std::{
     time::Instant,
 };
 
-use super::{Inference, pending::Entry, queue::Queue};
+use super::{
+    Inference,
+    pending::Entry,
+    queue::Queue,
+    recovery::{Alarm, Recovery, Step},
+};
 use crate::{
     Error,
     engine::{Engine, EngineError, Output},
@@ -32,11 +37,14 @@ pub(super) fn spawn(
     engine: impl Engine,
     queue: Arc<Queue>,
     metrics: Arc<Metrics>,
+    alarm: Alarm,
 ) -> io::Result<WorkerHandle> {
     let mut worker = Worker {
         engine,
         queue,
         metrics,
+        recovery: Recovery::default(),
+        alarm,
     };
     let handle = thread::Builder::new()
         .name("batch".to_owned())
@@ -48,6 +56,8 @@ struct Worker<E> {
     engine: E,
     queue: Arc<Queue>,
     metrics: Arc<Metrics>,
+    recovery: Recovery,
+    alarm: Alarm,
 }
 
 impl<E: Engine> Worker<E> {
@@ -68,6 +78,7 @@ impl<E: Engine> Worker<E> {
         let size = batch.len();
         match outcome {
             Ok(outputs) => {
+                self.recovery.succeeded();
                 for (entry, output) in batch.into_iter().zip(outputs) {
                     answer(entry, checked(output), started, size);
                 }
@@ -79,6 +90,7 @@ impl<E: Engine> Worker<E> {
                     self.metrics.inference_failed();
                     answer(entry, Err(Error::Inference), started, size);
                 }
+                self.recover();
             }
             // One input may have spoiled it for the others: each gets its own run.
             Err(why) => {
@@ -88,6 +100,34 @@ impl<E: Engine> Worker<E> {
                 }
             }
         }
+    }
+
+    /// After a failure: goes on, or makes the engine anew, or ends.
+    fn recover(&mut self) {
+        match self.recovery.failed() {
+            Step::GoOn => {}
+            Step::Rebuild => {
+                tracing::error!("the engine keeps failing and is made anew");
+                let engine = &mut self.engine;
+                let rebuilt = catch_unwind(AssertUnwindSafe(|| engine.rebuild()))
+                    .unwrap_or_else(|_| Err(EngineError::Graph("the engine panicked".to_owned())));
+                if let Err(why) = rebuilt {
+                    tracing::error!(%why, "the engine cannot be made anew");
+                    self.give_up();
+                }
+            }
+            Step::GiveUp => self.give_up(),
+        }
+    }
+
+    /// Refuses what waits and what comes, and has the process end.
+    fn give_up(&mut self) {
+        tracing::error!("the engine is broken for good");
+        for entry in self.queue.close_and_take() {
+            // Whoever has left needs no refusal.
+            let _ = entry.reply.send(Err(Error::NotReady));
+        }
+        self.alarm.ring();
     }
 
     /// A panic in the engine is a failed run, not the end of the service.

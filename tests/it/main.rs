@@ -9,7 +9,9 @@
 
 mod client;
 mod evidence;
+mod faults;
 mod graph;
+mod hostile;
 mod importers;
 mod keys;
 mod life;
@@ -22,3 +24,5 @@ mod replicas;
 mod service;
 mod stores;
 mod support;
+mod tls;
+mod wire;
