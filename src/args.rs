@@ -2,12 +2,14 @@
 //! stay text until [`config`](crate::config) has looked at all of them.
 
 mod secret;
+mod tracing;
 
 use std::path::PathBuf;
 
 use clap::{Args, FromArgMatches, Parser, Subcommand};
 
 pub use self::secret::Secret;
+pub use self::tracing::TracingArgs;
 
 /// Serve a Vision Transformer over HTTP: labels, and which patches the model looked at.
 ///
@@ -234,6 +236,10 @@ pub struct ServeArgs {
         default_value = "info,ort=warn"
     )]
     pub log: String,
+
+    /// Where traces go.
+    #[command(flatten)]
+    pub tracing: TracingArgs,
 }
 
 impl Default for ServeArgs {

@@ -71,7 +71,8 @@ impl Server {
             if let Some((_, url)) = line.split_once("listening on ")
                 && let Some((_, address)) = url.split_once("://")
             {
-                server.address = address.trim().to_owned();
+                // In a JSON line a quotation mark follows.
+                server.address = address.trim_end_matches(['"', '}']).trim().to_owned();
             }
             server.start_up.push(line);
         }
