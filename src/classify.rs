@@ -5,6 +5,7 @@
 //! that has not begun does not begin, and a tensor that waits leaves the queue.
 
 mod answer;
+mod rows;
 
 use std::{
     sync::Arc,
