@@ -1,6 +1,6 @@
 //! Wires the parts together: from a [`Config`] to a running service.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::{net::TcpListener, task};
@@ -54,6 +54,20 @@ pub struct App {
     keeper: Keeper,
 }
 
+/// How long answers have to leave when an engine is broken.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// How serving ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum End {
+    /// Everything that was accepted was finished.
+    Finished,
+    /// Something took longer than the drain's time-out.
+    CutOff,
+    /// An engine is broken and could not be made anew.
+    Broken,
+}
+
 /// Loads every model and runs it once. Takes seconds for a large model and blocks the calling
 /// thread.
 ///
@@ -78,6 +92,7 @@ impl App {
             limits: config.http,
             readiness: readiness.clone(),
             keys: config.api_keys.clone(),
+            cors: config.cors.clone(),
             uploads: UploadBudget::new(config.decode_memory),
             easels: Easels::new(config.threads),
             oip: Oip::new(config.threads),
@@ -91,22 +106,34 @@ impl App {
         }
     }
 
-    /// Serves until a signal, then drains; whether everything accepted was finished.
-    pub async fn serve(self, listener: TcpListener, config: &Config, mut signals: Signals) -> bool {
-        let server = Server::new(listener, self.routes);
-        let stop = server
-            .run(&mut signals, &self.readiness, config.drain.delay)
-            .await;
-        if stop == Stop::Now {
+    /// Serves until a signal, then drains; or until an engine is beyond repair.
+    pub async fn serve(self, listener: TcpListener, config: &Config, mut signals: Signals) -> End {
+        let server = Server::new(listener, self.routes, config.tls.clone());
+        let alarm = self.keeper.loader().alarm().clone();
+        let stop = tokio::select! {
+            stop = server.run(&mut signals, &self.readiness, config.drain.delay) => Some(stop),
+            () = alarm.rung() => None,
+        };
+        let limit = match stop {
+            Some(_) => config.drain.timeout,
+            None => LAST_ANSWERS,
+        };
+        if stop != Some(Stop::Drain) {
+            self.readiness.set(false);
             self.keeper.refuse_waiting();
         }
-        let finished = server.finish(config.drain.timeout).await;
+        let finished = server.finish(limit).await;
         self.keeper.close();
+        if stop.is_none() {
+            return End::Broken;
+        }
         if finished {
             // What runs now ends by itself; a batch is never cut off in the middle.
             let joined = task::spawn_blocking(move || self.keeper.join()).await;
-            return joined.is_ok();
+            if joined.is_ok() {
+                return End::Finished;
+            }
         }
-        false
+        End::CutOff
     }
 }

@@ -107,6 +107,15 @@ pub struct ServeArgs {
     )]
     pub request_timeout: String,
 
+    /// How long a body may take to arrive
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "PATCHLIGHT_UPLOAD_TIMEOUT",
+        default_value = "30s"
+    )]
+    pub upload_timeout: String,
+
     /// How long to keep serving after SIGTERM, not ready any more
     #[arg(
         long,
@@ -201,6 +210,18 @@ pub struct ServeArgs {
     /// File with the API keys, one a line; without it everyone may ask
     #[arg(long, value_name = "FILE", env = "PATCHLIGHT_API_KEY_FILE")]
     pub api_key_file: Option<PathBuf>,
+
+    /// Certificate chain in PEM: HTTPS instead of HTTP; renewed files are taken while running
+    #[arg(long, value_name = "FILE", env = "PATCHLIGHT_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Its private key in PEM
+    #[arg(long, value_name = "FILE", env = "PATCHLIGHT_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Origins whose pages may ask, such as https://example.org; several with commas, or *
+    #[arg(long, value_name = "ORIGIN", env = "PATCHLIGHT_CORS_ORIGIN")]
+    pub cors_origin: Option<String>,
 
     /// Log lines: text or json
     #[arg(

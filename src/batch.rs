@@ -6,14 +6,17 @@
 //! quiet service.
 //!
 //! A request that is dropped (its client left) or whose deadline passes is taken out of the queue
-//! at once and never reaches the engine. A full queue refuses. A batch that fails is tried again
-//! one by one, so that a request fails only for its own sake.
+//! at once and never reaches the engine. A full queue refuses. Requests take turns, however many
+//! pictures each brings ([`pending`]). A batch that fails is tried again one by one, so that a
+//! request fails only for its own sake; an engine that only fails is made anew once, then the
+//! [`Alarm`] is rung.
 
 mod admission;
 mod curve;
 mod pending;
 pub mod policy;
 mod queue;
+mod recovery;
 mod worker;
 
 use std::{
@@ -24,7 +27,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-pub use self::{admission::Load, policy::Policy, worker::WorkerHandle};
+pub use self::{admission::Load, policy::Policy, recovery::Alarm, worker::WorkerHandle};
 use self::{
     pending::Entry,
     queue::{Push, Queue},
@@ -69,7 +72,7 @@ impl Drop for Entrance {
 }
 
 impl Batcher {
-    /// Starts the worker thread that owns `engine`.
+    /// Starts the worker thread that owns `engine` and rings `alarm` when that is beyond repair.
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -77,9 +80,10 @@ impl Batcher {
         engine: impl Engine,
         policy: Policy,
         metrics: Arc<Metrics>,
+        alarm: Alarm,
     ) -> io::Result<(Self, WorkerHandle)> {
         let queue = Arc::new(Queue::new(policy));
-        let worker = worker::spawn(engine, Arc::clone(&queue), Arc::clone(&metrics))?;
+        let worker = worker::spawn(engine, Arc::clone(&queue), Arc::clone(&metrics), alarm)?;
         let entrance = Arc::new(Entrance(queue));
         Ok((Self { entrance, metrics }, worker))
     }

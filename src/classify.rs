@@ -83,12 +83,17 @@ impl Classifier {
     /// # Errors
     /// [`Error::Overloaded`] with the time after which a retry has one.
     pub fn admit(&self, deadline: Deadline) -> Result<()> {
-        let wait = self.batcher.load().predicted_wait;
+        let engine = self.batcher.load().predicted_wait;
+        let decoding = self.budget.predicted_wait();
+        let wait = engine + decoding;
         let left = deadline.left();
         if wait <= left {
             return Ok(());
         }
-        self.metrics.shed("predicted_wait");
+        self.metrics.shed(match decoding > engine {
+            true => "decode_wait",
+            false => "predicted_wait",
+        });
         Err(Error::Overloaded {
             retry_after: wait - left,
         })
@@ -249,7 +254,7 @@ struct Work {
 impl Work {
     /// Sends the prepared picture as soon as it is ready, then makes the copy for the overlay.
     fn run(
-        self,
+        mut self,
         keep: bool,
         done: oneshot::Sender<Result<(Vec<f32>, Seen)>>,
         copied: oneshot::Sender<Bytes>,
@@ -257,6 +262,7 @@ impl Work {
         if done.is_closed() {
             return;
         }
+        self.permit.begin();
         let (picture, tensor, seen) = match self.prepare() {
             Ok(prepared) => prepared,
             Err(why) => {

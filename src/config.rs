@@ -14,7 +14,8 @@ use crate::{
     args::{ClassifyArgs, ServeArgs},
     batch::{Policy, policy::Batching},
     engine::{Device, threads},
-    http::{HttpLimits, KeyRing},
+    http::{CorsOrigins, HttpLimits, KeyRing},
+    server::Tls,
     store::StoreOptions,
     telemetry::{LogFormat, TraceExport},
 };
@@ -48,6 +49,10 @@ pub struct Config {
     pub keep_pictures: bool,
     /// The API keys in force, if any are asked for.
     pub api_keys: Option<KeyRing>,
+    /// The certificate, for HTTPS.
+    pub tls: Option<Tls>,
+    /// Pages from elsewhere that may ask.
+    pub cors: Option<CorsOrigins>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// What is logged.
@@ -68,9 +73,6 @@ pub struct Drain {
 /// Batches that fit into the queue. Enough to keep the engine busy through a burst; what waits
 /// longer than a request's time is refused on arrival anyway.
 const QUEUE_IN_BATCHES: usize = 32;
-
-/// How long a body may take to arrive.
-const UPLOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Config {
     /// Reads all flags.
@@ -116,6 +118,7 @@ impl Config {
             &[("auto", Batching::Auto), ("greedy", Batching::Greedy)],
         );
         let request_timeout = faults.duration("--request-timeout", &args.request_timeout);
+        let upload_timeout = faults.duration("--upload-timeout", &args.upload_timeout);
         let drain_delay = faults.duration("--drain-delay", &args.drain_delay);
         let drain_timeout = faults.duration("--drain-timeout", &args.drain_timeout);
         let max_body = faults.size("--max-body", &args.max_body);
@@ -126,6 +129,14 @@ impl Config {
         let store = store::read(args, keep_pictures, faults);
         let api_keys = args.api_key_file.as_deref().map(KeyRing::load).transpose();
         let api_keys = faults.take("--api-key-file", api_keys);
+        let tls = match (&args.tls_cert, &args.tls_key) {
+            (Some(certificate), Some(key)) => Tls::load(certificate, key).map(Some),
+            (None, None) => Ok(None),
+            _ => Err("--tls-cert and --tls-key go together".to_owned()),
+        };
+        let tls = faults.take("--tls-cert", tls);
+        let cors = args.cors_origin.as_deref().map(str::parse).transpose();
+        let cors = faults.take::<Option<CorsOrigins>>("--cors-origin", cors);
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
         let log_format = faults.one_of("--log-format", &args.log_format, &formats);
 
@@ -150,7 +161,7 @@ impl Config {
             },
             http: HttpLimits {
                 max_body: max_body?,
-                upload_timeout: UPLOAD_TIMEOUT,
+                upload_timeout: upload_timeout?,
                 request_timeout: request_timeout?,
             },
             drain: Drain {
@@ -162,6 +173,8 @@ impl Config {
             store: store?,
             keep_pictures: keep_pictures?,
             api_keys: api_keys?,
+            tls: tls?,
+            cors: cors?,
             log_format: log_format?,
             log: args.log.clone(),
             traces,

@@ -24,6 +24,12 @@ pub trait Engine: Send + 'static {
     /// # Errors
     /// A failed run says nothing about single inputs: the caller may try them one by one.
     fn run(&mut self, inputs: &[&[f32]]) -> Result<Vec<Output>, EngineError>;
+
+    /// Makes everything below it anew, after run upon run has failed.
+    ///
+    /// # Errors
+    /// When that fails, too; it then stays as it was.
+    fn rebuild(&mut self) -> Result<(), EngineError>;
 }
 
 /// What the model says of one picture.

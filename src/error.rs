@@ -135,6 +135,13 @@ pub enum Error {
         retry_after: Duration,
     },
 
+    /// The caller's key has asked for more than its quota.
+    #[error("this API key has used up its quota; try again in {} s", .retry_after.as_secs_f64().ceil().max(1.0))]
+    QuotaExceeded {
+        /// When there is room again.
+        retry_after: Duration,
+    },
+
     /// The server is shutting down.
     #[error("the server is shutting down")]
     Draining,
@@ -183,6 +190,7 @@ impl Error {
             Self::StoreAway { .. } => "map_store_away",
             Self::NotAcceptable { .. } => "not_acceptable",
             Self::Overloaded { .. } => "overloaded",
+            Self::QuotaExceeded { .. } => "quota_exceeded",
             Self::Draining => "draining",
             Self::NotReady => "not_ready",
             Self::DeadlinePassed { .. } => "deadline_passed",

@@ -1,13 +1,16 @@
 //! The routes, and what every request passes.
 //!
 //! From the outside in: [`observe`](self) names the request, counts and times it and writes one log
-//! line; a caught panic becomes a 500; then the route. Every error, also the router's own and that
+//! line; a body that nobody wants is read on for a moment ([`linger`]); a caught panic becomes a
+//! 500; then the route. Every error, also the router's own and that
 //! of a panic, leaves as `application/problem+json` ([`problem`]).
 
 mod attention;
 mod auth;
 mod classify;
+mod cors;
 mod health;
+mod linger;
 mod negotiate;
 mod oip;
 mod openapi;
@@ -31,7 +34,7 @@ use std::{
 use axum::{
     Router,
     extract::{MatchedPath, Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, Version, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -40,8 +43,8 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 use tracing::{Instrument, field::Empty};
 
 pub use self::{
-    attention::Easels, auth::KeyRing, oip::Oip, problem::Problem, request_id::RequestId,
-    upload::UploadBudget,
+    attention::Easels, auth::KeyRing, cors::CorsOrigins, oip::Oip, problem::Problem,
+    request_id::RequestId, upload::UploadBudget,
 };
 use crate::{Error, metrics::Metrics, registry::Registry, store::Store, telemetry};
 
@@ -69,6 +72,8 @@ pub struct AppState {
     pub readiness: Readiness,
     /// Whoever brings one of these may ask; everyone, without.
     pub keys: Option<KeyRing>,
+    /// Pages from elsewhere that may ask.
+    pub cors: Option<CorsOrigins>,
     /// Memory for bodies.
     pub uploads: UploadBudget,
     /// Where maps are drawn.
@@ -108,7 +113,8 @@ pub fn router(state: AppState) -> Router {
             state.clone(),
             auth::require_key,
         ));
-    Router::new()
+    let cors = state.cors.as_ref().map(CorsOrigins::layer);
+    let routes = Router::new()
         .merge(keyed)
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
@@ -118,12 +124,18 @@ pub fn router(state: AppState) -> Router {
         .merge(page::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(state.clone())
+        .with_state(state.clone());
+    let routes = match cors {
+        Some(cors) => routes.layer(cors),
+        None => routes,
+    };
+    routes
         .layer(CatchPanicLayer::custom(panicked))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         ))
+        .layer(middleware::map_request(linger::over_refused_bodies))
         .layer(middleware::from_fn_with_state(state, observe))
 }
 
@@ -136,8 +148,9 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("other", MatchedPath::as_str);
     let method = request.method().clone();
+    let version = request.version();
     let is_oip = oip::is_below(request.uri().path());
-    let span = tracing::info_span!("request", request_id = %id, trace_id = Empty, %method, route, otel.kind = Empty);
+    let span = tracing::info_span!("request", request_id = %id, trace_id = Empty, %method, route, key = Empty, otel.kind = Empty);
     let place = telemetry::join(&span, trace_context::of(request.headers()));
     span.record("trace_id", format_args!("{:032x}", place.trace));
     request.extensions_mut().insert(id.clone());
@@ -154,6 +167,11 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
         response.headers_mut().insert(request_id::HEADER, value);
     }
     trace_context::answer(response.headers_mut(), place);
+    // Before the listener closes, clients move to connections elsewhere.
+    if !state.readiness.get() && version < Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
     let status = response.status().as_u16();
     let took = started.elapsed();
     state.metrics.request(route, status, took);

@@ -197,7 +197,13 @@ impl Metrics {
 
         // What alerts and dashboards look at exists from the start, so that a rate has a zero to
         // start from.
-        for reason in ["queue_full", "predicted_wait", "upload_memory"] {
+        for reason in [
+            "queue_full",
+            "predicted_wait",
+            "decode_wait",
+            "upload_memory",
+            "quota",
+        ] {
             shed.with_label_values(&[reason]);
         }
         for action in StoreAction::ALL {

@@ -9,7 +9,8 @@ use super::{policy::Batching, *};
 use crate::engine::EngineError;
 
 /// Reports each batch's inputs, then waits for leave to answer. An input's first value is its
-/// logit; a negative one fails its batch, an infinite one gives no number, a zero panics.
+/// logit; a negative one fails its batch, an infinite one gives no number, a zero panics. Making it
+/// anew is reported as an empty batch.
 struct Puppet {
     started: Sender<Vec<f32>>,
     leave: Receiver<()>,
@@ -35,10 +36,16 @@ impl Engine for Puppet {
         };
         Ok(tags.into_iter().map(output).collect())
     }
+
+    fn rebuild(&mut self) -> std::result::Result<(), EngineError> {
+        let _ = self.started.send(Vec::new());
+        Ok(())
+    }
 }
 
 struct Stage {
     batcher: Batcher,
+    alarm: Alarm,
     started: Receiver<Vec<f32>>,
     leave: Sender<()>,
 }
@@ -56,9 +63,11 @@ fn stage(max_batch: usize, max_waiting: usize) -> Stage {
         started,
         leave: allowed,
     };
-    let (batcher, _) = Batcher::spawn(engine, policy, metrics).unwrap();
+    let alarm = Alarm::default();
+    let (batcher, _) = Batcher::spawn(engine, policy, metrics, alarm.clone()).unwrap();
     Stage {
         batcher,
+        alarm,
         started: seen,
         leave,
     }
@@ -283,9 +292,11 @@ async fn the_last_handle_lets_the_worker_finish_what_waits_and_end() {
         leave: allowed,
     };
     let metrics = Arc::new(Metrics::new().unwrap());
-    let (batcher, worker) = Batcher::spawn(engine, policy, metrics).unwrap();
+    let alarm = Alarm::default();
+    let (batcher, worker) = Batcher::spawn(engine, policy, metrics, alarm.clone()).unwrap();
     let stage = Stage {
         batcher,
+        alarm,
         started: seen,
         leave,
     };
@@ -298,4 +309,41 @@ async fn the_last_handle_lets_the_worker_finish_what_waits_and_end() {
     assert!(first.await.unwrap().is_ok());
     assert!(second.await.unwrap().is_ok());
     tokio::task::spawn_blocking(|| worker.join()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_engine_that_only_fails_is_made_anew_once_then_the_alarm_is_rung() {
+    let stage = stage(1, 8);
+    for rebuilt in [true, false] {
+        for _ in 0..3 {
+            stage.let_run(1);
+            let failed = stage.submit(-1.0).await;
+            assert_eq!(stage.next_batch(), [-1.0]);
+            assert_eq!(failed.await.unwrap().unwrap_err(), Error::Inference);
+        }
+        if rebuilt {
+            assert!(stage.next_batch().is_empty(), "it is made anew");
+        }
+    }
+    stage.alarm.rung().await;
+    // Nobody is left waiting for an engine that is no more.
+    let late = stage.submit(1.0).await.await.unwrap();
+    assert_eq!(late.unwrap_err(), Error::Draining);
+}
+
+#[tokio::test]
+async fn an_engine_that_was_made_anew_and_answers_is_trusted_again() {
+    let stage = stage(1, 8);
+    for _ in 0..2 {
+        for _ in 0..3 {
+            stage.let_run(1);
+            let failed = stage.submit(-1.0).await;
+            assert_eq!(stage.next_batch(), [-1.0]);
+            assert_eq!(failed.await.unwrap().unwrap_err(), Error::Inference);
+        }
+        assert!(stage.next_batch().is_empty(), "it is made anew");
+        stage.let_run(1);
+        assert_eq!(logit(stage.submit(7.0).await.await), 7.0);
+        assert_eq!(stage.next_batch(), [7.0]);
+    }
 }

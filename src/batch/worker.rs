@@ -10,7 +10,12 @@ use std::{
 
 use tracing::Span;
 
-use super::{Inference, pending::Entry, queue::Queue};
+use super::{
+    Inference,
+    pending::Entry,
+    queue::Queue,
+    recovery::{Alarm, Recovery, Step},
+};
 use crate::{
     Error,
     engine::{Engine, EngineError, Output},
@@ -34,11 +39,14 @@ pub(super) fn spawn(
     engine: impl Engine,
     queue: Arc<Queue>,
     metrics: Arc<Metrics>,
+    alarm: Alarm,
 ) -> io::Result<WorkerHandle> {
     let mut worker = Worker {
         engine,
         queue,
         metrics,
+        recovery: Recovery::default(),
+        alarm,
         runs: 0,
     };
     let handle = thread::Builder::new()
@@ -51,6 +59,8 @@ struct Worker<E> {
     engine: E,
     queue: Arc<Queue>,
     metrics: Arc<Metrics>,
+    recovery: Recovery,
+    alarm: Alarm,
     /// How many batches were run.
     runs: u64,
 }
@@ -88,6 +98,7 @@ impl<E: Engine> Worker<E> {
         };
         match outcome {
             Ok(outputs) => {
+                self.recovery.succeeded();
                 for (entry, output) in batch.into_iter().zip(outputs) {
                     answer(entry, checked(output), run);
                 }
@@ -99,6 +110,7 @@ impl<E: Engine> Worker<E> {
                     self.metrics.inference_failed();
                     answer(entry, Err(Error::Inference), run);
                 }
+                self.recover();
             }
             // One input may have spoiled it for the others: each gets its own run.
             Err(why) => {
@@ -108,6 +120,34 @@ impl<E: Engine> Worker<E> {
                 }
             }
         }
+    }
+
+    /// After a failure: goes on, or makes the engine anew, or ends.
+    fn recover(&mut self) {
+        match self.recovery.failed() {
+            Step::GoOn => {}
+            Step::Rebuild => {
+                tracing::error!("the engine keeps failing and is made anew");
+                let engine = &mut self.engine;
+                let rebuilt = catch_unwind(AssertUnwindSafe(|| engine.rebuild()))
+                    .unwrap_or_else(|_| Err(EngineError::Graph("the engine panicked".to_owned())));
+                if let Err(why) = rebuilt {
+                    tracing::error!(%why, "the engine cannot be made anew");
+                    self.give_up();
+                }
+            }
+            Step::GiveUp => self.give_up(),
+        }
+    }
+
+    /// Refuses what waits and what comes, and has the process end.
+    fn give_up(&mut self) {
+        tracing::error!("the engine is broken for good");
+        for entry in self.queue.close_and_take() {
+            // Whoever has left needs no refusal.
+            let _ = entry.reply.send(Err(Error::NotReady));
+        }
+        self.alarm.ring();
     }
 
     /// A panic in the engine is a failed run, not the end of the service.

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use tokio::{net::TcpListener, runtime};
+use tokio::{net::TcpListener, runtime, task::JoinSet};
 
 use super::{BAD_CONFIGURATION, fail};
 use crate::{
-    app::{self, App, StartError},
+    app::{self, App, End, StartError},
     args::ServeArgs,
     config::Config,
     engine::Runtime,
@@ -34,16 +34,17 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         Err(why) => Err(why.into()),
     };
     match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => fail(
+        Ok(End::Finished) => ExitCode::SUCCESS,
+        Ok(End::CutOff) => fail(
             1,
             "stopped before everything that was accepted was finished",
         ),
+        Ok(End::Broken) => fail(1, "the engine is broken; the log says how"),
         Err(why) => fail(1, why),
     }
 }
 
-async fn serve(config: &Config) -> Result<bool, StartError> {
+async fn serve(config: &Config) -> Result<End, StartError> {
     // Before the model is loaded, so that a signal during the load is not lost.
     let signals = Signals::listen()?;
     tracing::info!(
@@ -64,15 +65,22 @@ async fn serve(config: &Config) -> Result<bool, StartError> {
 
     let keeper = tokio::task::block_in_place(|| app::load_models(config, &runtime))?;
     let app = App::new(keeper, config);
-    tracing::info!("listening on http://{address}");
-    let api_keys = config.api_keys.clone();
-    let watches = [
-        api_keys.map(|keys| tokio::spawn(keys.watch())),
-        config.store.keys().map(|keys| tokio::spawn(keys.watch())),
-    ];
-    let finished = app.serve(listener, config, signals).await;
-    for watch in watches.into_iter().flatten() {
-        watch.abort();
+    let scheme = if config.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    tracing::info!("listening on {scheme}://{address}");
+    // Files that are followed while serving; dropping the set ends that.
+    let mut watches = JoinSet::new();
+    if let Some(keys) = config.api_keys.clone() {
+        watches.spawn(keys.watch());
     }
-    Ok(finished)
+    if let Some(keys) = config.store.keys() {
+        watches.spawn(keys.watch());
+    }
+    if let Some(tls) = config.tls.clone() {
+        watches.spawn(tls.watch());
+    }
+    Ok(app.serve(listener, config, signals).await)
 }

@@ -28,7 +28,9 @@ impl Problem {
     /// The document for an error.
     pub fn new(error: &Error, request_id: &RequestId) -> Self {
         let retry_after = match error {
-            Error::Overloaded { retry_after } | Error::StoreAway { retry_after } => {
+            Error::Overloaded { retry_after }
+            | Error::QuotaExceeded { retry_after }
+            | Error::StoreAway { retry_after } => {
                 Some(retry_after.as_secs_f64().ceil().max(1.0) as u64)
             }
             Error::Draining | Error::NotReady => Some(1),
@@ -128,6 +130,7 @@ fn status(error: &Error) -> StatusCode {
         Error::ImageUndecodable { .. }
         | Error::DecoderPanicked { .. }
         | Error::ImageTooLarge { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        Error::QuotaExceeded { .. } => StatusCode::TOO_MANY_REQUESTS,
         Error::Overloaded { .. } | Error::Draining | Error::NotReady | Error::StoreAway { .. } => {
             StatusCode::SERVICE_UNAVAILABLE
         }

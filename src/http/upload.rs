@@ -84,7 +84,6 @@ pub(super) async fn read(
     metrics: &Metrics,
 ) -> Result<Bytes> {
     if announced(headers).is_some_and(|length| length > limits.max_body) {
-        linger(body);
         return Err(Error::BodyTooLarge {
             limit: limits.max_body,
         });
@@ -92,34 +91,9 @@ pub(super) async fn read(
     let leaving = metrics.leaving("upload");
     let outcome = timeout(limits.upload_timeout, collect(body, limits.max_body)).await;
     leaving.stayed();
-    match outcome {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err((why, rest))) => {
-            if let Some(rest) = rest {
-                linger(rest);
-            }
-            Err(why)
-        }
-        Err(_) => Err(Error::UploadTooSlow {
-            limit: limits.upload_timeout,
-        }),
-    }
-}
-
-/// Reads on for a moment after a refusal. A client or proxy that is still sending would otherwise
-/// see the connection reset instead of the answer.
-pub(super) fn linger(mut body: Body) {
-    const AT_MOST: usize = 1 << 20;
-    const FOR: Duration = Duration::from_millis(200);
-    tokio::spawn(timeout(FOR, async move {
-        let mut seen = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            seen += frame.data_ref().map_or(0, Bytes::len);
-            if seen > AT_MOST {
-                break;
-            }
-        }
-    }));
+    outcome.unwrap_or(Err(Error::UploadTooSlow {
+        limit: limits.upload_timeout,
+    }))
 }
 
 fn announced(headers: &HeaderMap) -> Option<u64> {
@@ -131,21 +105,21 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
         .ok()
 }
 
-async fn collect(mut body: Body, limit: u64) -> std::result::Result<Bytes, (Error, Option<Body>)> {
+async fn collect(mut body: Body, limit: u64) -> Result<Bytes> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = match frame {
             Ok(frame) => frame,
             Err(why) => {
                 let text = format!("the body broke off: {why}");
-                return Err((Error::MalformedRequest(text), None));
+                return Err(Error::MalformedRequest(text));
             }
         };
         let Ok(data) = frame.into_data() else {
             continue;
         };
         if (bytes.len() + data.len()) as u64 > limit {
-            return Err((Error::BodyTooLarge { limit }, Some(body)));
+            return Err(Error::BodyTooLarge { limit });
         }
         bytes.extend_from_slice(&data);
     }

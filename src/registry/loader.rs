@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Instant};
 
 use crate::{
-    batch::{Batcher, Policy, WorkerHandle},
+    batch::{Alarm, Batcher, Policy, WorkerHandle},
     classify::Classifier,
     config::Config,
     decode::{DecodeBudget, Limits},
@@ -44,6 +44,7 @@ pub struct Loader {
     store: Store,
     keep_pictures: bool,
     metrics: Arc<Metrics>,
+    alarm: Alarm,
 }
 
 impl Loader {
@@ -62,7 +63,13 @@ impl Loader {
             store: Store::new(&config.store, Arc::clone(&metrics)),
             keep_pictures: config.keep_pictures,
             metrics,
+            alarm: Alarm::default(),
         }
+    }
+
+    /// Rung when the engine of any model is broken for good.
+    pub fn alarm(&self) -> &Alarm {
+        &self.alarm
     }
 
     /// Where maps go, whichever model made them.
@@ -98,7 +105,12 @@ impl Loader {
         let pipeline = Pipeline::new(&model.manifest.preprocess).map_err(LoadError::Preprocess)?;
         let engine = self.engine(&model)?;
         let device = engine.device();
-        let (batcher, worker) = Batcher::spawn(engine, self.policy, Arc::clone(&self.metrics))?;
+        let (batcher, worker) = Batcher::spawn(
+            engine,
+            self.policy,
+            Arc::clone(&self.metrics),
+            self.alarm.clone(),
+        )?;
         let classifier = Classifier {
             outline: Arc::new(Outline::of(&model)),
             model: Arc::new(model),

@@ -51,11 +51,7 @@ pub(super) async fn infer(
     // The room is held until the answer is made, as the body is.
     let (deadline, framing, _room) = match admit(&state, &target.classifier, &parts.headers) {
         Ok(admitted) => admitted,
-        Err(why) => {
-            // Refused unread.
-            upload::linger(body);
-            return Problem::new(&why, &id).into_response();
-        }
+        Err(why) => return Problem::new(&why, &id).into_response(),
     };
     let read = upload::read(&parts.headers, body, state.limits, &state.metrics).await;
     let started = Instant::now();
