@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use tokio::{net::TcpListener, task};
+use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
     config::Config,
@@ -11,7 +11,7 @@ use crate::{
     http::{self, AppState, Easels, Readiness, UploadBudget},
     metrics::Metrics,
     registry::{Keeper, LoadError, Loader},
-    server::{Server, Signals, Stop},
+    server::{Hangups, Server, Signals, Stop},
 };
 
 /// Why the service could not start.
@@ -47,8 +47,10 @@ pub enum StartError {
 /// Models behind their routes.
 #[derive(Debug)]
 pub struct App {
-    /// All routes.
+    /// The routes of the service.
     pub routes: Router,
+    /// The routes of the admin listener, if there is one.
+    pub admin: Option<Router>,
     /// What `/readyz` says.
     pub readiness: Readiness,
     keeper: Keeper,
@@ -72,7 +74,7 @@ impl App {
     pub fn new(keeper: Keeper, config: &Config) -> Self {
         let readiness = Readiness::default();
         let loader = keeper.loader();
-        let routes = http::router(AppState {
+        let state = AppState {
             models: keeper.registry().clone(),
             store: loader.store().clone(),
             limits: config.http,
@@ -81,17 +83,37 @@ impl App {
             uploads: UploadBudget::new(config.decode_memory),
             easels: Easels::new(config.threads),
             metrics: Arc::clone(loader.metrics()),
-        });
+            metrics_apart: config.admin_listen.is_some(),
+        };
+        let admin = config
+            .admin_listen
+            .map(|_| http::admin_router(state.clone(), keeper.clone()));
+        let routes = http::router(state);
         readiness.set(true);
         Self {
             routes,
+            admin,
             readiness,
             keeper,
         }
     }
 
-    /// Serves until a signal, then drains; whether everything accepted was finished.
-    pub async fn serve(self, listener: TcpListener, config: &Config, mut signals: Signals) -> bool {
+    /// Serves until a signal, then drains; whether everything accepted was finished. The admin
+    /// listener answers to the end.
+    pub async fn serve(self, listeners: Listeners, config: &Config, mut signals: Signals) -> bool {
+        let admin = self.admin.zip(listeners.admin);
+        let admin = admin.map(|(routes, listener)| Server::new(listener, routes));
+        let _admin = admin.map(|admin| Background::run(async move { admin.accept().await }));
+        let keeper = self.keeper.clone();
+        let _reloads = Background::run(async move {
+            let mut hangups = listeners.hangups;
+            loop {
+                hangups.next().await;
+                keeper.reload_changed().await;
+            }
+        });
+
+        let listener = listeners.service;
         let server = Server::new(listener, self.routes);
         let stop = server
             .run(&mut signals, &self.readiness, config.drain.delay)
@@ -103,9 +125,34 @@ impl App {
         self.keeper.close();
         if finished {
             // What runs now ends by itself; a batch is never cut off in the middle.
-            let joined = task::spawn_blocking(move || self.keeper.join()).await;
-            return joined.is_ok();
+            self.keeper.finish().await;
         }
-        false
+        finished
+    }
+}
+
+/// What reaches the program from outside, opened before the models are loaded.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Where clients connect.
+    pub service: TcpListener,
+    /// Where administrators do.
+    pub admin: Option<TcpListener>,
+    /// Wishes to look at the model directories again.
+    pub hangups: Hangups,
+}
+
+/// A task that ends with its owner.
+struct Background(JoinHandle<()>);
+
+impl Background {
+    fn run(work: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(work))
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

@@ -1,9 +1,13 @@
 //! What was typed: every flag and its environment variable. Nothing is interpreted here; values
 //! stay text until [`config`](crate::config) has looked at all of them.
 
+mod layers;
+
 use std::path::PathBuf;
 
 use clap::{Args, FromArgMatches, Parser, Subcommand};
+
+pub use self::layers::{Layers, default_file};
 
 /// Serve a Vision Transformer over HTTP: labels, and which patches the model looked at.
 ///
@@ -44,7 +48,8 @@ pub struct ServeArgs {
         long,
         value_name = "DIR",
         env = "PATCHLIGHT_MODEL",
-        value_delimiter = ','
+        value_delimiter = ',',
+        help_heading = "Model"
     )]
     pub model: Vec<PathBuf>,
 
@@ -53,21 +58,37 @@ pub struct ServeArgs {
         long,
         value_name = "ADDR:PORT",
         env = "PATCHLIGHT_LISTEN",
-        default_value = "127.0.0.1:8080"
+        default_value = "127.0.0.1:8080",
+        help_heading = "Network"
     )]
     pub listen: String,
+
+    /// Address and port for changing models while running (needs --api-key-file); /metrics moves there
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        env = "PATCHLIGHT_ADMIN_LISTEN",
+        help_heading = "Network"
+    )]
+    pub admin_listen: Option<String>,
 
     /// What computes: auto, cpu, cuda[:N] or tensorrt[:N]
     #[arg(
         long,
         value_name = "DEVICE",
         env = "PATCHLIGHT_DEVICE",
-        default_value = "auto"
+        default_value = "auto",
+        help_heading = "Model"
     )]
     pub device: String,
 
     /// Threads that compute [default: the cores that affinity and cgroup allow]
-    #[arg(long, value_name = "N", env = "PATCHLIGHT_THREADS")]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "PATCHLIGHT_THREADS",
+        help_heading = "Model"
+    )]
     pub threads: Option<String>,
 
     /// The most pictures that run together
@@ -75,7 +96,8 @@ pub struct ServeArgs {
         long,
         value_name = "N",
         env = "PATCHLIGHT_MAX_BATCH",
-        default_value = "8"
+        default_value = "8",
+        help_heading = "Model"
     )]
     pub max_batch: String,
 
@@ -84,7 +106,8 @@ pub struct ServeArgs {
         long,
         value_name = "RULE",
         env = "PATCHLIGHT_BATCHING",
-        default_value = "auto"
+        default_value = "auto",
+        help_heading = "Model"
     )]
     pub batching: String,
 
@@ -93,7 +116,8 @@ pub struct ServeArgs {
         long,
         value_name = "DURATION",
         env = "PATCHLIGHT_REQUEST_TIMEOUT",
-        default_value = "10s"
+        default_value = "10s",
+        help_heading = "Limits"
     )]
     pub request_timeout: String,
 
@@ -102,7 +126,8 @@ pub struct ServeArgs {
         long,
         value_name = "DURATION",
         env = "PATCHLIGHT_DRAIN_DELAY",
-        default_value = "5s"
+        default_value = "5s",
+        help_heading = "Stopping"
     )]
     pub drain_delay: String,
 
@@ -111,7 +136,8 @@ pub struct ServeArgs {
         long,
         value_name = "DURATION",
         env = "PATCHLIGHT_DRAIN_TIMEOUT",
-        default_value = "20s"
+        default_value = "20s",
+        help_heading = "Stopping"
     )]
     pub drain_timeout: String,
 
@@ -120,7 +146,8 @@ pub struct ServeArgs {
         long,
         value_name = "SIZE",
         env = "PATCHLIGHT_MAX_BODY",
-        default_value = "10MiB"
+        default_value = "10MiB",
+        help_heading = "Limits"
     )]
     pub max_body: String,
 
@@ -129,7 +156,8 @@ pub struct ServeArgs {
         long,
         value_name = "N",
         env = "PATCHLIGHT_MAX_PIXELS",
-        default_value = "40000000"
+        default_value = "40000000",
+        help_heading = "Limits"
     )]
     pub max_pixels: String,
 
@@ -138,7 +166,8 @@ pub struct ServeArgs {
         long,
         value_name = "SIZE",
         env = "PATCHLIGHT_DECODE_MEMORY",
-        default_value = "512MiB"
+        default_value = "512MiB",
+        help_heading = "Limits"
     )]
     pub decode_memory: String,
 
@@ -147,7 +176,8 @@ pub struct ServeArgs {
         long,
         value_name = "DURATION",
         env = "PATCHLIGHT_ATTENTION_TTL",
-        default_value = "1h"
+        default_value = "1h",
+        help_heading = "Attention maps"
     )]
     pub attention_ttl: String,
 
@@ -156,7 +186,8 @@ pub struct ServeArgs {
         long,
         value_name = "SIZE",
         env = "PATCHLIGHT_ATTENTION_MEMORY",
-        default_value = "128MiB"
+        default_value = "128MiB",
+        help_heading = "Attention maps"
     )]
     pub attention_memory: String,
 
@@ -165,12 +196,18 @@ pub struct ServeArgs {
         long,
         value_name = "BOOL",
         env = "PATCHLIGHT_KEEP_PICTURES",
-        default_value = "true"
+        default_value = "true",
+        help_heading = "Attention maps"
     )]
     pub keep_pictures: String,
 
     /// File with the API keys, one a line; without it everyone may ask
-    #[arg(long, value_name = "FILE", env = "PATCHLIGHT_API_KEY_FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "PATCHLIGHT_API_KEY_FILE",
+        help_heading = "Network"
+    )]
     pub api_key_file: Option<PathBuf>,
 
     /// Log lines: text or json
@@ -178,7 +215,8 @@ pub struct ServeArgs {
         long,
         value_name = "FORMAT",
         env = "PATCHLIGHT_LOG_FORMAT",
-        default_value = "text"
+        default_value = "text",
+        help_heading = "Logs"
     )]
     pub log_format: String,
 
@@ -187,9 +225,27 @@ pub struct ServeArgs {
         long,
         value_name = "FILTER",
         env = "PATCHLIGHT_LOG",
-        default_value = "info,ort=warn"
+        default_value = "info,ort=warn",
+        help_heading = "Logs"
     )]
     pub log: String,
+
+    /// TOML file with settings, a flag's name being the key; flags and environment go before it
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "PATCHLIGHT_CONFIG",
+        help_heading = "Configuration"
+    )]
+    pub config: Option<PathBuf>,
+
+    /// Print a configuration file with every default, and exit
+    #[arg(long, help_heading = "Configuration")]
+    pub print_config: bool,
+
+    /// Where settings come from that were not typed.
+    #[arg(skip)]
+    pub layers: Layers,
 }
 
 impl Default for ServeArgs {
@@ -210,36 +266,46 @@ pub struct ImportArgs {
     pub source: Option<PathBuf>,
 
     /// Where the model directory is written
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "PATCHLIGHT_OUT")]
     pub out: PathBuf,
 
     /// Build this architecture instead of reading a checkpoint, such as vit-l-16
-    #[arg(long, value_name = "NAME", requires = "random_weights")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "random_weights",
+        env = "PATCHLIGHT_ARCH"
+    )]
     pub arch: Option<String>,
 
     /// With --arch: random weights, for load tests; the labels mean nothing
-    #[arg(long, requires = "arch")]
+    #[arg(long, requires = "arch", env = "PATCHLIGHT_RANDOM_WEIGHTS")]
     pub random_weights: bool,
 
     /// How the rollout joins the heads of a layer: mean, max or min
-    #[arg(long, value_name = "RULE", default_value = "mean")]
+    #[arg(
+        long,
+        value_name = "RULE",
+        default_value = "mean",
+        env = "PATCHLIGHT_HEAD_FUSION"
+    )]
     pub head_fusion: String,
 
     /// Labels, one a line, instead of those of the checkpoint
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "PATCHLIGHT_LABELS")]
     pub labels: Option<PathBuf>,
 
     /// Attention heads, where the checkpoint cannot tell
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", env = "PATCHLIGHT_HEADS")]
     pub heads: Option<usize>,
 
     /// Preprocessing, where the checkpoint cannot tell or is wrong: hf, timm,
     /// torchvision:NAME (such as torchvision:vit_l_16), or a file
-    #[arg(long, value_name = "WHICH")]
+    #[arg(long, value_name = "WHICH", env = "PATCHLIGHT_PREPROCESS")]
     pub preprocess: Option<String>,
 
     /// Side of the input in pixels, if not that of the training; positions are resampled
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", env = "PATCHLIGHT_IMAGE_SIZE")]
     pub image_size: Option<usize>,
 }
 
@@ -255,15 +321,15 @@ pub struct ClassifyArgs {
     pub model: Option<PathBuf>,
 
     /// How many labels a picture
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, env = "PATCHLIGHT_TOP_K")]
     pub top_k: usize,
 
     /// One JSON object a picture and line
-    #[arg(long)]
+    #[arg(long, env = "PATCHLIGHT_JSON")]
     pub json: bool,
 
     /// Write a picture of each map into this folder
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "PATCHLIGHT_OVERLAY")]
     pub overlay: Option<PathBuf>,
 
     /// What computes: auto, cpu, cuda[:N] or tensorrt[:N]

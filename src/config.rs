@@ -26,6 +26,8 @@ pub struct Config {
     pub more_models: Vec<ModelSource>,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where models are changed and metrics read, if anywhere but there.
+    pub admin_listen: Option<SocketAddr>,
     /// What computes.
     pub device: Device,
     /// Threads that compute; also how many pictures are decoded at once.
@@ -74,7 +76,7 @@ impl Config {
     /// # Errors
     /// Every fault, not just the first.
     pub fn from_args(args: &ServeArgs) -> Result<Self, ConfigError> {
-        let mut faults = Faults::default();
+        let mut faults = Faults::new(&args.layers);
         let config = Self::read(args, &mut faults);
         faults.into_result(config)
     }
@@ -100,6 +102,22 @@ impl Config {
             &args.listen,
             "an address and port such as 127.0.0.1:8080",
         );
+        let admin_listen = match &args.admin_listen {
+            Some(text) => faults
+                .parse(
+                    "--admin-listen",
+                    text,
+                    "an address and port such as 127.0.0.1:9090",
+                )
+                .map(Some),
+            None => Some(None),
+        };
+        if args.admin_listen.is_some() && args.api_key_file.is_none() {
+            faults.add(
+                "--admin-listen",
+                "whoever may change models needs a key; name a file of keys with --api-key-file",
+            );
+        }
         let device = faults.take("--device", args.device.parse::<Device>());
         let threads = match &args.threads {
             Some(text) => faults.count("--threads", text),
@@ -136,6 +154,7 @@ impl Config {
             model,
             more_models,
             listen: listen?,
+            admin_listen: admin_listen?,
             device: device?,
             threads: threads?.get(),
             policy: Policy {

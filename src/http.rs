@@ -4,6 +4,7 @@
 //! line; a caught panic becomes a 500; then the route. Every error, also the router's own and that
 //! of a panic, leaves as `application/problem+json` ([`problem`]).
 
+mod admin;
 mod attention;
 mod auth;
 mod classify;
@@ -36,7 +37,8 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 use tracing::Instrument;
 
 pub use self::{
-    attention::Easels, auth::KeyRing, problem::Problem, request_id::RequestId, upload::UploadBudget,
+    admin::admin_router, attention::Easels, auth::KeyRing, problem::Problem, request_id::RequestId,
+    upload::UploadBudget,
 };
 use crate::{Error, metrics::Metrics, registry::Registry, store::MemoryStore};
 
@@ -70,6 +72,8 @@ pub struct AppState {
     pub easels: Easels,
     /// Counts and times everything.
     pub metrics: Arc<Metrics>,
+    /// Whether `/metrics` is on the admin listener alone.
+    pub metrics_apart: bool,
 }
 
 /// Whether new work should be sent here: set once warmed up, unset when draining.
@@ -101,15 +105,25 @@ pub fn router(state: AppState) -> Router {
             state.clone(),
             auth::require_key,
         ));
-    Router::new()
+    let open = match state.metrics_apart {
+        false => Router::new().route("/metrics", get(health::metrics)),
+        true => Router::new(),
+    };
+    let routes = Router::new()
         .merge(keyed)
+        .merge(open)
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics))
         .merge(page::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(state.clone())
+        .with_state(state.clone());
+    observed(routes, state)
+}
+
+/// What every request passes, whichever listener it came by.
+fn observed(routes: Router, state: AppState) -> Router {
+    routes
         .layer(CatchPanicLayer::custom(panicked))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::X_CONTENT_TYPE_OPTIONS,

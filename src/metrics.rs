@@ -287,6 +287,11 @@ impl Metrics {
         self.models.picture(model);
     }
 
+    /// A model is not served any more.
+    pub fn forget_model(&self, model: &str) {
+        self.models.forget(model);
+    }
+
     /// What runs, said at start.
     pub fn describe_build(&self, version: &str, commit: &str, onnxruntime: &str) {
         self.build_info

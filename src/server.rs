@@ -24,7 +24,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-pub use self::signals::{Signals, Stop};
+pub use self::signals::{Hangups, Signals, Stop};
 use crate::http::Readiness;
 
 /// How long a client may take to send a request's head, or to start the next one.
@@ -98,7 +98,7 @@ impl Server {
     }
 
     /// Accepts for ever.
-    async fn accept(&self) {
+    pub async fn accept(&self) {
         loop {
             // The semaphore is never closed.
             let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {

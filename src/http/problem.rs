@@ -108,7 +108,8 @@ fn status(error: &Error) -> StatusCode {
         Error::UnsupportedFormat { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Error::ImageUndecodable { .. }
         | Error::DecoderPanicked { .. }
-        | Error::ImageTooLarge { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        | Error::ImageTooLarge { .. }
+        | Error::ModelRefused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         Error::Overloaded { .. } | Error::Draining | Error::NotReady => {
             StatusCode::SERVICE_UNAVAILABLE
         }

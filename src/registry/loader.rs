@@ -7,7 +7,7 @@ use crate::{
     classify::Classifier,
     config::Config,
     decode::{DecodeBudget, Limits},
-    engine::{Device, Engine, EngineError, OrtEngine, Runtime, SessionOptions, threads},
+    engine::{Device, Engine, EngineError, OrtEngine, Output, Runtime, SessionOptions, threads},
     metrics::Metrics,
     model::{ModelError, ModelInfo},
     preprocess::Pipeline,
@@ -128,7 +128,11 @@ impl Loader {
 
         let started = Instant::now();
         let (height, width) = manifest.input_size();
-        engine.run(&[&vec![0.0; 3 * height * width]])?;
+        let outputs = engine.run(&[&vec![0.0; 3 * height * width]])?;
+        if !outputs.iter().flat_map(Output::values).all(f32::is_finite) {
+            let why = "its first run gave values that are not finite".to_owned();
+            return Err(EngineError::Graph(why));
+        }
 
         tracing::info!(device = %engine.device(), threads = self.threads, "device");
         tracing::info!(
