@@ -201,6 +201,16 @@ pub struct ServeArgs {
     )]
     pub keep_pictures: String,
 
+    /// Memory for results of identical requests, such as 64MiB, or off
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "PATCHLIGHT_RESULT_CACHE",
+        default_value = "off",
+        help_heading = "Limits"
+    )]
+    pub result_cache: String,
+
     /// File with the API keys, one a line; without it everyone may ask
     #[arg(
         long,

@@ -5,6 +5,8 @@
 //! that has not begun does not begin, and a tensor that waits leaves the queue.
 
 mod answer;
+mod reading;
+mod results;
 
 use std::{
     sync::Arc,
@@ -14,17 +16,21 @@ use std::{
 use bytes::Bytes;
 use tokio::{sync::oneshot, task, time::timeout_at};
 
-pub use self::answer::{Attention, Classification, ImageInfo, Timing};
+pub use self::{
+    answer::{Attention, Classification, ImageInfo, Timing},
+    results::ResultCache,
+};
+use self::{reading::Reading, results::Key};
 use crate::{
     Error, Result,
     batch::{Batcher, Deadline},
     decode::{self, DecodeBudget, Header, Limits, Permit},
-    engine::{Device, Output},
+    engine::Device,
     explain::{self, Placement, Rect, RgbView},
     metrics::{Metrics, Stage},
     model::{ModelInfo, scores},
     preprocess::Pipeline,
-    store::{KeptEvidence, KeptMap, MemoryStore, Owner},
+    store::{MemoryStore, Owner},
 };
 
 /// What one request wants of the answer.
@@ -70,6 +76,8 @@ pub struct Classifier {
     pub store: MemoryStore,
     /// Whether overlays get their picture.
     pub keep_pictures: bool,
+    /// Results for identical requests, if they are kept.
+    pub results: Option<ResultCache>,
     /// Counts and times everything.
     pub metrics: Arc<Metrics>,
 }
@@ -102,44 +110,70 @@ impl Classifier {
         deadline: Deadline,
     ) -> Result<Classification> {
         let arrived = Instant::now();
-        let leaving = self.metrics.leaving("decode");
-        let decoded = self
-            .decode(upload, options.attention != Keep::Nothing, deadline)
-            .await;
-        leaving.stayed();
-        let Decoded { tensor, seen, copy } = decoded?;
-
-        let mut inference = self.batcher.run(tensor, deadline).await?;
-        self.metrics.stage(Stage::Queue, inference.queued);
+        let keep = options.attention;
+        let (reading, reused) = match &self.results {
+            None => (Arc::new(self.read(upload, keep, deadline).await?), false),
+            Some(results) => {
+                let key = self.key(&upload, keep, options.owner).await?;
+                let read = || {
+                    let (classifier, upload) = (self.clone(), upload.clone());
+                    async move { classifier.read(upload, keep, deadline).await }
+                };
+                timeout_at(deadline.at().into(), results.0.get(key, read))
+                    .await
+                    .map_err(|_| deadline.error())??
+            }
+        };
         self.metrics.picture(&self.model.name);
 
         let predictions = scores::best(
             &self.model,
-            &inference.output.logits,
+            &reading.logits,
             options.top_k,
             options.min_score,
         );
-        let kept = match options.attention {
+        let kept = match keep {
             Keep::Nothing => None,
-            Keep::Rollout | Keep::Heads => {
-                let maps = self.maps(&mut inference.output, &seen, options);
-                Some(self.keep(maps, copy, deadline).await?)
-            }
+            Keep::Rollout | Keep::Heads => Some(self.keep(&reading, options.owner)?),
         };
-        let timing = Timing {
-            decode: seen.decoding,
-            preprocess: seen.preprocessing,
-            queue: inference.queued,
-            inference: inference.ran,
-            total: arrived.elapsed(),
+        let mut timing = match reused {
+            false => reading.timing,
+            true => Timing::default(),
         };
-        Ok(Classification::new(
-            &self.model,
-            predictions,
-            kept,
-            seen.image,
-            timing,
-        ))
+        timing.total = arrived.elapsed();
+        let image = reading.image.clone();
+        let answer = Classification::new(&self.model, predictions, kept, image, timing);
+        Ok(answer.reused(reused))
+    }
+
+    /// Digests a picture where computing holds nobody up.
+    async fn key(&self, upload: &Bytes, keep: Keep, owner: Owner) -> Result<Key> {
+        let (upload, model) = (upload.clone(), Arc::clone(&self.model));
+        task::spawn_blocking(move || Key::new(&upload, &model.digest, keep, owner))
+            .await
+            .map_err(|why| {
+                tracing::error!(%why, "a picture could not be digested");
+                Error::Internal
+            })
+    }
+
+    /// Has the model look at a picture, for nobody in particular.
+    async fn read(&self, upload: Bytes, keep: Keep, deadline: Deadline) -> Result<Reading> {
+        let leaving = self.metrics.leaving("decode");
+        let decoded = self.decode(upload, keep != Keep::Nothing, deadline).await;
+        leaving.stayed();
+        let Decoded { tensor, seen, copy } = decoded?;
+
+        let inference = self.batcher.run(tensor, deadline).await?;
+        self.metrics.stage(Stage::Queue, inference.queued);
+        // The copy was made while the batch ran and is usually there already. A failed one only
+        // means that the overlay will be a heat map.
+        let picture = match copy {
+            Some(copy) => timeout_at(deadline.at().into(), copy).await,
+            None => return Ok(Reading::new(inference, seen, keep, None)),
+        };
+        let picture = picture.ok().and_then(std::result::Result::ok);
+        Ok(Reading::new(inference, seen, keep, picture))
     }
 
     /// Decodes and prepares on a blocking thread, within the budget.
@@ -174,40 +208,13 @@ impl Classifier {
         })
     }
 
-    /// What is kept of an output, which loses its maps.
-    fn maps(&self, output: &mut Output, seen: &Seen, options: Options) -> KeptMap {
-        let evidence = output.evidence.take();
-        let attention = output
-            .class_attention
-            .take()
-            .filter(|_| options.attention == Keep::Heads);
-        KeptMap {
-            owner: options.owner,
-            model: Arc::clone(&self.model),
-            rollout: output.rollout.as_slice().into(),
-            evidence: evidence
-                .map(|evidence| Arc::new(KeptEvidence::new(evidence, &output.logits))),
-            class_attention: attention.map(Arc::from),
-            placement: seen.placement,
-            region: seen.image.region,
-        }
-    }
-
-    /// Puts the map, and the picture if it is kept, into the store.
-    async fn keep(
-        &self,
-        map: KeptMap,
-        copy: Option<oneshot::Receiver<Bytes>>,
-        deadline: Deadline,
-    ) -> Result<Attention> {
+    /// Puts the map, and the picture if it is kept, into the store under an id of their own.
+    fn keep(&self, reading: &Reading, owner: Owner) -> Result<Attention> {
+        let map = reading.map(owner, &self.model);
         let maps = map.names();
         let id = self.store.keep(map)?;
-        // The copy was made while the batch ran and is usually there already. A failed one only
-        // means that the overlay will be a heat map.
-        if let Some(copy) = copy
-            && let Ok(Ok(jpeg)) = timeout_at(deadline.at().into(), copy).await
-        {
-            self.store.keep_picture(id, jpeg);
+        if let Some(picture) = &reading.picture {
+            self.store.keep_picture(id, picture.clone());
         }
         Ok(Attention {
             id: id.to_string(),

@@ -46,6 +46,8 @@ pub struct Config {
     pub store: StoreOptions,
     /// Whether overlays get their picture.
     pub keep_pictures: bool,
+    /// Bytes for results of identical requests, if they are kept.
+    pub result_cache: Option<u64>,
     /// The API keys in force, if any are asked for.
     pub api_keys: Option<KeyRing>,
     /// How log lines look.
@@ -139,6 +141,10 @@ impl Config {
         let attention_memory = faults.size("--attention-memory", &args.attention_memory);
         let switch = [("true", true), ("false", false)];
         let keep_pictures = faults.one_of("--keep-pictures", &args.keep_pictures, &switch);
+        let result_cache = match args.result_cache.as_str() {
+            "off" => Some(None),
+            text => faults.size("--result-cache", text).map(Some),
+        };
         let api_keys = args.api_key_file.as_deref().map(KeyRing::load).transpose();
         let api_keys = faults.take("--api-key-file", api_keys);
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
@@ -178,6 +184,7 @@ impl Config {
                 ttl: attention_ttl?,
             },
             keep_pictures: keep_pictures?,
+            result_cache: result_cache?,
             api_keys: api_keys?,
             log_format: log_format?,
             log: args.log.clone(),

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Instant};
 
 use crate::{
     batch::{Batcher, Policy, WorkerHandle},
-    classify::Classifier,
+    classify::{Classifier, ResultCache},
     config::Config,
     decode::{DecodeBudget, Limits},
     engine::{Device, Engine, EngineError, OrtEngine, Output, Runtime, SessionOptions, threads},
@@ -43,6 +43,7 @@ pub struct Loader {
     budget: DecodeBudget,
     store: MemoryStore,
     keep_pictures: bool,
+    results: Option<ResultCache>,
     metrics: Arc<Metrics>,
 }
 
@@ -61,6 +62,9 @@ impl Loader {
             budget: DecodeBudget::new(config.decode_memory, config.threads),
             store: MemoryStore::new(config.store, Arc::clone(&metrics)),
             keep_pictures: config.keep_pictures,
+            results: config
+                .result_cache
+                .map(|bytes| ResultCache::new(bytes, Arc::clone(&metrics))),
             metrics,
         }
     }
@@ -108,6 +112,7 @@ impl Loader {
             budget: self.budget.clone(),
             store: self.store.clone(),
             keep_pictures: self.keep_pictures,
+            results: self.results.clone(),
             metrics: Arc::clone(&self.metrics),
         };
         Ok((classifier, worker))

@@ -13,6 +13,11 @@ impl Owner {
         Self(number)
     }
 
+    /// The number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
     /// A short text that tells keys apart in logs and does not give them away.
     pub fn fingerprint(self) -> String {
         format!("{:08x}", self.0 >> 32)

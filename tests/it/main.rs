@@ -16,5 +16,6 @@ mod life;
 mod models;
 mod page;
 mod process;
+mod results;
 mod service;
 mod support;
