@@ -2,12 +2,16 @@
 //! stay text until [`config`](crate::config) has looked at all of them.
 
 mod layers;
+mod secret;
 
 use std::path::PathBuf;
 
 use clap::{Args, FromArgMatches, Parser, Subcommand};
 
-pub use self::layers::{Layers, default_file};
+pub use self::{
+    layers::{Layers, default_file},
+    secret::Secret,
+};
 
 /// Serve a Vision Transformer over HTTP: labels, and which patches the model looked at.
 ///
@@ -171,6 +175,36 @@ pub struct ServeArgs {
     )]
     pub decode_memory: String,
 
+    /// Where attention maps are kept: memory, signed (in their own ids), or the address of a Redis or
+    /// Valkey server, redis://[:PASSWORD@]HOST[:PORT][/DATABASE] [default: memory]
+    #[arg(
+        long,
+        value_name = "STORE",
+        env = "PATCHLIGHT_ATTENTION_STORE",
+        hide_env_values = true,
+        help_heading = "Attention maps"
+    )]
+    pub attention_store: Option<Secret>,
+
+    /// File that holds what --attention-store would say, for an address with a password
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "PATCHLIGHT_ATTENTION_STORE_FILE",
+        help_heading = "Attention maps"
+    )]
+    pub attention_store_file: Option<PathBuf>,
+
+    /// File with the keys that seal signed ids and pictures in Redis: 32 bytes in base64 a line, the
+    /// first one seals, all open; it may change while the server runs
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "PATCHLIGHT_SIGNING_KEY_FILE",
+        help_heading = "Attention maps"
+    )]
+    pub signing_key_file: Option<PathBuf>,
+
     /// How long an attention map is kept at the longest
     #[arg(
         long,
@@ -181,7 +215,7 @@ pub struct ServeArgs {
     )]
     pub attention_ttl: String,
 
-    /// Memory for attention maps and their pictures
+    /// Memory for attention maps and their pictures, with --attention-store memory
     #[arg(
         long,
         value_name = "SIZE",
@@ -291,6 +325,25 @@ pub struct ImportArgs {
     /// With --arch: random weights, for load tests; the labels mean nothing
     #[arg(long, requires = "arch", env = "PATCHLIGHT_RANDOM_WEIGHTS")]
     pub random_weights: bool,
+
+    /// Arithmetic of the large products: fp32, fp16 (for GPUs) or int8 (for CPUs)
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "fp32",
+        env = "PATCHLIGHT_PRECISION"
+    )]
+    pub precision: String,
+
+    /// Compare lower precision with float32 on the pictures in this folder, before it is written;
+    /// needed for int8
+    #[arg(long, value_name = "DIR", env = "PATCHLIGHT_CHECK")]
+    pub check: Option<PathBuf>,
+
+    /// With --check: the share of pictures, such as 0.99, whose best class must be that of float32;
+    /// the worst layers of an int8 model stay in float32 until it is
+    #[arg(long, value_name = "F", env = "PATCHLIGHT_MIN_AGREEMENT")]
+    pub min_agreement: Option<f64>,
 
     /// How the rollout joins the heads of a layer: mean, max or min
     #[arg(

@@ -28,9 +28,9 @@ use crate::{
     engine::Device,
     explain::{self, Placement, Rect, RgbView},
     metrics::{Metrics, Stage},
-    model::{ModelInfo, scores},
+    model::{ModelInfo, Outline, scores},
     preprocess::Pipeline,
-    store::{MemoryStore, Owner},
+    store::{NotKept, Owner, Receipt, Store},
 };
 
 /// What one request wants of the answer.
@@ -62,6 +62,8 @@ pub enum Keep {
 pub struct Classifier {
     /// What is served.
     pub model: Arc<ModelInfo>,
+    /// What its maps take along.
+    pub outline: Arc<Outline>,
     /// What computes.
     pub device: Device,
     /// Its input tensor's making.
@@ -73,7 +75,7 @@ pub struct Classifier {
     /// Memory for pictures being decoded.
     pub budget: DecodeBudget,
     /// Where maps go.
-    pub store: MemoryStore,
+    pub store: Store,
     /// Whether overlays get their picture.
     pub keep_pictures: bool,
     /// Results for identical requests, if they are kept.
@@ -133,8 +135,10 @@ impl Classifier {
             options.min_score,
         );
         let kept = match keep {
-            Keep::Nothing => None,
-            Keep::Rollout | Keep::Heads => Some(self.keep(&reading, options.owner)?),
+            Keep::Nothing => Attention::NotAskedFor,
+            Keep::Rollout | Keep::Heads => {
+                self.keep(&reading, options.owner, deadline).await.into()
+            }
         };
         let mut timing = match reused {
             false => reading.timing,
@@ -168,12 +172,10 @@ impl Classifier {
         self.metrics.stage(Stage::Queue, inference.queued);
         // The copy was made while the batch ran and is usually there already. A failed one only
         // means that the overlay will be a heat map.
-        let picture = match copy {
-            Some(copy) => timeout_at(deadline.at().into(), copy).await,
-            None => return Ok(Reading::new(inference, seen, keep, None)),
-        };
-        let picture = picture.ok().and_then(std::result::Result::ok);
-        Ok(Reading::new(inference, seen, keep, picture))
+        let copy = async { timeout_at(deadline.at().into(), copy?).await.ok()?.ok() };
+        let picture = copy.await;
+        let labels = &self.model.labels;
+        Ok(Reading::new(inference, seen, keep, picture, labels))
     }
 
     /// Decodes and prepares on a blocking thread, within the budget.
@@ -192,7 +194,7 @@ impl Classifier {
             metrics: Arc::clone(&self.metrics),
             permit,
         };
-        let keep = keep && self.keep_pictures;
+        let keep = keep && self.keep_pictures && self.store.takes_pictures();
         let span = tracing::Span::current();
         task::spawn_blocking(move || span.in_scope(|| work.run(keep, done, copied)));
 
@@ -208,19 +210,18 @@ impl Classifier {
         })
     }
 
-    /// Puts the map, and the picture if it is kept, into the store under an id of their own.
-    fn keep(&self, reading: &Reading, owner: Owner) -> Result<Attention> {
-        let map = reading.map(owner, &self.model);
-        let maps = map.names();
-        let id = self.store.keep(map)?;
-        if let Some(picture) = &reading.picture {
-            self.store.keep_picture(id, picture.clone());
-        }
-        Ok(Attention {
-            id: id.to_string(),
-            maps,
-            expires_in: self.store.ttl(),
-        })
+    /// Puts the map, and the picture if it is kept, into the store under an id of their own. Takes
+    /// the deadline's time at most: the answer itself is ready.
+    async fn keep(
+        &self,
+        reading: &Reading,
+        owner: Owner,
+        deadline: Deadline,
+    ) -> std::result::Result<Receipt, NotKept> {
+        let map = reading.map(owner, &self.outline);
+        let keeping = self.store.keep(map, reading.picture.clone());
+        let kept = timeout_at(deadline.at().into(), keeping).await;
+        kept.unwrap_or(Err(NotKept::Away))
     }
 }
 

@@ -8,7 +8,7 @@ use super::{ImageInfo, Keep, Seen, Timing, results::Weigh};
 use crate::{
     batch::Inference,
     explain::Placement,
-    model::ModelInfo,
+    model::{Labels, Outline},
     store::{KeptEvidence, KeptMap, Owner},
 };
 
@@ -36,6 +36,7 @@ impl Reading {
         seen: Seen,
         keep: Keep,
         picture: Option<Bytes>,
+        labels: &Labels,
     ) -> Self {
         let output = inference.output;
         let attention = output
@@ -45,7 +46,7 @@ impl Reading {
         let evidence = output
             .evidence
             .filter(|_| keep != Keep::Nothing)
-            .map(|evidence| Arc::new(KeptEvidence::new(evidence, &output.logits)));
+            .map(|evidence| Arc::new(KeptEvidence::new(evidence, &output.logits, labels)));
         Self {
             rollout: output.rollout.into(),
             evidence,
@@ -65,7 +66,7 @@ impl Reading {
     }
 
     /// Its maps for one owner.
-    pub(super) fn map(&self, owner: Owner, model: &Arc<ModelInfo>) -> KeptMap {
+    pub(super) fn map(&self, owner: Owner, model: &Arc<Outline>) -> KeptMap {
         KeptMap {
             owner,
             model: Arc::clone(model),
@@ -74,6 +75,7 @@ impl Reading {
             class_attention: self.class_attention.clone(),
             placement: self.placement,
             region: self.image.region,
+            abridged: false,
         }
     }
 }

@@ -75,17 +75,18 @@ async fn serve(config: &Config) -> Result<bool, StartError> {
         tracing::info!("administration on http://{}", admin.local_addr()?);
     }
     tracing::info!("listening on http://{address}");
-    let watch = config
-        .api_keys
-        .clone()
-        .map(|keys| tokio::spawn(keys.watch()));
+    let api_keys = config.api_keys.clone();
+    let watches = [
+        api_keys.map(|keys| tokio::spawn(keys.watch())),
+        config.store.keys().map(|keys| tokio::spawn(keys.watch())),
+    ];
     let listeners = Listeners {
         service,
         admin,
         hangups,
     };
     let finished = app.serve(listeners, config, signals).await;
-    if let Some(watch) = watch {
+    for watch in watches.into_iter().flatten() {
         watch.abort();
     }
     Ok(finished)

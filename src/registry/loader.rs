@@ -9,9 +9,9 @@ use crate::{
     decode::{DecodeBudget, Limits},
     engine::{Device, Engine, EngineError, OrtEngine, Output, Runtime, SessionOptions, threads},
     metrics::Metrics,
-    model::{ModelError, ModelInfo},
+    model::{ModelError, ModelInfo, Outline},
     preprocess::Pipeline,
-    store::MemoryStore,
+    store::Store,
 };
 
 /// Why a model cannot be served.
@@ -41,7 +41,7 @@ pub struct Loader {
     policy: Policy,
     limits: Limits,
     budget: DecodeBudget,
-    store: MemoryStore,
+    store: Store,
     keep_pictures: bool,
     results: Option<ResultCache>,
     metrics: Arc<Metrics>,
@@ -60,7 +60,7 @@ impl Loader {
                 ..Limits::default()
             },
             budget: DecodeBudget::new(config.decode_memory, config.threads),
-            store: MemoryStore::new(config.store, Arc::clone(&metrics)),
+            store: Store::new(&config.store, Arc::clone(&metrics)),
             keep_pictures: config.keep_pictures,
             results: config
                 .result_cache
@@ -70,7 +70,7 @@ impl Loader {
     }
 
     /// Where maps go, whichever model made them.
-    pub fn store(&self) -> &MemoryStore {
+    pub fn store(&self) -> &Store {
         &self.store
     }
 
@@ -104,6 +104,7 @@ impl Loader {
         let device = engine.device();
         let (batcher, worker) = Batcher::spawn(engine, self.policy, Arc::clone(&self.metrics))?;
         let classifier = Classifier {
+            outline: Arc::new(Outline::of(&model)),
             model: Arc::new(model),
             device,
             pipeline: Arc::new(pipeline),
@@ -118,7 +119,7 @@ impl Loader {
         Ok((classifier, worker))
     }
 
-    /// Loads the session and proves with one run that it works.
+    /// Loads the session and proves that it works.
     fn engine(&self, model: &ModelInfo) -> Result<OrtEngine, EngineError> {
         let started = Instant::now();
         let options = SessionOptions {
@@ -133,10 +134,13 @@ impl Loader {
 
         let started = Instant::now();
         let (height, width) = manifest.input_size();
-        let outputs = engine.run(&[&vec![0.0; 3 * height * width]])?;
-        if !outputs.iter().flat_map(Output::values).all(f32::is_finite) {
-            let why = "its first run gave values that are not finite".to_owned();
-            return Err(EngineError::Graph(why));
+        let picture = vec![0.0; 3 * height * width];
+        for size in warm_up(engine.device(), self.policy.max_batch.get()) {
+            let outputs = engine.run(&vec![picture.as_slice(); size])?;
+            if !outputs.iter().flat_map(Output::values).all(f32::is_finite) {
+                let why = "its first run gave values that are not finite".to_owned();
+                return Err(EngineError::Graph(why));
+            }
         }
 
         tracing::info!(device = %engine.device(), threads = self.threads, "device");
@@ -151,5 +155,26 @@ impl Loader {
             "model"
         );
         Ok(engine)
+    }
+}
+
+/// Batch sizes that run before the model is ready. On a CPU one picture proves that it works. A GPU
+/// chooses kernels and takes memory for each size when it first meets it, the largest first, so that
+/// the others fit into what is there.
+fn warm_up(device: Device, max_batch: usize) -> Vec<usize> {
+    match device {
+        Device::Auto | Device::Cpu => vec![1],
+        Device::Cuda(_) | Device::TensorRt(_) => (1..=max_batch).rev().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_meets_every_batch_size_before_the_first_request() {
+        assert_eq!(warm_up(Device::Cuda(0), 3), [3, 2, 1]);
+        assert_eq!(warm_up(Device::Cpu, 8), [1]);
     }
 }

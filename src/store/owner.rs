@@ -13,7 +13,7 @@ impl Owner {
         Self(number)
     }
 
-    /// The number.
+    /// The number that stands for the key, 0 for everyone.
     pub fn number(self) -> u64 {
         self.0
     }
