@@ -3,6 +3,7 @@
 
 mod layers;
 mod secret;
+mod tracing;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use clap::{Args, FromArgMatches, Parser, Subcommand};
 pub use self::{
     layers::{Layers, default_file},
     secret::Secret,
+    tracing::TracingArgs,
 };
 
 /// Serve a Vision Transformer over HTTP: labels, and which patches the model looked at.
@@ -273,6 +275,10 @@ pub struct ServeArgs {
         help_heading = "Logs"
     )]
     pub log: String,
+
+    /// Where traces go.
+    #[command(flatten)]
+    pub tracing: TracingArgs,
 
     /// TOML file with settings, a flag's name being the key; flags and environment go before it
     #[arg(

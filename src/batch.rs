@@ -98,6 +98,7 @@ impl Batcher {
             deadline: deadline.at,
             queued_at: Instant::now(),
             span: tracing::Span::current(),
+            waiting: tracing::debug_span!("queue"),
             reply,
         };
         let place = match self.queue().push(entry) {

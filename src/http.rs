@@ -14,6 +14,8 @@ mod page;
 mod problem;
 mod query;
 mod request_id;
+mod server_timing;
+mod trace_context;
 mod upload;
 
 use std::{
@@ -34,13 +36,13 @@ use axum::{
     routing::{get, post},
 };
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
-use tracing::Instrument;
+use tracing::{Instrument, field::Empty};
 
 pub use self::{
     admin::admin_router, attention::Easels, auth::KeyRing, problem::Problem, request_id::RequestId,
     upload::UploadBudget,
 };
-use crate::{Error, metrics::Metrics, registry::Registry, store::Store};
+use crate::{Error, metrics::Metrics, registry::Registry, store::Store, telemetry};
 
 /// What a body may measure and how long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -141,7 +143,9 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("other", MatchedPath::as_str);
     let method = request.method().clone();
-    let span = tracing::info_span!("request", request_id = %id, %method, route);
+    let span = tracing::info_span!("request", request_id = %id, trace_id = Empty, %method, route, otel.kind = Empty);
+    let place = telemetry::join(&span, trace_context::of(request.headers()));
+    span.record("trace_id", format_args!("{:032x}", place.trace));
     request.extensions_mut().insert(id.clone());
 
     let mut response = next.run(request).instrument(span.clone()).await;
@@ -152,6 +156,7 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
     if let Some(value) = id.header() {
         response.headers_mut().insert(request_id::HEADER, value);
     }
+    trace_context::answer(response.headers_mut(), place);
     let status = response.status().as_u16();
     let took = started.elapsed();
     state.metrics.request(route, status, took);

@@ -8,6 +8,8 @@ use std::{
     time::Instant,
 };
 
+use tracing::Span;
+
 use super::{Inference, pending::Entry, queue::Queue};
 use crate::{
     Error,
@@ -57,15 +59,24 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    fn serve(&mut self, batch: Vec<Entry>) {
+    fn serve(&mut self, mut batch: Vec<Entry>) {
+        // Each request's trace has the run that it shared.
+        let size = batch.len();
+        let spans: Vec<Span> = batch
+            .iter_mut()
+            .map(|entry| {
+                entry.waiting = Span::none();
+                tracing::debug_span!(parent: &entry.span, "inference", size)
+            })
+            .collect();
         let started = Instant::now();
         let inputs: Vec<&[f32]> = batch.iter().map(|entry| entry.input.as_slice()).collect();
         let outcome = self.run(&inputs);
         let ran = started.elapsed();
+        drop(spans);
         self.queue.finished(outcome.is_ok().then_some(ran));
-        self.metrics.batch(batch.len(), ran);
+        self.metrics.batch(size, ran);
 
-        let size = batch.len();
         match outcome {
             Ok(outputs) => {
                 for (entry, output) in batch.into_iter().zip(outputs) {
