@@ -7,6 +7,7 @@
 mod answer;
 mod reading;
 mod results;
+mod rows;
 
 use std::{
     sync::Arc,

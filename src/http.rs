@@ -10,6 +10,8 @@ mod auth;
 mod classify;
 mod health;
 mod negotiate;
+mod oip;
+mod openapi;
 mod page;
 mod problem;
 mod query;
@@ -39,8 +41,8 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 use tracing::{Instrument, field::Empty};
 
 pub use self::{
-    admin::admin_router, attention::Easels, auth::KeyRing, problem::Problem, request_id::RequestId,
-    upload::UploadBudget,
+    admin::admin_router, attention::Easels, auth::KeyRing, oip::Oip, problem::Problem,
+    request_id::RequestId, upload::UploadBudget,
 };
 use crate::{Error, metrics::Metrics, registry::Registry, store::Store, telemetry};
 
@@ -72,6 +74,8 @@ pub struct AppState {
     pub uploads: UploadBudget,
     /// Where maps are drawn.
     pub easels: Easels,
+    /// What the Open Inference Protocol needs besides.
+    pub oip: Oip,
     /// Counts and times everything.
     pub metrics: Arc<Metrics>,
     /// Whether `/metrics` is on the admin listener alone.
@@ -116,6 +120,8 @@ pub fn router(state: AppState) -> Router {
         .merge(open)
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .merge(oip::routes(&state))
+        .merge(openapi::routes())
         .merge(page::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -143,6 +149,7 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("other", MatchedPath::as_str);
     let method = request.method().clone();
+    let is_oip = oip::is_below(request.uri().path());
     let span = tracing::info_span!("request", request_id = %id, trace_id = Empty, %method, route, otel.kind = Empty);
     let place = telemetry::join(&span, trace_context::of(request.headers()));
     span.record("trace_id", format_args!("{:032x}", place.trace));
@@ -152,6 +159,9 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
 
     if response.extensions().get::<Panicked>().is_some() {
         response = Problem::new(&Error::Internal, &id).into_response();
+    }
+    if is_oip {
+        response = oip::reworded(response);
     }
     if let Some(value) = id.header() {
         response.headers_mut().insert(request_id::HEADER, value);
@@ -185,7 +195,7 @@ fn panicked(why: Box<dyn Any + Send>) -> Response {
 
 async fn not_found(request: Request) -> Problem {
     let detail = "there is nothing here; the routes are GET /, POST /classify, GET /attention/{id}, \
-                  GET /healthz, GET /readyz and GET /metrics";
+                  GET /healthz, GET /readyz, GET /metrics, GET /openapi.json (GET /docs shows it), and GET /v2 for the Open Inference Protocol";
     Problem::of_routing(StatusCode::NOT_FOUND, detail, &request_id(&request))
 }
 

@@ -216,7 +216,7 @@ impl FromStr for Keep {
 }
 
 /// The server's time-out, or less if the client asks for less.
-fn time_allowed(headers: &HeaderMap, server: Duration) -> Result<Duration> {
+pub(super) fn time_allowed(headers: &HeaderMap, server: Duration) -> Result<Duration> {
     let Some(value) = headers.get(REQUEST_TIMEOUT) else {
         return Ok(server);
     };

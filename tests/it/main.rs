@@ -8,6 +8,9 @@
 )]
 
 mod client;
+mod clients;
+mod commands;
+mod docs;
 mod evidence;
 mod graph;
 mod importers;
@@ -16,6 +19,7 @@ mod life;
 mod models;
 mod monitoring;
 mod neighbours;
+mod oip;
 mod page;
 mod precision;
 mod process;
