@@ -29,6 +29,8 @@ pub struct Config {
     pub more_models: Vec<ModelSource>,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where models are changed and metrics read, if anywhere but there.
+    pub admin_listen: Option<SocketAddr>,
     /// What computes.
     pub device: Device,
     /// Threads that compute; also how many pictures are decoded at once.
@@ -47,6 +49,8 @@ pub struct Config {
     pub store: StoreOptions,
     /// Whether overlays get their picture.
     pub keep_pictures: bool,
+    /// Bytes for results of identical requests, if they are kept.
+    pub result_cache: Option<u64>,
     /// The API keys in force, if any are asked for.
     pub api_keys: Option<KeyRing>,
     /// The certificate, for HTTPS.
@@ -80,7 +84,7 @@ impl Config {
     /// # Errors
     /// Every fault, not just the first.
     pub fn from_args(args: &ServeArgs) -> Result<Self, ConfigError> {
-        let mut faults = Faults::default();
+        let mut faults = Faults::new(&args.layers);
         let config = Self::read(args, &mut faults);
         faults.into_result(config)
     }
@@ -106,6 +110,22 @@ impl Config {
             &args.listen,
             "an address and port such as 127.0.0.1:8080",
         );
+        let admin_listen = match &args.admin_listen {
+            Some(text) => faults
+                .parse(
+                    "--admin-listen",
+                    text,
+                    "an address and port such as 127.0.0.1:9090",
+                )
+                .map(Some),
+            None => Some(None),
+        };
+        if args.admin_listen.is_some() && args.api_key_file.is_none() {
+            faults.add(
+                "--admin-listen",
+                "whoever may change models needs a key; name a file of keys with --api-key-file",
+            );
+        }
         let device = faults.take("--device", args.device.parse::<Device>());
         let threads = match &args.threads {
             Some(text) => faults.count("--threads", text),
@@ -126,6 +146,10 @@ impl Config {
         let decode_memory = faults.size("--decode-memory", &args.decode_memory);
         let switch = [("true", true), ("false", false)];
         let keep_pictures = faults.one_of("--keep-pictures", &args.keep_pictures, &switch);
+        let result_cache = match args.result_cache.as_str() {
+            "off" => Some(None),
+            text => faults.size("--result-cache", text).map(Some),
+        };
         let store = store::read(args, keep_pictures, faults);
         let api_keys = args.api_key_file.as_deref().map(KeyRing::load).transpose();
         let api_keys = faults.take("--api-key-file", api_keys);
@@ -152,6 +176,7 @@ impl Config {
             model,
             more_models,
             listen: listen?,
+            admin_listen: admin_listen?,
             device: device?,
             threads: threads?.get(),
             policy: Policy {
@@ -172,6 +197,7 @@ impl Config {
             decode_memory: decode_memory?,
             store: store?,
             keep_pictures: keep_pictures?,
+            result_cache: result_cache?,
             api_keys: api_keys?,
             tls: tls?,
             cors: cors?,

@@ -93,6 +93,13 @@ pub enum Error {
         name: String,
     },
 
+    /// A model directory cannot be served; what was served before still is.
+    #[error("the model is refused, and nothing has changed: {why}")]
+    ModelRefused {
+        /// What is wrong with it.
+        why: String,
+    },
+
     /// No map is known under this id: never made, expired, forgotten or not the caller's.
     #[error(
         "no attention map is kept under this id; maps expire, and are forgotten when memory is short"
@@ -184,6 +191,7 @@ impl Error {
             Self::ImageTooLarge { .. } => "image_too_large",
             Self::NoSuchModel { .. } => "no_such_model",
             Self::DefaultModel { .. } => "default_model",
+            Self::ModelRefused { .. } => "model_refused",
             Self::NoSuchMap => "map_not_found",
             Self::MapNotKept(_) => "map_not_kept",
             Self::NotForgettable { .. } => "map_not_forgettable",

@@ -5,6 +5,7 @@
 //! 500; then the route. Every error, also the router's own and that
 //! of a panic, leaves as `application/problem+json` ([`problem`]).
 
+mod admin;
 mod attention;
 mod auth;
 mod classify;
@@ -43,8 +44,8 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 use tracing::{Instrument, field::Empty};
 
 pub use self::{
-    attention::Easels, auth::KeyRing, cors::CorsOrigins, oip::Oip, problem::Problem,
-    request_id::RequestId, upload::UploadBudget,
+    admin::admin_router, attention::Easels, auth::KeyRing, cors::CorsOrigins, oip::Oip,
+    problem::Problem, request_id::RequestId, upload::UploadBudget,
 };
 use crate::{Error, metrics::Metrics, registry::Registry, store::Store, telemetry};
 
@@ -82,6 +83,8 @@ pub struct AppState {
     pub oip: Oip,
     /// Counts and times everything.
     pub metrics: Arc<Metrics>,
+    /// Whether `/metrics` is on the admin listener alone.
+    pub metrics_apart: bool,
 }
 
 /// Whether new work should be sent here: set once warmed up, unset when draining.
@@ -114,11 +117,15 @@ pub fn router(state: AppState) -> Router {
             auth::require_key,
         ));
     let cors = state.cors.as_ref().map(CorsOrigins::layer);
+    let open = match state.metrics_apart {
+        false => Router::new().route("/metrics", get(health::metrics)),
+        true => Router::new(),
+    };
     let routes = Router::new()
         .merge(keyed)
+        .merge(open)
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics))
         .merge(oip::routes(&state))
         .merge(openapi::routes())
         .merge(page::routes())
@@ -129,6 +136,11 @@ pub fn router(state: AppState) -> Router {
         Some(cors) => routes.layer(cors),
         None => routes,
     };
+    observed(routes, state)
+}
+
+/// What every request passes, whichever listener it came by.
+fn observed(routes: Router, state: AppState) -> Router {
     routes
         .layer(CatchPanicLayer::custom(panicked))
         .layer(SetResponseHeaderLayer::if_not_present(

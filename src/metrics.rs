@@ -8,6 +8,7 @@ mod catalogue;
 mod guards;
 mod memory;
 mod models;
+mod reuse;
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -19,12 +20,12 @@ use prometheus::{
     TextEncoder,
 };
 
-use self::catalogue::Catalogue;
-use self::models::Models;
+use self::{catalogue::Catalogue, models::Models, reuse::Reuses};
 pub use self::{
     catalogue::{Description, table},
     guards::{InFlight, Leaving},
     models::ModelState,
+    reuse::Reuse,
 };
 
 /// Resolves both 1 ms and 10 s: a third of a decade apart, in seconds.
@@ -113,6 +114,7 @@ pub struct Metrics {
     store_failures: IntCounterVec,
     inference_failures: IntCounter,
     decode_panics: IntCounter,
+    reuses: Reuses,
     ready: IntGauge,
     build_info: IntGaugeVec,
     /// Held while gauges are filled and read: a scrape never sees half of them.
@@ -181,6 +183,7 @@ impl Metrics {
             "decode_panics_total",
             "Pictures on which a decoder panicked; the request got 422.",
         )?;
+        let reuses = Reuses::new(&mut all)?;
         let ready = all.count("ready", "1 while `/readyz` says so, 0 while draining.")?;
         let memory_limit = all.counts(
             "memory_limit_bytes",
@@ -236,6 +239,7 @@ impl Metrics {
             store_failures,
             inference_failures,
             decode_panics,
+            reuses,
             ready,
             build_info,
             scrape: Mutex::default(),
@@ -319,6 +323,16 @@ impl Metrics {
         self.decode_panics.inc();
     }
 
+    /// A request looked for the result of an identical one.
+    pub fn reused(&self, how: Reuse) {
+        self.reuses.count(how);
+    }
+
+    /// Bytes of results that are kept.
+    pub fn results_kept(&self, bytes: u64) {
+        self.reuses.kept(bytes);
+    }
+
     /// A map was dropped before its time.
     pub fn map_evicted(&self) {
         self.attention_evicted.inc();
@@ -334,6 +348,11 @@ impl Metrics {
     /// A model has seen a picture.
     pub fn picture(&self, model: &str) {
         self.models.picture(model);
+    }
+
+    /// A model is not served any more.
+    pub fn forget_model(&self, model: &str) {
+        self.models.forget(model);
     }
 
     /// What runs, said at start.

@@ -30,6 +30,9 @@ pub struct Classification {
     /// A caution about the model, such as random weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caution: Option<String>,
+    /// Whether the result was computed for an identical request; absent otherwise.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cached: bool,
     /// The picture as it was understood.
     pub image: ImageInfo,
     /// Where the time went.
@@ -76,7 +79,7 @@ pub struct ImageInfo {
 }
 
 /// Where the time went, in milliseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Timing {
     /// Bytes to upright RGB.
     #[serde(serialize_with = "milliseconds")]
@@ -129,9 +132,15 @@ impl Classification {
             attention: link,
             attention_note,
             caution: task.caution.clone(),
+            cached: false,
             image,
             timing_ms,
         }
+    }
+
+    /// Says whether the result was computed for an identical request.
+    pub(super) fn reused(self, cached: bool) -> Self {
+        Self { cached, ..self }
     }
 }
 

@@ -129,7 +129,8 @@ fn status(error: &Error) -> StatusCode {
         Error::UnsupportedFormat { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Error::ImageUndecodable { .. }
         | Error::DecoderPanicked { .. }
-        | Error::ImageTooLarge { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        | Error::ImageTooLarge { .. }
+        | Error::ModelRefused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         Error::QuotaExceeded { .. } => StatusCode::TOO_MANY_REQUESTS,
         Error::Overloaded { .. } | Error::Draining | Error::NotReady | Error::StoreAway { .. } => {
             StatusCode::SERVICE_UNAVAILABLE

@@ -4,10 +4,10 @@ use std::{path::Path, sync::Arc, time::Instant};
 
 use crate::{
     batch::{Alarm, Batcher, Policy, WorkerHandle},
-    classify::Classifier,
+    classify::{Classifier, ResultCache},
     config::Config,
     decode::{DecodeBudget, Limits},
-    engine::{Device, Engine, EngineError, OrtEngine, Runtime, SessionOptions, threads},
+    engine::{Device, Engine, EngineError, OrtEngine, Output, Runtime, SessionOptions, threads},
     metrics::Metrics,
     model::{ModelError, ModelInfo, Outline},
     preprocess::Pipeline,
@@ -43,6 +43,7 @@ pub struct Loader {
     budget: DecodeBudget,
     store: Store,
     keep_pictures: bool,
+    results: Option<ResultCache>,
     metrics: Arc<Metrics>,
     alarm: Alarm,
 }
@@ -62,6 +63,9 @@ impl Loader {
             budget: DecodeBudget::new(config.decode_memory, config.threads),
             store: Store::new(&config.store, Arc::clone(&metrics)),
             keep_pictures: config.keep_pictures,
+            results: config
+                .result_cache
+                .map(|bytes| ResultCache::new(bytes, Arc::clone(&metrics))),
             metrics,
             alarm: Alarm::default(),
         }
@@ -121,6 +125,7 @@ impl Loader {
             budget: self.budget.clone(),
             store: self.store.clone(),
             keep_pictures: self.keep_pictures,
+            results: self.results.clone(),
             metrics: Arc::clone(&self.metrics),
         };
         Ok((classifier, worker))
@@ -143,7 +148,11 @@ impl Loader {
         let (height, width) = manifest.input_size();
         let picture = vec![0.0; 3 * height * width];
         for size in warm_up(engine.device(), self.policy.max_batch.get()) {
-            engine.run(&vec![picture.as_slice(); size])?;
+            let outputs = engine.run(&vec![picture.as_slice(); size])?;
+            if !outputs.iter().flat_map(Output::values).all(f32::is_finite) {
+                let why = "its first run gave values that are not finite".to_owned();
+                return Err(EngineError::Graph(why));
+            }
         }
 
         tracing::info!(device = %engine.device(), threads = self.threads, "device");

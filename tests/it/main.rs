@@ -26,6 +26,7 @@ mod page;
 mod precision;
 mod process;
 mod replicas;
+mod results;
 mod service;
 mod stores;
 mod support;
