@@ -1,9 +1,13 @@
 //! What was typed: every flag and its environment variable. Nothing is interpreted here; values
 //! stay text until [`config`](crate::config) has looked at all of them.
 
+mod evaluate;
+
 use std::path::PathBuf;
 
 use clap::{Args, FromArgMatches, Parser, Subcommand};
+
+pub use self::evaluate::EvaluateArgs;
 
 /// Serve a Vision Transformer over HTTP: labels, and which patches the model looked at.
 ///
@@ -29,6 +33,8 @@ pub enum Command {
     Import(ImportArgs),
     /// Label pictures on disk, without a server
     Classify(ClassifyArgs),
+    /// Measure whether the maps are true, on pictures whose object's place is known
+    Evaluate(EvaluateArgs),
     /// Show what a model directory holds
     Inspect(InspectArgs),
     /// Ask a running server whether it is ready: exit status 0 if so

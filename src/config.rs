@@ -8,7 +8,7 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 pub use self::faults::ConfigError;
 use self::faults::Faults;
 use crate::{
-    args::{ClassifyArgs, ServeArgs},
+    args::{ClassifyArgs, EvaluateArgs, ServeArgs},
     batch::{Policy, policy::Batching},
     engine::{Device, threads},
     http::{HttpLimits, KeyRing},
@@ -82,6 +82,19 @@ impl Config {
     /// # Errors
     /// Every fault, not just the first.
     pub fn for_classify(args: &ClassifyArgs) -> Result<Self, ConfigError> {
+        let serve = ServeArgs {
+            model: args.model.clone(),
+            device: args.device.clone(),
+            ..ServeArgs::default()
+        };
+        Self::from_args(&serve)
+    }
+
+    /// The same for `patchlight evaluate`.
+    ///
+    /// # Errors
+    /// Every fault, not just the first.
+    pub fn for_evaluate(args: &EvaluateArgs) -> Result<Self, ConfigError> {
         let serve = ServeArgs {
             model: args.model.clone(),
             device: args.device.clone(),

@@ -30,8 +30,11 @@
 //! | [`explain`] | a rollout → map, colours, picture |
 //! | [`store`] | keeps maps for `GET /attention/{id}`, bounded in bytes and time |
 //! | [`metrics`], [`telemetry`] | Prometheus; logs and spans |
+//! | [`perturb`] | does a label's score hang on the patches that a map is strong on? |
+//! | [`evaluate`] | that, and where maps point, over pictures whose object's place is known |
 //! | [`import`] | a checkpoint → a model directory |
 //! | [`onnx`] | the ONNX file format and the ViT graph, written by us |
+//! | [`splitmix`] | random numbers that a seed fixes |
 //!
 //! # Threads
 //!
@@ -52,14 +55,17 @@ pub mod config;
 pub mod decode;
 pub mod engine;
 pub mod error;
+pub mod evaluate;
 pub mod explain;
 pub mod http;
 pub mod import;
 pub mod metrics;
 pub mod model;
 pub mod onnx;
+pub mod perturb;
 pub mod preprocess;
 pub mod server;
+pub mod splitmix;
 pub mod store;
 pub mod telemetry;
 

@@ -5,11 +5,10 @@ mod pictures;
 
 use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{runtime, sync::Semaphore, task::JoinSet};
 
 use self::output::Output;
-use super::{BAD_CONFIGURATION, USAGE, fail};
+use super::{BAD_CONFIGURATION, USAGE, fail, progress};
 use crate::{
     app::{Core, StartError},
     args::ClassifyArgs,
@@ -109,16 +108,4 @@ async fn classify_one(
         .classify(bytes.into(), options, Deadline::after(PATIENCE))
         .await
         .map_err(|why| why.to_string())
-}
-
-/// A bar for many pictures on a terminal; nothing otherwise.
-fn progress(pictures: usize) -> ProgressBar {
-    if pictures < 10 {
-        return ProgressBar::hidden();
-    }
-    let template = "[{bar:40}] {pos}/{len}, {per_sec}, {eta} left";
-    // The template is a constant; were it wrong, the default bar would do.
-    let style =
-        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(pictures as u64).with_style(style)
 }

@@ -8,6 +8,7 @@
 )]
 
 mod client;
+mod evaluate;
 mod evidence;
 mod graph;
 mod importers;
