@@ -32,6 +32,7 @@ pub(super) async fn metrics(
 ) -> Response {
     let batcher = &state.classifier.batcher;
     let maps = state.classifier.store.len();
+    state.metrics.ready(state.readiness.get());
     match state.metrics.encode(batcher.load(), &batcher.curve(), maps) {
         Ok(text) => (
             [(
