@@ -7,20 +7,25 @@
 mod catalogue;
 mod guards;
 mod memory;
+mod models;
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Registry, TextEncoder,
+    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    TextEncoder,
 };
 
 use self::catalogue::Catalogue;
+use self::models::Models;
 pub use self::{
     catalogue::{Description, table},
     guards::{InFlight, Leaving},
+    models::ModelState,
 };
-use crate::batch::Load;
 
 /// Resolves both 1 ms and 10 s: a third of a decade apart, in seconds.
 const SECONDS: &[f64] = &[
@@ -76,19 +81,18 @@ pub struct Metrics {
     request_seconds: HistogramVec,
     stage_seconds: HistogramVec,
     batch_size: Histogram,
-    queue_depth: IntGauge,
+    models: Models,
     in_flight: IntGauge,
     shed: IntCounterVec,
     abandoned: IntCounterVec,
-    predicted_wait: Gauge,
-    batch_cost: GaugeVec,
     attention_entries: IntGauge,
     attention_evicted: IntCounter,
     inference_failures: IntCounter,
     decode_panics: IntCounter,
     ready: IntGauge,
-    model_info: IntGaugeVec,
     build_info: IntGaugeVec,
+    /// Held while gauges are filled and read: a scrape never sees half of them.
+    scrape: Mutex<()>,
 }
 
 impl Metrics {
@@ -120,7 +124,7 @@ impl Metrics {
             "Pictures in a served batch, warm-up left out.",
             BATCH_SIZES,
         )?;
-        let queue_depth = all.count("queue_depth", "Pictures that wait for a batch.")?;
+        let models = Models::new(&mut all)?;
         let in_flight = all.count("in_flight_requests", "HTTP requests being answered.")?;
         let shed = all.counters(
             "shed_total",
@@ -131,15 +135,6 @@ impl Metrics {
             "abandoned_total",
             "Pictures whose client left, by the stage they were in: upload, decode, queue, inference.",
             &["stage"],
-        )?;
-        let predicted_wait = all.gauge(
-            "predicted_wait_seconds",
-            "Time until a newcomer's answer would be ready.",
-        )?;
-        let batch_cost = all.gauges(
-            "batch_cost_seconds",
-            "Learned time of a batch, by the number of pictures in it.",
-            &["size"],
         )?;
         let attention_entries = all.count("attention_entries", "Attention maps that are kept.")?;
         let attention_evicted = all.counter(
@@ -159,11 +154,6 @@ impl Metrics {
             "memory_limit_bytes",
             "Memory that the container may use; missing where there is no limit.",
             &[],
-        )?;
-        let model_info = all.counts(
-            "model_info",
-            "1 for the model being served.",
-            &["model", "architecture", "precision", "digest", "device"],
         )?;
         let build_info = all.counts(
             "build_info",
@@ -196,19 +186,17 @@ impl Metrics {
             request_seconds,
             stage_seconds,
             batch_size,
-            queue_depth,
+            models,
             in_flight,
             shed,
             abandoned,
-            predicted_wait,
-            batch_cost,
             attention_entries,
             attention_evicted,
             inference_failures,
             decode_panics,
             ready,
-            model_info,
             build_info,
+            scrape: Mutex::default(),
         })
     }
 
@@ -217,23 +205,13 @@ impl Metrics {
         &self.described
     }
 
-    /// The text that Prometheus scrapes. `curve` holds batch sizes and their seconds.
+    /// The text that Prometheus scrapes.
     ///
     /// # Errors
     /// When a collector gives something that cannot be written.
-    pub fn encode(
-        &self,
-        load: Load,
-        curve: &[(usize, f64)],
-        maps: u64,
-    ) -> prometheus::Result<String> {
-        for (size, seconds) in curve {
-            self.batch_cost
-                .with_label_values(&[&size.to_string()])
-                .set(*seconds);
-        }
-        self.queue_depth.set(load.waiting as i64);
-        self.predicted_wait.set(load.predicted_wait.as_secs_f64());
+    pub fn encode(&self, models: &[ModelState], maps: u64) -> prometheus::Result<String> {
+        let _one_at_a_time = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        self.models.fill(models);
         self.attention_entries.set(maps as i64);
         let mut families = self.registry.gather();
         families.extend(self.process.gather());
@@ -304,18 +282,9 @@ impl Metrics {
         self.attention_evicted.inc();
     }
 
-    /// What is served, said once it is loaded.
-    pub fn describe_model(
-        &self,
-        name: &str,
-        architecture: &str,
-        precision: &str,
-        digest: &str,
-        device: &str,
-    ) {
-        self.model_info
-            .with_label_values(&[name, architecture, precision, digest, device])
-            .set(1);
+    /// A model has seen a picture.
+    pub fn picture(&self, model: &str) {
+        self.models.picture(model);
     }
 
     /// What runs, said at start.

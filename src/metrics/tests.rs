@@ -1,6 +1,7 @@
 use std::{env, fs, path::Path};
 
 use super::*;
+use crate::batch::Load;
 
 /// Around the table in `docs/metrics.md`.
 const MARKS: [&str; 2] = ["<!-- made from src/metrics.rs -->\n", "<!-- end -->"];
@@ -11,9 +12,9 @@ fn text_has_the_names_that_the_contract_promises() {
     metrics.request("/classify", 200, Duration::from_millis(15));
     metrics.batch(3, Duration::from_millis(30));
     metrics.describe_build("0", "0", "0");
-    metrics.describe_model("demo", "ViT-Ti/16", "fp32", "0", "cpu");
+    metrics.picture("demo");
     metrics.ready(true);
-    let text = metrics.encode(Load::default(), &[(3, 0.25)], 2).unwrap();
+    let text = metrics.encode(&[model("demo", 0)], 2).unwrap();
     for name in [
         "patchlight_requests_total{code=\"200\",endpoint=\"/classify\"} 1",
         "patchlight_request_duration_seconds_bucket",
@@ -25,7 +26,10 @@ fn text_has_the_names_that_the_contract_promises() {
         "patchlight_shed_total{reason=\"queue_full\"} 0",
         "patchlight_abandoned_total{stage=\"queue\"} 0",
         "patchlight_predicted_wait_seconds 0",
-        "patchlight_batch_cost_seconds{size=\"3\"} 0.25",
+        "patchlight_batch_cost_seconds{model=\"demo\",size=\"3\"} 0.25",
+        "patchlight_pictures_total{model=\"demo\"} 1",
+        "patchlight_model_queue_depth{model=\"demo\"} 0",
+        "patchlight_model_predicted_wait_seconds{model=\"demo\"} 0",
         "patchlight_attention_entries 2",
         "patchlight_attention_evicted_total 0",
         "patchlight_ready 1",
@@ -36,10 +40,41 @@ fn text_has_the_names_that_the_contract_promises() {
     }
 }
 
+fn model(name: &str, waiting: usize) -> ModelState {
+    ModelState {
+        name: name.to_owned(),
+        architecture: "ViT-Ti/16".to_owned(),
+        precision: "fp32".to_owned(),
+        digest: "0".to_owned(),
+        device: "cpu".to_owned(),
+        load: Load {
+            waiting,
+            running: 0,
+            predicted_wait: Duration::from_secs(waiting as u64),
+        },
+        curve: vec![(3, 0.25)],
+    }
+}
+
+#[test]
+fn models_add_up_and_leave_nothing_behind() {
+    let metrics = Metrics::new().unwrap();
+    let both = metrics.encode(&[model("a", 2), model("b", 3)], 0).unwrap();
+    for line in [
+        "patchlight_queue_depth 5",
+        "patchlight_predicted_wait_seconds 3",
+        "patchlight_model_queue_depth{model=\"a\"} 2",
+    ] {
+        assert!(both.contains(line), "{line} is missing in:\n{both}");
+    }
+    let one = metrics.encode(&[model("b", 3)], 0).unwrap();
+    assert!(!one.contains("model=\"a\""), "{one}");
+}
+
 #[test]
 fn whatever_is_scraped_is_described_with_its_type() {
     let metrics = Metrics::new().unwrap();
-    let text = metrics.encode(Load::default(), &[], 0).unwrap();
+    let text = metrics.encode(&[], 0).unwrap();
     for line in text.lines() {
         let Some(declared) = line.strip_prefix("# TYPE ") else {
             continue;
