@@ -113,7 +113,7 @@ impl Batcher {
 
     /// The most inputs that one batch takes.
     pub fn max_batch(&self) -> usize {
-        self.queue.max_batch()
+        self.queue().max_batch()
     }
 
     async fn run_with(

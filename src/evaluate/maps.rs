@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{engine::Output, model::Manifest, store::KeptEvidence};
+use crate::{engine::Output, model::Manifest};
 
 /// A kind of map.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -47,13 +47,18 @@ pub(super) fn maps(manifest: &Manifest, output: &Output, class: usize) -> Vec<(K
         }
         found.push((Kind::LastLayer, mean));
     }
-    if let Some(evidence) = &output.evidence {
-        let kept = KeptEvidence::new(evidence.clone(), &output.logits);
-        for (kind, contrast) in [(Kind::Evidence, false), (Kind::Contrast, true)] {
-            if let Some(account) = kept.of(class, contrast) {
-                found.push((kind, account.values));
-            }
-        }
+    let rows = output.evidence.as_ref().and_then(|evidence| {
+        let row = evidence.classes.iter().position(|&kept| kept == class)?;
+        let mut rows = evidence.patches.chunks_exact(tokens.patches());
+        Some((rows.nth(row)?, rows.last()?))
+    });
+    if let Some((of_class, of_mean)) = rows {
+        let contrast = of_class
+            .iter()
+            .zip(of_mean)
+            .map(|(of_class, of_mean)| of_class - of_mean);
+        found.push((Kind::Evidence, of_class.to_vec()));
+        found.push((Kind::Contrast, contrast.collect()));
     }
     found
 }
