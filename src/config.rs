@@ -99,7 +99,7 @@ impl Config {
     /// Every fault, not just the first.
     pub fn for_evaluate(args: &EvaluateArgs) -> Result<Self, ConfigError> {
         let serve = ServeArgs {
-            model: args.model.clone(),
+            model: args.model.clone().into_iter().collect(),
             device: args.device.clone(),
             ..ServeArgs::default()
         };

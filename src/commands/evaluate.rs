@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use super::{BAD_CONFIGURATION, USAGE, fail, progress};
 use crate::{
-    app::StartError,
     args::EvaluateArgs,
     config::Config,
     engine::{OrtEngine, Runtime, SessionOptions, threads},
@@ -19,6 +18,7 @@ use crate::{
     model::ModelInfo,
     perturb::Fill,
     preprocess::Pipeline,
+    registry::LoadError,
     telemetry::{self, LogFormat},
 };
 
@@ -75,11 +75,11 @@ fn evaluate_all(
     config: &Config,
     Listing(mut listed): Listing,
     protocol: Protocol,
-) -> Result<usize, StartError> {
+) -> Result<usize, LoadError> {
     listed.truncate(args.pictures.unwrap_or(usize::MAX));
     let runtime = Runtime::load()?;
-    let model = ModelInfo::open(&config.model)?;
-    let pipeline = Pipeline::new(&model.manifest.preprocess).map_err(StartError::Preprocess)?;
+    let model = ModelInfo::open(&config.model.directory)?;
+    let pipeline = Pipeline::new(&model.manifest.preprocess).map_err(LoadError::Preprocess)?;
     let options = SessionOptions {
         device: config.device,
         threads: config.threads,
