@@ -12,6 +12,7 @@ use crate::{
     metrics::Metrics,
     registry::{Keeper, LoadError, Loader},
     server::{Server, Signals, Stop},
+    verify::{Jobs, TableLimits},
 };
 
 /// Why the service could not start.
@@ -79,7 +80,13 @@ impl App {
             readiness: readiness.clone(),
             keys: config.api_keys.clone(),
             uploads: UploadBudget::new(config.decode_memory),
-            easels: Easels::new(config.threads),
+            easels: Easels::new(config.threads, config.http.request_timeout),
+            verify: config.allow_verify.then(|| {
+                Jobs::new(
+                    TableLimits::new(config.store.ttl),
+                    Arc::clone(loader.metrics()),
+                )
+            }),
             metrics: Arc::clone(loader.metrics()),
         });
         readiness.set(true);

@@ -179,6 +179,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE", env = "PATCHLIGHT_API_KEY_FILE")]
     pub api_key_file: Option<PathBuf>,
 
+    /// Let clients test maps by perturbation, in the background: some fifty runs a test
+    #[arg(long, env = "PATCHLIGHT_ALLOW_VERIFY")]
+    pub allow_verify: bool,
+
     /// Log lines: text or json
     #[arg(
         long,

@@ -44,6 +44,8 @@ pub struct Config {
     pub store: StoreOptions,
     /// Whether overlays get their picture.
     pub keep_pictures: bool,
+    /// Whether kept maps may be tested by perturbation.
+    pub allow_verify: bool,
     /// The API keys in force, if any are asked for.
     pub api_keys: Option<KeyRing>,
     /// How log lines look.
@@ -134,6 +136,12 @@ impl Config {
         let attention_memory = faults.size("--attention-memory", &args.attention_memory);
         let switch = [("true", true), ("false", false)];
         let keep_pictures = faults.one_of("--keep-pictures", &args.keep_pictures, &switch);
+        if args.allow_verify && keep_pictures == Some(false) {
+            faults.add(
+                "--allow-verify",
+                "a test needs the picture, which --keep-pictures false does not keep",
+            );
+        }
         let api_keys = args.api_key_file.as_deref().map(KeyRing::load).transpose();
         let api_keys = faults.take("--api-key-file", api_keys);
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
@@ -172,6 +180,7 @@ impl Config {
                 ttl: attention_ttl?,
             },
             keep_pictures: keep_pictures?,
+            allow_verify: args.allow_verify,
             api_keys: api_keys?,
             log_format: log_format?,
             log: args.log.clone(),

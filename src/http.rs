@@ -14,6 +14,7 @@ mod problem;
 mod query;
 mod request_id;
 mod upload;
+mod verify;
 
 use std::{
     any::Any,
@@ -38,7 +39,7 @@ use tracing::Instrument;
 pub use self::{
     attention::Easels, auth::KeyRing, problem::Problem, request_id::RequestId, upload::UploadBudget,
 };
-use crate::{Error, metrics::Metrics, registry::Registry, store::MemoryStore};
+use crate::{Error, metrics::Metrics, registry::Registry, store::MemoryStore, verify::Jobs};
 
 /// What a body may measure and how long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +69,8 @@ pub struct AppState {
     pub uploads: UploadBudget,
     /// Where maps are drawn.
     pub easels: Easels,
+    /// Perturbation tests of kept maps, where they are allowed.
+    pub verify: Option<Jobs>,
     /// Counts and times everything.
     pub metrics: Arc<Metrics>,
 }
@@ -96,6 +99,10 @@ pub fn router(state: AppState) -> Router {
         .route(
             "/attention/{id}",
             get(attention::show).delete(attention::forget),
+        )
+        .route(
+            "/attention/{id}/verify",
+            get(verify::show).post(verify::start).delete(verify::cancel),
         )
         .route_layer(middleware::from_fn_with_state(
             state.clone(),

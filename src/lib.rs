@@ -32,6 +32,7 @@
 //! | [`store`] | keeps maps for `GET /attention/{id}`, bounded in bytes and time |
 //! | [`metrics`], [`telemetry`] | Prometheus; logs and spans |
 //! | [`perturb`] | does a label's score hang on the patches that a map is strong on? |
+//! | [`verify`] | that for one kept map, as a job with low priority |
 //! | [`evaluate`] | that, and where maps point, over pictures whose object's place is known |
 //! | [`import`] | a checkpoint → a model directory |
 //! | [`onnx`] | the ONNX file format and the ViT graph, written by us |
@@ -70,6 +71,7 @@ pub mod server;
 pub mod splitmix;
 pub mod store;
 pub mod telemetry;
+pub mod verify;
 
 pub use error::{Error, Result};
 

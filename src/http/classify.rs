@@ -11,7 +11,7 @@ use axum::{
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{AppState, Problem, RequestId, query::Query, upload};
+use super::{AppState, Problem, RequestId, query::Query, upload, verify};
 use crate::{
     Error, Result,
     batch::Deadline,
@@ -64,6 +64,8 @@ struct Admitted {
     classifier: Arc<Classifier>,
     options: Options,
     deadline: Deadline,
+    /// Whether maps can be tested by perturbation.
+    testable: bool,
     /// For the body.
     _room: OwnedSemaphorePermit,
 }
@@ -87,6 +89,7 @@ fn admit(
         classifier,
         options,
         deadline,
+        testable: state.verify.is_some(),
         _room: room?,
     })
 }
@@ -99,17 +102,22 @@ async fn run(admitted: &Admitted, mut pictures: Vec<bytes::Bytes>, id: &RequestI
         ..
     } = admitted;
     let (options, deadline) = (*options, *deadline);
+    let classify = async |picture| {
+        let mut answer = classifier.classify(picture, options, deadline).await?;
+        if admitted.testable {
+            answer.offer_test(verify::path);
+        }
+        Ok::<_, Error>(answer)
+    };
     if pictures.len() == 1
         && let Some(picture) = pictures.pop()
     {
-        return match classifier.classify(picture, options, deadline).await {
+        return match classify(picture).await {
             Ok(answer) => Json(answer).into_response(),
             Err(why) => Problem::new(&why, id).into_response(),
         };
     }
-    let all = pictures
-        .into_iter()
-        .map(|picture| classifier.classify(picture, options, deadline));
+    let all = pictures.into_iter().map(classify);
     let results: Vec<Item> = futures_util::future::join_all(all)
         .await
         .into_iter()
