@@ -69,7 +69,7 @@ impl Forced {
         let mut random = SplitMix64::new(seed);
         let mut draw = |count: usize| -> Vec<f32> {
             let value = |bits: u64| (bits >> 40) as f32 / (1 << 23) as f32 - 1.0;
-            (0..count).map(|_| value(random.next())).collect()
+            (0..count).map(|_| value(random.bits())).collect()
         };
         let hidden = spec.hidden;
         Self {
