@@ -60,7 +60,7 @@ impl Listing {
         if entries.is_empty() {
             return Err(told(&"it lists no pictures"));
         }
-        let folder = path.parent().unwrap_or(Path::new("."));
+        let folder = path.parent().unwrap_or_else(|| Path::new("."));
         let listed = entries.into_iter().enumerate().map(|(number, entry)| {
             let [left, top, right, bottom] = entry.r#box;
             if !(right > left && bottom > top) {

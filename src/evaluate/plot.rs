@@ -27,6 +27,9 @@ const STYLE: &str = "text{font:13px ui-sans-serif,system-ui,sans-serif;fill:#333
     @media(prefers-color-scheme:dark){text{fill:#ddd}.note{fill:#aaa}.paper{fill:#16181c}\
     .grid{stroke:#333}.axis{stroke:#999}}";
 
+/// Which curve of a row.
+type CurveOf = fn(&Row) -> &Curve;
+
 /// Both curves of every map, the mean score over pictures against the share of patches that are
 /// gone or back.
 pub fn plot(summary: &Summary) -> String {
@@ -39,7 +42,7 @@ pub fn plot(summary: &Summary) -> String {
          width=\"{width}\" height=\"{height}\" rx=\"6\"/>\n",
         summary.pictures
     );
-    let panels: [(&str, &str, fn(&Row) -> &Curve); 2] = [
+    let panels: [(&str, &str, CurveOf); 2] = [
         (
             "Deletion: the lower, the truer",
             "patches taken away, the strongest first",
@@ -60,14 +63,7 @@ pub fn plot(summary: &Summary) -> String {
     svg
 }
 
-fn panel(
-    svg: &mut String,
-    left: f64,
-    title: &str,
-    axis: &str,
-    summary: &Summary,
-    curve: fn(&Row) -> &Curve,
-) {
+fn panel(svg: &mut String, left: f64, title: &str, axis: &str, summary: &Summary, curve: CurveOf) {
     let (width, height) = PANEL;
     let bottom = TOP + height;
     let mut put = |text: String| {

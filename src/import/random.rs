@@ -154,9 +154,9 @@ impl RandomWeights {
         let mut bytes = vec![0; elements * 4];
         let (pairs, rest) = bytes.as_chunks_mut::<8>();
         for pair in pairs {
-            *pair = two_floats(self.random.next());
+            *pair = two_floats(self.random.bits());
         }
-        rest.copy_from_slice(&two_floats(self.random.next())[..rest.len()]);
+        rest.copy_from_slice(&two_floats(self.random.bits())[..rest.len()]);
         bytes
     }
 }
