@@ -134,7 +134,10 @@ fn evaluate_all(
 
 fn write(folder: &Path, text: &str, report: &Report<'_>) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    fs::write(folder.join("evaluation.md"), text)?;
+    let page = format!(
+        "# What the maps are worth\n{text}\n![Deletion and insertion curves](evaluation.svg)\n"
+    );
+    fs::write(folder.join("evaluation.md"), page)?;
     fs::write(
         folder.join("evaluation.svg"),
         evaluate::plot(report.summary),
@@ -150,7 +153,7 @@ fn described(summary: &Summary, model: &ModelInfo, protocol: Protocol) -> String
         format!(" (of which it names {:.1} % rightly)", 100.0 * right)
     });
     format!(
-        "Model `{}` ({}), {} pictures{right}, patches replaced by {} in {} steps, seed {}.\n\n{}",
+        "Model `{}` ({}); pictures: {}{right}; patches replaced by {} in {} steps; seed {}.\n\n{}",
         model.name,
         model.digest.get(..12).unwrap_or(&model.digest),
         summary.pictures,

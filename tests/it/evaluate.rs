@@ -24,10 +24,8 @@ fn samples_are_evaluated_into_a_table_a_plot_and_numbers() {
     assert!(evaluated.status.success(), "{complaints}");
 
     let table = fs::read_to_string(folder.path().join("evaluation.md")).unwrap();
-    assert_eq!(
-        String::from_utf8_lossy(&evaluated.stdout).trim(),
-        table.trim()
-    );
+    let printed = String::from_utf8_lossy(&evaluated.stdout);
+    assert!(table.contains(printed.trim()), "{printed}");
     let report = fs::read(folder.path().join("evaluation.json")).unwrap();
     let report: Value = serde_json::from_slice(&report).unwrap();
     let listed = fs::read(models("samples/samples.json")).unwrap();
@@ -85,5 +83,5 @@ fn what_cannot_be_measured_is_named_and_the_rest_is_measured() {
     let complaints = String::from_utf8_lossy(&evaluated.stderr);
     assert_eq!(evaluated.status.code(), Some(1), "{complaints}");
     assert!(complaints.contains("broken.jpg") && complaints.contains("not a picture"));
-    assert!(String::from_utf8_lossy(&evaluated.stdout).contains("1 pictures"));
+    assert!(String::from_utf8_lossy(&evaluated.stdout).contains("pictures: 1;"));
 }
