@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{Error, perturb::Curves};
 
@@ -44,7 +44,7 @@ pub struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Reason>,
     /// What it found.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shared")]
     result: Option<Arc<Report>>,
 }
 
@@ -87,6 +87,11 @@ impl Status {
     pub fn is_done(&self) -> bool {
         self.result.is_some()
     }
+}
+
+/// As if it were not shared.
+fn shared<S: Serializer>(report: &Option<Arc<Report>>, serializer: S) -> Result<S::Ok, S::Error> {
+    report.as_deref().serialize(serializer)
 }
 
 /// What a perturbation test found.

@@ -12,7 +12,7 @@ use super::{
     Report, Status,
     report::{Progress, Stand},
 };
-use crate::{Error, Result, store::Owner};
+use crate::{Result, store::Owner};
 
 /// The map that a job is about. Ids are secrets, hence no `Debug` of them.
 #[derive(Clone, Eq, Hash, PartialEq)]
@@ -231,6 +231,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
 
     fn table() -> Table {
         Table::new(TableLimits {
