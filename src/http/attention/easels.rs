@@ -140,7 +140,7 @@ mod tests {
             })
             .collect();
         while easels.waiting.load(Ordering::SeqCst) < 30 {
-            tokio::task::yield_now().await;
+            task::yield_now().await;
         }
         // What decodes a picture.
         assert_eq!(task::spawn_blocking(|| 42).await.unwrap(), 42);
