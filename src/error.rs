@@ -124,6 +124,24 @@ pub enum Error {
         retry_after: Duration,
     },
 
+    /// The map is in its id and nowhere else, so it cannot be forgotten.
+    #[error(
+        "this id carries its map itself, so the server has nothing that it could forget: throw the \
+         id away; it expires in {expires_in_s} s. A server with `--attention-store memory` or one \
+         in Redis can forget maps"
+    )]
+    NotForgettable {
+        /// Seconds.
+        expires_in_s: u64,
+    },
+
+    /// The store of maps cannot be asked.
+    #[error("the store of attention maps cannot be reached; try again in {} s", .retry_after.as_secs().max(1))]
+    StoreAway {
+        /// When it will be tried again.
+        retry_after: Duration,
+    },
+
     /// None of the accepted media types can be produced.
     #[error("none of the accepted media types can be produced; available are {available}")]
     NotAcceptable {
@@ -186,6 +204,8 @@ impl Error {
             Self::NotVerifiable(_) => "not_verifiable",
             Self::NoSuchJob => "verify_not_found",
             Self::TooManyJobs { .. } => "too_many_jobs",
+            Self::NotForgettable { .. } => "map_not_forgettable",
+            Self::StoreAway { .. } => "map_store_away",
             Self::NotAcceptable { .. } => "not_acceptable",
             Self::Overloaded { .. } => "overloaded",
             Self::Draining => "draining",

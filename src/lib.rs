@@ -29,11 +29,12 @@
 //! | [`registry`] | the models being served: by name, loaded and swapped while running |
 //! | [`classify`] | the stages above in order, for one picture |
 //! | [`explain`] | a rollout → map, colours, picture |
-//! | [`store`] | keeps maps for `GET /attention/{id}`, bounded in bytes and time |
+//! | [`store`] | keeps maps for `GET /attention/{id}`, in memory, in Redis or in their own ids |
 //! | [`metrics`], [`telemetry`] | Prometheus; logs and spans |
 //! | [`perturb`] | does a label's score hang on the patches that a map is strong on? |
 //! | [`verify`] | that for one kept map, as a job with low priority |
 //! | [`evaluate`] | that, and where maps point, over pictures whose object's place is known |
+//! | [`watched`] | files that may change while the program runs |
 //! | [`import`] | a checkpoint → a model directory |
 //! | [`onnx`] | the ONNX file format and the ViT graph, written by us |
 //! | [`splitmix`] | random numbers that a seed fixes |
@@ -72,6 +73,7 @@ pub mod splitmix;
 pub mod store;
 pub mod telemetry;
 pub mod verify;
+pub mod watched;
 
 pub use error::{Error, Result};
 

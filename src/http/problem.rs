@@ -28,7 +28,9 @@ impl Problem {
     /// The document for an error.
     pub fn new(error: &Error, request_id: &RequestId) -> Self {
         let retry_after = match error {
-            Error::Overloaded { retry_after } | Error::TooManyJobs { retry_after } => {
+            Error::Overloaded { retry_after }
+            | Error::TooManyJobs { retry_after }
+            | Error::StoreAway { retry_after } => {
                 Some(retry_after.as_secs_f64().ceil().max(1.0) as u64)
             }
             Error::Draining | Error::NotReady => Some(1),
@@ -106,15 +108,16 @@ fn status(error: &Error) -> StatusCode {
         Error::VerifyNotAllowed => StatusCode::FORBIDDEN,
         Error::NoSuchJob => StatusCode::NOT_FOUND,
         Error::TooManyJobs { .. } => StatusCode::TOO_MANY_REQUESTS,
-        Error::NotVerifiable(_) | Error::MapNotKept(_) | Error::DefaultModel { .. } => {
-            StatusCode::CONFLICT
-        }
+        Error::MapNotKept(_)
+        | Error::NotVerifiable(_)
+        | Error::NotForgettable { .. }
+        | Error::DefaultModel { .. } => StatusCode::CONFLICT,
         Error::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Error::UnsupportedFormat { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Error::ImageUndecodable { .. }
         | Error::DecoderPanicked { .. }
         | Error::ImageTooLarge { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-        Error::Overloaded { .. } | Error::Draining | Error::NotReady => {
+        Error::Overloaded { .. } | Error::Draining | Error::NotReady | Error::StoreAway { .. } => {
             StatusCode::SERVICE_UNAVAILABLE
         }
         Error::DeadlinePassed { .. } => StatusCode::GATEWAY_TIMEOUT,

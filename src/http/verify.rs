@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{AppState, Problem, RequestId, attention};
+use super::{AppState, Problem, RequestId};
 use crate::{
     Error, Result,
     store::{Found, Owner},
@@ -27,7 +27,7 @@ pub(super) async fn start(
     Path(id): Path<String>,
 ) -> Response {
     let answer = async {
-        let (jobs, found) = find(&state, &id, owner)?;
+        let (jobs, found) = find(&state, &id, owner).await?;
         let status = jobs.start(Key::new(owner, &id), subject(&state, found)?)?;
         if status.is_done() {
             return Ok(told(StatusCode::OK, &status));
@@ -50,7 +50,7 @@ pub(super) async fn show(
     Path(id): Path<String>,
 ) -> Response {
     let answer = async {
-        let (jobs, _) = find(&state, &id, owner)?;
+        let (jobs, _) = find(&state, &id, owner).await?;
         let status = jobs.status(&Key::new(owner, &id)).ok_or(Error::NoSuchJob)?;
         Ok(told(StatusCode::OK, &status))
     };
@@ -65,7 +65,7 @@ pub(super) async fn cancel(
     Path(id): Path<String>,
 ) -> Response {
     let answer = async {
-        let (jobs, _) = find(&state, &id, owner)?;
+        let (jobs, _) = find(&state, &id, owner).await?;
         match jobs.cancel(&Key::new(owner, &id)) {
             true => Ok(StatusCode::NO_CONTENT.into_response()),
             false => Err(Error::NoSuchJob),
@@ -79,10 +79,9 @@ pub(super) fn path(id: &str) -> String {
     format!("/attention/{id}/verify")
 }
 
-fn find<'a>(state: &'a AppState, id: &str, owner: Owner) -> Result<(&'a Jobs, Found)> {
+async fn find<'a>(state: &'a AppState, id: &str, owner: Owner) -> Result<(&'a Jobs, Found)> {
     let jobs = state.verify.as_ref().ok_or(Error::VerifyNotAllowed)?;
-    let (_, found) = attention::find(state, id, owner)?;
-    Ok((jobs, found))
+    Ok((jobs, state.store.find(id, owner).await?))
 }
 
 /// The picture with the model that made the map, if both are still there.
@@ -94,7 +93,7 @@ fn subject(state: &AppState, found: Found) -> Result<Subject> {
     let classifier = state
         .models
         .get(&map.model.name)
-        .filter(|classifier| classifier.model.digest == map.model.digest)
+        .filter(|classifier| *classifier.outline == *map.model)
         .ok_or(Error::NotVerifiable(
             "the model that made this map is not served here any more; classify the picture again \
              and test that map",
