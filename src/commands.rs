@@ -5,6 +5,7 @@ mod evaluate;
 mod health;
 mod import;
 mod inspect;
+mod pictures;
 mod serve;
 
 use std::{fmt::Display, process::ExitCode};

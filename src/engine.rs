@@ -4,6 +4,7 @@
 //! [`OrtEngine`] is the real one. The trait exists so that the batcher can be tested for its rules
 //! without a model.
 
+mod cpu;
 pub mod device;
 pub mod runtime;
 mod session;

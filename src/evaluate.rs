@@ -183,7 +183,7 @@ impl<E: Engine> Bench<'_, E> {
                 .collect();
             let pictures: Vec<&[f32]> = pictures.iter().map(Vec::as_slice).collect();
             for output in self.run(&pictures)? {
-                let scores = scores::all(manifest.task.kind, &output.logits);
+                let scores = scores::of_all(manifest.task.kind, &output.logits);
                 found.push(f64::from(scores[class]));
             }
         }

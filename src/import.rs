@@ -8,8 +8,10 @@
 //! ```
 //!
 //! A layout, or the generator [`random`], gives a [`Checkpoint`]; [`crate::onnx::vit`] writes the
-//! graph; [`directory`] puts the files in place, the manifest with their digests last.
+//! graph; [`directory`] puts the files in place, the manifest with their digests last. Lower
+//! precision is compared with float32 first ([`check`]).
 
+mod check;
 mod checkpoint;
 mod directory;
 mod error;
@@ -27,20 +29,22 @@ mod tests;
 mod timm;
 mod torchvision;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+pub use check::CheckOptions;
 pub use error::ImportError;
 pub use preprocessing::PreprocessSource;
 pub use random::Arch;
 pub use summary::Summary;
 
+use check::Settled;
 use checkpoint::Checkpoint;
 use directory::Directory;
 
 use crate::{
-    model::manifest::HeadFusion,
+    model::manifest::{Checked, HeadFusion, Precision},
     onnx::tensor::Tensor,
-    onnx::vit::{Role, VitSpec, Weights},
+    onnx::vit::{Arithmetic, Role, VitSpec, Weights},
 };
 
 /// What to import, and where to.
@@ -60,6 +64,10 @@ pub struct ImportOptions {
     pub preprocess: Option<PreprocessSource>,
     /// Side of the input in pixels, if not that of the training: positions are resampled.
     pub image_size: Option<usize>,
+    /// Arithmetic of the large matrix products.
+    pub precision: Precision,
+    /// Pictures on which it is compared with float32 first.
+    pub check: Option<CheckOptions>,
 }
 
 impl ImportOptions {
@@ -73,6 +81,8 @@ impl ImportOptions {
             heads: None,
             preprocess: None,
             image_size: None,
+            precision: Precision::Fp32,
+            check: None,
         }
     }
 }
@@ -89,22 +99,46 @@ pub enum Source {
 /// How far an import is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Progress {
-    /// Constants written.
+    /// What is being done, in a word or two.
+    pub phase: &'static str,
+    /// Constants written, or pictures compared.
     pub done: usize,
-    /// Constants in all.
+    /// Of how many.
     pub total: usize,
 }
 
-/// Makes a model directory. `progress` is called before each constant is read.
+/// Makes a model directory. `progress` is called before each constant is read, and before each
+/// batch of pictures is compared.
 ///
 /// The files get their names at the end, `model.toml` last: a directory whose import was
 /// interrupted either is as it was before or does not match its manifest's digests.
 ///
 /// # Errors
-/// If the source lacks something or holds what this program does not know, or a file cannot be
-/// read or written; the message names it.
+/// If the source lacks something or holds what this program does not know, a file cannot be read or
+/// written, or lower precision does not agree with float32 as asked; the message names it.
 pub fn run(
     options: &ImportOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Summary, ImportError> {
+    let Some(check) = &options.check else {
+        let arithmetic = Arithmetic::all(options.precision);
+        return write(options, &options.out, &arithmetic, None, progress);
+    };
+    let Settled {
+        arithmetic,
+        checked,
+        errors,
+    } = check::settle(options, check, progress)?;
+    let summary = write(options, &options.out, &arithmetic, Some(checked), progress)?;
+    Ok(Summary { errors, ..summary })
+}
+
+/// Writes a model directory in the arithmetic that is given.
+fn write(
+    options: &ImportOptions,
+    out: &Path,
+    arithmetic: &Arithmetic,
+    checked: Option<Checked>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, ImportError> {
     let mut checkpoint = match &options.source {
@@ -119,17 +153,17 @@ pub fn run(
     let labels = labels.unwrap_or_else(|| labels::numbered(checkpoint.spec.classes));
     labels::check(&labels, checkpoint.spec.classes)?;
 
-    let mut directory = Directory::prepare(&options.out)?;
+    let mut directory = Directory::prepare(out)?;
     let mut weights = Counted {
         inner: checkpoint.weights.as_mut(),
         progress,
         done: 0,
         total: checkpoint.spec.roles().len(),
     };
-    directory.write_graph(&checkpoint.spec, &mut weights)?;
+    directory.write_graph(&checkpoint.spec, arithmetic, &mut weights)?;
     directory.write_labels(&labels)?;
-    let manifest = directory.finish(&checkpoint)?;
-    Ok(Summary::new(options.out.clone(), manifest, named))
+    let manifest = directory.finish(&checkpoint, arithmetic.precision, checked)?;
+    Ok(Summary::new(out.to_owned(), manifest, named))
 }
 
 /// Weights whose reading is reported.
@@ -145,6 +179,7 @@ impl Weights for Counted<'_> {
 
     fn tensor(&mut self, role: Role) -> Result<Tensor, ImportError> {
         (self.progress)(Progress {
+            phase: "weights",
             done: self.done,
             total: self.total,
         });

@@ -1,14 +1,13 @@
 //! `patchlight classify`: pictures on disk through the same stages as the service, without one.
 
 mod output;
-mod pictures;
 
 use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use tokio::{runtime, sync::Semaphore, task::JoinSet};
 
 use self::output::Output;
-use super::{BAD_CONFIGURATION, USAGE, fail, progress};
+use super::{BAD_CONFIGURATION, USAGE, fail, pictures, progress};
 use crate::{
     app::{self, StartError},
     args::ClassifyArgs,

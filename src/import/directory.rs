@@ -13,12 +13,12 @@ use sha2::{Digest, Sha256};
 use super::{Checkpoint, ImportError, is_large};
 use crate::{
     model::manifest::{
-        Architecture, EvidenceOutputs, FORMAT, Graph, Manifest, Precision, Provenance, Rollout,
-        Task, Tokens,
+        Architecture, Checked, EvidenceOutputs, FORMAT, Graph, Manifest, Precision, Provenance,
+        Rollout, Task, Tokens,
     },
     onnx::{
         graph::{External, Storage},
-        vit::{self, VitSpec, Weights},
+        vit::{self, Arithmetic, VitSpec, Weights},
     },
 };
 
@@ -70,16 +70,17 @@ impl Directory {
     pub(super) fn write_graph(
         &mut self,
         spec: &VitSpec,
+        arithmetic: &Arithmetic,
         weights: &mut dyn Weights<Error = ImportError>,
     ) -> Result<(), ImportError> {
         let model = if is_large(spec) {
             let mut data = self.create(GRAPH_DATA)?;
             let storage = Storage::External(External::new(GRAPH_DATA, &mut data));
-            let model = vit::build(spec, weights, storage)?;
+            let model = vit::build(spec, arithmetic, weights, storage)?;
             self.close(GRAPH_DATA, data)?;
             model
         } else {
-            vit::build(spec, weights, Storage::Inline)?
+            vit::build(spec, arithmetic, weights, Storage::Inline)?
         };
         self.write(GRAPH, &model.encode_to_vec())
     }
@@ -90,8 +91,13 @@ impl Directory {
     }
 
     /// Gives the files their names, the manifest last.
-    pub(super) fn finish(mut self, checkpoint: &Checkpoint) -> Result<Manifest, ImportError> {
-        let manifest = manifest(checkpoint, self.digests.clone());
+    pub(super) fn finish(
+        mut self,
+        checkpoint: &Checkpoint,
+        precision: Precision,
+        check: Option<Checked>,
+    ) -> Result<Manifest, ImportError> {
+        let manifest = manifest(checkpoint, precision, check, self.digests.clone());
         let path = self.path.join(MANIFEST);
         let text = toml::to_string(&manifest).map_err(|e| ImportError::malformed(&path, e))?;
         let text = format!(
@@ -176,7 +182,12 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn manifest(checkpoint: &Checkpoint, files: BTreeMap<String, String>) -> Manifest {
+fn manifest(
+    checkpoint: &Checkpoint,
+    precision: Precision,
+    check: Option<Checked>,
+    files: BTreeMap<String, String>,
+) -> Manifest {
     let spec = &checkpoint.spec;
     let evidence = spec.readout.evidence();
     Manifest {
@@ -202,7 +213,7 @@ fn manifest(checkpoint: &Checkpoint, files: BTreeMap<String, String>) -> Manifes
             logits: vit::LOGITS.to_owned(),
             rollout: vit::ROLLOUT.to_owned(),
             rollout_by_start: vit::ROLLOUT_BY_START.to_owned(),
-            precision: Precision::Fp32,
+            precision,
             class_attention: evidence.is_ok().then(|| vit::CLASS_ATTENTION.to_owned()),
             without_evidence: evidence.err().map(str::to_owned),
             evidence: evidence.ok().map(|()| EvidenceOutputs {
@@ -225,6 +236,7 @@ fn manifest(checkpoint: &Checkpoint, files: BTreeMap<String, String>) -> Manifes
             source: checkpoint.source.to_owned(),
             source_files: checkpoint.source_files.clone(),
             importer: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
+            check,
         },
     }
 }

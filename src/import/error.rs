@@ -78,6 +78,10 @@ pub enum ImportError {
         detail: String,
     },
 
+    /// The comparison with the float32 graph cannot be made, or does not come out as asked.
+    #[error("check: {0}")]
+    Check(String),
+
     /// The graph cannot be written.
     #[error("cannot write the graph: {0}")]
     Graph(#[from] io::Error),

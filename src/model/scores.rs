@@ -18,7 +18,7 @@ pub struct Prediction {
 ///
 /// `logits` must be finite, one per class of `model`.
 pub fn best(model: &ModelInfo, logits: &[f32], top_k: usize, min_score: f32) -> Vec<Prediction> {
-    let scores = all(model.manifest.task.kind, logits);
+    let scores = of_all(model.manifest.task.kind, logits);
     ranking(&scores, top_k)
         .into_iter()
         .filter(|&class_id| scores[class_id] >= min_score)
@@ -31,7 +31,7 @@ pub fn best(model: &ModelInfo, logits: &[f32], top_k: usize, min_score: f32) -> 
 }
 
 /// The score of every class: softmax, or sigmoid of each logit. `logits` must be finite.
-pub fn all(kind: TaskKind, logits: &[f32]) -> Vec<f32> {
+pub fn of_all(kind: TaskKind, logits: &[f32]) -> Vec<f32> {
     match kind {
         TaskKind::SingleLabel => softmax(logits),
         TaskKind::MultiLabel => logits.iter().map(|&z| sigmoid(z)).collect(),

@@ -68,7 +68,7 @@ pub(super) async fn run(
             .run_in_background(picture, deadline)
             .await?;
         progress.advance();
-        Ok::<_, Error>(scores::all(manifest.task.kind, &ran.output.logits))
+        Ok::<_, Error>(scores::of_all(manifest.task.kind, &ran.output.logits))
     };
     // No more tensors at a time than one batch could take.
     let scores: Vec<Vec<f32>> = stream::iter(plan.masks().map(scored))

@@ -92,7 +92,12 @@ fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
 
 /// The patches' evidence and the rest meet the logits, those of the best classes and their mean.
 #[track_caller]
-fn assert_account_closes(logits: &[f32], patches: &[f32], rest: &[f32], classes: &[f32]) {
+pub(crate) fn assert_account_closes(
+    logits: &[f32],
+    patches: &[f32],
+    rest: &[f32],
+    classes: &[f32],
+) {
     let mean = logits.iter().sum::<f32>() / logits.len() as f32;
     let targets = classes.iter().map(|&class| logits[class as usize]);
     let each = patches.len() / rest.len();

@@ -18,6 +18,7 @@ mod models;
 mod neighbours;
 mod page;
 mod pictures;
+mod precision;
 mod process;
 mod replicas;
 mod rollout;

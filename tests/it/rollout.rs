@@ -4,11 +4,11 @@
 
 use patchlight::{
     import::Arch,
-    model::manifest::HeadFusion,
+    model::manifest::{HeadFusion, Precision},
     onnx::{
         graph::Storage,
         tensor::Tensor,
-        vit::{self, BlockRole, Role, VitSpec, Weights},
+        vit::{self, Arithmetic, BlockRole, Role, VitSpec, Weights},
     },
     splitmix::SplitMix64,
 };
@@ -84,7 +84,13 @@ impl Forced {
     /// `rollout_by_start` as the graph makes it.
     fn in_the_graph(&mut self) -> Vec<f32> {
         let spec = self.spec.clone();
-        let model = vit::build(&spec, self, Storage::Inline).unwrap();
+        let model = vit::build(
+            &spec,
+            &Arithmetic::all(Precision::Fp32),
+            self,
+            Storage::Inline,
+        )
+        .unwrap();
         let outputs = Runner::from_model(&model).run("pixel_values", &[1, 3, 8, 12], &[0.5; 288]);
         outputs[2].1.clone()
     }
