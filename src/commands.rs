@@ -5,6 +5,7 @@ mod evaluate;
 mod health;
 mod import;
 mod inspect;
+mod manual;
 mod pictures;
 mod serve;
 
@@ -30,6 +31,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Health(args) => health::run(&args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
     }
 }
 

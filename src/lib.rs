@@ -36,6 +36,7 @@
 //! | [`evaluate`] | that, and where maps point, over pictures whose object's place is known |
 //! | [`watched`] | files that may change while the program runs |
 //! | [`import`] | a checkpoint → a model directory |
+//! | [`oip`] | the frames of the Open Inference Protocol, apart from HTTP |
 //! | [`onnx`] | the ONNX file format and the ViT graph, written by us |
 //! | [`splitmix`] | random numbers that a seed fixes |
 //!
@@ -64,6 +65,7 @@ pub mod http;
 pub mod import;
 pub mod metrics;
 pub mod model;
+pub mod oip;
 pub mod onnx;
 pub mod perturb;
 pub mod preprocess;

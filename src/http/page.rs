@@ -37,8 +37,11 @@ macro_rules! part {
 /// The route, media type and bytes of a file.
 type Part = (&'static str, &'static str, &'static [u8]);
 
-static FILES: [Part; 14] = [
+static FILES: [Part; 17] = [
     ("/", HTML, include_bytes!("page/index.html")),
+    ("/docs", HTML, include_bytes!("page/docs.html")),
+    part!(CSS, "docs.css"),
+    part!(JAVASCRIPT, "docs.js"),
     part!(CSS, "page.css"),
     part!(JAVASCRIPT, "page.js"),
     part!(JAVASCRIPT, "chart.js"),

@@ -8,6 +8,9 @@
 )]
 
 mod client;
+mod clients;
+mod commands;
+mod docs;
 mod evaluate;
 mod evidence;
 mod graph;
@@ -15,7 +18,9 @@ mod importers;
 mod keys;
 mod life;
 mod models;
+mod monitoring;
 mod neighbours;
+mod oip;
 mod page;
 mod pictures;
 mod precision;
@@ -25,4 +30,5 @@ mod rollout;
 mod service;
 mod stores;
 mod support;
+mod traces;
 mod verify;
