@@ -113,11 +113,6 @@ impl Batcher {
         self.run_with(input, deadline, Priority::Background).await
     }
 
-    /// The most inputs that one batch takes.
-    pub fn max_batch(&self) -> usize {
-        self.queue().max_batch()
-    }
-
     async fn run_with(
         &self,
         input: Vec<f32>,

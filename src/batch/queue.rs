@@ -113,11 +113,6 @@ impl Queue {
         state.of(place.priority).remove(place.number).is_some()
     }
 
-    /// The most inputs that one batch takes.
-    pub(super) fn max_batch(&self) -> usize {
-        self.policy.max_batch.get()
-    }
-
     /// Blocks until there is a batch to run; `None` once the queue is closed and empty.
     pub(super) fn next_batch(&self) -> Option<Vec<Entry>> {
         let mut state = self.lock();

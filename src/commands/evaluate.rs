@@ -45,7 +45,7 @@ pub(super) fn run(args: &EvaluateArgs) -> ExitCode {
         Ok(config) => config,
         Err(why) => return fail(BAD_CONFIGURATION, why),
     };
-    if let Err(why) = telemetry::install(LogFormat::Text, "warn") {
+    if let Err(why) = telemetry::install(LogFormat::Text, "warn", None) {
         return fail(1, why);
     }
     let fill: Fill = match args.fill.parse() {
