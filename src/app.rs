@@ -12,6 +12,7 @@ use crate::{
     metrics::Metrics,
     registry::{Keeper, LoadError, Loader},
     server::{Hangups, Server, Signals, Stop},
+    verify::{Jobs, TableLimits},
 };
 
 /// Why the service could not start.
@@ -96,7 +97,13 @@ impl App {
             keys: config.api_keys.clone(),
             cors: config.cors.clone(),
             uploads: UploadBudget::new(config.decode_memory),
-            easels: Easels::new(config.threads),
+            easels: Easels::new(config.threads, config.http.request_timeout),
+            verify: config.allow_verify.then(|| {
+                Jobs::new(
+                    TableLimits::new(config.store.ttl),
+                    Arc::clone(loader.metrics()),
+                )
+            }),
             oip: Oip::new(config.threads),
             metrics: Arc::clone(loader.metrics()),
             metrics_apart: config.admin_listen.is_some(),

@@ -1,6 +1,7 @@
 //! What was typed: every flag and its environment variable. Nothing is interpreted here; values
 //! stay text until [`config`](crate::config) has looked at all of them.
 
+mod evaluate;
 mod layers;
 mod secret;
 mod tracing;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, FromArgMatches, Parser, Subcommand};
 
 pub use self::{
+    evaluate::EvaluateArgs,
     layers::{Layers, default_file},
     secret::Secret,
     tracing::TracingArgs,
@@ -39,6 +41,8 @@ pub enum Command {
     Import(ImportArgs),
     /// Label pictures on disk, without a server
     Classify(ClassifyArgs),
+    /// Measure whether the maps are true, on pictures whose object's place is known
+    Evaluate(EvaluateArgs),
     /// Show what a model directory holds
     Inspect(InspectArgs),
     /// Ask a running server whether it is ready: exit status 0 if so
@@ -280,6 +284,10 @@ pub struct ServeArgs {
     /// Origins whose pages may ask, such as https://example.org; several with commas, or *
     #[arg(long, value_name = "ORIGIN", env = "PATCHLIGHT_CORS_ORIGIN")]
     pub cors_origin: Option<String>,
+
+    /// Let clients test maps by perturbation, in the background: some fifty runs a test
+    #[arg(long, env = "PATCHLIGHT_ALLOW_VERIFY")]
+    pub allow_verify: bool,
 
     /// Log lines: text or json
     #[arg(

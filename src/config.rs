@@ -11,12 +11,12 @@ use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 use self::faults::Faults;
 pub use self::{faults::ConfigError, models::ModelSource};
 use crate::{
-    args::{ClassifyArgs, ServeArgs},
+    args::{ClassifyArgs, EvaluateArgs, ServeArgs},
     batch::{Policy, policy::Batching},
     engine::{Device, threads},
     http::{CorsOrigins, HttpLimits, KeyRing},
     server::Tls,
-    store::StoreOptions,
+    store::{Place, StoreOptions},
     telemetry::{LogFormat, TraceExport},
 };
 
@@ -51,6 +51,8 @@ pub struct Config {
     pub keep_pictures: bool,
     /// Bytes for results of identical requests, if they are kept.
     pub result_cache: Option<u64>,
+    /// Whether kept maps may be tested by perturbation.
+    pub allow_verify: bool,
     /// The API keys in force, if any are asked for.
     pub api_keys: Option<KeyRing>,
     /// The certificate, for HTTPS.
@@ -95,6 +97,19 @@ impl Config {
     /// # Errors
     /// Every fault, not just the first.
     pub fn for_classify(args: &ClassifyArgs) -> Result<Self, ConfigError> {
+        let serve = ServeArgs {
+            model: args.model.clone().into_iter().collect(),
+            device: args.device.clone(),
+            ..ServeArgs::default()
+        };
+        Self::from_args(&serve)
+    }
+
+    /// The same for `patchlight evaluate`.
+    ///
+    /// # Errors
+    /// Every fault, not just the first.
+    pub fn for_evaluate(args: &EvaluateArgs) -> Result<Self, ConfigError> {
         let serve = ServeArgs {
             model: args.model.clone().into_iter().collect(),
             device: args.device.clone(),
@@ -151,6 +166,16 @@ impl Config {
             text => faults.size("--result-cache", text).map(Some),
         };
         let store = store::read(args, keep_pictures, faults);
+        let signed = store
+            .as_ref()
+            .is_some_and(|store| matches!(store.place, Place::Signed(_)));
+        if args.allow_verify && (signed || keep_pictures == Some(false)) {
+            faults.add(
+                "--allow-verify",
+                "a test needs the picture of the map, which these --keep-pictures and \
+                 --attention-store do not keep",
+            );
+        }
         let api_keys = args.api_key_file.as_deref().map(KeyRing::load).transpose();
         let api_keys = faults.take("--api-key-file", api_keys);
         let tls = match (&args.tls_cert, &args.tls_key) {
@@ -198,6 +223,7 @@ impl Config {
             store: store?,
             keep_pictures: keep_pictures?,
             result_cache: result_cache?,
+            allow_verify: args.allow_verify,
             api_keys: api_keys?,
             tls: tls?,
             cors: cors?,

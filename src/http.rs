@@ -22,6 +22,7 @@ mod request_id;
 mod server_timing;
 mod trace_context;
 mod upload;
+mod verify;
 
 use std::{
     any::Any,
@@ -47,7 +48,7 @@ pub use self::{
     admin::admin_router, attention::Easels, auth::KeyRing, cors::CorsOrigins, oip::Oip,
     problem::Problem, request_id::RequestId, upload::UploadBudget,
 };
-use crate::{Error, metrics::Metrics, registry::Registry, store::Store, telemetry};
+use crate::{Error, metrics::Metrics, registry::Registry, store::Store, telemetry, verify::Jobs};
 
 /// What a body may measure and how long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +80,8 @@ pub struct AppState {
     pub uploads: UploadBudget,
     /// Where maps are drawn.
     pub easels: Easels,
+    /// Perturbation tests of kept maps, where they are allowed.
+    pub verify: Option<Jobs>,
     /// What the Open Inference Protocol needs besides.
     pub oip: Oip,
     /// Counts and times everything.
@@ -111,6 +114,10 @@ pub fn router(state: AppState) -> Router {
         .route(
             "/attention/{id}",
             get(attention::show).delete(attention::forget),
+        )
+        .route(
+            "/attention/{id}/verify",
+            get(verify::show).post(verify::start).delete(verify::cancel),
         )
         .route_layer(middleware::from_fn_with_state(
             state.clone(),

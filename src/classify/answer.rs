@@ -62,6 +62,9 @@ pub struct AttentionLink {
     url: String,
     method: &'static str,
     maps: Vec<&'static str>,
+    /// Where the map can be tested, if the server makes such tests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verify: Option<String>,
     expires_in_s: u64,
 }
 
@@ -99,6 +102,13 @@ pub struct Timing {
 }
 
 impl Classification {
+    /// Says where its map can be tested by perturbation.
+    pub fn offer_test(&mut self, path: impl FnOnce(&str) -> String) {
+        if let (Some(id), Some(attention)) = (&self.id, &mut self.attention) {
+            attention.verify = Some(path(id));
+        }
+    }
+
     pub(super) fn new(
         model: &ModelInfo,
         predictions: Vec<Prediction>,
@@ -119,6 +129,7 @@ impl Classification {
                     url: format!("/attention/{id}"),
                     method: "rollout",
                     maps,
+                    verify: None,
                     expires_in_s: expires_in.as_secs(),
                 };
                 (Some(id), Some(link), None)
