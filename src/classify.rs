@@ -118,6 +118,7 @@ impl Classifier {
         );
         let kept = match options.attention {
             Keep::Nothing => None,
+            _ if inference.output.rollout.is_empty() => None,
             Keep::Rollout | Keep::Heads => {
                 let maps = self.maps(&mut inference.output, &seen, options);
                 Some(self.keep(maps, copy, deadline).await?)
@@ -134,6 +135,7 @@ impl Classifier {
             &self.model,
             predictions,
             kept,
+            options.attention,
             seen.image,
             timing,
         ))

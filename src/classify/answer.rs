@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use super::Keep;
 use crate::{
     model::{ModelInfo, Prediction, manifest::TaskKind},
     preprocess::Region,
@@ -25,7 +26,7 @@ pub struct Classification {
     pub attention: Option<AttentionLink>,
     /// Why there is no map.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub attention_note: Option<&'static str>,
+    pub attention_note: Option<String>,
     /// A caution about the model, such as random weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caution: Option<String>,
@@ -93,11 +94,19 @@ impl Classification {
         model: &ModelInfo,
         predictions: Vec<Prediction>,
         kept: Option<Attention>,
+        asked: Keep,
         image: ImageInfo,
         timing_ms: Timing,
     ) -> Self {
         let task = &model.manifest.task;
-        let attention_note = kept.is_none().then_some("not asked for");
+        let without = model.manifest.graph.why_without_map();
+        let attention_note = match (asked, without) {
+            _ if kept.is_some() => None,
+            (Keep::Rollout | Keep::Heads, Some(why)) => {
+                Some(format!("this model makes no map: {why}"))
+            }
+            _ => Some("not asked for".to_owned()),
+        };
         let (id, attention) = match kept {
             None => (None, None),
             Some(Attention {

@@ -1,14 +1,20 @@
 //! `patchlight import`.
 
-use std::process::ExitCode;
+use std::{
+    io,
+    process::{self, ExitCode},
+    thread,
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::runtime;
 
 use super::{USAGE, fail};
 use crate::{
     args::ImportArgs,
-    import::{self, ImportOptions, Source},
+    import::{self, Cancel, ImportOptions, Source},
     model::manifest::HeadFusion,
+    server::Signals,
 };
 
 pub(super) fn run(args: ImportArgs) -> ExitCode {
@@ -16,6 +22,7 @@ pub(super) fn run(args: ImportArgs) -> ExitCode {
         Ok(options) => options,
         Err(why) => return fail(USAGE, why),
     };
+    end_on_signals(options.cancel.clone());
     let bar = ProgressBar::new(0)
         .with_style(style())
         .with_message("weights");
@@ -33,6 +40,22 @@ pub(super) fn run(args: ImportArgs) -> ExitCode {
     }
 }
 
+/// The first signal ends the import, which clears up; a second one ends the process.
+fn end_on_signals(cancel: Cancel) {
+    thread::spawn(move || -> io::Result<()> {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let mut signals = Signals::listen()?;
+            signals.next().await;
+            cancel.ask();
+            signals.next().await;
+            process::exit(1)
+        })
+    });
+}
+
 fn options(args: ImportArgs) -> Result<ImportOptions, String> {
     let source = match (args.source, args.arch) {
         (Some(path), _) => Source::Checkpoint(path),
@@ -46,6 +69,7 @@ fn options(args: ImportArgs) -> Result<ImportOptions, String> {
         heads: args.heads,
         preprocess,
         image_size: args.image_size,
+        without_map: args.without_map,
         ..ImportOptions::new(source, args.out)
     })
 }

@@ -38,6 +38,9 @@ use crate::onnx::{
 /// cannot be read on every device.
 pub const OPSET: i64 = 20;
 
+/// The oldest operator set that [`Graph::in_opset`] can write.
+pub const OLDEST_OPSET: i64 = 11;
+
 /// The file format version that goes with [`OPSET`].
 const IR_VERSION: i64 = 9;
 
@@ -89,6 +92,7 @@ pub struct Graph<'s> {
     proto: GraphProto,
     storage: Storage<'s>,
     shared: HashSet<String>,
+    opset: i64,
 }
 
 impl<'s> Graph<'s> {
@@ -101,7 +105,13 @@ impl<'s> Graph<'s> {
             },
             storage,
             shared: HashSet::new(),
+            opset: OPSET,
         }
+    }
+
+    /// Writes its nodes in an older operator set, from [`OLDEST_OPSET`] on.
+    pub fn in_opset(self, opset: i64) -> Self {
+        Self { opset, ..self }
     }
 
     /// A value that the caller provides.
@@ -207,7 +217,7 @@ impl<'s> Graph<'s> {
             ir_version: Some(IR_VERSION),
             opset_import: vec![OperatorSetIdProto {
                 domain: Some(String::new()),
-                version: Some(OPSET),
+                version: Some(self.opset),
             }],
             producer_name: Some(env!("CARGO_PKG_NAME").to_owned()),
             producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),

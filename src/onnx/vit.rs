@@ -42,10 +42,14 @@ mod embed;
 mod evidence;
 mod rollout;
 mod spec;
+mod tapped;
 
 use std::io;
 
-pub use spec::{Activation, PoolNorm, Readout, VitSpec};
+pub use self::{
+    spec::{Activation, PoolNorm, Readout, VitSpec},
+    tapped::{Probabilities, tap},
+};
 
 use self::evidence::Classifier;
 use crate::onnx::{

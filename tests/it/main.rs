@@ -9,6 +9,7 @@
 
 mod client;
 mod evidence;
+mod exported;
 mod graph;
 mod importers;
 mod keys;

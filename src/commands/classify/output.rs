@@ -68,7 +68,9 @@ impl Output {
 
     fn print(&self, path: &Path, answer: &Answer) -> io::Result<()> {
         let overlay = match (answer, &self.overlays) {
-            (Ok(answer), Some(folder)) => Some(self.draw(path, answer, folder)?),
+            (Ok(answer), Some(folder)) if answer.id.is_some() => {
+                Some(self.draw(path, answer, folder)?)
+            }
             _ => None,
         };
         let mut out = io::stdout().lock();
@@ -98,6 +100,9 @@ impl Output {
                         100.0 * prediction.score,
                         prediction.label
                     )?;
+                }
+                if let (Some(_), Some(note)) = (&self.overlays, &answer.attention_note) {
+                    writeln!(out, "  no overlay: {note}")?;
                 }
                 Ok(())
             }
