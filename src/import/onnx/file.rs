@@ -169,7 +169,7 @@ fn located(path: &Path, tensor: &TensorProto) -> Result<PathBuf, ImportError> {
     let directory = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
+    let directory = directory.unwrap_or_else(|| Path::new("."));
     let file = directory.join(location);
     if !file.is_file() {
         return Err(ImportError::Missing {

@@ -33,10 +33,6 @@ pub(super) fn adopt(
     let half_logits = graph.output.iter().any(|output| {
         output.name() == signature.logits && element(output) == Some(DataType::Float16.into())
     });
-    graph.input.retain(|input| input.name() == signature.input);
-    graph
-        .output
-        .retain(|output| output.name() == signature.logits);
     graph.value_info.clear();
 
     let mut names = HashMap::new();
