@@ -3,6 +3,7 @@
 mod demo;
 mod faults;
 mod models;
+mod store;
 
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
@@ -40,7 +41,7 @@ pub struct Config {
     pub max_pixels: u64,
     /// Bytes for pictures being decoded, all together.
     pub decode_memory: u64,
-    /// The map store's bounds.
+    /// Where maps are kept, and within which bounds.
     pub store: StoreOptions,
     /// Whether overlays get their picture.
     pub keep_pictures: bool,
@@ -117,10 +118,9 @@ impl Config {
         let max_body = faults.size("--max-body", &args.max_body);
         let max_pixels = faults.count("--max-pixels", &args.max_pixels);
         let decode_memory = faults.size("--decode-memory", &args.decode_memory);
-        let attention_ttl = faults.duration("--attention-ttl", &args.attention_ttl);
-        let attention_memory = faults.size("--attention-memory", &args.attention_memory);
         let switch = [("true", true), ("false", false)];
         let keep_pictures = faults.one_of("--keep-pictures", &args.keep_pictures, &switch);
+        let store = store::read(args, keep_pictures, faults);
         let api_keys = args.api_key_file.as_deref().map(KeyRing::load).transpose();
         let api_keys = faults.take("--api-key-file", api_keys);
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
@@ -154,10 +154,7 @@ impl Config {
             },
             max_pixels: max_pixels?.get() as u64,
             decode_memory: decode_memory?,
-            store: StoreOptions {
-                bytes: attention_memory?,
-                ttl: attention_ttl?,
-            },
+            store: store?,
             keep_pictures: keep_pictures?,
             api_keys: api_keys?,
             log_format: log_format?,

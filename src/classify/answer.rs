@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::Keep;
 use crate::{
     model::{ModelInfo, Prediction, manifest::TaskKind},
     preprocess::Region,
+    store::{NotKept, Receipt},
 };
 
 /// One picture's answer.
@@ -36,15 +36,23 @@ pub struct Classification {
     pub timing_ms: Timing,
 }
 
-/// A map that is kept.
-#[derive(Clone, Debug)]
-pub struct Attention {
-    /// Its id.
-    pub id: String,
-    /// Which kinds of maps there are.
-    pub maps: Vec<&'static str>,
-    /// How long it is kept at the longest.
-    pub expires_in: Duration,
+/// What became of the map.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Attention {
+    /// It is kept.
+    Kept(Receipt),
+    /// The request did not want one.
+    NotAskedFor,
+    /// The model makes none.
+    NotMade,
+    /// It could not be kept.
+    NotKept(NotKept),
+}
+
+impl From<Result<Receipt, NotKept>> for Attention {
+    fn from(kept: Result<Receipt, NotKept>) -> Self {
+        kept.map_or_else(Self::NotKept, Self::Kept)
+    }
 }
 
 /// Where a map is.
@@ -93,23 +101,19 @@ impl Classification {
     pub(super) fn new(
         model: &ModelInfo,
         predictions: Vec<Prediction>,
-        kept: Option<Attention>,
-        asked: Keep,
+        attention: Attention,
         image: ImageInfo,
         timing_ms: Timing,
     ) -> Self {
         let task = &model.manifest.task;
-        let without = model.manifest.graph.why_without_map();
-        let attention_note = match (asked, without) {
-            _ if kept.is_some() => None,
-            (Keep::Rollout | Keep::Heads, Some(why)) => {
-                Some(format!("this model makes no map: {why}"))
+        let (id, link, attention_note) = match attention {
+            Attention::NotAskedFor => (None, None, Some("not asked for".to_owned())),
+            Attention::NotMade => {
+                let why = model.manifest.graph.why_without_map().unwrap_or_default();
+                (None, None, Some(format!("this model makes no map: {why}")))
             }
-            _ => Some("not asked for".to_owned()),
-        };
-        let (id, attention) = match kept {
-            None => (None, None),
-            Some(Attention {
+            Attention::NotKept(why) => (None, None, Some(why.to_string())),
+            Attention::Kept(Receipt {
                 id,
                 maps,
                 expires_in,
@@ -120,7 +124,7 @@ impl Classification {
                     maps,
                     expires_in_s: expires_in.as_secs(),
                 };
-                (Some(id), Some(link))
+                (Some(id), Some(link), None)
             }
         };
         Self {
@@ -128,7 +132,7 @@ impl Classification {
             model: model.name.clone(),
             predictions,
             scores: (task.kind == TaskKind::MultiLabel).then_some("sigmoid"),
-            attention,
+            attention: link,
             attention_note,
             caution: task.caution.clone(),
             image,
