@@ -244,6 +244,20 @@ pub struct ImportArgs {
     #[arg(long, requires = "arch")]
     pub random_weights: bool,
 
+    /// Arithmetic of the large products: fp32, fp16 (for GPUs) or int8 (for CPUs)
+    #[arg(long, value_name = "NAME", default_value = "fp32")]
+    pub precision: String,
+
+    /// Compare lower precision with float32 on the pictures in this folder, before it is written;
+    /// needed for int8
+    #[arg(long, value_name = "DIR")]
+    pub check: Option<PathBuf>,
+
+    /// With --check: the share of pictures, such as 0.99, whose best class must be that of float32;
+    /// the worst layers of an int8 model stay in float32 until it is
+    #[arg(long, value_name = "F")]
+    pub min_agreement: Option<f64>,
+
     /// How the rollout joins the heads of a layer: mean, max or min
     #[arg(long, value_name = "RULE", default_value = "mean")]
     pub head_fusion: String,

@@ -140,7 +140,6 @@ impl Classifier {
             &self.model,
             predictions,
             kept,
-            options.attention,
             seen.image,
             timing,
         ))

@@ -4,6 +4,7 @@ mod classify;
 mod health;
 mod import;
 mod inspect;
+mod pictures;
 mod serve;
 
 use std::{fmt::Display, process::ExitCode};

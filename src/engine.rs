@@ -5,6 +5,7 @@
 //! without a model.
 
 mod bare;
+mod cpu;
 pub mod device;
 pub mod runtime;
 mod session;

@@ -10,9 +10,11 @@
 //! An exported graph goes another way, in [`onnx`]: it stays as it is, and the rollout is added.
 //!
 //! A layout, or the generator [`random`], gives a [`Checkpoint`]; [`crate::onnx::vit`] writes the
-//! graph; [`directory`] puts the files in place, the manifest with their digests last.
+//! graph; [`directory`] puts the files in place, the manifest with their digests last. Lower
+//! precision is compared with float32 first ([`check`]).
 
 mod cancel;
+mod check;
 mod checkpoint;
 mod directory;
 mod error;
@@ -31,23 +33,25 @@ mod tests;
 mod timm;
 mod torchvision;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use cancel::Cancel;
+pub use check::CheckOptions;
 pub use error::ImportError;
 pub use preprocessing::PreprocessSource;
 pub use random::Arch;
 pub use summary::Summary;
 
+use check::Settled;
 use checkpoint::Checkpoint;
 use directory::Directory;
 use onnx::Described;
 
 use crate::{
     engine::Runtime,
-    model::manifest::HeadFusion,
+    model::manifest::{Checked, HeadFusion, Precision},
     onnx::tensor::Tensor,
-    onnx::vit::{Role, VitSpec, Weights},
+    onnx::vit::{Arithmetic, Role, VitSpec, Weights},
 };
 
 /// What to import, and where to.
@@ -67,6 +71,10 @@ pub struct ImportOptions {
     pub preprocess: Option<PreprocessSource>,
     /// Side of the input in pixels, if not that of the training: positions are resampled.
     pub image_size: Option<usize>,
+    /// Arithmetic of the large matrix products.
+    pub precision: Precision,
+    /// Pictures on which it is compared with float32 first.
+    pub check: Option<CheckOptions>,
     /// Of an exported graph: serve labels only, and do not look for its attention.
     pub without_map: bool,
     /// What exported graphs are run with; loaded when it is needed if none is given.
@@ -86,6 +94,8 @@ impl ImportOptions {
             heads: None,
             preprocess: None,
             image_size: None,
+            precision: Precision::Fp32,
+            check: None,
             without_map: false,
             runtime: None,
             cancel: Cancel::default(),
@@ -114,22 +124,46 @@ pub enum Source {
 /// How far an import is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Progress {
-    /// Constants written.
+    /// What is being done, in a word or two.
+    pub phase: &'static str,
+    /// Constants written, or pictures compared.
     pub done: usize,
-    /// Constants in all.
+    /// Of how many.
     pub total: usize,
 }
 
-/// Makes a model directory. `progress` is called before each constant is read.
+/// Makes a model directory. `progress` is called before each constant is read, and before each
+/// batch of pictures is compared.
 ///
 /// Files are written elsewhere and put in place at the end: a new directory appears whole, and of
 /// one that is replaced `model.toml` comes last, so that it never matches half of its files.
 ///
 /// # Errors
-/// If the source lacks something or holds what this program does not know, or a file cannot be
-/// read or written; the message names it.
+/// If the source lacks something or holds what this program does not know, a file cannot be read or
+/// written, or lower precision does not agree with float32 as asked; the message names it.
 pub fn run(
     options: &ImportOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Summary, ImportError> {
+    let Some(check) = &options.check else {
+        let arithmetic = Arithmetic::all(options.precision);
+        return write(options, &options.out, &arithmetic, None, progress);
+    };
+    let Settled {
+        arithmetic,
+        checked,
+        errors,
+    } = check::settle(options, check, progress)?;
+    let summary = write(options, &options.out, &arithmetic, Some(checked), progress)?;
+    Ok(Summary { errors, ..summary })
+}
+
+/// Writes a model directory in the arithmetic that is given.
+fn write(
+    options: &ImportOptions,
+    out: &Path,
+    arithmetic: &Arithmetic,
+    checked: Option<Checked>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, ImportError> {
     let mut checkpoint = match &options.source {
@@ -142,7 +176,7 @@ pub fn run(
     let given = options.labels.as_deref();
     let (labels, named) = labels::settle(given, checkpoint.labels.take(), checkpoint.spec.classes)?;
 
-    let mut directory = Directory::prepare(&options.out)?;
+    let mut directory = Directory::prepare(out)?;
     let mut weights = Counted {
         inner: checkpoint.weights.as_mut(),
         options,
@@ -150,10 +184,11 @@ pub fn run(
         done: 0,
         total: checkpoint.spec.roles().len(),
     };
-    directory.write_graph(&checkpoint.spec, &mut weights)?;
+    directory.write_graph(&checkpoint.spec, arithmetic, &mut weights)?;
     directory.write_labels(&labels)?;
-    let manifest = directory.finish(directory::manifest(&checkpoint))?;
-    Ok(Summary::new(options.out.clone(), manifest, named))
+    let manifest = directory::manifest(&checkpoint, arithmetic.precision, checked);
+    let manifest = directory.finish(manifest)?;
+    Ok(Summary::new(out.to_owned(), manifest, named))
 }
 
 /// Weights whose reading is reported.
@@ -171,6 +206,7 @@ impl Weights for Counted<'_> {
     fn tensor(&mut self, role: Role) -> Result<Tensor, ImportError> {
         self.options.go_on()?;
         (self.progress)(Progress {
+            phase: "weights",
             done: self.done,
             total: self.total,
         });

@@ -58,6 +58,15 @@ def evaluate(run, d, n, seed, batch=32):
     return np.array(rows, dtype=np.float64)
 
 
+def write_pictures(d, n, seed, folder):
+    """Renders n pictures as PNG files, for `patchlight import --check`."""
+    from PIL import Image
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(n):
+        Image.fromarray(R.render(rng, d, PX, PX, R.EVAL)[0]).save(folder / f"{i:05d}.png")
+
+
 def report(name, r):
     k, top = r[:, 0].astype(int), r[:, 1].astype(int)
     hit = k == top
@@ -90,7 +99,13 @@ def main():
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--sets", default="known,unseen")
     p.add_argument("--json", type=pathlib.Path, help="write the figures here as well")
+    p.add_argument("--write-pictures", type=pathlib.Path, metavar="DIR",
+                   help="only render --pictures of the first of --sets into this folder, for `patchlight import --check`")
     a = p.parse_args()
+    if a.write_pictures:
+        artists = D.TRAIN_ARTISTS if a.sets.startswith("known") else (D.UNSEEN_ARTIST,)
+        write_pictures(R.Drawings(a.work / "drawings.npz", artists), a.pictures, a.seed, a.write_pictures)
+        return
     run = (onnx_backend if a.backend == "onnx" else torch_backend)(a.model, a.threads)
     out = {"backend": a.backend, "seed": a.seed}
     for name, artists in (("known", D.TRAIN_ARTISTS), ("unseen", (D.UNSEEN_ARTIST,))):

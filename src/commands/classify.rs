@@ -1,7 +1,6 @@
 //! `patchlight classify`: pictures on disk through the same stages as the service, without one.
 
 mod output;
-mod pictures;
 
 use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
@@ -9,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{runtime, sync::Semaphore, task::JoinSet};
 
 use self::output::Output;
-use super::{BAD_CONFIGURATION, USAGE, fail};
+use super::{BAD_CONFIGURATION, USAGE, fail, pictures};
 use crate::{
     app::{self, StartError},
     args::ClassifyArgs,

@@ -9,11 +9,11 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::runtime;
 
-use super::{USAGE, fail};
+use super::{USAGE, fail, pictures};
 use crate::{
     args::ImportArgs,
-    import::{self, Cancel, ImportOptions, Source},
-    model::manifest::HeadFusion,
+    import::{self, Cancel, CheckOptions, ImportOptions, Source},
+    model::manifest::{HeadFusion, Precision},
     server::Signals,
 };
 
@@ -23,10 +23,11 @@ pub(super) fn run(args: ImportArgs) -> ExitCode {
         Err(why) => return fail(USAGE, why),
     };
     end_on_signals(options.cancel.clone());
-    let bar = ProgressBar::new(0)
-        .with_style(style())
-        .with_message("weights");
+    let bar = ProgressBar::new(0).with_style(style());
     let outcome = import::run(&options, &mut |progress| {
+        if bar.message() != progress.phase {
+            bar.set_message(progress.phase);
+        }
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
     });
@@ -57,6 +58,8 @@ fn end_on_signals(cancel: Cancel) {
 }
 
 fn options(args: ImportArgs) -> Result<ImportOptions, String> {
+    let precision = precision(&args.precision)?;
+    let check = check(&args, precision)?;
     let source = match (args.source, args.arch) {
         (Some(path), _) => Source::Checkpoint(path),
         (None, Some(name)) => Source::RandomWeights(name.parse()?),
@@ -70,6 +73,8 @@ fn options(args: ImportArgs) -> Result<ImportOptions, String> {
         preprocess,
         image_size: args.image_size,
         without_map: args.without_map,
+        precision,
+        check,
         ..ImportOptions::new(source, args.out)
     })
 }
@@ -81,6 +86,54 @@ fn head_fusion(text: &str) -> Result<HeadFusion, String> {
         "min" => Ok(HeadFusion::Min),
         _ => Err(format!(
             "--head-fusion: `{text}` is not one of mean, max, min"
+        )),
+    }
+}
+
+/// What to compare on. Eight bits are never taken blindly: how much a network suffers from them
+/// shows on pictures only. Random weights have nothing to lose.
+fn check(args: &ImportArgs, precision: Precision) -> Result<Option<CheckOptions>, String> {
+    let Some(folder) = &args.check else {
+        if args.min_agreement.is_some() {
+            return Err("--min-agreement needs pictures to agree on: add --check DIR".to_owned());
+        }
+        if precision == Precision::Int8 && !args.random_weights {
+            return Err(
+                "--precision int8 needs --check DIR, a folder of pictures like those that \
+                 will be asked about: how much a network suffers from eight bits differs from one \
+                 to the next, and is measured on them before the model is written"
+                    .to_owned(),
+            );
+        }
+        return Ok(None);
+    };
+    if precision == Precision::Fp32 {
+        return Err(
+            "--check compares lower precision with float32: add --precision int8 or fp16"
+                .to_owned(),
+        );
+    }
+    if let Some(share) = args
+        .min_agreement
+        .filter(|share| !(0.0..=1.0).contains(share))
+    {
+        return Err(format!(
+            "--min-agreement: {share} is not a share from 0 to 1, such as 0.99"
+        ));
+    }
+    Ok(Some(CheckOptions {
+        pictures: pictures::find(std::slice::from_ref(folder))?,
+        min_agreement: args.min_agreement,
+    }))
+}
+
+fn precision(text: &str) -> Result<Precision, String> {
+    match text {
+        "fp32" => Ok(Precision::Fp32),
+        "fp16" => Ok(Precision::Fp16),
+        "int8" => Ok(Precision::Int8),
+        _ => Err(format!(
+            "--precision: `{text}` is not one of fp32, fp16, int8"
         )),
     }
 }

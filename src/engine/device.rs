@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr};
 use ort::{ep::ExecutionProviderDispatch, session::builder::SessionBuilder};
 
 use super::EngineError;
+use crate::model::manifest::Precision;
 
 /// A device as it is asked for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,9 +21,10 @@ pub enum Device {
 }
 
 impl Device {
-    /// The devices to try, best first. All but the last may fail.
-    pub(super) fn candidates(self) -> Vec<Self> {
+    /// The devices to try for a model of this precision, best first. All but the last may fail.
+    pub(super) fn candidates(self, precision: Precision) -> Vec<Self> {
         match self {
+            Self::Auto if precision == Precision::Int8 => vec![Self::Cpu],
             Self::Auto if cfg!(feature = "cuda") => vec![Self::Cuda(0), Self::Cpu],
             Self::Auto => vec![Self::Cpu],
             named => vec![named],
@@ -32,9 +34,25 @@ impl Device {
     /// Adds the execution provider of this device to a session.
     ///
     /// The CPU's is always there and is not added: naming it would switch its arena off.
-    pub(super) fn add_to(self, builder: SessionBuilder) -> Result<SessionBuilder, EngineError> {
+    ///
+    /// # Errors
+    /// If the program was built without it, or it cannot be used, or the model is int8 and this is a
+    /// GPU.
+    pub(super) fn add_to(
+        self,
+        builder: SessionBuilder,
+        precision: Precision,
+    ) -> Result<SessionBuilder, EngineError> {
         let fail = |why: String| EngineError::Device { device: self, why };
-        match self.provider() {
+        if precision == Precision::Int8 && matches!(self, Self::Cuda(_) | Self::TensorRt(_)) {
+            return Err(fail(
+                "the model is int8, whose products of whole bytes the runtime has for CPUs only: \
+                 every layer would go to the CPU and back. Import it with --precision fp16 for a \
+                 GPU, or serve it with --device cpu"
+                    .to_owned(),
+            ));
+        }
+        match self.provider(precision) {
             Ok(None) => Ok(builder),
             Ok(Some(provider)) => builder
                 .with_execution_providers([provider.error_on_failure()])
@@ -45,7 +63,17 @@ impl Device {
         }
     }
 
-    fn provider(self) -> Result<Option<ExecutionProviderDispatch>, &'static str> {
+    #[cfg_attr(
+        not(feature = "tensorrt"),
+        expect(
+            unused_variables,
+            reason = "only TensorRT has to be told the precision"
+        )
+    )]
+    fn provider(
+        self,
+        precision: Precision,
+    ) -> Result<Option<ExecutionProviderDispatch>, &'static str> {
         match self {
             Self::Auto | Self::Cpu => Ok(None),
             #[cfg(feature = "cuda")]
@@ -56,7 +84,7 @@ impl Device {
             Self::TensorRt(index) => Ok(Some(
                 ort::ep::TensorRT::default()
                     .with_device_id(index as i32)
-                    .with_fp16(true)
+                    .with_fp16(precision == Precision::Fp16)
                     .build(),
             )),
             #[cfg(not(feature = "tensorrt"))]
@@ -128,6 +156,16 @@ mod tests {
         ] {
             assert_eq!(device.to_string().parse(), Ok(device));
         }
+    }
+
+    #[test]
+    fn int8_is_for_cpus() {
+        assert_eq!(Device::Auto.candidates(Precision::Int8), [Device::Cpu]);
+        let floating = Device::Auto.candidates(Precision::Fp16);
+        assert_eq!(floating.last(), Some(&Device::Cpu));
+        // Whoever names a device means it: nothing else is tried.
+        let named = Device::Cuda(1).candidates(Precision::Fp32);
+        assert_eq!(named, [Device::Cuda(1)]);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use ort::{
     value::{PrimitiveTensorElementType, TensorRef},
 };
 
-use super::{Device, Engine, EngineError, Evidence, Output, Runtime};
-use crate::model::manifest::{EvidenceOutputs, Manifest};
+use super::{Device, Engine, EngineError, Evidence, Output, Runtime, cpu};
+use crate::model::manifest::{EvidenceOutputs, Manifest, Precision};
 
 /// What a session is made of.
 #[derive(Clone, Debug)]
@@ -57,9 +57,10 @@ impl OrtEngine {
         manifest: &Manifest,
         options: &SessionOptions,
     ) -> Result<Self, EngineError> {
+        let precision = manifest.graph.precision;
         let mut failure = None;
-        for device in options.device.candidates() {
-            match open(runtime, options, device) {
+        for device in options.device.candidates(precision) {
+            match open(runtime, options, device, precision) {
                 Ok(session) => return Self::new(session, device, manifest),
                 Err(why) => {
                     tracing::warn!(%device, %why, "the device cannot be used");
@@ -93,6 +94,32 @@ impl OrtEngine {
     /// The device that really runs the session.
     pub fn device(&self) -> Device {
         self.device
+    }
+
+    /// Runs a batch for the sake of one float32 output that the manifest does not name.
+    ///
+    /// # Errors
+    /// If the graph has no such output, or the run fails.
+    pub fn read(&mut self, inputs: &[&[f32]], output: &str) -> Result<Vec<f32>, EngineError> {
+        let shape = self.fill(inputs);
+        let tensor = TensorRef::from_array_view((shape, &*self.buffer))?;
+        let outputs = self
+            .session
+            .run(ort::inputs![self.names.input.as_str() => tensor])?;
+        let Some(value) = outputs.get(output) else {
+            return Err(EngineError::Graph(format!("it has no output `{output}`")));
+        };
+        Ok(value.try_extract_tensor::<f32>()?.1.to_vec())
+    }
+
+    /// Puts a batch into the buffer; its shape.
+    fn fill(&mut self, inputs: &[&[f32]]) -> [usize; 4] {
+        self.buffer.clear();
+        for input in inputs {
+            self.buffer.extend_from_slice(input);
+        }
+        let [channels, height, width] = self.input;
+        [inputs.len(), channels, height, width]
     }
 
     /// Compares the declared shapes; −1 stands for the batch.
@@ -153,12 +180,7 @@ impl OrtEngine {
 
 impl Engine for OrtEngine {
     fn run(&mut self, inputs: &[&[f32]]) -> Result<Vec<Output>, EngineError> {
-        let [channels, height, width] = self.input;
-        self.buffer.clear();
-        for input in inputs {
-            self.buffer.extend_from_slice(input);
-        }
-        let shape = [inputs.len(), channels, height, width];
+        let shape = self.fill(inputs);
         let tensor = TensorRef::from_array_view((shape, &*self.buffer))?;
         let outputs = self
             .session
@@ -230,9 +252,28 @@ fn open(
     runtime: &Runtime,
     options: &SessionOptions,
     device: Device,
+    precision: Precision,
 ) -> Result<Session, EngineError> {
-    let mut builder = device.add_to(configure(runtime, options)?)?;
+    let builder = configure(runtime, options)?;
+    let builder = match precision {
+        Precision::Int8 => exact_in_int8(builder)?,
+        Precision::Fp32 | Precision::Fp16 => builder,
+    };
+    let mut builder = device.add_to(builder, precision)?;
     Ok(builder.commit_from_file(&options.graph)?)
+}
+
+/// Where the fast products of bytes saturate, the runtime is told to take slower ones, which give
+/// the same sums as everywhere else.
+fn exact_in_int8(builder: SessionBuilder) -> ort::Result<SessionBuilder> {
+    if !cpu::byte_products_saturate() {
+        return Ok(builder);
+    }
+    tracing::warn!(
+        "this CPU has no VNNI: int8 products are taken by slower instructions, so that they stay \
+         exact; float32 may be as fast"
+    );
+    Ok(builder.with_precise_qmm()?)
 }
 
 fn configure(runtime: &Runtime, options: &SessionOptions) -> ort::Result<SessionBuilder> {

@@ -13,12 +13,12 @@ use sha2::{Digest, Sha256};
 use super::{Checkpoint, ImportError, is_large};
 use crate::{
     model::manifest::{
-        Architecture, EvidenceOutputs, FORMAT, Graph, Manifest, Precision, Provenance, Rollout,
-        Task, Tokens,
+        Architecture, Checked, EvidenceOutputs, FORMAT, Graph, Manifest, Precision, Provenance,
+        Rollout, Task, Tokens,
     },
     onnx::{
         graph::{External, Storage},
-        vit::{self, VitSpec, Weights},
+        vit::{self, Arithmetic, VitSpec, Weights},
     },
 };
 
@@ -78,16 +78,17 @@ impl Directory {
     pub(super) fn write_graph(
         &mut self,
         spec: &VitSpec,
+        arithmetic: &Arithmetic,
         weights: &mut dyn Weights<Error = ImportError>,
     ) -> Result<(), ImportError> {
         let model = if is_large(spec) {
             let mut data = self.create(GRAPH_DATA)?;
             let storage = Storage::External(External::new(GRAPH_DATA, &mut data));
-            let model = vit::build(spec, weights, storage)?;
+            let model = vit::build(spec, arithmetic, weights, storage)?;
             self.close(GRAPH_DATA, data)?;
             model
         } else {
-            vit::build(spec, weights, Storage::Inline)?
+            vit::build(spec, arithmetic, weights, Storage::Inline)?
         };
         self.write(GRAPH, &model.encode_to_vec())
     }
@@ -227,7 +228,11 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
 }
 
 /// What a checkpoint's manifest says; digests are still to come.
-pub(super) fn manifest(checkpoint: &Checkpoint) -> Manifest {
+pub(super) fn manifest(
+    checkpoint: &Checkpoint,
+    precision: Precision,
+    check: Option<Checked>,
+) -> Manifest {
     let spec = &checkpoint.spec;
     let evidence = spec.readout.evidence();
     Manifest {
@@ -245,7 +250,7 @@ pub(super) fn manifest(checkpoint: &Checkpoint) -> Manifest {
             rollout: Some(vit::ROLLOUT.to_owned()),
             rollout_by_start: Some(vit::ROLLOUT_BY_START.to_owned()),
             without_map: None,
-            precision: Precision::Fp32,
+            precision,
             class_attention: evidence.is_ok().then(|| vit::CLASS_ATTENTION.to_owned()),
             without_evidence: evidence.err().map(str::to_owned),
             evidence: evidence.ok().map(|()| EvidenceOutputs {
@@ -264,7 +269,10 @@ pub(super) fn manifest(checkpoint: &Checkpoint) -> Manifest {
         },
         preprocess: checkpoint.preprocess.clone(),
         files: BTreeMap::new(),
-        provenance: provenance(checkpoint.source, checkpoint.source_files.clone()),
+        provenance: Provenance {
+            check,
+            ..provenance(checkpoint.source, checkpoint.source_files.clone())
+        },
     }
 }
 
@@ -288,5 +296,6 @@ pub(super) fn provenance(source: &str, source_files: BTreeMap<String, String>) -
         source: source.to_owned(),
         source_files,
         importer: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
+        check: None,
     }
 }

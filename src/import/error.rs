@@ -100,6 +100,10 @@ pub enum ImportError {
     #[error("interrupted; nothing was written")]
     Cancelled,
 
+    /// The comparison with the float32 graph cannot be made, or does not come out as asked.
+    #[error("check: {0}")]
+    Check(String),
+
     /// The graph cannot be written.
     #[error("cannot write the graph: {0}")]
     Graph(#[from] io::Error),

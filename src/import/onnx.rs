@@ -62,6 +62,11 @@ pub(super) fn run(
     options: &ImportOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, ImportError> {
+    if options.precision != Precision::Fp32 || options.check.is_some() {
+        let detail = "is a graph, which keeps its precision; import the checkpoint that it was \
+                      exported from, or leave --precision and --check out";
+        return Err(ImportError::malformed(path, detail));
+    }
     let located = Located::of_graph(path)?;
     let Exported { mut model, files } = Exported::read(path)?;
     let signature = Signature::of(&model, path)?;
@@ -143,7 +148,11 @@ fn place_constants(
     let total = graph.initializer.len();
     let mut counted = |done| {
         options.go_on()?;
-        progress(Progress { done, total });
+        progress(Progress {
+            phase: "constants",
+            done,
+            total,
+        });
         Ok(())
     };
     match file::size(graph) > LARGE {

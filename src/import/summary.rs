@@ -3,7 +3,8 @@
 use std::{fmt, path::PathBuf};
 
 use crate::{
-    model::manifest::Manifest,
+    model::manifest::{Checked, Manifest, Precision},
+    onnx::vit::Layer,
     preprocess::{Crop, Filter, Preprocess, Resize},
 };
 
@@ -16,6 +17,9 @@ pub struct Summary {
     pub manifest: Manifest,
     /// Whether the classes have names, and not just numbers.
     pub named: bool,
+    /// What eight bits change in each layer by itself, as a share of what it gives; largest first.
+    /// Empty where that was not measured.
+    pub errors: Vec<(Layer, f32)>,
 }
 
 impl Summary {
@@ -24,6 +28,7 @@ impl Summary {
             out,
             manifest,
             named,
+            errors: Vec::new(),
         }
     }
 }
@@ -37,6 +42,7 @@ impl fmt::Display for Summary {
             preprocess,
             files,
             graph,
+            provenance,
             ..
         } = &self.manifest;
         writeln!(
@@ -64,6 +70,21 @@ impl fmt::Display for Summary {
         if let Some(caution) = &task.caution {
             writeln!(f, "{caution}")?;
         }
+        if let Some(checked) = &provenance.check {
+            writeln!(f, "{}", Compared(checked, graph.precision))?;
+            let middle = self.errors.get(self.errors.len() / 2);
+            if let Some((_, middle)) = middle {
+                let worst = self.errors.iter().take(5);
+                let worst = worst.map(|(layer, error)| format!("{layer} {:.2} %", 100.0 * error));
+                let worst: Vec<String> = worst.collect();
+                writeln!(
+                    f,
+                    "error of each layer by itself: {}; half of them below {:.2} %",
+                    worst.join(", "),
+                    100.0 * middle
+                )?;
+            }
+        }
         let digest = files.get(&graph.file).map_or("", String::as_str);
         write!(
             f,
@@ -71,6 +92,27 @@ impl fmt::Display for Summary {
             self.out.display(),
             graph.file
         )
+    }
+}
+
+struct Compared<'a>(&'a Checked, Precision);
+
+impl fmt::Display for Compared<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(checked, precision) = self;
+        write!(
+            f,
+            "{precision} against fp32 on {} pictures: same best class for {:.2} %, scores within \
+             {:.4}, shares of the map within {:.5}",
+            checked.pictures,
+            100.0 * checked.top1_agreement,
+            checked.score_drift,
+            checked.map_drift
+        )?;
+        match checked.float32_layers.as_slice() {
+            [] => Ok(()),
+            kept => write!(f, "; in float32 stay {}", kept.join(", ")),
+        }
     }
 }
 

@@ -283,4 +283,24 @@ pub struct Provenance {
     pub source_files: BTreeMap<String, String>,
     /// The program that wrote the directory, with its version.
     pub importer: String,
+    /// What a comparison with the float32 graph found, where one was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Checked>,
+}
+
+/// What a comparison with the float32 graph on the user's pictures found.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checked {
+    /// How many pictures were compared.
+    pub pictures: usize,
+    /// For which share of them both graphs name the same best class.
+    pub top1_agreement: f64,
+    /// The largest difference of a score, over all classes and pictures.
+    pub score_drift: f64,
+    /// The largest difference of a token's share of the rollout, from any block.
+    pub map_drift: f64,
+    /// Linear layers that compute in float32 all the same, so that agreement is reached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub float32_layers: Vec<String>,
 }

@@ -18,10 +18,7 @@ pub struct Prediction {
 ///
 /// `logits` must be finite, one per class of `model`.
 pub fn best(model: &ModelInfo, logits: &[f32], top_k: usize, min_score: f32) -> Vec<Prediction> {
-    let scores = match model.manifest.task.kind {
-        TaskKind::SingleLabel => softmax(logits),
-        TaskKind::MultiLabel => logits.iter().map(|&z| sigmoid(z)).collect(),
-    };
+    let scores = of_all(model.manifest.task.kind, logits);
     ranking(&scores, top_k)
         .into_iter()
         .filter(|&class_id| scores[class_id] >= min_score)
@@ -31,6 +28,14 @@ pub fn best(model: &ModelInfo, logits: &[f32], top_k: usize, min_score: f32) -> 
             score: scores[class_id],
         })
         .collect()
+}
+
+/// The score of every class.
+pub fn of_all(kind: TaskKind, logits: &[f32]) -> Vec<f32> {
+    match kind {
+        TaskKind::SingleLabel => softmax(logits),
+        TaskKind::MultiLabel => logits.iter().map(|&z| sigmoid(z)).collect(),
+    }
 }
 
 /// Class ids by falling score, ties by rising id, the first `top_k` of them.

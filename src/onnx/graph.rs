@@ -41,6 +41,9 @@ pub const OPSET: i64 = 20;
 /// The oldest operator set that [`Graph::in_opset`] can write.
 pub const OLDEST_OPSET: i64 = 11;
 
+/// ONNX Runtime's own operators.
+const RUNTIME_DOMAIN: &str = "com.microsoft";
+
 /// The file format version that goes with [`OPSET`].
 const IR_VERSION: i64 = 9;
 
@@ -83,6 +86,8 @@ pub enum Attribute<'a> {
     Float(f32),
     /// A string.
     Text(&'a str),
+    /// A small tensor.
+    Tensor(&'a Tensor),
 }
 
 /// A graph under construction. A node's result bears the node's name, so names are unique, and the
@@ -176,6 +181,12 @@ impl<'s> Graph<'s> {
         self.shared(format!("numbers/{value}/{}", listed.join(",")), tensor)
     }
 
+    /// One byte; equal ones become one constant.
+    pub fn byte(&mut self, value: u8) -> Value {
+        let tensor = Tensor::u8s(&[value]).reshaped(Vec::new());
+        self.shared(format!("bytes/{value}"), tensor)
+    }
+
     /// A node of ONNX's own operators with one result. The typed operators below are shorter.
     pub fn node(
         &mut self,
@@ -188,6 +199,15 @@ impl<'s> Graph<'s> {
         Value {
             name: name.to_owned(),
         }
+    }
+
+    /// A node of ONNX Runtime's own operators with one result.
+    fn runtime_node(&mut self, operator: &str, name: &str, inputs: &[&Value]) -> Value {
+        let value = self.node(operator, name, inputs, &[]);
+        if let Some(node) = self.proto.node.last_mut() {
+            node.domain = Some(RUNTIME_DOMAIN.to_owned());
+        }
+        value
     }
 
     /// A node whose results have these names; it bears the last.
@@ -213,12 +233,22 @@ impl<'s> Graph<'s> {
 
     /// Types, nodes and constants as a model.
     pub fn finish(self) -> ModelProto {
+        let set = |domain: &str, version| OperatorSetIdProto {
+            domain: Some(domain.to_owned()),
+            version: Some(version),
+        };
+        let mut opset_import = vec![set("", self.opset)];
+        if self
+            .proto
+            .node
+            .iter()
+            .any(|node| node.domain() == RUNTIME_DOMAIN)
+        {
+            opset_import.push(set(RUNTIME_DOMAIN, 1));
+        }
         ModelProto {
             ir_version: Some(IR_VERSION),
-            opset_import: vec![OperatorSetIdProto {
-                domain: Some(String::new()),
-                version: Some(self.opset),
-            }],
+            opset_import,
             producer_name: Some(env!("CARGO_PKG_NAME").to_owned()),
             producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             graph: Some(self.proto),
@@ -272,6 +302,12 @@ fn attribute(name: &str, value: &Attribute<'_>) -> AttributeProto {
         Attribute::Text(value) => {
             proto.s = Some(Bytes::copy_from_slice(value.as_bytes()));
             AttributeType::String
+        }
+        Attribute::Tensor(tensor) => {
+            let mut stored = header("", tensor);
+            stored.raw_data = Some(Bytes::copy_from_slice(tensor.bytes()));
+            proto.t = Some(stored);
+            AttributeType::Tensor
         }
     };
     proto.r#type = Some(kind.into());

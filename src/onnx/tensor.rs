@@ -13,6 +13,10 @@ pub enum Element {
     F16,
     /// The upper half of a 32-bit float.
     Bf16,
+    /// Signed integer, 8 bits.
+    I8,
+    /// Unsigned integer, 8 bits.
+    U8,
     /// Signed integer, 64 bits.
     I64,
 }
@@ -21,6 +25,7 @@ impl Element {
     /// Size of one element in bytes.
     pub fn size(self) -> usize {
         match self {
+            Self::I8 | Self::U8 => 1,
             Self::F16 | Self::Bf16 => 2,
             Self::F32 => 4,
             Self::I64 => 8,
@@ -33,6 +38,8 @@ impl Element {
             Self::F32 => DataType::Float,
             Self::F16 => DataType::Float16,
             Self::Bf16 => DataType::Bfloat16,
+            Self::I8 => DataType::Int8,
+            Self::U8 => DataType::Uint8,
             Self::I64 => DataType::Int64,
         }
     }
@@ -79,6 +86,20 @@ impl Tensor {
         Self::new(Element::I64, vec![values.len()], bytes)
     }
 
+    /// An int8 tensor.
+    ///
+    /// # Panics
+    /// If the number of values is not that of the shape.
+    pub fn i8s(shape: Vec<usize>, values: &[i8]) -> Self {
+        let bytes = values.iter().map(|v| v.cast_unsigned()).collect();
+        Self::new(Element::I8, shape, bytes)
+    }
+
+    /// A uint8 tensor with one axis.
+    pub fn u8s(values: &[u8]) -> Self {
+        Self::new(Element::U8, vec![values.len()], values.to_vec())
+    }
+
     /// Type of the elements.
     pub fn element(&self) -> Element {
         self.element
@@ -107,7 +128,7 @@ impl Tensor {
         Self::new(self.element, shape, self.bytes)
     }
 
-    /// The elements as float32; exact for every floating-point type here.
+    /// The elements as float32; exact for every type here but large 64-bit integers.
     pub fn to_f32(&self) -> Vec<f32> {
         match self.element {
             Element::F32 => self
@@ -125,6 +146,11 @@ impl Tensor {
                 let values = self.bytes.as_chunks().0.iter();
                 values.map(|b| bf16::from_le_bytes(*b).to_f32()).collect()
             }
+            Element::I8 => {
+                let values = self.bytes.iter();
+                values.map(|b| f32::from(b.cast_signed())).collect()
+            }
+            Element::U8 => self.bytes.iter().map(|&b| f32::from(b)).collect(),
             #[expect(
                 clippy::cast_precision_loss,
                 reason = "sizes and indices, far below 2^24"
@@ -144,6 +170,16 @@ impl Tensor {
         }
     }
 
+    /// The same values as float16, rounded; those beyond its range become infinite.
+    pub fn narrowed(self) -> Self {
+        if self.element == Element::F16 {
+            return self;
+        }
+        let values = self.to_f32().into_iter();
+        let bytes = values.flat_map(|v| f16::from_f32(v).to_le_bytes());
+        Self::new(Element::F16, self.shape, bytes.collect())
+    }
+
     /// Every value multiplied; float32 comes out.
     pub fn scaled(self, factor: f32) -> Self {
         let mut values = self.to_f32();
@@ -161,6 +197,7 @@ impl Tensor {
             panic!("a tensor of shape {:?} is not a matrix", self.shape);
         };
         let bytes = match self.element.size() {
+            1 => transpose::<1>(&self.bytes, rows, columns),
             2 => transpose::<2>(&self.bytes, rows, columns),
             4 => transpose::<4>(&self.bytes, rows, columns),
             _ => transpose::<8>(&self.bytes, rows, columns),

@@ -22,6 +22,9 @@
 //! scale is part of the query weights; the last block computes only what the readout needs; no
 //! value leaves the graph that has tokens × tokens elements. Kernels are stored as `[in, out]`.
 //!
+//! [`Arithmetic`] says whether the blocks compute in float32, float16 or int8. Input and outputs are
+//! float32 in any case. An int8 graph gives a picture logits of the same bits in every batch.
+//!
 //! # What the runtime makes of it
 //!
 //! ONNX Runtime 1.31 on a CPU leaves this graph nearly as it is, which is the point: its pattern
@@ -37,25 +40,32 @@
 //! weights. Evidence and the class token's attention add 2 to 4 % to ViT-L/16 at batch 1, 7 % to
 //! ViT-Ti/16 at batch 1 and 3 to 4 % at batch 8, and 19 MB a picture to the memory of ViT-L/16.
 
+mod arithmetic;
 mod block;
 mod embed;
 mod evidence;
+mod linear;
+mod probe;
 mod rollout;
 mod spec;
 mod tapped;
 
-use std::io;
+use std::{collections::BTreeMap, io};
 
 pub use self::{
+    arithmetic::{Arithmetic, Layer, Part},
     spec::{Activation, PoolNorm, Readout, VitSpec},
     tapped::{Probabilities, tap},
 };
 
-use self::evidence::Classifier;
-use crate::onnx::{
-    graph::{Dim, Graph, Storage, Value, as_i64},
-    proto::ModelProto,
-    tensor::{Element, Tensor},
+use self::{evidence::Classifier, probe::Probe};
+use crate::{
+    model::manifest::Precision,
+    onnx::{
+        graph::{Dim, Graph, Storage, Value, as_i64},
+        proto::ModelProto,
+        tensor::{Element, Tensor},
+    },
 };
 
 /// Name of the graph's input.
@@ -74,6 +84,11 @@ pub const EVIDENCE_REST: &str = "evidence_rest";
 pub const EVIDENCE_CLASS: &str = "evidence_class";
 /// Name of the output with the class token's attention.
 pub const CLASS_ATTENTION: &str = "class_attention";
+
+/// Name of the output that a probing graph has besides, float32 `[layers · 4]`: what eight bits change
+/// in each linear layer of the whole input, ‖int8 − float32‖ / ‖float32‖, given the same tokens to
+/// read; [`Part::ALL`] of the first block, then of the second.
+pub const LAYER_ERRORS: &str = "layer_errors";
 
 /// What a constant of the graph is for. [`VitSpec::shape`] tells its shape; each checkpoint layout
 /// only says where it finds the values.
@@ -148,20 +163,24 @@ pub trait Weights {
     fn tensor(&mut self, role: Role) -> Result<Tensor, Self::Error>;
 }
 
-/// Writes the graph. With [`Storage::External`] large constants go to their file at once, so that
+/// Writes the graph in the arithmetic that is asked for. With [`Storage::External`] large constants go to their file at once, so that
 /// memory holds about one of them at a time.
 ///
 /// # Errors
 /// What `weights` reports, and what writing external data does.
 pub fn build<W: Weights + ?Sized>(
     spec: &VitSpec,
+    arithmetic: &Arithmetic,
     weights: &mut W,
     storage: Storage<'_>,
 ) -> Result<ModelProto, W::Error> {
     let mut builder = Builder {
         spec,
+        arithmetic,
         weights,
         graph: Graph::new("vit", storage),
+        zero_points: BTreeMap::new(),
+        probes: BTreeMap::new(),
     };
     builder.forward()?;
     Ok(builder.graph.finish())
@@ -170,19 +189,27 @@ pub fn build<W: Weights + ?Sized>(
 /// The graph under construction; the parts of the network are methods in the files below.
 struct Builder<'a, 's, W: ?Sized> {
     spec: &'a VitSpec,
+    arithmetic: &'a Arithmetic,
     weights: &'a mut W,
     graph: Graph<'s>,
+    /// Those of int8 tokens, by the number of rows a picture has.
+    zero_points: BTreeMap<usize, Value>,
+    /// Of a probing graph: each layer's products in both precisions.
+    probes: BTreeMap<Layer, Vec<Probe>>,
 }
 
 impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     fn forward(&mut self) -> Result<(), W::Error> {
         let spec = self.spec;
         let mut tokens = self.embed()?;
-        let embedding = match spec.readout.evidence() {
+        let entering = match spec.readout.evidence() {
             Ok(()) => Some(self.class_token("evidence/embedding", &tokens)),
             Err(_) => None,
         };
-        let mut entering = embedding.clone();
+        let embedding = entering
+            .as_ref()
+            .map(|token| self.wide("evidence/embedding", token));
+        let mut entering = entering;
         let mut attention = Vec::with_capacity(spec.layers);
         let mut traces = Vec::with_capacity(spec.layers);
         for layer in 0..spec.layers {
@@ -192,6 +219,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             entering = block.trace.as_ref().map(|trace| trace.mlp.clone());
             traces.extend(block.trace);
         }
+        let tokens = self.wide("readout/states", &tokens);
         let classifier = self.head(&tokens)?;
         let rollout = self.rollout(&attention)?;
 
@@ -199,6 +227,10 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         self.output(&classifier.logits, Element::F32, &[spec.classes]);
         self.output(&rollout.of_patches, Element::F32, &[patches]);
         self.output(&rollout.by_start, Element::F32, &[layers, total]);
+        if let Some(errors) = self.layer_errors() {
+            let shape = [(Part::ALL.len() * layers).into()];
+            self.graph.output(&errors, Element::F32, &shape);
+        }
         let Some(embedding) = embedding else {
             return Ok(());
         };
@@ -254,14 +286,45 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         };
         let kernel = self.graph.weight("head.kernel", kernel)?;
         let bias = self.graph.weight("head.bias", bias)?;
+        let logits = match self.arithmetic.precision {
+            Precision::Int8 => self.logits_whatever_the_batch(&state, &kernel, &bias),
+            Precision::Fp32 | Precision::Fp16 => {
+                self.graph.linear(LOGITS, &state, &kernel, Some(&bias))
+            }
+        };
         Ok(Classifier {
             state: tokens.clone(),
-            logits: self.graph.linear(LOGITS, &state, &kernel, Some(&bias)),
+            logits,
             scale,
             kernel,
             mean_kernel,
             offsets,
         })
+    }
+
+    /// The classifier of an int8 graph, whose answers do not depend on the batch: neither may the
+    /// order in which this float32 product adds up.
+    ///
+    /// ONNX Runtime adds 128 terms or more in one go, how many depends on the shape; and a single
+    /// row goes a way of its own. So the width is split into parts of at most 128, which are added
+    /// up afterwards, and a row of zeros makes two of a single one.
+    fn logits_whatever_the_batch(&mut self, state: &Value, kernel: &Value, bias: &Value) -> Value {
+        const TERMS: usize = 128;
+        let width = self.spec.readout.states() * self.spec.hidden;
+        let part = (1..=TERMS)
+            .rev()
+            .find(|&part| width.is_multiple_of(part))
+            .unwrap_or(1);
+        let [parts, part, classes] = [width / part, part, self.spec.classes].map(as_i64);
+        let graph = &mut self.graph;
+        let padded = graph.pad_front("head/padded", state, 2, 0, 1);
+        let padded = graph.reshape("head/parts/by_row", &padded, &[-1, parts, part]);
+        let padded = graph.transpose("head/parts", &padded, &[1, 0, 2]);
+        let kernel = graph.reshape("head/kernel/parts", kernel, &[parts, part, classes]);
+        let products = graph.matmul("head/products", &padded, &kernel);
+        let products = graph.slice("head/products/rows", &products, 1, 1, i64::MAX);
+        let sum = graph.reduce("ReduceSum", "head/sum", &products, 0, false);
+        graph.add(LOGITS, &sum, bias)
     }
 
     /// `[batch·tokens, hidden]` → the mean over the patches, `[batch, hidden]`.

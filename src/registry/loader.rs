@@ -114,7 +114,7 @@ impl Loader {
         Ok((classifier, worker))
     }
 
-    /// Loads the session and proves with one run that it works.
+    /// Loads the session and proves that it works.
     fn engine(&self, model: &ModelInfo) -> Result<OrtEngine, EngineError> {
         let started = Instant::now();
         let options = SessionOptions {
@@ -129,7 +129,10 @@ impl Loader {
 
         let started = Instant::now();
         let (height, width) = manifest.input_size();
-        engine.run(&[&vec![0.0; 3 * height * width]])?;
+        let picture = vec![0.0; 3 * height * width];
+        for size in warm_up(engine.device(), self.policy.max_batch.get()) {
+            engine.run(&vec![picture.as_slice(); size])?;
+        }
 
         tracing::info!(device = %engine.device(), threads = self.threads, "device");
         tracing::info!(
@@ -143,5 +146,26 @@ impl Loader {
             "model"
         );
         Ok(engine)
+    }
+}
+
+/// Batch sizes that run before the model is ready. On a CPU one picture proves that it works. A GPU
+/// chooses kernels and takes memory for each size when it first meets it, the largest first, so that
+/// the others fit into what is there.
+fn warm_up(device: Device, max_batch: usize) -> Vec<usize> {
+    match device {
+        Device::Auto | Device::Cpu => vec![1],
+        Device::Cuda(_) | Device::TensorRt(_) => (1..=max_batch).rev().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_meets_every_batch_size_before_the_first_request() {
+        assert_eq!(warm_up(Device::Cuda(0), 3), [3, 2, 1]);
+        assert_eq!(warm_up(Device::Cpu, 8), [1]);
     }
 }

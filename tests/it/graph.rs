@@ -8,11 +8,11 @@ use std::{
 
 use patchlight::{
     import::{self, Arch, ImportOptions, Source},
-    model::manifest::{HeadFusion, Manifest},
+    model::manifest::{HeadFusion, Manifest, Precision},
     onnx::{
         graph::Storage,
         tensor::Tensor,
-        vit::{self, BlockRole, Role, VitSpec, Weights},
+        vit::{self, Arithmetic, BlockRole, Role, VitSpec, Weights},
     },
 };
 use tempfile::TempDir;
@@ -97,7 +97,12 @@ fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
 
 /// The patches' evidence and the rest meet the logits, those of the best classes and their mean.
 #[track_caller]
-fn assert_account_closes(logits: &[f32], patches: &[f32], rest: &[f32], classes: &[f32]) {
+pub(crate) fn assert_account_closes(
+    logits: &[f32],
+    patches: &[f32],
+    rest: &[f32],
+    classes: &[f32],
+) {
     let mean = logits.iter().sum::<f32>() / logits.len() as f32;
     let targets = classes.iter().map(|&class| logits[class as usize]);
     let each = patches.len() / rest.len();
@@ -299,7 +304,13 @@ fn forced_attention(sharpness: f32, head_fusion: HeadFusion) -> Vec<f32> {
         spec: spec.clone(),
         sharpness,
     };
-    let model = vit::build(&spec, &mut weights, Storage::Inline).unwrap();
+    let model = vit::build(
+        &spec,
+        &Arithmetic::all(Precision::Fp32),
+        &mut weights,
+        Storage::Inline,
+    )
+    .unwrap();
     let outputs = Runner::from_model(&model).run("pixel_values", &[1, 3, 8, 12], &[0.5; 288]);
     outputs[2].1.clone()
 }

@@ -17,6 +17,8 @@ mod life;
 mod models;
 mod neighbours;
 mod page;
+mod pictures;
+mod precision;
 mod process;
 mod replicas;
 mod service;

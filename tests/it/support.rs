@@ -34,15 +34,19 @@ pub(crate) fn optimized(path: &Path) -> ModelProto {
     ModelProto::decode(fs::read(written).unwrap().as_slice()).unwrap()
 }
 
-/// A graph in ONNX Runtime on one thread.
+/// A graph in ONNX Runtime, on one thread if nothing else is said.
 pub(crate) struct Runner(Session);
 
 impl Runner {
     pub(crate) fn from_file(path: &Path) -> Self {
+        Self::from_file_with_threads(path, 1)
+    }
+
+    pub(crate) fn from_file_with_threads(path: &Path, threads: usize) -> Self {
         let load = || -> ort::Result<Session> {
             Session::builder(environment())?
                 .with_optimization_level(GraphOptimizationLevel::All)?
-                .with_intra_threads(1)?
+                .with_intra_threads(threads)?
                 .commit_from_file(path)
         };
         Self(load().expect("ONNX Runtime takes the graph"))

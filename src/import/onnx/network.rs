@@ -14,6 +14,7 @@ use crate::{
     import::{ImportError, ImportOptions, directory::Directory},
     model::manifest::Precision,
     onnx::{
+        graph::OLDEST_OPSET,
         proto::ModelProto,
         tensor::Element,
         vit::{Activation, Probabilities, Readout, VitSpec},
@@ -87,6 +88,13 @@ impl Network {
         let Some(graph) = &model.graph else {
             return Err(Unknown::Map("there is no graph".to_owned()));
         };
+        if signature.opset < OLDEST_OPSET {
+            return Err(Unknown::Map(format!(
+                "its operators are of version {}, and the rollout is written in those from \
+                 {OLDEST_OPSET} on; export it in a newer opset",
+                signature.opset
+            )));
+        }
         let found = attention::find(graph, signature.opset).map_err(Unknown::Map)?;
         let pictures = check::pictures(sides);
         let showing = probe::graph(model.clone(), &found, signature.opset).encode_to_vec();

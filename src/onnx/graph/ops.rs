@@ -1,7 +1,7 @@
 //! The operators that our graphs use, as methods: name first, then values, then parameters.
 
 use super::{Attribute, Graph, Value, as_i64};
-use crate::onnx::tensor::Element;
+use crate::onnx::tensor::{Element, Tensor};
 
 impl Graph<'_> {
     /// `a + b`, broadcast.
@@ -22,6 +22,11 @@ impl Graph<'_> {
     /// The larger of `a` and `b` element by element, broadcast.
     pub fn max(&mut self, name: &str, a: &Value, b: &Value) -> Value {
         self.node("Max", name, &[a, b], &[])
+    }
+
+    /// Every element with the other sign.
+    pub fn neg(&mut self, name: &str, x: &Value) -> Value {
+        self.node("Neg", name, &[x], &[])
     }
 
     /// The square root of every element.
@@ -56,6 +61,42 @@ impl Graph<'_> {
     pub fn linear_back(&mut self, name: &str, x: &Value, kernel: &Value) -> Value {
         let transposed = [("transB", Attribute::Int(1))];
         self.node("Gemm", name, &[x, kernel], &transposed)
+    }
+
+    /// `(x − zero_point) · kernel · scale` for uint8 `x` `[rows, in]`, an int8 kernel `[in, out]` and
+    /// a float32 scale `[out]`: summed in integers, float32 comes out. An operator of ONNX Runtime's
+    /// own.
+    pub fn integer_product(
+        &mut self,
+        name: &str,
+        x: &Value,
+        zero_point: u8,
+        kernel: &Value,
+        scale: &Value,
+    ) -> Value {
+        let one = self.number(1.0);
+        let zero_point = self.byte(zero_point);
+        let inputs = [x, kernel, &one, scale, &zero_point];
+        self.runtime_node("MatMulIntegerToFloat", name, &inputs)
+    }
+
+    /// `round(x / scale) + zero_point` for a matrix `x`, with a float32 scale and a uint8 zero point
+    /// for each row; saturated to uint8.
+    pub fn quantize_rows(
+        &mut self,
+        name: &str,
+        x: &Value,
+        scale: &Value,
+        zero_points: &Value,
+    ) -> Value {
+        let axis = [("axis", Attribute::Int(0))];
+        self.node("QuantizeLinear", name, &[x, scale, zero_points], &axis)
+    }
+
+    /// One element repeated to fill a shape that is known when the graph runs.
+    pub fn filled(&mut self, name: &str, shape: &Value, element: &Tensor) -> Value {
+        let value = [("value", Attribute::Tensor(element))];
+        self.node("ConstantOfShape", name, &[shape], &value)
     }
 
     /// The same elements under another shape: 0 keeps an axis, −1 takes what is left.

@@ -1,9 +1,13 @@
 //! One transformer block: attention, then the MLP, each on the normalised residual stream.
 
-use super::{Activation, BlockRole as B, Builder, Role, Weights, evidence::Trace};
-use crate::onnx::{
-    graph::{Value, as_i64},
-    tensor::Element,
+use super::{
+    Activation, BlockRole as B, Builder, Layer, Part, Role, Weights,
+    evidence::{Trace, Written},
+    linear::Operand,
+};
+use crate::{
+    model::manifest::Precision,
+    onnx::graph::{Value, as_i64},
 };
 
 /// What a block gives.
@@ -16,6 +20,17 @@ pub(super) struct Block {
     pub(super) trace: Option<Trace>,
 }
 
+/// What attention gives, before its output kernel.
+struct Attended {
+    /// What the block adds to: `[batch·queries, hidden]`.
+    residual: Value,
+    /// What the heads read of the tokens, `[batch, queries, heads, head size]`.
+    mixed: Value,
+    /// The attention matrix, heads fused: `[batch, queries, tokens]`.
+    fused: Value,
+    written: Option<Written>,
+}
+
 impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     /// Tokens `[batch·tokens, hidden]` → those after the block. `entering` is what was written to
     /// the class token last before the block, `[batch, hidden]`.
@@ -24,89 +39,61 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     /// queries nor their MLPs are computed. A mean over the patches reads all.
     pub(super) fn block(
         &mut self,
-        layer: usize,
+        block: usize,
         x: &Value,
         entering: Option<&Value>,
     ) -> Result<Block, W::Error> {
-        let last = layer + 1 == self.spec.layers;
+        let last = block + 1 == self.spec.layers;
         let narrow = last && self.spec.read_tokens() < self.spec.tokens();
-        let name = |part: &str| format!("block.{layer}/{part}");
-        let normed = self.norm(
-            layer,
-            &name("attention/norm"),
-            x,
-            [B::AttentionNormScale, B::AttentionNormBias],
-        )?;
-        let (residual, querying, tokens) = if narrow {
-            let residual = self.readout_rows(&name("residual"), x);
-            let querying = self.readout_rows(&name("attention/readout"), &normed);
-            (residual, querying, self.spec.read_tokens())
-        } else {
-            (x.clone(), normed.clone(), self.spec.tokens())
+        let tokens = match narrow {
+            true => self.spec.read_tokens(),
+            false => self.spec.tokens(),
         };
-        let queries = self.queries(layer, &name("attention/queries"), &querying)?;
-        let queries = self.split_heads(&name("attention/queries"), &queries, tokens);
-        let keys = [B::KeyKernel, B::KeyBias];
-        let keys = self.projection(layer, &name("attention/keys"), &normed, keys)?;
-        let keys = self.split_heads(&name("attention/keys"), &keys, self.spec.tokens());
-        let keys = self
-            .graph
-            .transpose(&name("attention/keys_transposed"), &keys, &[0, 1, 3, 2]);
-        let scores = self
-            .graph
-            .matmul(&name("attention/scores"), &queries, &keys);
-        let probabilities = self
-            .graph
-            .softmax(&name("attention/probabilities"), &scores);
-        let fused = self.fuse_heads(layer, &probabilities);
-        let values = [B::ValueKernel, B::ValueBias];
-        let values = self.projection(layer, &name("attention/values"), &normed, values)?;
-        let values = match narrow {
-            true => self.by_head(&name("attention/values"), &values, self.spec.tokens()),
-            false => self.by_head_after(&name("attention/values"), &values, &fused),
-        };
-        let written = entering.map(|_| self.written(layer, &probabilities, &values));
+        let attended = self.attention(block, x, narrow, entering.is_some())?;
 
+        let layer = |part| Layer { block, part };
+        let name = |part: &str| format!("block.{block}/{part}");
         let hidden = as_i64(self.spec.hidden);
-        let graph = &mut self.graph;
-        let values = graph.transpose(&name("attention/values"), &values, &[0, 2, 1, 3]);
-        let mixed = graph.matmul(&name("attention/mixed"), &probabilities, &values);
-        let mixed = graph.transpose(&name("attention/by_token"), &mixed, &[0, 2, 1, 3]);
         let joined = name("attention/heads_joined");
-        let mixed = match (&written, entering) {
+        let mixed = match (&attended.written, entering) {
             (Some(written), Some(entering)) if !last => {
-                self.join_heads_after(&joined, &mixed, &written.values, entering)
+                self.join_heads_after(&joined, &attended.mixed, &written.values, entering)
             }
-            _ => graph.reshape(&joined, &mixed, &[-1, hidden]),
+            _ => self.graph.reshape(&joined, &attended.mixed, &[-1, hidden]),
         };
-        let out_kernel = self.constant(
-            Role::Block(layer, B::OutKernel),
-            &name("attention/out.kernel"),
-        )?;
-        let out_bias =
-            self.constant(Role::Block(layer, B::OutBias), &name("attention/out.bias"))?;
-        let graph = &mut self.graph;
-        let out = graph.linear(&name("attention/out"), &mixed, &out_kernel, Some(&out_bias));
-        let x = graph.add(&name("attention"), &residual, &out);
+        let out = layer(Part::Out);
+        let mixed = self.operand(out, &name("attention/mixed"), &mixed, tokens);
+        let rounded = match (entering, mixed.codes()) {
+            (Some(_), Some(codes)) if self.arithmetic.of(out) == Precision::Int8 => {
+                Some(self.rounded(block, &mixed, codes, last))
+            }
+            _ => None,
+        };
+        let out_kernel = self.kernel(out, &name("attention/out.kernel"), B::OutKernel, None)?;
+        let out_bias = self.bias(out, &name("attention/out.bias"), B::OutBias, None)?;
+        let written = self.product(
+            out,
+            &name("attention/out"),
+            &mixed,
+            &out_kernel,
+            Some(&out_bias),
+        );
+        let x = self
+            .graph
+            .add(&name("attention"), &attended.residual, &written);
 
-        let normed = self.norm(
-            layer,
-            &name("mlp/norm"),
-            &x,
-            [B::MlpNormScale, B::MlpNormBias],
-        )?;
-        let up = self.linear(layer, &name("mlp/up"), &normed, [B::UpKernel, B::UpBias])?;
+        let normed = [B::MlpNormScale, B::MlpNormBias];
+        let normed = self.norm(block, &name("mlp/norm"), &x, normed)?;
+        let up = [B::UpKernel, B::UpBias];
+        let up = self.linear(layer(Part::Up), &name("mlp/up"), &normed, tokens, up)?;
         let tanh = self.spec.activation == Activation::GeluTanh;
         let active = self.graph.gelu(&name("mlp/gelu"), &up, tanh);
-        let down = self.linear(
-            layer,
-            &name("mlp/down"),
-            &active,
-            [B::DownKernel, B::DownBias],
-        )?;
+        let down = [B::DownKernel, B::DownBias];
+        let down = self.linear(layer(Part::Down), &name("mlp/down"), &active, tokens, down)?;
         let tokens = self.graph.add(&name("mlp"), &x, &down);
-        let trace = written.map(|written| Trace {
+        let trace = attended.written.map(|written| Trace {
             written,
+            rounded,
             out_kernel,
             out_bias,
             mlp: match last {
@@ -116,8 +103,67 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         });
         Ok(Block {
             tokens,
-            fused,
+            fused: attended.fused,
             trace,
+        })
+    }
+
+    /// From the residual stream to what the heads read of the tokens.
+    fn attention(
+        &mut self,
+        block: usize,
+        x: &Value,
+        narrow: bool,
+        traced: bool,
+    ) -> Result<Attended, W::Error> {
+        let name = |part: &str| format!("block.{block}/{part}");
+        let all = self.spec.tokens();
+        let layer = Layer {
+            block,
+            part: Part::Qkv,
+        };
+        let normed = [B::AttentionNormScale, B::AttentionNormBias];
+        let normed = self.norm(block, &name("attention/norm"), x, normed)?;
+        let read = self.operand(layer, &name("attention/norm"), &normed, all);
+        let (residual, querying, tokens) = if narrow {
+            let tokens = self.spec.read_tokens();
+            let residual = self.readout_rows(&name("residual"), x);
+            let querying = self.readout_rows(&name("attention/readout"), &normed);
+            let querying = self.operand(layer, &name("attention/readout"), &querying, tokens);
+            (residual, querying, tokens)
+        } else {
+            (x.clone(), read.clone(), all)
+        };
+
+        // Dividing the queries' weights saves doing the same to the scores.
+        let scale = Some(attention_scale(self.spec.head_size()));
+        let queries = [B::QueryKernel, B::QueryBias];
+        let queries = self.projection(layer, "queries", &querying, queries, scale)?;
+        let queries = self.split_heads(&name("attention/queries"), &queries, tokens);
+        let keys = [B::KeyKernel, B::KeyBias];
+        let keys = self.projection(layer, "keys", &read, keys, None)?;
+        let keys = self.split_heads(&name("attention/keys"), &keys, all);
+        let graph = &mut self.graph;
+        let keys = graph.transpose(&name("attention/keys_transposed"), &keys, &[0, 1, 3, 2]);
+        let scores = graph.matmul(&name("attention/scores"), &queries, &keys);
+        let probabilities = graph.softmax(&name("attention/probabilities"), &scores);
+        let fused = self.fuse_heads(block, &probabilities);
+        let values = [B::ValueKernel, B::ValueBias];
+        let values = self.projection(layer, "values", &read, values, None)?;
+        let values = match narrow {
+            true => self.by_head(&name("attention/values"), &values, all),
+            false => self.by_head_after(&name("attention/values"), &values, &fused),
+        };
+        let written = traced.then(|| self.written(block, &probabilities, &values));
+
+        let graph = &mut self.graph;
+        let values = graph.transpose(&name("attention/values"), &values, &[0, 2, 1, 3]);
+        let mixed = graph.matmul(&name("attention/mixed"), &probabilities, &values);
+        Ok(Attended {
+            residual,
+            mixed: graph.transpose(&name("attention/by_token"), &mixed, &[0, 2, 1, 3]),
+            fused,
+            written,
         })
     }
 
@@ -131,53 +177,25 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         self.graph.reshape(name, &x, &[-1, hidden])
     }
 
-    /// `[batch·tokens, hidden]` → queries, divided by √(head size), which saves doing the same to
-    /// the scores.
+    /// `[batch·tokens, hidden]` → queries, keys or values.
     ///
-    /// In float32 the weights are divided here: exactly where the root is a power of two, and else
-    /// with one rounding each. Values stored in 16 bits stay as they are; they are divided after
-    /// widening, which the runtime does once, on loading.
-    fn queries(&mut self, layer: usize, name: &str, x: &Value) -> Result<Value, W::Error> {
-        let kernel = self.scaled(layer, &format!("{name}.kernel"), B::QueryKernel)?;
-        let bias = match self.spec.qkv_bias {
-            true => Some(self.scaled(layer, &format!("{name}.bias"), B::QueryBias)?),
-            false => None,
-        };
-        Ok(self
-            .graph
-            .linear(&format!("{name}/flat"), x, &kernel, bias.as_ref()))
-    }
-
-    fn scaled(&mut self, layer: usize, name: &str, role: B) -> Result<Value, W::Error> {
-        let scale = attention_scale(self.spec.head_size());
-        let tensor = self.weights.tensor(Role::Block(layer, role))?;
-        if tensor.element() == Element::F32 {
-            return Ok(self.graph.weight(name, tensor.scaled(scale))?);
-        }
-        let unscaled = self.graph.weight(&format!("{name}.unscaled"), tensor)?;
-        let scale = self.graph.number(scale);
-        Ok(self.graph.mul(name, &unscaled, &scale))
-    }
-
-    /// `[batch·tokens, hidden]` → keys or values.
-    ///
-    /// Queries, keys and values are three products: one over three times the width is no faster,
-    /// and taking its result apart costs a copy of it (5 to 8 % of attention at batch 8).
+    /// They are three products: one over three times the width is no faster, and taking its result
+    /// apart costs a copy of it (5 to 8 % of attention at batch 8).
     fn projection(
         &mut self,
-        layer: usize,
-        name: &str,
-        x: &Value,
+        layer: Layer,
+        what: &str,
+        x: &Operand,
         [kernel, bias]: [B; 2],
+        factor: Option<f32>,
     ) -> Result<Value, W::Error> {
-        let kernel = self.constant(Role::Block(layer, kernel), &format!("{name}.kernel"))?;
+        let name = format!("block.{}/attention/{what}", layer.block);
+        let kernel = self.kernel(layer, &format!("{name}.kernel"), kernel, factor)?;
         let bias = match self.spec.qkv_bias {
-            true => Some(self.constant(Role::Block(layer, bias), &format!("{name}.bias"))?),
+            true => Some(self.bias(layer, &format!("{name}.bias"), bias, factor)?),
             false => None,
         };
-        Ok(self
-            .graph
-            .linear(&format!("{name}/flat"), x, &kernel, bias.as_ref()))
+        Ok(self.product(layer, &format!("{name}/flat"), x, &kernel, bias.as_ref()))
     }
 
     /// `[batch·tokens, hidden]` → `[batch, heads, tokens, head size]`.
@@ -229,13 +247,13 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
 
     fn norm(
         &mut self,
-        layer: usize,
+        block: usize,
         name: &str,
         x: &Value,
         [scale, bias]: [B; 2],
     ) -> Result<Value, W::Error> {
-        let scale = self.constant(Role::Block(layer, scale), &format!("{name}.scale"))?;
-        let bias = self.constant(Role::Block(layer, bias), &format!("{name}.bias"))?;
+        let scale = self.block_constant(Role::Block(block, scale), &format!("{name}.scale"))?;
+        let bias = self.block_constant(Role::Block(block, bias), &format!("{name}.bias"))?;
         Ok(self
             .graph
             .layer_norm(name, x, &scale, &bias, self.spec.norm_epsilon))
@@ -243,14 +261,16 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
 
     fn linear(
         &mut self,
-        layer: usize,
+        layer: Layer,
         name: &str,
         x: &Value,
+        tokens: usize,
         [kernel, bias]: [B; 2],
     ) -> Result<Value, W::Error> {
-        let kernel = self.constant(Role::Block(layer, kernel), &format!("{name}.kernel"))?;
-        let bias = self.constant(Role::Block(layer, bias), &format!("{name}.bias"))?;
-        Ok(self.graph.linear(name, x, &kernel, Some(&bias)))
+        let x = self.operand(layer, &format!("{name}/read"), x, tokens);
+        let kernel = self.kernel(layer, &format!("{name}.kernel"), kernel, None)?;
+        let bias = self.bias(layer, &format!("{name}.bias"), bias, None)?;
+        Ok(self.product(layer, name, &x, &kernel, Some(&bias)))
     }
 }
 

@@ -17,12 +17,13 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let [height, width] = spec.image;
         let shape = [Dim::named("batch"), 3.into(), height.into(), width.into()];
         let pixels = self.graph.input(PIXEL_VALUES, Element::F32, &shape);
+        let pixels = self.narrow(PIXEL_VALUES, &pixels);
 
         // Convolutions want [out, in, row, column].
         let kernel = self.weights.tensor(Role::PatchKernel)?.transposed();
         let kernel = kernel.reshaped(vec![spec.hidden, 3, spec.patch, spec.patch]);
-        let kernel = self.graph.weight("embed/patch.kernel", kernel)?;
-        let bias = self.constant(Role::PatchBias, "embed/patch.bias")?;
+        let kernel = self.own("embed/patch.kernel", kernel)?;
+        let bias = self.block_constant(Role::PatchBias, "embed/patch.bias")?;
         let side = as_i64(spec.patch);
         let attributes = [
             ("kernel_shape", Attribute::Ints(&[side, side])),
@@ -45,8 +46,8 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         ];
         let table = table.iter().flat_map(Tensor::to_f32).collect::<Vec<_>>();
         let table = Tensor::f32(vec![1, spec.tokens(), spec.hidden], &table);
+        let table = self.own("embed/prefix_and_positions", table)?;
         let graph = &mut self.graph;
-        let table = graph.constant("embed/prefix_and_positions", table)?;
         let tokens = match spec.prefix {
             0 => patches,
             prefix => graph.pad_front("embed/padded", &patches, 3, 1, prefix),

@@ -20,8 +20,16 @@
 //! O is multiplied with u_c, not with the values, which costs tokens / (labels + 1) times less; so
 //! the values, weighted by attention, wait until the logits are known: 4 · tokens · hidden bytes a
 //! block (19 MB a picture for ViT-L/16).
+//!
+//! In an int8 graph O is what its integers stand for, and before O what the heads read is rounded
+//! to integers: ⟨(rounded − read) O, u_c⟩ of each block is a term of the rest. So the account
+//! closes against the int8 graph's own logit as it does in float32. In a float16 graph every sum on
+//! the residual stream is rounded, and it closes as well as these add up.
 
-use super::{Builder, CLASS_ATTENTION, EVIDENCE, EVIDENCE_CLASS, EVIDENCE_REST, Weights};
+use super::{
+    Builder, CLASS_ATTENTION, EVIDENCE, EVIDENCE_CLASS, EVIDENCE_REST, Weights,
+    linear::{Codes, Kernel, Operand},
+};
 use crate::onnx::{
     graph::{Value, as_i64},
     tensor::Tensor,
@@ -30,8 +38,10 @@ use crate::onnx::{
 /// What a block wrote to the class token.
 pub(super) struct Trace {
     pub(super) written: Written,
+    /// What rounding to integers changed before the output kernel, `[batch, hidden]`.
+    pub(super) rounded: Option<Value>,
     /// `[hidden, hidden]`.
-    pub(super) out_kernel: Value,
+    pub(super) out_kernel: Kernel,
     /// `[hidden]`.
     pub(super) out_bias: Value,
     /// `[batch, hidden]`.
@@ -72,6 +82,14 @@ pub(super) struct Evidence {
     pub(super) classes: Value,
     /// `[batch, layers, heads, tokens]`.
     pub(super) class_attention: Value,
+}
+
+/// The parts of the logits that went through attention.
+struct OfTokens {
+    /// φ, `[batch, tokens, labels + 1]`.
+    tokens: Value,
+    /// What rounding to integers added, `[batch, labels + 1]`.
+    rounded: Option<Value>,
 }
 
 /// What the evidence needs of a classifier and the last normalisation's shift: the kernel's mean
@@ -125,6 +143,30 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         }
     }
 
+    /// What rounding `[batch·queries, hidden]` to integers changed for the class token, float32
+    /// `[batch, hidden]`.
+    pub(super) fn rounded(
+        &mut self,
+        layer: usize,
+        read: &Operand,
+        codes: &Codes,
+        last: bool,
+    ) -> Value {
+        let name = |part: &str| format!("evidence/{layer}/rounded{part}");
+        // The last block has no other queries.
+        let mut class_token = |part: &str, x: &Value| match last {
+            true => x.clone(),
+            false => self.class_token(&name(part), x),
+        };
+        let read = class_token("/read", read.plain());
+        let codes = Codes {
+            values: class_token("/codes", &codes.values),
+            scale: class_token("/scale", &codes.scale),
+        };
+        let decoded = self.decoded(&name("/decoded"), &codes);
+        self.graph.sub(&name(""), &decoded, &read)
+    }
+
     /// `embedding` `[batch, hidden]` is the class token before the first block.
     pub(super) fn evidence(
         &mut self,
@@ -137,14 +179,16 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let rows = as_i64(labels + 1);
         let classes = self.graph.top_k(EVIDENCE_CLASS, &classifier.logits, labels);
         let directions = self.directions(classifier, &classes)?;
-        let tokens = self.of_tokens(traces, &directions);
+        let OfTokens { tokens, rounded } = self.of_tokens(traces, &directions);
         let offsets = self.offsets(classifier, &classes)?;
 
-        let graph = &mut self.graph;
-        let mut other = vec![embedding];
-        for trace in traces {
-            other.extend([&trace.out_bias, &trace.mlp]);
+        let mut other = vec![embedding.clone()];
+        for (layer, trace) in traces.iter().enumerate() {
+            other.push(self.wide(&format!("evidence/{layer}/out_bias"), &trace.out_bias));
+            other.push(self.wide(&format!("evidence/{layer}/mlp"), &trace.mlp));
         }
+        let other: Vec<&Value> = other.iter().collect();
+        let graph = &mut self.graph;
         let other = graph.sum("evidence/other", &other);
         let other = graph.reshape("evidence/other/column", &other, &[-1, hidden, 1]);
         let other = graph.matmul("evidence/other/written", &directions, &other);
@@ -159,9 +203,13 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             .map(|trace| &trace.written.attention)
             .collect();
         let attention = graph.concat("class_attention/by_head", &attention, 2);
+        let attention = self.wide("class_attention/by_head", &attention);
+        let graph = &mut self.graph;
+        let mut rest = vec![&prefixed, &other, &offsets];
+        rest.extend(&rounded);
         Ok(Evidence {
             of_patches: graph.transpose(EVIDENCE, &patches, &[0, 2, 1]),
-            rest: graph.sum(EVIDENCE_REST, &[&prefixed, &other, &offsets]),
+            rest: graph.sum(EVIDENCE_REST, &rest),
             classes,
             class_attention: graph.transpose(CLASS_ATTENTION, &attention, &[0, 2, 1, 3]),
         })
@@ -200,28 +248,44 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         graph.reshape("evidence/deviation/by_picture", &deviation, &[-1, 1, 1])
     }
 
-    /// φ of all tokens, `[batch, tokens, labels + 1]`.
-    fn of_tokens(&mut self, traces: &[Trace], directions: &Value) -> Value {
+    /// φ of all tokens, and what rounding added.
+    fn of_tokens(&mut self, traces: &[Trace], directions: &Value) -> OfTokens {
         let spec = self.spec;
         let rows = as_i64(spec.evidence_labels() + 1);
         let [tokens, hidden] = [spec.tokens(), spec.hidden].map(as_i64);
+        let flat = self
+            .graph
+            .reshape("evidence/directions/flat", directions, &[-1, hidden]);
+        let flat = self.narrow("evidence/directions/flat", &flat);
+        let mut of_blocks = Vec::with_capacity(traces.len());
+        let mut rounded = Vec::new();
+        for (layer, trace) in traces.iter().enumerate() {
+            let name = |part: &str| format!("evidence/{layer}/{part}");
+            let kernel = self.widened(&name("out.kernel"), &trace.out_kernel);
+            let graph = &mut self.graph;
+            let read = graph.linear_back(&name("read/flat"), &flat, &kernel);
+            let read = graph.reshape(&name("read"), &read, &[-1, rows, hidden]);
+            let read = graph.transpose(&name("read/columns"), &read, &[0, 2, 1]);
+            let shape = [-1, tokens, hidden];
+            let values = graph.reshape(&name("values"), &trace.written.values, &shape);
+            let of_block = graph.matmul(&name("tokens"), &values, &read);
+            if let Some(change) = &trace.rounded {
+                let change = graph.reshape(&name("rounded/row"), change, &[-1, 1, hidden]);
+                rounded.push(graph.matmul(&name("rounded/of_labels"), &change, &read));
+            }
+            of_blocks.push(self.wide(&name("tokens"), &of_block));
+        }
         let graph = &mut self.graph;
-        let flat = graph.reshape("evidence/directions/flat", directions, &[-1, hidden]);
-        let of_blocks: Vec<Value> = traces
-            .iter()
-            .enumerate()
-            .map(|(layer, trace)| {
-                let name = |part: &str| format!("evidence/{layer}/{part}");
-                let read = graph.linear_back(&name("read/flat"), &flat, &trace.out_kernel);
-                let read = graph.reshape(&name("read"), &read, &[-1, rows, hidden]);
-                let read = graph.transpose(&name("read/columns"), &read, &[0, 2, 1]);
-                let shape = [-1, tokens, hidden];
-                let values = graph.reshape(&name("values"), &trace.written.values, &shape);
-                graph.matmul(&name("tokens"), &values, &read)
-            })
-            .collect();
+        let rounded: Vec<&Value> = rounded.iter().collect();
+        let rounded = (!rounded.is_empty()).then(|| {
+            let sum = graph.sum("evidence/rounded", &rounded);
+            graph.reshape("evidence/rounded/of_labels", &sum, &[-1, rows])
+        });
         let of_blocks: Vec<&Value> = of_blocks.iter().collect();
-        graph.sum("evidence/tokens", &of_blocks)
+        OfTokens {
+            tokens: graph.sum("evidence/tokens", &of_blocks),
+            rounded,
+        }
     }
 
     /// What each logit is without any state, `[batch, labels + 1]`.

@@ -4,11 +4,12 @@
 //! for attention and the residual connection; the map is the readout's row of Â_L ⋯ Â_1. Only a row is
 //! ever needed, so the product is taken as r ← r·Â_l from the last layer to the first, which costs
 //! tokens² instead of tokens³ a layer. The row after layer k is the rollout that starts at block k.
-//! Everything is float32.
+//! Everything is float32, but for the mean over the heads in a float16 graph: there the
+//! probabilities are float16, their means are widened, and each row is divided by its sum at the end.
 
 use super::{Builder, ROLLOUT, ROLLOUT_BY_START, Readout, Weights};
 use crate::{
-    model::manifest::HeadFusion,
+    model::manifest::{HeadFusion, Precision},
     onnx::{
         graph::{Value, as_i64},
         tensor::Tensor,
@@ -31,21 +32,25 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     pub(super) fn fuse_heads(&mut self, layer: usize, probabilities: &Value) -> Value {
         let name = format!("rollout/{layer}/fused");
         let (heads, tokens) = (self.spec.heads, as_i64(self.spec.tokens()));
-        let graph = &mut self.graph;
-        match self.spec.head_fusion {
+        let fused = match self.spec.head_fusion {
             HeadFusion::Mean => {
-                let flat = graph.reshape(
-                    &format!("{name}/heads"),
-                    probabilities,
-                    &[0, as_i64(heads), -1],
-                );
-                let weights = graph.numbers(&[1, heads], 1.0 / heads as f32);
-                let mean = graph.matmul(&format!("{name}/mean"), &weights, &flat);
-                graph.reshape(&name, &mean, &[0, -1, tokens])
+                let flat = [0, as_i64(heads), -1];
+                let flat = self
+                    .graph
+                    .reshape(&format!("{name}/heads"), probabilities, &flat);
+                let weights = self.graph.numbers(&[1, heads], 1.0 / heads as f32);
+                let weights = self.narrow(&format!("{name}/weights"), &weights);
+                let mean = self.graph.matmul(&format!("{name}/mean"), &weights, &flat);
+                self.graph.reshape(&name, &mean, &[0, -1, tokens])
             }
-            HeadFusion::Max => graph.reduce("ReduceMax", &name, probabilities, 1, false),
-            HeadFusion::Min => graph.reduce("ReduceMin", &name, probabilities, 1, false),
-        }
+            HeadFusion::Max => self
+                .graph
+                .reduce("ReduceMax", &name, probabilities, 1, false),
+            HeadFusion::Min => self
+                .graph
+                .reduce("ReduceMin", &name, probabilities, 1, false),
+        };
+        self.wide(&name, &fused)
     }
 
     /// The chain over the layers' fused matrices: `[batch, queries, tokens]` for the last,
@@ -72,7 +77,18 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
                 let halvings: Vec<f32> = (1..=spec.layers).rev().map(half_to_the).collect();
                 let halvings = Tensor::f32(vec![1, spec.layers, 1], &halvings);
                 let halvings = self.graph.constant("rollout/halvings", halvings)?;
-                self.graph.mul(ROLLOUT_BY_START, &joined, &halvings)
+                match self.arithmetic.precision {
+                    Precision::Fp32 | Precision::Int8 => {
+                        self.graph.mul(ROLLOUT_BY_START, &joined, &halvings)
+                    }
+                    Precision::Fp16 => {
+                        let rows = self.graph.mul("rollout/rows", &joined, &halvings);
+                        let sums = self
+                            .graph
+                            .reduce("ReduceSum", "rollout/sums", &rows, -1, true);
+                        self.graph.div(ROLLOUT_BY_START, &rows, &sums)
+                    }
+                }
             }
             HeadFusion::Max | HeadFusion::Min => {
                 self.graph.concat(ROLLOUT_BY_START, &references(&rows), 1)

@@ -1,12 +1,15 @@
 //! The rollout of a graph that was written elsewhere, from its attention probabilities.
 
-use std::io;
+use std::{collections::BTreeMap, io};
 
-use super::{Builder, CLASS_ATTENTION, Readout, Role, VitSpec, Weights};
-use crate::onnx::{
-    graph::{Dim, Graph, Storage, Value, as_i64},
-    proto::GraphProto,
-    tensor::{Element, Tensor},
+use super::{Arithmetic, Builder, CLASS_ATTENTION, Readout, Role, VitSpec, Weights};
+use crate::{
+    model::manifest::Precision,
+    onnx::{
+        graph::{Dim, Graph, Storage, Value, as_i64},
+        proto::GraphProto,
+        tensor::{Element, Tensor},
+    },
 };
 
 /// One block's attention probabilities, `[batch, heads, tokens, tokens]`, in the foreign graph.
@@ -25,10 +28,14 @@ pub struct Probabilities {
 /// # Errors
 /// None that memory does not have; the constants stay in the graph.
 pub fn tap(spec: &VitSpec, opset: i64, blocks: &[Probabilities]) -> io::Result<GraphProto> {
+    let arithmetic = Arithmetic::all(Precision::Fp32);
     let mut builder = Builder {
         spec,
+        arithmetic: &arithmetic,
         weights: &mut NoWeights,
         graph: Graph::new("rollout", Storage::Inline).in_opset(opset),
+        zero_points: BTreeMap::new(),
+        probes: BTreeMap::new(),
     };
     let shape = [
         Dim::named("batch"),
