@@ -8,7 +8,7 @@ use tokio::{net::TcpListener, task};
 use crate::{
     config::Config,
     engine::{EngineError, Runtime},
-    http::{self, AppState, Easels, Readiness, UploadBudget},
+    http::{self, AppState, Easels, Oip, Readiness, UploadBudget},
     metrics::Metrics,
     registry::{Keeper, LoadError, Loader},
     server::{Server, Signals, Stop},
@@ -80,6 +80,7 @@ impl App {
             keys: config.api_keys.clone(),
             uploads: UploadBudget::new(config.decode_memory),
             easels: Easels::new(config.threads),
+            oip: Oip::new(config.threads),
             metrics: Arc::clone(loader.metrics()),
         });
         readiness.set(true);

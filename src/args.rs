@@ -2,12 +2,14 @@
 //! stay text until [`config`](crate::config) has looked at all of them.
 
 mod secret;
+mod tracing;
 
 use std::path::PathBuf;
 
 use clap::{Args, FromArgMatches, Parser, Subcommand};
 
 pub use self::secret::Secret;
+pub use self::tracing::TracingArgs;
 
 /// Serve a Vision Transformer over HTTP: labels, and which patches the model looked at.
 ///
@@ -37,6 +39,10 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Ask a running server whether it is ready: exit status 0 if so
     Health(HealthArgs),
+    /// Write the completions of a shell, such as `source <(patchlight completions bash)`
+    Completions(CompletionsArgs),
+    /// Write the manual page, such as `patchlight man | man -l -`
+    Man(ManArgs),
 }
 
 /// Flags of `patchlight serve`.
@@ -213,6 +219,10 @@ pub struct ServeArgs {
         default_value = "info,ort=warn"
     )]
     pub log: String,
+
+    /// Where traces go.
+    #[command(flatten)]
+    pub tracing: TracingArgs,
 }
 
 impl Default for ServeArgs {
@@ -287,7 +297,7 @@ pub struct ImportArgs {
 /// Flags of `patchlight classify`.
 #[derive(Args, Clone, Debug)]
 pub struct ClassifyArgs {
-    /// Pictures, and folders that are searched for pictures
+    /// Pictures, folders that are searched for pictures, and patterns such as 'photos/**/*.jpg'
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
 
@@ -329,4 +339,18 @@ pub struct InspectArgs {
 pub struct HealthArgs {
     /// The server [default: http:// and the address of PATCHLIGHT_LISTEN, on the loopback]
     pub url: Option<String>,
+}
+
+/// Flags of `patchlight completions`.
+#[derive(Args, Clone, Debug)]
+pub struct CompletionsArgs {
+    /// For which shell
+    pub shell: clap_complete::Shell,
+}
+
+/// Flags of `patchlight man`.
+#[derive(Args, Clone, Debug)]
+pub struct ManArgs {
+    /// The page of this command instead of the program's
+    pub command: Option<String>,
 }

@@ -46,6 +46,8 @@ pub struct Inference {
     pub ran: Duration,
     /// How many pictures the batch held.
     pub batch_size: usize,
+    /// The batch's number: every run of an engine has its own.
+    pub batch: u64,
 }
 
 /// Handle to the queue in front of one engine. Cheap to clone. When the last one is dropped, the
@@ -98,6 +100,7 @@ impl Batcher {
             deadline: deadline.at,
             queued_at: Instant::now(),
             span: tracing::Span::current(),
+            waiting: tracing::debug_span!("queue"),
             reply,
         };
         let place = match self.queue().push(entry) {
@@ -142,6 +145,11 @@ impl Batcher {
         self.queue().load(Instant::now())
     }
 
+    /// The most inputs that run together.
+    pub fn max_batch(&self) -> usize {
+        self.queue().policy().max_batch.get()
+    }
+
     /// The learned time of each batch size that has run: pictures and seconds.
     pub fn curve(&self) -> Vec<(usize, f64)> {
         self.queue().curve()
@@ -179,6 +187,13 @@ impl Deadline {
             at: tokio::time::Instant::now().into_std() + given,
             given,
         }
+    }
+
+    /// The same, or `limit` from now if that is earlier.
+    #[must_use]
+    pub fn within(self, limit: Duration) -> Self {
+        let sooner = Self::after(limit);
+        if sooner.at < self.at { sooner } else { self }
     }
 
     /// The time that is left; zero when it has passed.

@@ -5,6 +5,7 @@
 //! that has not begun does not begin, and a tensor that waits leaves the queue.
 
 mod answer;
+mod rows;
 
 use std::{
     sync::Arc,
@@ -282,13 +283,17 @@ impl Work {
     }
 
     fn prepare(&self) -> Result<(decode::Picture, Vec<f32>, Seen)> {
+        let span = tracing::debug_span!("decode", bytes = self.upload.len()).entered();
         let started = Instant::now();
         let picture = decode::decode(&self.upload, &self.header)?;
+        drop(span);
         let decoding = started.elapsed();
         self.metrics.stage(Stage::Decode, decoding);
 
+        let span = tracing::debug_span!("preprocess").entered();
         let started = Instant::now();
         let prepared = self.pipeline.run(&picture.rgb);
+        drop(span);
         let preprocessing = started.elapsed();
         self.metrics.stage(Stage::Preprocess, preprocessing);
 

@@ -4,6 +4,7 @@ mod classify;
 mod health;
 mod import;
 mod inspect;
+mod manual;
 mod pictures;
 mod serve;
 
@@ -26,6 +27,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Classify(args) => classify::run(args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Health(args) => health::run(&args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
     }
 }
 

@@ -4,6 +4,7 @@ mod demo;
 mod faults;
 mod models;
 mod store;
+mod tracing;
 
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
@@ -15,7 +16,7 @@ use crate::{
     engine::{Device, threads},
     http::{HttpLimits, KeyRing},
     store::StoreOptions,
-    telemetry::LogFormat,
+    telemetry::{LogFormat, TraceExport},
 };
 
 /// The settings of `patchlight serve`.
@@ -51,6 +52,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// What is logged.
     pub log: String,
+    /// Where traces go, if anywhere.
+    pub traces: Option<TraceExport>,
 }
 
 /// How to stop after SIGTERM.
@@ -126,6 +129,8 @@ impl Config {
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
         let log_format = faults.one_of("--log-format", &args.log_format, &formats);
 
+        let traces = tracing::read(&args.tracing, faults);
+
         if request_timeout.is_some_and(|timeout| timeout.is_zero()) {
             faults.add("--request-timeout", "it must be longer than 0");
         }
@@ -159,6 +164,7 @@ impl Config {
             api_keys: api_keys?,
             log_format: log_format?,
             log: args.log.clone(),
+            traces,
         })
     }
 }

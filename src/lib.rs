@@ -33,6 +33,7 @@
 //! | [`metrics`], [`telemetry`] | Prometheus; logs and spans |
 //! | [`watched`] | files that may change while the program runs |
 //! | [`import`] | a checkpoint → a model directory |
+//! | [`oip`] | the frames of the Open Inference Protocol, apart from HTTP |
 //! | [`onnx`] | the ONNX file format and the ViT graph, written by us |
 //!
 //! # Threads
@@ -59,6 +60,7 @@ pub mod http;
 pub mod import;
 pub mod metrics;
 pub mod model;
+pub mod oip;
 pub mod onnx;
 pub mod preprocess;
 pub mod registry;

@@ -1,8 +1,24 @@
-//! Logs to standard error, as text for people or JSON for machines.
+//! Logs to standard error, as text for people or JSON for machines; traces.
+//!
+//! Every request has a place in a trace, its caller's or one of its own, whose id its log lines and
+//! its answer carry. With the feature `otlp` and `--otlp-endpoint`, the spans of requests and their
+//! stages are sent to a collector.
+
+mod context;
+#[cfg(feature = "otlp")]
+mod otlp;
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use hyper::Uri;
+use tracing::Span;
+#[cfg(feature = "otlp")]
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+};
+
+pub use self::context::TraceContext;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -14,30 +30,69 @@ pub enum LogFormat {
     Json,
 }
 
-/// Installs the subscriber of this process. `filter` has the syntax of `RUST_LOG`.
+/// Where spans go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TraceExport {
+    /// The collector's `http://` address for traces, path included.
+    pub endpoint: Uri,
+    /// The share of traces that are recorded, of those that begin here: 0 to 1.
+    pub sample: f64,
+}
+
+/// What has to live until the last line is written; sends the last spans when it is dropped.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Installed {
+    #[cfg(feature = "otlp")]
+    _exporter: Option<otlp::Exporter>,
+}
+
+/// Installs the subscriber of this process. `filter`, for the log, has the syntax of `RUST_LOG`.
 ///
 /// # Errors
-/// When the filter cannot be parsed, or a subscriber is installed already.
-pub fn install(format: LogFormat, filter: &str) -> Result<(), String> {
+/// When the filter cannot be parsed, the export cannot be set up, or a subscriber is installed
+/// already.
+pub fn install(
+    format: LogFormat,
+    filter: &str,
+    export: Option<&TraceExport>,
+) -> Result<Installed, String> {
     let filter =
         EnvFilter::try_new(filter).map_err(|why| format!("log filter `{filter}`: {why}"))?;
-    let registry = tracing_subscriber::registry().with(filter);
-    let installed = match format {
-        LogFormat::Text => registry
-            .with(
-                fmt::layer()
-                    .with_writer(io::stderr)
-                    .with_ansi(io::stderr().is_terminal()),
-            )
-            .try_init(),
-        LogFormat::Json => registry
-            .with(
-                fmt::layer()
-                    .json()
-                    .with_writer(io::stderr)
-                    .flatten_event(true),
-            )
-            .try_init(),
+    let lines = fmt::layer().with_writer(io::stderr);
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        LogFormat::Text => Box::new(lines.with_ansi(io::stderr().is_terminal())),
+        LogFormat::Json => Box::new(lines.json().flatten_event(true)),
     };
-    installed.map_err(|why| why.to_string())
+    let registry = tracing_subscriber::registry().with(lines.with_filter(filter));
+    #[cfg(feature = "otlp")]
+    if let Some(export) = export {
+        let (spans, exporter) = otlp::layer(export)?;
+        // The log's filter is not asked: stages are of interest here, whatever is logged.
+        let ours = Targets::new().with_target(env!("CARGO_PKG_NAME"), LevelFilter::DEBUG);
+        registry
+            .with(spans.with_filter(ours))
+            .try_init()
+            .map_err(|why| why.to_string())?;
+        return Ok(Installed {
+            _exporter: Some(exporter),
+        });
+    }
+    #[cfg(not(feature = "otlp"))]
+    if export.is_some() {
+        return Err("this program was built without the feature otlp".to_owned());
+    }
+    registry.try_init().map_err(|why| why.to_string())?;
+    Ok(Installed::default())
+}
+
+/// The place of a request's span in its caller's trace, or in a new one.
+pub fn join(span: &Span, parent: Option<TraceContext>) -> TraceContext {
+    #[cfg(feature = "otlp")]
+    if let Some(exported) = otlp::join(span, parent) {
+        return exported;
+    }
+    #[cfg(not(feature = "otlp"))]
+    let _ = span;
+    TraceContext::below(parent)
 }

@@ -18,6 +18,8 @@ pub(super) struct Entry {
     pub(super) queued_at: Instant,
     /// The request's span, for what the worker has to say of it.
     pub(super) span: tracing::Span,
+    /// Below it: the time in the queue, ended when the batch begins.
+    pub(super) waiting: tracing::Span,
     /// Where the answer goes; closed when the client has left.
     pub(super) reply: oneshot::Sender<Result<Inference>>,
 }
@@ -86,6 +88,7 @@ mod tests {
                 input: vec![tag],
                 deadline,
                 queued_at: Instant::now(),
+                waiting: span.clone(),
                 span,
                 reply,
             },

@@ -60,6 +60,11 @@ impl Queue {
         }
     }
 
+    /// The rule that closes batches.
+    pub(super) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     pub(super) fn push(&self, entry: Entry) -> Push {
         let mut state = self.lock();
         if state.closed {

@@ -8,6 +8,8 @@ use std::{
     time::Instant,
 };
 
+use tracing::Span;
+
 use super::{Inference, pending::Entry, queue::Queue};
 use crate::{
     Error,
@@ -37,6 +39,7 @@ pub(super) fn spawn(
         engine,
         queue,
         metrics,
+        runs: 0,
     };
     let handle = thread::Builder::new()
         .name("batch".to_owned())
@@ -48,6 +51,8 @@ struct Worker<E> {
     engine: E,
     queue: Arc<Queue>,
     metrics: Arc<Metrics>,
+    /// How many batches were run.
+    runs: u64,
 }
 
 impl<E: Engine> Worker<E> {
@@ -57,32 +62,47 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    fn serve(&mut self, batch: Vec<Entry>) {
+    fn serve(&mut self, mut batch: Vec<Entry>) {
+        // Each request's trace has the run that it shared.
+        let size = batch.len();
+        let spans: Vec<Span> = batch
+            .iter_mut()
+            .map(|entry| {
+                entry.waiting = Span::none();
+                tracing::debug_span!(parent: &entry.span, "inference", size)
+            })
+            .collect();
         let started = Instant::now();
         let inputs: Vec<&[f32]> = batch.iter().map(|entry| entry.input.as_slice()).collect();
         let outcome = self.run(&inputs);
+        self.runs += 1;
         let ran = started.elapsed();
+        drop(spans);
         self.queue.finished(outcome.is_ok().then_some(ran));
-        self.metrics.batch(batch.len(), ran);
+        self.metrics.batch(size, ran);
 
-        let size = batch.len();
+        let run = Run {
+            number: self.runs,
+            started,
+            size,
+        };
         match outcome {
             Ok(outputs) => {
                 for (entry, output) in batch.into_iter().zip(outputs) {
-                    answer(entry, checked(output), started, size);
+                    answer(entry, checked(output), run);
                 }
             }
-            Err(why) if size == 1 => {
+            Err(why) if run.size == 1 => {
                 for entry in batch {
                     let _entered = entry.span.clone().entered();
                     tracing::error!(%why, "inference failed");
                     self.metrics.inference_failed();
-                    answer(entry, Err(Error::Inference), started, size);
+                    answer(entry, Err(Error::Inference), run);
                 }
             }
             // One input may have spoiled it for the others: each gets its own run.
             Err(why) => {
-                tracing::warn!(%why, size, "a batch failed; its inputs are tried one by one");
+                tracing::warn!(%why, size = run.size, "a batch failed; its inputs are tried one by one");
                 for entry in batch.into_iter().filter(|entry| !entry.reply.is_closed()) {
                     self.serve(vec![entry]);
                 }
@@ -121,12 +141,21 @@ fn checked(output: Output) -> Result<Output, Error> {
     }
 }
 
-fn answer(entry: Entry, output: Result<Output, Error>, started: Instant, batch_size: usize) {
+/// A batch as its answers tell of it.
+#[derive(Clone, Copy)]
+struct Run {
+    number: u64,
+    started: Instant,
+    size: usize,
+}
+
+fn answer(entry: Entry, output: Result<Output, Error>, run: Run) {
     let inference = output.map(|output| Inference {
         output,
-        queued: started.saturating_duration_since(entry.queued_at),
-        ran: started.elapsed(),
-        batch_size,
+        queued: run.started.saturating_duration_since(entry.queued_at),
+        ran: run.started.elapsed(),
+        batch_size: run.size,
+        batch: run.number,
     });
     // A client that has left meanwhile wants no answer.
     let _ = entry.reply.send(inference);

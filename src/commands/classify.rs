@@ -29,9 +29,10 @@ pub(super) fn run(args: ClassifyArgs) -> ExitCode {
         Ok(config) => config,
         Err(why) => return fail(BAD_CONFIGURATION, why),
     };
-    if let Err(why) = telemetry::install(LogFormat::Text, "warn") {
-        return fail(1, why);
-    }
+    let _installed = match telemetry::install(LogFormat::Text, "warn", None) {
+        Ok(installed) => installed,
+        Err(why) => return fail(1, why),
+    };
     let pictures = match pictures::find(&args.images) {
         Ok(pictures) if !pictures.is_empty() => pictures,
         Ok(_) => return fail(USAGE, "there is no picture in the folders that were named"),

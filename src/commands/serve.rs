@@ -19,9 +19,12 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         Ok(config) => config,
         Err(why) => return fail(BAD_CONFIGURATION, why),
     };
-    if let Err(why) = telemetry::install(config.log_format, &config.log) {
-        return fail(BAD_CONFIGURATION, why);
-    }
+    // Until the end, for the spans that are still to be sent.
+    let _installed =
+        match telemetry::install(config.log_format, &config.log, config.traces.as_ref()) {
+            Ok(installed) => installed,
+            Err(why) => return fail(BAD_CONFIGURATION, why),
+        };
     let workers = runtime::Builder::new_multi_thread()
         .worker_threads(config.threads)
         .enable_all()

@@ -24,7 +24,7 @@ use self::{
     form::{Form, Format},
     picked::{Picked, Shares},
 };
-use super::{AppState, Problem, RequestId};
+use super::{AppState, Problem, RequestId, server_timing};
 use crate::{
     Error, Result,
     explain::{self, PatchMap, Raster, Scale, View},
@@ -56,6 +56,7 @@ pub(super) async fn show(
     headers: HeaderMap,
 ) -> Response {
     let answer = async {
+        let started = Instant::now();
         let found = state.store.find(&id, owner).await?;
         let form = Form::read(uri.query(), &headers, &found.map.model)?;
         let picked = Picked::of(&found.map, form.asked)?;
@@ -70,6 +71,7 @@ pub(super) async fn show(
         if let Some(view) = view {
             headers.insert(VIEW, HeaderValue::from_static(view.name()));
         }
+        server_timing::add(&mut response, &[("total", started.elapsed())]);
         Ok(response)
     };
     answer
@@ -132,7 +134,9 @@ async fn draw(
     let (style, placement) = (form.style, found.map.placement);
     let picture = found.picture.clone();
     let metrics = Arc::clone(&state.metrics);
+    let span = tracing::Span::current();
     let work = move || -> std::result::Result<(Option<View>, Bytes), explain::Invalid> {
+        let _render = tracing::debug_span!(parent: &span, "render").entered();
         let started = Instant::now();
         let over = |map: &PatchMap, scale: Scale| {
             let mut style = style;

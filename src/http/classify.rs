@@ -1,6 +1,10 @@
 //! `POST /classify`.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json,
@@ -11,7 +15,7 @@ use axum::{
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{AppState, Problem, RequestId, query::Query, upload};
+use super::{AppState, Problem, RequestId, query::Query, server_timing, upload};
 use crate::{
     Error, Result,
     batch::Deadline,
@@ -103,10 +107,25 @@ async fn run(admitted: &Admitted, mut pictures: Vec<bytes::Bytes>, id: &RequestI
         && let Some(picture) = pictures.pop()
     {
         return match classifier.classify(picture, options, deadline).await {
-            Ok(answer) => Json(answer).into_response(),
+            Ok(answer) => {
+                let timing = answer.timing_ms;
+                let mut response = Json(answer).into_response();
+                server_timing::add(
+                    &mut response,
+                    &[
+                        ("decode", timing.decode),
+                        ("preprocess", timing.preprocess),
+                        ("queue", timing.queue),
+                        ("inference", timing.inference),
+                        ("total", timing.total),
+                    ],
+                );
+                response
+            }
             Err(why) => Problem::new(&why, id).into_response(),
         };
     }
+    let started = Instant::now();
     let all = pictures
         .into_iter()
         .map(|picture| classifier.classify(picture, options, deadline));
@@ -125,7 +144,10 @@ async fn run(admitted: &Admitted, mut pictures: Vec<bytes::Bytes>, id: &RequestI
             .map_or(StatusCode::BAD_REQUEST, Item::status),
         false => StatusCode::OK,
     };
-    (status, Json(Results { results })).into_response()
+    let mut response = (status, Json(Results { results })).into_response();
+    // Their stages overlap; each result has its own.
+    server_timing::add(&mut response, &[("total", started.elapsed())]);
+    response
 }
 
 #[derive(Serialize)]
@@ -194,7 +216,7 @@ impl FromStr for Keep {
 }
 
 /// The server's time-out, or less if the client asks for less.
-fn time_allowed(headers: &HeaderMap, server: Duration) -> Result<Duration> {
+pub(super) fn time_allowed(headers: &HeaderMap, server: Duration) -> Result<Duration> {
     let Some(value) = headers.get(REQUEST_TIMEOUT) else {
         return Ok(server);
     };

@@ -46,8 +46,11 @@ macro_rules! sample {
 }
 
 /// The route, media type and bytes of every file.
-static FILES: [(&str, &str, &[u8]); 15] = [
+static FILES: [(&str, &str, &[u8]); 18] = [
     ("/", HTML, include_bytes!("page/index.html")),
+    ("/docs", HTML, include_bytes!("page/docs.html")),
+    part!(CSS, "docs.css"),
+    part!(JAVASCRIPT, "docs.js"),
     part!(CSS, "page.css"),
     part!(JAVASCRIPT, "page.js"),
     part!(JAVASCRIPT, "client.js"),

@@ -70,6 +70,21 @@ impl Problem {
         }
     }
 
+    /// What happened, in words.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The same for programs.
+    pub(super) fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// The request's name.
+    pub(super) fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         // Every problem is built from a StatusCode.
@@ -92,6 +107,8 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
+        // For those who say it in other words.
+        response.extensions_mut().insert(self);
         response
     }
 }

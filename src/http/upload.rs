@@ -51,7 +51,8 @@ impl UploadBudget {
         Self(Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))))
     }
 
-    /// Room for the body that these headers announce, or for the longest if they announce none.
+    /// Room for the body that these headers announce, or for the longest if they announce none or
+    /// a compressed one.
     /// Given back when dropped.
     pub(super) fn admit(
         &self,
@@ -59,6 +60,7 @@ impl UploadBudget {
         limits: HttpLimits,
     ) -> Result<OwnedSemaphorePermit> {
         let bytes = announced(headers)
+            .filter(|_| !headers.contains_key(header::CONTENT_ENCODING))
             .unwrap_or(limits.max_body)
             .min(limits.max_body);
         let units = u32::try_from(bytes.div_ceil(Self::UNIT)).unwrap_or(u32::MAX);
@@ -222,25 +224,30 @@ fn from_json(body: &[u8]) -> Result<Bytes> {
             "JSON body: {why}; expected {{\"image\": \"<base64 or data: URL>\"}}"
         ))
     })?;
-    let encoded = match envelope.image.strip_prefix("data:") {
-        None => &*envelope.image,
+    from_base64(&envelope.image)
+}
+
+/// A picture as a string in JSON: base64, or a data: URL of it.
+///
+/// # Errors
+/// [`Error::MalformedRequest`] when it is neither, or empty.
+pub(super) fn from_base64(text: &str) -> Result<Bytes> {
+    let malformed = |why: &str| {
+        Err(Error::MalformedRequest(format!(
+            "the picture in the JSON body {why}"
+        )))
+    };
+    let encoded = match text.strip_prefix("data:") {
+        None => text,
         Some(rest) => match rest.split_once(";base64,") {
             Some((_, encoded)) => encoded,
-            None => {
-                return Err(Error::MalformedRequest(
-                    "the data: URL in `image` is not base64".to_owned(),
-                ));
-            }
+            None => return malformed("is a data: URL that is not base64"),
         },
     };
     match BASE64.decode(encoded.trim_ascii()) {
-        Ok(bytes) if bytes.is_empty() => Err(Error::MalformedRequest(
-            "`image` in the JSON body is empty".to_owned(),
-        )),
+        Ok(bytes) if bytes.is_empty() => malformed("is empty"),
         Ok(bytes) => Ok(bytes.into()),
-        Err(why) => Err(Error::MalformedRequest(format!(
-            "`image` in the JSON body: {why}"
-        ))),
+        Err(why) => malformed(&format!("is not base64: {why}")),
     }
 }
 

@@ -8,6 +8,9 @@
 )]
 
 mod client;
+mod clients;
+mod commands;
+mod docs;
 mod evidence;
 mod exported;
 mod graph;
@@ -15,7 +18,9 @@ mod importers;
 mod keys;
 mod life;
 mod models;
+mod monitoring;
 mod neighbours;
+mod oip;
 mod page;
 mod pictures;
 mod precision;
@@ -24,3 +29,4 @@ mod replicas;
 mod service;
 mod stores;
 mod support;
+mod traces;

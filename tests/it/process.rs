@@ -60,7 +60,8 @@ impl Server {
                 panic!("the server did not start:\n{}", server.start_up.join("\n"));
             };
             if let Some(address) = line.split("listening on http://").nth(1) {
-                server.address = address.trim().to_owned();
+                // In a JSON line a quotation mark follows.
+                server.address = address.trim_end_matches(['"', '}']).to_owned();
             }
             server.start_up.push(line);
         }

@@ -1,0 +1,91 @@
+//! What is put in: measured where we could, published where we could not, each with its source.
+
+/// A model on a device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Model {
+    pub(crate) name: &'static str,
+    pub(crate) engine: Engine,
+}
+
+/// What one picture costs the engine.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Engine {
+    /// Core-seconds of processors.
+    Cpu(f64),
+    /// Seconds of one GPU, in full batches.
+    Gpu(f64),
+}
+
+/// Pictures as clients send them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Upload {
+    pub(crate) name: &'static str,
+    /// Bytes on the wire.
+    pub(crate) bytes: f64,
+    /// Core-seconds for everything but the model: HTTP, decoding, resizing, the copy for the overlay.
+    pub(crate) core_seconds: f64,
+}
+
+/// CPUs: seconds a picture times the two cores of an AMD EPYC with AVX-512 that took them, at batch 1 with
+/// the rollout in the graph, measured before this program was written with the same graphs. The GPU: 1,079 pictures a second of ViT-L/16 on one A100 in FP16,
+/// published for FasterTransformer at batch 32, with 80 % of it left for ONNX Runtime and the maps:
+/// an assumption, not a measurement.
+pub(crate) const MODELS: [Model; 4] = [
+    Model {
+        name: "ViT-Ti/16 float32, CPU",
+        engine: Engine::Cpu(0.0159 * 2.0),
+    },
+    Model {
+        name: "ViT-L/16 float32, CPU",
+        engine: Engine::Cpu(0.657 * 2.0),
+    },
+    Model {
+        name: "ViT-L/16 int8, CPU",
+        engine: Engine::Cpu(0.199 * 2.0),
+    },
+    Model {
+        name: "ViT-L/16 float16, A100",
+        engine: Engine::Gpu(1.0 / (1079.0 * 0.8)),
+    },
+];
+
+/// Small: 64.3 pictures a second over HTTP on two cores where the bare session took 12.1 ms of both
+/// (docs/performance.md), so 2 · (1/64.3 − 0.0121) core-seconds are everything else, the load generator
+/// included. Large: the same, and what a 12-megapixel JPEG costs more, 47 − 1.0 ms of decoding in
+/// full and 34 − 1.1 ms of resizing.
+pub(crate) const UPLOADS: [Upload; 2] = [
+    Upload {
+        name: "500×375",
+        bytes: 40e3,
+        core_seconds: 2.0 * (1.0 / 64.3 - 0.0121),
+    },
+    Upload {
+        name: "4000×3000",
+        bytes: 4e6,
+        core_seconds: 2.0 * (1.0 / 64.3 - 0.0121) + 0.046 + 0.0329,
+    },
+];
+
+/// Pictures a second.
+pub(crate) const RATES: [f64; 3] = [1.0, 100.0, 10_000.0];
+
+/// How busy machines should be: above it, waiting grows faster than the load.
+pub(crate) const BUSY: f64 = 0.7;
+
+/// A machine for the processor's work, and a host's share of cores for each of its GPUs.
+pub(crate) const CORES_A_MACHINE: f64 = 16.0;
+
+/// Bits a second that a machine's network takes without trouble: 8 of 10 Gbit/s.
+pub(crate) const NETWORK: f64 = 8e9;
+
+/// Bytes kept for one picture in Redis (docs/stores.md, ViT-L/16): the map with its evidence, and
+/// the copy for the overlay.
+pub(crate) const MAP_BYTES: f64 = 24e3;
+/// See [`MAP_BYTES`].
+pub(crate) const COPY_BYTES: f64 = 100e3;
+
+/// Seconds that Redis keeps a map, the default of `--attention-ttl`.
+pub(crate) const KEPT_FOR: f64 = 3600.0;
+
+/// Bytes that one Redis holds comfortably.
+pub(crate) const STORE_BYTES: f64 = 64e9;

@@ -1,0 +1,184 @@
+//! `k8s/monitoring/` against a real Prometheus: rules, alerts that fire, every query of the dashboard.
+
+mod prometheus;
+
+use std::{env, fs, path::Path, process::Command, time::Duration};
+
+use hyper::Method;
+use serde_json::Value;
+
+use self::prometheus::Prometheus;
+use crate::{
+    client::{get, post, send},
+    process::{Server, models},
+};
+
+/// What needs longer than this has failed; generous, since machines are slow.
+const PATIENCE: u32 = 240;
+
+/// Queries that may be empty: this machine need not have a memory limit.
+const MAY_BE_EMPTY: &str = "patchlight_memory_limit_bytes";
+
+#[test]
+fn rules_are_valid_and_fire_in_virtual_time_as_their_tests_say() {
+    if is_missing() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("patchlight.rules.yaml");
+    fs::write(&rules, rules_for_prometheus()).unwrap();
+    let tests = folder.path().join("rules.test.yaml");
+    fs::write(&tests, read("rules.test.yaml")).unwrap();
+    promtool(&["check", "rules"], &rules);
+    promtool(&["test", "rules"], &tests);
+}
+
+#[test]
+fn every_alert_has_its_place_in_the_runbook_and_its_test() {
+    let runbook = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
+    let runbook = fs::read_to_string(runbook).unwrap();
+    let rules = read("rules.yaml");
+    let tests = read("rules.test.yaml");
+    let alerts: Vec<&str> = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+        .collect();
+    assert!(!alerts.is_empty());
+    for alert in alerts {
+        assert!(runbook.contains(&format!("\n### {alert}\n")), "{alert}");
+        assert!(tests.contains(alert), "{alert}");
+        let anchor = format!("docs/operations.md#{}", alert.to_lowercase());
+        assert!(rules.contains(&anchor), "{anchor}");
+    }
+}
+
+#[tokio::test]
+async fn a_real_prometheus_scrapes_alerts_and_answers_the_dashboard() {
+    if is_missing() {
+        return;
+    }
+    // Long enough not ready to be seen.
+    let server = Server::start(&["--drain-delay", "1h", "--drain-timeout", "1s"]);
+    let address = server.address.clone();
+    let prometheus = Prometheus::start(&address, &accelerated(&rules_for_prometheus()));
+
+    // Traffic of every kind, going on until its effects are seen.
+    let dog = fs::read(models("samples/dog.jpg")).unwrap();
+    let mut shedding = false;
+    let mut slow = false;
+    for _ in 0..PATIENCE {
+        let answer = post(&address, "/classify", dog.clone()).await;
+        assert_eq!(answer.status, 200);
+        let map = answer.json()["attention"]["url"].clone();
+        assert_eq!(get(&address, map.as_str().unwrap()).await.status, 200);
+        // The engine needs longer than a microsecond and knows it.
+        let hurry = [("request-timeout", "0.000001")];
+        send(&address, Method::POST, "/classify", &hurry, dog.clone())
+            .await
+            .is_problem(503, "overloaded");
+        let firing = prometheus.firing().await;
+        shedding |= firing.contains(&"PatchlightShedding".to_owned());
+        slow |= firing.contains(&"PatchlightSlow".to_owned());
+        if shedding && slow {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert!(shedding && slow, "shedding {shedding}, slow {slow}");
+    for quiet in [
+        "PatchlightErrors",
+        "PatchlightInferenceFailures",
+        "PatchlightDecodePanics",
+        "PatchlightNotReady",
+        "PatchlightDown",
+        "PatchlightGone",
+        "PatchlightRestarting",
+    ] {
+        assert!(
+            !prometheus.firing().await.contains(&quiet.to_owned()),
+            "{quiet}"
+        );
+    }
+
+    for query in dashboard() {
+        let found = prometheus.query(&query).await;
+        assert!(
+            found > 0 || query.contains(MAY_BE_EMPTY),
+            "no data: {query}"
+        );
+    }
+
+    server.signal("TERM");
+    prometheus.wait_for("PatchlightNotReady").await;
+    drop(server);
+    prometheus.wait_for("PatchlightDown").await;
+}
+
+/// Whether the tests must be left out, which is said.
+fn is_missing() -> bool {
+    let found = |name| Command::new(name).arg("--version").output().is_ok();
+    if found("prometheus") && found("promtool") {
+        return false;
+    }
+    let missing = "no prometheus here (Debian package prometheus)";
+    assert!(env::var_os("CI").is_none(), "{missing}");
+    eprintln!("skipped: {missing}; .ci/run installs it");
+    true
+}
+
+fn promtool(command: &[&str], file: &Path) {
+    let ran = Command::new("promtool").args(command).arg(file).output();
+    let ran = ran.expect("promtool runs");
+    assert!(
+        ran.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&ran.stdout),
+        String::from_utf8_lossy(&ran.stderr)
+    );
+}
+
+fn read(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s/monitoring");
+    fs::read_to_string(folder.join(name)).unwrap()
+}
+
+/// What the operator would hand to Prometheus: the `spec` of the resource.
+fn rules_for_prometheus() -> String {
+    let resource = read("rules.yaml");
+    let (_, spec) = resource.split_once("\nspec:\n").expect("a spec");
+    spec.lines()
+        .map(|line| format!("{}\n", line.strip_prefix("  ").unwrap_or(line)))
+        .collect()
+}
+
+/// The same rules with seconds for minutes, no patience, and an objective that nothing meets.
+fn accelerated(rules: &str) -> String {
+    let mut fast = rules.replace("vector(2)", "vector(0.0001)");
+    for (slow, quick) in [("[5m]", "[10s]"), ("[15m]", "[15s]"), ("[1h]", "[60s]")] {
+        assert!(fast.contains(slow), "{slow}");
+        fast = fast.replace(slow, quick);
+    }
+    for patience in ["for: 5m", "for: 10m", "for: 15m"] {
+        assert!(fast.contains(patience), "{patience}");
+        fast = fast.replace(patience, "for: 0s");
+    }
+    fast
+}
+
+/// Every query of the dashboard, as Grafana would send it.
+fn dashboard() -> Vec<String> {
+    let dashboard: Value = serde_json::from_str(&read("dashboard.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let queries: Vec<String> = targets
+        .map(|target| target["expr"].as_str().unwrap())
+        .map(|query| {
+            query
+                .replace("$__rate_interval", "30s")
+                .replace("$job", ".*")
+                .replace("$instance", ".*")
+        })
+        .collect();
+    assert!(queries.len() > 20 && !queries.iter().any(|query| query.contains('$')));
+    queries
+}
