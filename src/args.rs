@@ -344,7 +344,7 @@ impl Default for ServeArgs {
 #[derive(Args, Clone, Debug)]
 pub struct ImportArgs {
     /// Checkpoint: the directory of a Hugging Face or timm model, or a file of weights (.pth,
-    /// .safetensors of torchvision; .npz of the ViT's authors)
+    /// .safetensors of torchvision; .npz of the ViT's authors), or an exported .onnx graph
     #[arg(required_unless_present = "arch", conflicts_with = "arch")]
     pub source: Option<PathBuf>,
 
@@ -409,6 +409,10 @@ pub struct ImportArgs {
     /// Side of the input in pixels, if not that of the training; positions are resampled
     #[arg(long, value_name = "N", env = "PATCHLIGHT_IMAGE_SIZE")]
     pub image_size: Option<usize>,
+
+    /// Of a .onnx file: serve labels only, and do not look for its attention
+    #[arg(long)]
+    pub without_map: bool,
 }
 
 /// Flags of `patchlight classify`.

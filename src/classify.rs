@@ -142,6 +142,7 @@ impl Classifier {
         );
         let kept = match keep {
             Keep::Nothing => Attention::NotAskedFor,
+            _ if inference.output.rollout.is_empty() => Attention::NotMade,
             Keep::Rollout | Keep::Heads => {
                 self.keep(&reading, options.owner, deadline).await.into()
             }

@@ -46,6 +46,8 @@ pub enum Attention {
     Kept(Receipt),
     /// The request did not want one.
     NotAskedFor,
+    /// The model makes none.
+    NotMade,
     /// It could not be kept.
     NotKept(NotKept),
 }
@@ -119,6 +121,10 @@ impl Classification {
         let task = &model.manifest.task;
         let (id, link, attention_note) = match attention {
             Attention::NotAskedFor => (None, None, Some("not asked for".to_owned())),
+            Attention::NotMade => {
+                let why = model.manifest.graph.why_without_map().unwrap_or_default();
+                (None, None, Some(format!("this model makes no map: {why}")))
+            }
             Attention::NotKept(why) => (None, None, Some(why.to_string())),
             Attention::Kept(Receipt {
                 id,

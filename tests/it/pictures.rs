@@ -1,137 +1,137 @@
-//! Maps as pictures: how they are kept by clients, and that drawing them takes nothing from those
-//! who want labels.
+//! From a picture's file to scores and map, as each library's own pipeline has them.
 
 use std::{
+    collections::BTreeMap,
     fs,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    path::{Path, PathBuf},
 };
 
-use hyper::Method;
-use serde_json::Value;
+use patchlight::import::{self, ImportOptions, PreprocessSource, Source};
 
 use crate::{
-    client::{self, get, get_with, post},
-    process::{Server, models},
+    client::{get, post},
+    process::Server,
     service::map_of,
 };
 
-/// The sample picture with the most pixels, which takes the longest to draw on.
-fn largest_sample() -> Vec<u8> {
-    let listing = fs::read(models("samples/samples.json")).unwrap();
-    let listing: Vec<Value> = serde_json::from_slice(&listing).unwrap();
-    let pixels = |sample: &Value| sample["width"].as_u64().zip(sample["height"].as_u64());
-    let largest = listing
-        .iter()
-        .max_by_key(|sample| pixels(sample).map(|(width, height)| width * height))
-        .unwrap();
-    let file = largest["file"].as_str().unwrap();
-    fs::read(models("samples").join(file)).unwrap()
+/// What scores may be off by, end to end.
+const SCORES: f64 = 2e-3;
+
+/// What any patch of the map may be off by.
+const MAP: f64 = 2e-4;
+
+/// What a library answers for one picture: a score for each class, the rollout for each patch.
+#[derive(serde::Deserialize)]
+struct Expected {
+    scores: Vec<f64>,
+    rollout: Vec<f64>,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn golden(path: &str) -> PathBuf {
+    root().join("tests/goldens/pictures").join(path)
+}
+
+/// Imports one of the models to `out/NAME`.
+fn import(name: &str, out: &Path) -> PathBuf {
+    let (source, preprocess) = match name {
+        "torchvision" => (
+            "torchvision/weights.safetensors",
+            Some("torchvision:vit_b_32"),
+        ),
+        other => (other, None),
+    };
+    let out = out.join(name);
+    let preset = preprocess.and_then(|text| text.parse::<PreprocessSource>().ok());
+    let options = ImportOptions {
+        heads: preprocess.map(|_| 2),
+        preprocess: preset,
+        ..ImportOptions::new(Source::Checkpoint(golden(source)), out.clone())
+    };
+    import::run(&options, &mut |_| {}).unwrap();
+    out
 }
 
 #[tokio::test]
-async fn every_form_has_its_tag_and_is_not_sent_to_who_has_it() {
-    let server = Server::demo();
-    let map = map_of(&post(&server.address, "/classify", largest_sample()).await);
-    let mut tags = Vec::new();
-    for query in [
-        "format=png",
-        "format=json",
-        "format=npy",
-        "view=contour",
-        "start_layer=1",
-    ] {
-        let path = format!("{map}?{query}");
-        let whole = get(&server.address, &path).await;
-        assert_eq!(whole.status, 200, "{query}");
-        let etag = whole.header("etag");
-        // Strong: the bytes are the same whenever it is the same.
-        assert!(
-            etag.starts_with('"') && etag.ends_with('"') && etag.len() > 2,
-            "{etag}"
-        );
-        let cache = whole.header("cache-control");
-        for word in ["private", "immutable", "max-age="] {
-            assert!(cache.contains(word), "{query}: {cache}");
-        }
-        assert_eq!(
-            get(&server.address, &path).await.body,
-            whole.body,
-            "{query}"
-        );
-
-        let head = client::send(&server.address, Method::HEAD, &path, &[], "").await;
-        assert_eq!((head.status.as_u16(), head.body.len()), (200, 0));
-        assert_eq!(head.header("content-length"), whole.body.len().to_string());
-        for name in ["etag", "content-type", "vary"] {
-            assert_eq!(head.header(name), whole.header(name), "{query} {name}");
-        }
-
-        for held in [
-            etag.to_owned(),
-            format!("\"other\", {etag}"),
-            format!("W/{etag}"),
-            "*".to_owned(),
-        ] {
-            let again = get_with(&server.address, &path, &[("if-none-match", &held)]).await;
-            assert_eq!(
-                (again.status.as_u16(), again.body.len()),
-                (304, 0),
-                "{held}"
+async fn pictures_of_every_kind_are_answered_as_by_every_library() {
+    let text = fs::read_to_string(golden("expected.json")).unwrap();
+    let libraries: BTreeMap<String, BTreeMap<String, Expected>> =
+        serde_json::from_str(&text).unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut failures = Vec::new();
+    for (library, pictures) in &libraries {
+        let name = library.split('/').next().unwrap();
+        let model = import(name, folder.path());
+        let server = Server::start(&[
+            "--drain-delay",
+            "0s",
+            "--jpeg-scaling",
+            "off",
+            "--model",
+            model.to_str().unwrap(),
+        ]);
+        for (path, expected) in pictures {
+            let picture = fs::read(root().join(path)).unwrap();
+            let classes = expected.scores.len();
+            let answer = post(
+                &server.address,
+                &format!("/classify?top_k={classes}"),
+                picture,
+            )
+            .await;
+            assert_eq!(answer.status, 200, "{library}, {path}: {}", answer.text());
+            let body = answer.json();
+            assert_eq!(body["scores"] == "sigmoid", name == "deit", "{body}");
+            let mut scores = vec![f64::NAN; classes];
+            for prediction in body["predictions"].as_array().unwrap() {
+                let class = prediction["class_id"].as_u64().unwrap() as usize;
+                scores[class] = prediction["score"].as_f64().unwrap();
+            }
+            let map = get(&server.address, &format!("{}?format=json", map_of(&answer))).await;
+            let values = map.json()["values"].as_array().unwrap().clone();
+            let values: Vec<f64> = values.iter().map(|value| value.as_f64().unwrap()).collect();
+            let (scores_off, map_off) = (
+                worst(&scores, &expected.scores),
+                worst(&values, &expected.rollout),
             );
-            for name in ["etag", "vary"] {
-                assert_eq!(again.header(name), whole.header(name));
+            let same_best = best_alike(&scores, &expected.scores);
+            if scores_off > SCORES || map_off > MAP || !same_best {
+                failures.push(format!(
+                    "{library}, {path}: scores by {scores_off:.6}, map by {map_off:.6}, \
+                     best {:?} instead of {:?}",
+                    best(&scores),
+                    best(&expected.scores)
+                ));
             }
         }
-        let other = get_with(&server.address, &path, &[("if-none-match", "\"other\"")]).await;
-        assert_eq!(other.status, 200);
-        tags.push(etag.to_owned());
     }
-    tags.sort_unstable();
-    tags.dedup();
-    assert_eq!(tags.len(), 5, "two forms have the same tag");
-
-    // What is negotiated is the same as what is named, and tells caches that it was negotiated.
-    let json = [("accept", "application/json")];
-    let negotiated = get_with(&server.address, &map, &json).await;
-    assert_eq!(negotiated.header("vary"), "Accept");
-    assert!(tags.contains(&negotiated.header("etag").to_owned()));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// A crowd asks for more maps than can be drawn in the time of many classifications, and those
-/// who want labels are answered before the crowd is served.
-#[tokio::test]
-async fn a_crowd_that_wants_pictures_of_maps_does_not_hold_up_classification() {
-    const CROWD: usize = 60;
-    let server = Server::start(&["--threads", "2", "--drain-delay", "200ms"]);
-    let picture = largest_sample();
-    let map = map_of(&post(&server.address, "/classify", picture.clone()).await);
-    let served = Arc::new(AtomicUsize::new(0));
-    let crowd: Vec<_> = (0..CROWD)
-        .map(|at| {
-            // Each strength is a picture of its own.
-            let path = format!("{map}?alpha={}", at as f32 / CROWD as f32);
-            let (address, served) = (server.address.clone(), Arc::clone(&served));
-            tokio::spawn(async move {
-                let answer = get(&address, &path).await;
-                assert_eq!(answer.status, 200, "{}", answer.text());
-                served.fetch_add(1, Ordering::SeqCst);
-            })
-        })
-        .collect();
-    while served.load(Ordering::SeqCst) == 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+/// The largest difference; infinite where lengths differ.
+fn worst(found: &[f64], expected: &[f64]) -> f64 {
+    if found.len() != expected.len() {
+        return f64::INFINITY;
     }
-    let labels = post(&server.address, "/classify?attention=none", picture).await;
-    let before_labels = served.load(Ordering::SeqCst);
-    assert_eq!(labels.status, 200, "{}", labels.text());
-    assert!(
-        before_labels < CROWD,
-        "labels came after {before_labels} of {CROWD} pictures"
-    );
-    for member in crowd {
-        member.await.unwrap();
-    }
+    let differences = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
+    differences.fold(0.0, f64::max)
+}
+
+/// Whether the five best classes are the library's, but for those whose scores are closer together
+/// than scores may be off.
+fn best_alike(found: &[f64], expected: &[f64]) -> bool {
+    let pairs = best(found).into_iter().zip(best(expected));
+    let mut differences = pairs.map(|(a, b)| (expected[a] - expected[b]).abs());
+    differences.all(|difference| difference <= SCORES)
+}
+
+/// The five best classes.
+fn best(scores: &[f64]) -> Vec<usize> {
+    let mut classes: Vec<usize> = (0..scores.len()).collect();
+    classes.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+    classes.truncate(5);
+    classes
 }
