@@ -30,12 +30,11 @@ fn resize_and_crop_give_pillows_pixels() {
         let picture = goldens::pixels(&case.input);
         let expected = goldens::pixels(&case.expected);
         let pipeline = Pipeline::new(&case.preprocess).unwrap();
-        let (horizontal, vertical) = geometry::sides(
-            &case.preprocess.resize,
-            case.preprocess.crop.as_ref(),
-            picture.width(),
-            picture.height(),
-        );
+        let (horizontal, vertical) = pipeline.sides(picture.width(), picture.height());
+        let axes = [
+            pipeline.axis(&horizontal, picture.width(), 1),
+            pipeline.axis(&vertical, picture.height(), 1),
+        ];
         let name = &case.expected;
         assert_eq!(
             (horizontal.resized, vertical.resized),
@@ -48,7 +47,7 @@ fn resize_and_crop_give_pillows_pixels() {
             "{name}"
         );
         assert!(
-            pipeline.input(&picture, &horizontal, &vertical) == expected.pixels(),
+            pipeline::input(&picture, &horizontal, &vertical, &axes) == expected.pixels(),
             "{name}: pixels differ"
         );
     }
