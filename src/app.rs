@@ -88,6 +88,7 @@ impl Core {
                 max_pixels: config.max_pixels,
                 ..Limits::default()
             },
+            jpeg_scaling: config.jpeg_scaling,
             budget: DecodeBudget::new(config.decode_memory, config.threads),
             store: MemoryStore::new(config.store, Arc::clone(&metrics)),
             keep_pictures: config.keep_pictures,

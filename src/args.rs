@@ -136,6 +136,16 @@ pub struct ServeArgs {
     )]
     pub decode_memory: String,
 
+    /// Large JPEGs: auto (decoded at a fraction of their size where the model needs far fewer
+    /// pixels), or off (always in full, exactly as Pillow does)
+    #[arg(
+        long,
+        value_name = "RULE",
+        env = "PATCHLIGHT_JPEG_SCALING",
+        default_value = "auto"
+    )]
+    pub jpeg_scaling: String,
+
     /// How long an attention map is kept at the longest
     #[arg(
         long,

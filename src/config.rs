@@ -10,6 +10,7 @@ use self::faults::Faults;
 use crate::{
     args::{ClassifyArgs, ServeArgs},
     batch::{Policy, policy::Batching},
+    decode::JpegScaling,
     engine::{Device, threads},
     http::{HttpLimits, KeyRing},
     store::StoreOptions,
@@ -37,6 +38,8 @@ pub struct Config {
     pub max_pixels: u64,
     /// Bytes for pictures being decoded, all together.
     pub decode_memory: u64,
+    /// Whether large JPEGs are decoded at a fraction of their size.
+    pub jpeg_scaling: JpegScaling,
     /// The map store's bounds.
     pub store: StoreOptions,
     /// Whether overlays get their picture.
@@ -114,6 +117,11 @@ impl Config {
         let max_body = faults.size("--max-body", &args.max_body);
         let max_pixels = faults.count("--max-pixels", &args.max_pixels);
         let decode_memory = faults.size("--decode-memory", &args.decode_memory);
+        let jpeg_scaling = faults.one_of(
+            "--jpeg-scaling",
+            &args.jpeg_scaling,
+            &[("auto", JpegScaling::Auto), ("off", JpegScaling::Off)],
+        );
         let attention_ttl = faults.duration("--attention-ttl", &args.attention_ttl);
         let attention_memory = faults.size("--attention-memory", &args.attention_memory);
         let switch = [("true", true), ("false", false)];
@@ -149,6 +157,7 @@ impl Config {
             },
             max_pixels: max_pixels?.get() as u64,
             decode_memory: decode_memory?,
+            jpeg_scaling: jpeg_scaling?,
             store: StoreOptions {
                 bytes: attention_memory?,
                 ttl: attention_ttl?,

@@ -65,6 +65,15 @@ impl Default for Limits {
     }
 }
 
+/// Whether JPEGs that are far larger than the model needs are decoded at a fraction of their size.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum JpegScaling {
+    /// Where [`Header::reduction_for`] finds it possible.
+    Auto,
+    /// Never: every pixel is decoded, and resized as Pillow does it.
+    Off,
+}
+
 /// What a picture's first bytes announce, within the limits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Header {
@@ -186,7 +195,7 @@ pub fn decode_reduced(bytes: &[u8], header: &Header, reduction: u32) -> Result<P
 }
 
 /// Every stored pixel.
-fn in_full(bytes: &[u8], header: &Header) -> Result<Rgb8, String> {
+fn in_full(bytes: &[u8], header: &Header) -> std::result::Result<Rgb8, String> {
     match header.format {
         Format::Jpeg => jpeg::decode(bytes, header),
         Format::Png => png::decode(bytes, header),

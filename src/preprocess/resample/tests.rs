@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde::Deserialize;
 
 use super::*;
-use crate::decode::goldens;
+use crate::{decode::goldens, preprocess::Filter};
 
 #[derive(Deserialize)]
 struct Case {

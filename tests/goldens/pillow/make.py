@@ -26,7 +26,7 @@ FILTERS = {
 
 
 def main():
-    for folder in ("resize", "pipeline", "decode"):
+    for folder in ("resize", "pipeline", "decode", "reduced"):
         shutil.rmtree(HERE / folder, ignore_errors=True)
         (HERE / folder).mkdir()
     write_json("versions.json", {
@@ -39,6 +39,7 @@ def main():
     make_pipeline()
     make_normalize()
     make_decode()
+    make_reduced()
     print((HERE / "versions.json").read_text())
 
 
@@ -367,6 +368,26 @@ def make_decode():
     verdict("trailing.gif", gif_bytes + b"trailing bytes")
 
     write_json("decode.json", {"pictures": cases, "verdicts": verdicts})
+
+
+def make_reduced():
+    """What libjpeg-turbo makes of pictures at 1/2, 1/4 and 1/8 of their size."""
+    cases = []
+    picture = scene(237, 158, 11)
+    kinds = {"444": dict(subsampling=0), "420": dict(subsampling=2), "progressive": dict(subsampling=2, progressive=True)}
+    files = {name: save(picture, "JPEG", quality=90, **kind) for name, kind in kinds.items()}
+    files["gray"] = save(picture.convert("L"), "JPEG", quality=90)
+    for name, data in files.items():
+        (HERE / f"reduced/{name}.jpg").write_bytes(data)
+        for reduction in (2, 4, 8):
+            opened = Image.open(io.BytesIO(data))
+            opened.draft(None, (picture.width // reduction, picture.height // reduction))
+            small = opened.convert("RGB")
+            assert small.size == tuple(-(-side // reduction) for side in picture.size), small.size
+            expected = f"reduced/{name}-{reduction}.png"
+            small.save(HERE / expected)
+            cases.append({"file": f"reduced/{name}.jpg", "reduction": reduction, "expected": expected})
+    write_json("reduced.json", cases)
 
 
 def cmyk_scene(width, height):
