@@ -38,9 +38,15 @@ pub enum Command {
 /// Flags of `patchlight serve`.
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
-    /// Model directory, as written by `patchlight import` [default: the demo]
-    #[arg(long, value_name = "DIR", env = "PATCHLIGHT_MODEL")]
-    pub model: Option<PathBuf>,
+    /// Model directory, as written by `patchlight import`; repeat it, or separate by commas, to
+    /// serve several, each called by its directory's name, the first by default [default: the demo]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "PATCHLIGHT_MODEL",
+        value_delimiter = ','
+    )]
+    pub model: Vec<PathBuf>,
 
     /// Address and port to listen on
     #[arg(

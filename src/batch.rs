@@ -48,11 +48,22 @@ pub struct Inference {
     pub batch_size: usize,
 }
 
-/// Handle to the queue in front of one engine. Cheap to clone.
+/// Handle to the queue in front of one engine. Cheap to clone. When the last one is dropped, the
+/// worker finishes what waits and ends.
 #[derive(Clone, Debug)]
 pub struct Batcher {
-    queue: Arc<Queue>,
+    entrance: Arc<Entrance>,
     metrics: Arc<Metrics>,
+}
+
+/// The side of a queue that requests come in by.
+#[derive(Debug)]
+struct Entrance(Arc<Queue>);
+
+impl Drop for Entrance {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl Batcher {
@@ -67,7 +78,8 @@ impl Batcher {
     ) -> io::Result<(Self, WorkerHandle)> {
         let queue = Arc::new(Queue::new(policy));
         let worker = worker::spawn(engine, Arc::clone(&queue), Arc::clone(&metrics))?;
-        Ok((Self { queue, metrics }, worker))
+        let entrance = Arc::new(Entrance(queue));
+        Ok((Self { entrance, metrics }, worker))
     }
 
     /// Runs one input tensor (`3·height·width` values, NCHW) in some batch.
@@ -88,7 +100,7 @@ impl Batcher {
             span: tracing::Span::current(),
             reply,
         };
-        let place = match self.queue.push(entry) {
+        let place = match self.queue().push(entry) {
             Push::Queued(place) => place,
             Push::Full => {
                 self.metrics.shed("queue_full");
@@ -127,17 +139,17 @@ impl Batcher {
 
     /// How busy the engine is, for admission and metrics.
     pub fn load(&self) -> Load {
-        self.queue.load(Instant::now())
+        self.queue().load(Instant::now())
     }
 
     /// The learned time of each batch size that has run: pictures and seconds.
     pub fn curve(&self) -> Vec<(usize, f64)> {
-        self.queue.curve()
+        self.queue().curve()
     }
 
     /// Lets nothing more in and refuses what waits; only what runs is finished.
     pub fn refuse_waiting(&self) {
-        for entry in self.queue.close_and_take() {
+        for entry in self.queue().close_and_take() {
             // Whoever has left needs no refusal.
             let _ = entry.reply.send(Err(Error::Draining));
         }
@@ -145,7 +157,11 @@ impl Batcher {
 
     /// Lets nothing more in. What is queued still runs, then the worker ends.
     pub fn close(&self) {
-        self.queue.close();
+        self.queue().close();
+    }
+
+    fn queue(&self) -> &Queue {
+        &self.entrance.0
     }
 }
 
@@ -204,14 +220,14 @@ impl Leaving<'_> {
     /// The deadline passed: out of the queue, but no client has left.
     fn withdraw(mut self) {
         self.armed = false;
-        self.batcher.queue.remove(self.place);
+        self.batcher.queue().remove(self.place);
     }
 }
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         if self.armed {
-            let was_waiting = self.batcher.queue.remove(self.place);
+            let was_waiting = self.batcher.queue().remove(self.place);
             self.batcher
                 .metrics
                 .abandoned(if was_waiting { "queue" } else { "inference" });

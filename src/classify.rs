@@ -19,7 +19,7 @@ use crate::{
     Error, Result,
     batch::{Batcher, Deadline},
     decode::{self, DecodeBudget, Header, JpegScaling, Limits, Permit},
-    engine::Output,
+    engine::{Device, Output},
     explain::{self, Placement, Rect, RgbView},
     metrics::{Metrics, Stage},
     model::{ModelInfo, scores},
@@ -56,6 +56,8 @@ pub enum Keep {
 pub struct Classifier {
     /// What is served.
     pub model: Arc<ModelInfo>,
+    /// What computes.
+    pub device: Device,
     /// Its input tensor's making.
     pub pipeline: Arc<Pipeline>,
     /// Its queue.
@@ -111,6 +113,7 @@ impl Classifier {
 
         let mut inference = self.batcher.run(tensor, deadline).await?;
         self.metrics.stage(Stage::Queue, inference.queued);
+        self.metrics.picture(&self.model.name);
 
         let predictions = scores::best(
             &self.model,

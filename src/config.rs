@@ -2,11 +2,12 @@
 
 mod demo;
 mod faults;
+mod models;
 
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
-pub use self::faults::ConfigError;
 use self::faults::Faults;
+pub use self::{faults::ConfigError, models::ModelSource};
 use crate::{
     args::{ClassifyArgs, ServeArgs},
     batch::{Policy, policy::Batching},
@@ -20,8 +21,10 @@ use crate::{
 /// The settings of `patchlight serve`.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The model directory.
-    pub model: PathBuf,
+    /// The model that answers where none is named.
+    pub model: ModelSource,
+    /// The other models.
+    pub more_models: Vec<ModelSource>,
     /// Where to listen.
     pub listen: SocketAddr,
     /// What computes.
@@ -86,7 +89,7 @@ impl Config {
     /// Every fault, not just the first.
     pub fn for_classify(args: &ClassifyArgs) -> Result<Self, ConfigError> {
         let serve = ServeArgs {
-            model: args.model.clone(),
+            model: args.model.clone().into_iter().collect(),
             device: args.device.clone(),
             ..ServeArgs::default()
         };
@@ -94,7 +97,7 @@ impl Config {
     }
 
     fn read(args: &ServeArgs, faults: &mut Faults) -> Option<Self> {
-        let model = faults.take("--model", demo::or_demo(args.model.clone()));
+        let models = models::read(&args.model, faults);
         let listen = faults.parse(
             "--listen",
             &args.listen,
@@ -136,8 +139,10 @@ impl Config {
         }
 
         let max_batch = max_batch?;
+        let (model, more_models) = models?;
         Some(Self {
-            model: model?,
+            model,
+            more_models,
             listen: listen?,
             device: device?,
             threads: threads?.get(),

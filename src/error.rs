@@ -86,6 +86,13 @@ pub enum Error {
         name: String,
     },
 
+    /// The default model cannot be removed, only replaced.
+    #[error("`{name}` answers requests that name no model; it can be replaced, not removed")]
+    DefaultModel {
+        /// The model.
+        name: String,
+    },
+
     /// No map is known under this id: never made, expired, forgotten or not the caller's.
     #[error(
         "no attention map is kept under this id; maps expire, and are forgotten when memory is short"
@@ -151,6 +158,7 @@ impl Error {
             Self::ImageUndecodable { .. } | Self::DecoderPanicked { .. } => "image_undecodable",
             Self::ImageTooLarge { .. } => "image_too_large",
             Self::NoSuchModel { .. } => "no_such_model",
+            Self::DefaultModel { .. } => "default_model",
             Self::NoSuchMap => "map_not_found",
             Self::MapNotKept(_) => "map_not_kept",
             Self::NotAcceptable { .. } => "not_acceptable",

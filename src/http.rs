@@ -38,7 +38,7 @@ use tracing::Instrument;
 pub use self::{
     attention::Easels, auth::KeyRing, problem::Problem, request_id::RequestId, upload::UploadBudget,
 };
-use crate::{Error, classify::Classifier, metrics::Metrics};
+use crate::{Error, metrics::Metrics, registry::Registry, store::MemoryStore};
 
 /// What a body may measure and how long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -54,8 +54,10 @@ pub struct HttpLimits {
 /// Everything the routes share.
 #[derive(Clone, Debug)]
 pub struct AppState {
-    /// The model and the way to it.
-    pub classifier: Arc<Classifier>,
+    /// The models and the way to them.
+    pub models: Registry,
+    /// Where maps are, whichever model made them.
+    pub store: MemoryStore,
     /// Bounds of requests.
     pub limits: HttpLimits,
     /// Whether new work should be sent here.

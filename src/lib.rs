@@ -26,6 +26,7 @@
 //! | [`batch`] | the queue, the rule that closes a batch, the thread that runs it |
 //! | [`engine`] | one ONNX Runtime session behind a small trait |
 //! | [`model`] | a model directory: manifest, labels, digests |
+//! | [`registry`] | the models being served: by name, loaded and swapped while running |
 //! | [`classify`] | the stages above in order, for one picture |
 //! | [`explain`] | a rollout → map, colours, picture |
 //! | [`store`] | keeps maps for `GET /attention/{id}`, bounded in bytes and time |
@@ -59,6 +60,7 @@ pub mod metrics;
 pub mod model;
 pub mod onnx;
 pub mod preprocess;
+pub mod registry;
 pub mod server;
 pub mod store;
 pub mod telemetry;

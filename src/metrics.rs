@@ -2,15 +2,30 @@
 //!
 //! Built once in [`app`](crate::app) around a registry of its own and passed on. Labels are
 //! bounded: endpoints are route templates, codes and reasons come from fixed sets.
+//! `docs/metrics.md` is made from here.
 
-use std::time::Duration;
+mod catalogue;
+mod guards;
+mod memory;
+mod models;
 
-use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
-use crate::batch::Load;
+use prometheus::{
+    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    TextEncoder,
+};
+
+use self::catalogue::Catalogue;
+use self::models::Models;
+pub use self::{
+    catalogue::{Description, table},
+    guards::{InFlight, Leaving},
+    models::ModelState,
+};
 
 /// Resolves both 1 ms and 10 s: a third of a decade apart, in seconds.
 const SECONDS: &[f64] = &[
@@ -37,6 +52,14 @@ pub enum Stage {
 }
 
 impl Stage {
+    const ALL: [Self; 5] = [
+        Self::Decode,
+        Self::Preprocess,
+        Self::Queue,
+        Self::Inference,
+        Self::Render,
+    ];
+
     fn name(self) -> &'static str {
         match self {
             Self::Decode => "decode",
@@ -53,173 +76,151 @@ impl Stage {
 pub struct Metrics {
     registry: Registry,
     process: Registry,
+    described: Vec<Description>,
     requests: IntCounterVec,
     request_seconds: HistogramVec,
     stage_seconds: HistogramVec,
     batch_size: Histogram,
-    queue_depth: IntGauge,
+    models: Models,
     in_flight: IntGauge,
     shed: IntCounterVec,
     abandoned: IntCounterVec,
-    predicted_wait: Gauge,
-    batch_cost: GaugeVec,
     attention_entries: IntGauge,
     attention_evicted: IntCounter,
     inference_failures: IntCounter,
     decode_panics: IntCounter,
-    model_info: IntGaugeVec,
+    ready: IntGauge,
     build_info: IntGaugeVec,
+    /// Held while gauges are filled and read: a scrape never sees half of them.
+    scrape: Mutex<()>,
 }
 
 impl Metrics {
-    /// Registers everything, process metrics included.
+    /// Makes and registers everything, process metrics included.
     ///
     /// # Errors
     /// When two metrics clash: a mistake in this file.
     pub fn new() -> prometheus::Result<Self> {
-        let registry = Registry::new_custom(Some("patchlight".to_owned()), None)?;
-        let metrics = Self {
-            requests: IntCounterVec::new(
-                Opts::new(
-                    "requests_total",
-                    "Answered HTTP requests by route and status code.",
-                ),
-                &["endpoint", "code"],
-            )?,
-            request_seconds: HistogramVec::new(
-                HistogramOpts::new(
-                    "request_duration_seconds",
-                    "From the request's head to the end of its answer's head, by route.",
-                )
-                .buckets(SECONDS.to_vec()),
-                &["endpoint"],
-            )?,
-            stage_seconds: HistogramVec::new(
-                HistogramOpts::new(
-                    "stage_duration_seconds",
-                    "Time one picture spends in a stage.",
-                )
-                .buckets(SECONDS.to_vec()),
-                &["stage"],
-            )?,
-            batch_size: Histogram::with_opts(
-                HistogramOpts::new(
-                    "batch_size",
-                    "Pictures in a served batch, warm-up left out.",
-                )
-                .buckets(BATCH_SIZES.to_vec()),
-            )?,
-            queue_depth: IntGauge::new("queue_depth", "Pictures that wait for a batch.")?,
-            in_flight: IntGauge::new("in_flight_requests", "HTTP requests being answered.")?,
-            shed: IntCounterVec::new(
-                Opts::new(
-                    "shed_total",
-                    "Requests refused to protect the others, by reason.",
-                ),
-                &["reason"],
-            )?,
-            abandoned: IntCounterVec::new(
-                Opts::new(
-                    "abandoned_total",
-                    "Pictures whose client left, by the stage they were in.",
-                ),
-                &["stage"],
-            )?,
-            predicted_wait: Gauge::new(
-                "predicted_wait_seconds",
-                "Time until a newcomer's answer would be ready.",
-            )?,
-            batch_cost: GaugeVec::new(
-                Opts::new(
-                    "batch_cost_seconds",
-                    "Learned time of a batch, by the number of pictures in it.",
-                ),
-                &["size"],
-            )?,
-            attention_entries: IntGauge::new("attention_entries", "Attention maps that are kept.")?,
-            attention_evicted: IntCounter::new(
-                "attention_evicted_total",
-                "Attention maps dropped before their time because memory was short.",
-            )?,
-            inference_failures: IntCounter::new(
-                "inference_failures_total",
-                "Pictures for which the engine failed when run alone.",
-            )?,
-            decode_panics: IntCounter::new(
-                "decode_panics_total",
-                "Pictures on which a decoder panicked; the request got 422.",
-            )?,
-            model_info: IntGaugeVec::new(
-                Opts::new("model_info", "1 for the model being served."),
-                &["model", "architecture", "precision", "digest", "device"],
-            )?,
-            build_info: IntGaugeVec::new(
-                Opts::new("build_info", "1 for the program that runs."),
-                &["version", "commit", "onnxruntime"],
-            )?,
-            registry,
-            process: Registry::new(),
-        };
-        metrics.register()?;
-        Ok(metrics)
-    }
+        let mut all = Catalogue::new()?;
+        let requests = all.counters(
+            "requests_total",
+            "Answered HTTP requests by route and status code.",
+            &["endpoint", "code"],
+        )?;
+        let request_seconds = all.histograms(
+            "request_duration_seconds",
+            "From the request's head to the end of its answer's head, by route.",
+            &["endpoint"],
+            SECONDS,
+        )?;
+        let stage_seconds = all.histograms(
+            "stage_duration_seconds",
+            "Time one picture (for inference: one batch) spends in a stage: decode, preprocess, queue, inference, render.",
+            &["stage"],
+            SECONDS,
+        )?;
+        let batch_size = all.histogram(
+            "batch_size",
+            "Pictures in a served batch, warm-up left out.",
+            BATCH_SIZES,
+        )?;
+        let models = Models::new(&mut all)?;
+        let in_flight = all.count("in_flight_requests", "HTTP requests being answered.")?;
+        let shed = all.counters(
+            "shed_total",
+            "Requests refused to protect the others, by reason: queue_full, predicted_wait, upload_memory.",
+            &["reason"],
+        )?;
+        let abandoned = all.counters(
+            "abandoned_total",
+            "Pictures whose client left, by the stage they were in: upload, decode, queue, inference.",
+            &["stage"],
+        )?;
+        let attention_entries = all.count("attention_entries", "Attention maps that are kept.")?;
+        let attention_evicted = all.counter(
+            "attention_evicted_total",
+            "Attention maps dropped before their time because memory was short.",
+        )?;
+        let inference_failures = all.counter(
+            "inference_failures_total",
+            "Pictures for which the engine failed when run alone.",
+        )?;
+        let decode_panics = all.counter(
+            "decode_panics_total",
+            "Pictures on which a decoder panicked; the request got 422.",
+        )?;
+        let ready = all.count("ready", "1 while `/readyz` says so, 0 while draining.")?;
+        let memory_limit = all.counts(
+            "memory_limit_bytes",
+            "Memory that the container may use; missing where there is no limit.",
+            &[],
+        )?;
+        let build_info = all.counts(
+            "build_info",
+            "1 for the program that runs.",
+            &["version", "commit", "onnxruntime"],
+        )?;
+        let process = process_metrics(&mut all)?;
+        let (registry, described) = all.finish();
 
-    fn register(&self) -> prometheus::Result<()> {
-        let registry = &self.registry;
-        registry.register(Box::new(self.requests.clone()))?;
-        registry.register(Box::new(self.request_seconds.clone()))?;
-        registry.register(Box::new(self.stage_seconds.clone()))?;
-        registry.register(Box::new(self.batch_size.clone()))?;
-        registry.register(Box::new(self.queue_depth.clone()))?;
-        registry.register(Box::new(self.in_flight.clone()))?;
-        registry.register(Box::new(self.shed.clone()))?;
-        registry.register(Box::new(self.abandoned.clone()))?;
-        registry.register(Box::new(self.predicted_wait.clone()))?;
-        registry.register(Box::new(self.batch_cost.clone()))?;
-        registry.register(Box::new(self.attention_entries.clone()))?;
-        registry.register(Box::new(self.attention_evicted.clone()))?;
-        registry.register(Box::new(self.inference_failures.clone()))?;
-        registry.register(Box::new(self.decode_panics.clone()))?;
-        registry.register(Box::new(self.model_info.clone()))?;
-        registry.register(Box::new(self.build_info.clone()))?;
-        // Unprefixed, as dashboards for any program expect them.
-        #[cfg(target_os = "linux")]
-        self.process.register(Box::new(
-            prometheus::process_collector::ProcessCollector::for_self(),
-        ))?;
-
-        // Counters that alerts look at exist from the start, so that a rate has a zero to start
-        // from.
+        // What alerts and dashboards look at exists from the start, so that a rate has a zero to
+        // start from.
         for reason in ["queue_full", "predicted_wait", "upload_memory"] {
-            self.shed.with_label_values(&[reason]);
+            shed.with_label_values(&[reason]);
         }
         for stage in ["upload", "decode", "queue", "inference"] {
-            self.abandoned.with_label_values(&[stage]);
+            abandoned.with_label_values(&[stage]);
         }
-        Ok(())
+        for stage in Stage::ALL {
+            stage_seconds.with_label_values(&[stage.name()]);
+        }
+        if let Some(bytes) = memory::limit() {
+            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+            memory_limit.with_label_values::<&str>(&[]).set(bytes);
+        }
+        Ok(Self {
+            registry,
+            process,
+            described,
+            requests,
+            request_seconds,
+            stage_seconds,
+            batch_size,
+            models,
+            in_flight,
+            shed,
+            abandoned,
+            attention_entries,
+            attention_evicted,
+            inference_failures,
+            decode_panics,
+            ready,
+            build_info,
+            scrape: Mutex::default(),
+        })
     }
 
-    /// The text that Prometheus scrapes. `curve` holds batch sizes and their seconds.
+    /// What each metric says of itself, in the order of the documentation.
+    pub fn described(&self) -> &[Description] {
+        &self.described
+    }
+
+    /// The text that Prometheus scrapes.
     ///
     /// # Errors
     /// When a collector gives something that cannot be written.
-    pub fn encode(
-        &self,
-        load: Load,
-        curve: &[(usize, f64)],
-        maps: u64,
-    ) -> prometheus::Result<String> {
-        for (size, seconds) in curve {
-            self.batch_cost
-                .with_label_values(&[&size.to_string()])
-                .set(*seconds);
-        }
-        self.queue_depth.set(load.waiting as i64);
-        self.predicted_wait.set(load.predicted_wait.as_secs_f64());
+    pub fn encode(&self, models: &[ModelState], maps: u64) -> prometheus::Result<String> {
+        let _one_at_a_time = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        self.models.fill(models);
         self.attention_entries.set(maps as i64);
         let mut families = self.registry.gather();
         families.extend(self.process.gather());
         TextEncoder::new().encode_to_string(&families)
+    }
+
+    /// Whether new work should be sent here.
+    pub fn ready(&self, ready: bool) {
+        self.ready.set(i64::from(ready));
     }
 
     /// A request is being answered until the guard is dropped.
@@ -281,18 +282,9 @@ impl Metrics {
         self.attention_evicted.inc();
     }
 
-    /// What is served, said once it is loaded.
-    pub fn describe_model(
-        &self,
-        name: &str,
-        architecture: &str,
-        precision: &str,
-        digest: &str,
-        device: &str,
-    ) {
-        self.model_info
-            .with_label_values(&[name, architecture, precision, digest, device])
-            .set(1);
+    /// A model has seen a picture.
+    pub fn picture(&self, model: &str) {
+        self.models.picture(model);
     }
 
     /// What runs, said at start.
@@ -303,73 +295,20 @@ impl Metrics {
     }
 }
 
-/// Counts a request as in flight while it lives.
-#[derive(Debug)]
-pub struct InFlight(IntGauge);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.dec();
+/// Process metrics have a registry of their own: unprefixed, as dashboards for any program expect
+/// them.
+fn process_metrics(all: &mut Catalogue) -> prometheus::Result<Registry> {
+    let registry = Registry::new();
+    #[cfg(target_os = "linux")]
+    {
+        let collector = prometheus::process_collector::ProcessCollector::for_self();
+        all.describe_others(&collector);
+        registry.register(Box::new(collector))?;
     }
-}
-
-/// Counts a client that leaves; see [`Metrics::leaving`].
-#[derive(Debug)]
-pub struct Leaving(Option<IntCounter>);
-
-impl Leaving {
-    /// The stage has ended with the client still there.
-    pub fn stayed(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        if let Some(counter) = &self.0 {
-            counter.inc();
-        }
-    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = all;
+    Ok(registry)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_has_the_names_that_the_contract_promises() {
-        let metrics = Metrics::new().unwrap();
-        metrics.request("/classify", 200, Duration::from_millis(15));
-        metrics.batch(3, Duration::from_millis(30));
-        metrics.describe_build("0", "0", "0");
-        metrics.describe_model("demo", "ViT-Ti/16", "fp32", "0", "cpu");
-        let text = metrics.encode(Load::default(), &[(3, 0.25)], 2).unwrap();
-        for name in [
-            "patchlight_requests_total{code=\"200\",endpoint=\"/classify\"} 1",
-            "patchlight_request_duration_seconds_bucket",
-            "patchlight_stage_duration_seconds_bucket{stage=\"inference\"",
-            "patchlight_batch_size_sum 3",
-            "patchlight_queue_depth 0",
-            "patchlight_in_flight_requests 0",
-            "patchlight_shed_total{reason=\"queue_full\"} 0",
-            "patchlight_abandoned_total{stage=\"queue\"} 0",
-            "patchlight_predicted_wait_seconds 0",
-            "patchlight_batch_cost_seconds{size=\"3\"} 0.25",
-            "patchlight_attention_entries 2",
-            "patchlight_attention_evicted_total 0",
-            "patchlight_model_info{",
-            "patchlight_build_info{",
-        ] {
-            assert!(text.contains(name), "{name} is missing in:\n{text}");
-        }
-    }
-
-    #[test]
-    fn in_flight_ends_with_its_guard() {
-        let metrics = Metrics::new().unwrap();
-        let guard = metrics.in_flight();
-        assert_eq!(metrics.in_flight.get(), 1);
-        drop(guard);
-        assert_eq!(metrics.in_flight.get(), 0);
-    }
-}
+mod tests;

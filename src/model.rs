@@ -138,6 +138,11 @@ impl ModelInfo {
         })
     }
 
+    /// Enough of the digest to recognise the model by.
+    pub fn short_digest(&self) -> &str {
+        self.digest.get(..12).unwrap_or(&self.digest)
+    }
+
     /// The graph's file.
     pub fn graph(&self) -> PathBuf {
         self.directory.join(&self.manifest.graph.file)
@@ -145,7 +150,7 @@ impl ModelInfo {
 }
 
 /// A model is called by its directory's name, also when it was given as `.` or through a link.
-fn name_of(directory: &Path) -> String {
+pub fn name_of(directory: &Path) -> String {
     let whole = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
     let name = directory.file_name().or_else(|| whole.file_name());
     name.map_or_else(

@@ -93,10 +93,7 @@ impl Stage {
     }
 
     fn scrape(&self) -> String {
-        self.batcher
-            .metrics
-            .encode(Load::default(), &[], 0)
-            .unwrap()
+        self.batcher.metrics.encode(&[], 0).unwrap()
     }
 }
 
@@ -270,4 +267,35 @@ async fn stopping_at_once_refuses_what_waits_and_finishes_what_runs() {
     assert_eq!(waiting.await.unwrap().unwrap_err(), Error::Draining);
     stage.let_run(1);
     assert_eq!(logit(running.await), 1.0);
+}
+
+#[tokio::test]
+async fn the_last_handle_lets_the_worker_finish_what_waits_and_end() {
+    let (started, seen) = mpsc::channel();
+    let (leave, allowed) = mpsc::channel();
+    let policy = Policy {
+        batching: Batching::Greedy,
+        max_batch: NonZeroUsize::new(1).unwrap(),
+        max_waiting: NonZeroUsize::new(8).unwrap(),
+    };
+    let engine = Puppet {
+        started,
+        leave: allowed,
+    };
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let (batcher, worker) = Batcher::spawn(engine, policy, metrics).unwrap();
+    let stage = Stage {
+        batcher,
+        started: seen,
+        leave,
+    };
+    let first = stage.submit(1.0).await;
+    let second = stage.submit(2.0).await;
+    let Stage { batcher, leave, .. } = stage;
+    drop(batcher);
+    leave.send(()).unwrap();
+    leave.send(()).unwrap();
+    assert!(first.await.unwrap().is_ok());
+    assert!(second.await.unwrap().is_ok());
+    tokio::task::spawn_blocking(|| worker.join()).await.unwrap();
 }

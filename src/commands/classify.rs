@@ -11,7 +11,7 @@ use tokio::{runtime, sync::Semaphore, task::JoinSet};
 use self::output::Output;
 use super::{BAD_CONFIGURATION, USAGE, fail};
 use crate::{
-    app::{Core, StartError},
+    app::{self, StartError},
     args::ClassifyArgs,
     batch::Deadline,
     classify::{Classification, Classifier, Keep, Options},
@@ -58,8 +58,9 @@ async fn classify_all(
     pictures: Vec<PathBuf>,
 ) -> Result<usize, StartError> {
     let runtime = Runtime::load()?;
-    let core = tokio::task::block_in_place(|| Core::start(config, &runtime))?;
-    let classes = core.classifier.model.manifest.task.classes;
+    let keeper = tokio::task::block_in_place(|| app::load_models(config, &runtime))?;
+    let classifier = keeper.registry().default_model();
+    let classes = classifier.model.manifest.task.classes;
     let options = Options {
         top_k: args.top_k.clamp(1, classes),
         min_score: 0.0,
@@ -70,14 +71,14 @@ async fn classify_all(
         owner: Owner::ANYONE,
     };
     let bar = progress(pictures.len());
-    let mut output = Output::new(args.json, args.overlay, core.classifier.store.clone())?;
+    let mut output = Output::new(args.json, args.overlay, classifier.store.clone())?;
 
     // Twice the largest batch: one runs while the next is decoded.
     let places = Arc::new(Semaphore::new(2 * config.policy.max_batch.get()));
     let mut tasks = JoinSet::new();
     let mut failed = 0;
     for (number, path) in pictures.into_iter().enumerate() {
-        let classifier = Arc::clone(&core.classifier);
+        let classifier = Arc::clone(&classifier);
         let places = Arc::clone(&places);
         tasks.spawn(async move {
             let _place = places.acquire().await;
@@ -95,7 +96,7 @@ async fn classify_all(
         bar.suspend(|| output.take(number, path, answer))?;
     }
     bar.finish_and_clear();
-    core.classifier.batcher.close();
+    keeper.close();
     Ok(failed)
 }
 

@@ -6,7 +6,7 @@ use tokio::{net::TcpListener, runtime};
 
 use super::{BAD_CONFIGURATION, fail};
 use crate::{
-    app::{App, Core, StartError},
+    app::{self, App, StartError},
     args::ServeArgs,
     config::Config,
     engine::Runtime,
@@ -59,8 +59,8 @@ async fn serve(config: &Config) -> Result<bool, StartError> {
         })?;
     let address = listener.local_addr()?;
 
-    let core = tokio::task::block_in_place(|| Core::start(config, &runtime))?;
-    let app = App::new(core, config);
+    let keeper = tokio::task::block_in_place(|| app::load_models(config, &runtime))?;
+    let app = App::new(keeper, config);
     tracing::info!("listening on http://{address}");
     let watch = config
         .api_keys

@@ -7,12 +7,9 @@ use std::{
 
 use crate::model::MANIFEST;
 
-/// The named directory, or the demo's: below the working directory, beside the program, in
+/// The demo's directory: below the working directory, beside the program, in
 /// `../share/patchlight` as packages install it, or in the source tree the program was built from.
-pub(super) fn or_demo(named: Option<PathBuf>) -> Result<PathBuf, String> {
-    if let Some(directory) = named {
-        return Ok(directory);
-    }
+pub(super) fn find() -> Result<PathBuf, String> {
     let program = env::current_exe().ok();
     let beside = program.as_deref().and_then(Path::parent);
     let mut candidates = vec![PathBuf::from("models/demo")];

@@ -85,20 +85,14 @@ pub(super) async fn forget(
     Path(id): Path<String>,
 ) -> Response {
     match id.parse() {
-        Ok(id) if state.classifier.store.forget(id, owner) => {
-            StatusCode::NO_CONTENT.into_response()
-        }
+        Ok(id) if state.store.forget(id, owner) => StatusCode::NO_CONTENT.into_response(),
         _ => Problem::new(&Error::NoSuchMap, &request).into_response(),
     }
 }
 
 fn find(state: &AppState, id: &str, owner: Owner) -> Result<(MapId, Found)> {
     let id: MapId = id.parse().map_err(|_| Error::NoSuchMap)?;
-    let found = state
-        .classifier
-        .store
-        .find(id, owner)
-        .ok_or(Error::NoSuchMap)?;
+    let found = state.store.find(id, owner).ok_or(Error::NoSuchMap)?;
     Ok((id, found))
 }
 

@@ -1,6 +1,6 @@
 //! `POST /classify`.
 
-use std::{str::FromStr, time::Duration};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -15,7 +15,7 @@ use super::{AppState, Problem, RequestId, query::Query, upload};
 use crate::{
     Error, Result,
     batch::Deadline,
-    classify::{Classification, Keep, Options},
+    classify::{Classification, Classifier, Keep, Options},
     model::ModelInfo,
     store::Owner,
 };
@@ -35,8 +35,7 @@ pub(super) async fn classify(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let admitted = admit(&state, owner, parts.uri.query(), &parts.headers);
-    // Held until the answer is made, as the body is.
-    let (options, deadline, _room) = match admitted {
+    let admitted = match admitted {
         Ok(admitted) => admitted,
         Err(why) => {
             // Refused unread.
@@ -47,7 +46,7 @@ pub(super) async fn classify(
     let outcome = async {
         let body = upload::read(&parts.headers, body, state.limits, &state.metrics).await?;
         let pictures = upload::pictures(&parts.headers, body).await?;
-        Ok(run(&state, pictures, options, deadline, &id).await)
+        Ok(run(&admitted, pictures, &id).await)
     };
     let mut response = match outcome.await {
         Ok(response) => response,
@@ -59,31 +58,47 @@ pub(super) async fn classify(
     response
 }
 
-/// What can be said before the body is read.
+/// What is settled before the body is read, and held until the answer is made.
+struct Admitted {
+    /// The model that was asked, even if it is replaced meanwhile.
+    classifier: Arc<Classifier>,
+    options: Options,
+    deadline: Deadline,
+    /// For the body.
+    _room: OwnedSemaphorePermit,
+}
+
 fn admit(
     state: &AppState,
     owner: Owner,
     query: Option<&str>,
     headers: &HeaderMap,
-) -> Result<(Options, Deadline, OwnedSemaphorePermit)> {
-    let options = options(owner, query, &state.classifier.model)?;
+) -> Result<Admitted> {
+    let mut query = Query::parse(query)?;
+    let classifier = state.models.resolve(query.text("model")?.as_deref())?;
+    let options = options(owner, query, &classifier.model)?;
     let deadline = Deadline::after(time_allowed(headers, state.limits.request_timeout)?);
-    state.classifier.admit(deadline)?;
+    classifier.admit(deadline)?;
     let room = state.uploads.admit(headers, state.limits);
     if room.is_err() {
         state.metrics.shed("upload_memory");
     }
-    Ok((options, deadline, room?))
+    Ok(Admitted {
+        classifier,
+        options,
+        deadline,
+        _room: room?,
+    })
 }
 
-async fn run(
-    state: &AppState,
-    mut pictures: Vec<bytes::Bytes>,
-    options: Options,
-    deadline: Deadline,
-    id: &RequestId,
-) -> Response {
-    let classifier = &state.classifier;
+async fn run(admitted: &Admitted, mut pictures: Vec<bytes::Bytes>, id: &RequestId) -> Response {
+    let Admitted {
+        classifier,
+        options,
+        deadline,
+        ..
+    } = admitted;
+    let (options, deadline) = (*options, *deadline);
     if pictures.len() == 1
         && let Some(picture) = pictures.pop()
     {
@@ -135,8 +150,7 @@ impl Item {
     }
 }
 
-fn options(owner: Owner, query: Option<&str>, model: &ModelInfo) -> Result<Options> {
-    let mut query = Query::parse(query)?;
+fn options(owner: Owner, mut query: Query, model: &ModelInfo) -> Result<Options> {
     let classes = model.manifest.task.classes;
     let default = DEFAULT_TOP_K.min(classes);
     let top_k = query.value("top_k")?.unwrap_or(default);
@@ -156,13 +170,6 @@ fn options(owner: Owner, query: Option<&str>, model: &ModelInfo) -> Result<Optio
         });
     }
     let attention = query.value("attention")?.unwrap_or(Keep::Rollout);
-    if let Some(name) = query.text("model")?
-        && name != model.name
-    {
-        return Err(Error::NoSuchModel {
-            name: name.escape_debug().to_string(),
-        });
-    }
     query.finish("top_k, min_score, attention, model")?;
     Ok(Options {
         top_k,

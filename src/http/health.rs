@@ -7,7 +7,7 @@ use axum::{
 };
 
 use super::{AppState, Problem, RequestId};
-use crate::Error;
+use crate::{Error, metrics::ModelState};
 
 /// `GET /healthz`: the process answers. Never false because of load.
 pub(super) async fn alive() -> &'static str {
@@ -30,9 +30,22 @@ pub(super) async fn metrics(
     State(state): State<AppState>,
     Extension(id): Extension<RequestId>,
 ) -> Response {
-    let batcher = &state.classifier.batcher;
-    let maps = state.classifier.store.len();
-    match state.metrics.encode(batcher.load(), &batcher.curve(), maps) {
+    let models: Vec<ModelState> = state
+        .models
+        .all()
+        .into_iter()
+        .map(|(name, served)| ModelState {
+            name: name.to_string(),
+            architecture: served.model.manifest.architecture.name.clone(),
+            precision: served.model.manifest.graph.precision.to_string(),
+            digest: served.model.short_digest().to_owned(),
+            device: served.device.to_string(),
+            load: served.batcher.load(),
+            curve: served.batcher.curve(),
+        })
+        .collect();
+    state.metrics.ready(state.readiness.get());
+    match state.metrics.encode(&models, state.store.len()) {
         Ok(text) => (
             [(
                 header::CONTENT_TYPE,

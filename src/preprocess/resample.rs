@@ -64,10 +64,7 @@ fn narrowed(source: &[u8], axis: &Axis) -> Vec<u8> {
     let mut out = vec![0; rows * width];
     if axis.is_identity() {
         let needed = 3 * axis.needed().start..3 * axis.needed().end;
-        for (row, out) in source
-            .chunks_exact(stride)
-            .zip(out.chunks_exact_mut(width))
-        {
+        for (row, out) in source.chunks_exact(stride).zip(out.chunks_exact_mut(width)) {
             out.copy_from_slice(&row[needed.clone()]);
         }
         return out;

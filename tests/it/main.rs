@@ -13,6 +13,7 @@ mod graph;
 mod importers;
 mod keys;
 mod life;
+mod models;
 mod page;
 mod process;
 mod service;

@@ -1,0 +1,149 @@
+//! From a model directory to a model that answers.
+
+use std::{path::Path, sync::Arc, time::Instant};
+
+use crate::{
+    batch::{Batcher, Policy, WorkerHandle},
+    classify::Classifier,
+    config::Config,
+    decode::{DecodeBudget, JpegScaling, Limits},
+    engine::{Device, Engine, EngineError, OrtEngine, Runtime, SessionOptions, threads},
+    metrics::Metrics,
+    model::{ModelError, ModelInfo},
+    preprocess::Pipeline,
+    store::MemoryStore,
+};
+
+/// Why a model cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The model directory is refused.
+    #[error("{0}")]
+    Model(#[from] ModelError),
+    /// Its preprocessing cannot be done.
+    #[error("preprocessing: {}", .0.join("; "))]
+    Preprocess(Vec<String>),
+    /// The runtime or the device does not take it.
+    #[error("{0}")]
+    Engine(#[from] EngineError),
+    /// The system has no thread for it.
+    #[error("{0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Loads models that share memory for pictures, the map store and the metrics, and differ in
+/// session, queue and worker.
+#[derive(Debug)]
+pub struct Loader {
+    runtime: Runtime,
+    device: Device,
+    threads: usize,
+    policy: Policy,
+    limits: Limits,
+    jpeg_scaling: JpegScaling,
+    budget: DecodeBudget,
+    store: MemoryStore,
+    keep_pictures: bool,
+    metrics: Arc<Metrics>,
+}
+
+impl Loader {
+    /// Everything that models have in common.
+    pub fn new(config: &Config, runtime: Runtime, metrics: Arc<Metrics>) -> Self {
+        Self {
+            runtime,
+            device: config.device,
+            threads: config.threads,
+            policy: config.policy,
+            limits: Limits {
+                max_pixels: config.max_pixels,
+                ..Limits::default()
+            },
+            jpeg_scaling: config.jpeg_scaling,
+            budget: DecodeBudget::new(config.decode_memory, config.threads),
+            store: MemoryStore::new(config.store, Arc::clone(&metrics)),
+            keep_pictures: config.keep_pictures,
+            metrics,
+        }
+    }
+
+    /// Where maps go, whichever model made them.
+    pub fn store(&self) -> &MemoryStore {
+        &self.store
+    }
+
+    /// Counts and times everything.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Verifies the directory by its digests, loads the graph, runs it once, and starts its
+    /// worker. Takes seconds for a large model and blocks the calling thread.
+    ///
+    /// # Errors
+    /// Whatever keeps the model from answering.
+    pub fn load(
+        &self,
+        name: &str,
+        directory: &Path,
+    ) -> Result<(Classifier, WorkerHandle), LoadError> {
+        let mut model = ModelInfo::open(directory)?;
+        name.clone_into(&mut model.name);
+        self.load_verified(model)
+    }
+
+    /// The same for a directory whose files have just been verified.
+    ///
+    /// # Errors
+    /// Whatever keeps the model from answering.
+    pub fn load_verified(&self, model: ModelInfo) -> Result<(Classifier, WorkerHandle), LoadError> {
+        let pipeline = Pipeline::new(&model.manifest.preprocess).map_err(LoadError::Preprocess)?;
+        let engine = self.engine(&model)?;
+        let device = engine.device();
+        let (batcher, worker) = Batcher::spawn(engine, self.policy, Arc::clone(&self.metrics))?;
+        let classifier = Classifier {
+            model: Arc::new(model),
+            device,
+            pipeline: Arc::new(pipeline),
+            batcher,
+            limits: self.limits,
+            jpeg_scaling: self.jpeg_scaling,
+            budget: self.budget.clone(),
+            store: self.store.clone(),
+            keep_pictures: self.keep_pictures,
+            metrics: Arc::clone(&self.metrics),
+        };
+        Ok((classifier, worker))
+    }
+
+    /// Loads the session and proves with one run that it works.
+    fn engine(&self, model: &ModelInfo) -> Result<OrtEngine, EngineError> {
+        let started = Instant::now();
+        let options = SessionOptions {
+            device: self.device,
+            threads: self.threads,
+            spin: threads::may_spin(),
+            graph: model.graph(),
+        };
+        let manifest = &model.manifest;
+        let mut engine = OrtEngine::load(&self.runtime, manifest, &options)?;
+        let loaded = started.elapsed();
+
+        let started = Instant::now();
+        let (height, width) = manifest.input_size();
+        engine.run(&[&vec![0.0; 3 * height * width]])?;
+
+        tracing::info!(device = %engine.device(), threads = self.threads, "device");
+        tracing::info!(
+            model = model.name,
+            architecture = manifest.architecture.name,
+            precision = %manifest.graph.precision,
+            digest = model.short_digest(),
+            directory = %model.directory.display(),
+            load_ms = loaded.as_millis() as u64,
+            first_run_ms = started.elapsed().as_millis() as u64,
+            "model"
+        );
+        Ok(engine)
+    }
+}
