@@ -229,8 +229,9 @@ impl Header {
     }
 
     /// What a reduced side keeps of the wanted one, at least: enough that the resize after it still
-    /// does the greater part of the smoothing. docs/performance.md says what it costs in exactness.
-    const MARGIN: f64 = 1.5;
+    /// does the greater part of the smoothing. docs/performance.md says what it costs in exactness,
+    /// and what half of it would.
+    const MARGIN: f64 = 3.0;
 
     /// Width and height as stored, before orientation.
     fn stored_size(&self) -> (u32, u32) {
