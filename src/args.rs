@@ -1,9 +1,13 @@
 //! What was typed: every flag and its environment variable. Nothing is interpreted here; values
 //! stay text until [`config`](crate::config) has looked at all of them.
 
+mod secret;
+
 use std::path::PathBuf;
 
 use clap::{Args, FromArgMatches, Parser, Subcommand};
+
+pub use self::secret::Secret;
 
 /// Serve a Vision Transformer over HTTP: labels, and which patches the model looked at.
 ///
@@ -152,6 +156,25 @@ pub struct ServeArgs {
     )]
     pub jpeg_scaling: String,
 
+    /// Where attention maps are kept: memory, signed (in their own ids), or the address of a Redis or
+    /// Valkey server, redis://[:PASSWORD@]HOST[:PORT][/DATABASE] [default: memory]
+    #[arg(
+        long,
+        value_name = "STORE",
+        env = "PATCHLIGHT_ATTENTION_STORE",
+        hide_env_values = true
+    )]
+    pub attention_store: Option<Secret>,
+
+    /// File that holds what --attention-store would say, for an address with a password
+    #[arg(long, value_name = "FILE", env = "PATCHLIGHT_ATTENTION_STORE_FILE")]
+    pub attention_store_file: Option<PathBuf>,
+
+    /// File with the keys that seal signed ids and pictures in Redis: 32 bytes in base64 a line, the
+    /// first one seals, all open; it may change while the server runs
+    #[arg(long, value_name = "FILE", env = "PATCHLIGHT_SIGNING_KEY_FILE")]
+    pub signing_key_file: Option<PathBuf>,
+
     /// How long an attention map is kept at the longest
     #[arg(
         long,
@@ -161,7 +184,7 @@ pub struct ServeArgs {
     )]
     pub attention_ttl: String,
 
-    /// Memory for attention maps and their pictures
+    /// Memory for attention maps and their pictures, with --attention-store memory
     #[arg(
         long,
         value_name = "SIZE",

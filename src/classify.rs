@@ -22,9 +22,9 @@ use crate::{
     engine::{Device, Output},
     explain::{self, Placement, Rect, RgbView},
     metrics::{Metrics, Stage},
-    model::{ModelInfo, scores},
+    model::{ModelInfo, Outline, scores},
     preprocess::Pipeline,
-    store::{KeptEvidence, KeptMap, MemoryStore, Owner},
+    store::{KeptEvidence, KeptMap, NotKept, Owner, Receipt, Store},
 };
 
 /// What one request wants of the answer.
@@ -56,6 +56,8 @@ pub enum Keep {
 pub struct Classifier {
     /// What is served.
     pub model: Arc<ModelInfo>,
+    /// What its maps take along.
+    pub outline: Arc<Outline>,
     /// What computes.
     pub device: Device,
     /// Its input tensor's making.
@@ -69,7 +71,7 @@ pub struct Classifier {
     /// Memory for pictures being decoded.
     pub budget: DecodeBudget,
     /// Where maps go.
-    pub store: MemoryStore,
+    pub store: Store,
     /// Whether overlays get their picture.
     pub keep_pictures: bool,
     /// Counts and times everything.
@@ -122,10 +124,10 @@ impl Classifier {
             options.min_score,
         );
         let kept = match options.attention {
-            Keep::Nothing => None,
+            Keep::Nothing => Attention::NotAskedFor,
             Keep::Rollout | Keep::Heads => {
                 let maps = self.maps(&mut inference.output, &seen, options);
-                Some(self.keep(maps, copy, deadline).await?)
+                self.keep(maps, copy, deadline).await.into()
             }
         };
         let timing = Timing {
@@ -168,7 +170,7 @@ impl Classifier {
             metrics: Arc::clone(&self.metrics),
             permit,
         };
-        let keep = keep && self.keep_pictures;
+        let keep = keep && self.keep_pictures && self.store.takes_pictures();
         let span = tracing::Span::current();
         task::spawn_blocking(move || span.in_scope(|| work.run(keep, done, copied)));
 
@@ -193,37 +195,37 @@ impl Classifier {
             .filter(|_| options.attention == Keep::Heads);
         KeptMap {
             owner: options.owner,
-            model: Arc::clone(&self.model),
+            model: Arc::clone(&self.outline),
             rollout: output.rollout.as_slice().into(),
-            evidence: evidence
-                .map(|evidence| Arc::new(KeptEvidence::new(evidence, &output.logits))),
+            evidence: evidence.map(|evidence| {
+                Arc::new(KeptEvidence::new(
+                    evidence,
+                    &output.logits,
+                    &self.model.labels,
+                ))
+            }),
             class_attention: attention.map(Arc::from),
             placement: seen.placement,
             region: seen.image.region,
+            abridged: false,
         }
     }
 
-    /// Puts the map, and the picture if it is kept, into the store.
+    /// Puts the map, and the picture if it is kept, into the store. Takes the deadline's time at
+    /// most: the answer itself is ready.
     async fn keep(
         &self,
         map: KeptMap,
         copy: Option<oneshot::Receiver<Bytes>>,
         deadline: Deadline,
-    ) -> Result<Attention> {
-        let maps = map.names();
-        let id = self.store.keep(map)?;
+    ) -> std::result::Result<Receipt, NotKept> {
+        let deadline = deadline.at().into();
         // The copy was made while the batch ran and is usually there already. A failed one only
         // means that the overlay will be a heat map.
-        if let Some(copy) = copy
-            && let Ok(Ok(jpeg)) = timeout_at(deadline.at().into(), copy).await
-        {
-            self.store.keep_picture(id, jpeg);
-        }
-        Ok(Attention {
-            id: id.to_string(),
-            maps,
-            expires_in: self.store.ttl(),
-        })
+        let copy = async { timeout_at(deadline, copy?).await.ok()?.ok() };
+        let picture = copy.await;
+        let kept = timeout_at(deadline, self.store.keep(map, picture)).await;
+        kept.unwrap_or(Err(NotKept::Away))
     }
 }
 

@@ -3,6 +3,7 @@
 mod demo;
 mod faults;
 mod models;
+mod store;
 
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
@@ -43,7 +44,7 @@ pub struct Config {
     pub decode_memory: u64,
     /// Whether large JPEGs are decoded at a fraction of their size.
     pub jpeg_scaling: JpegScaling,
-    /// The map store's bounds.
+    /// Where maps are kept, and within which bounds.
     pub store: StoreOptions,
     /// Whether overlays get their picture.
     pub keep_pictures: bool,
@@ -125,10 +126,9 @@ impl Config {
             &args.jpeg_scaling,
             &[("auto", JpegScaling::Auto), ("off", JpegScaling::Off)],
         );
-        let attention_ttl = faults.duration("--attention-ttl", &args.attention_ttl);
-        let attention_memory = faults.size("--attention-memory", &args.attention_memory);
         let switch = [("true", true), ("false", false)];
         let keep_pictures = faults.one_of("--keep-pictures", &args.keep_pictures, &switch);
+        let store = store::read(args, keep_pictures, faults);
         let api_keys = args.api_key_file.as_deref().map(KeyRing::load).transpose();
         let api_keys = faults.take("--api-key-file", api_keys);
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
@@ -163,10 +163,7 @@ impl Config {
             max_pixels: max_pixels?.get() as u64,
             decode_memory: decode_memory?,
             jpeg_scaling: jpeg_scaling?,
-            store: StoreOptions {
-                bytes: attention_memory?,
-                ttl: attention_ttl?,
-            },
+            store: store?,
             keep_pictures: keep_pictures?,
             api_keys: api_keys?,
             log_format: log_format?,

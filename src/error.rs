@@ -103,6 +103,24 @@ pub enum Error {
     #[error("{0}")]
     MapNotKept(String),
 
+    /// The map is in its id and nowhere else, so it cannot be forgotten.
+    #[error(
+        "this id carries its map itself, so the server has nothing that it could forget: throw the \
+         id away; it expires in {expires_in_s} s. A server with `--attention-store memory` or one \
+         in Redis can forget maps"
+    )]
+    NotForgettable {
+        /// Seconds.
+        expires_in_s: u64,
+    },
+
+    /// The store of maps cannot be asked.
+    #[error("the store of attention maps cannot be reached; try again in {} s", .retry_after.as_secs().max(1))]
+    StoreAway {
+        /// When it will be tried again.
+        retry_after: Duration,
+    },
+
     /// None of the accepted media types can be produced.
     #[error("none of the accepted media types can be produced; available are {available}")]
     NotAcceptable {
@@ -161,6 +179,8 @@ impl Error {
             Self::DefaultModel { .. } => "default_model",
             Self::NoSuchMap => "map_not_found",
             Self::MapNotKept(_) => "map_not_kept",
+            Self::NotForgettable { .. } => "map_not_forgettable",
+            Self::StoreAway { .. } => "map_store_away",
             Self::NotAcceptable { .. } => "not_acceptable",
             Self::Overloaded { .. } => "overloaded",
             Self::Draining => "draining",

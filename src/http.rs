@@ -38,7 +38,7 @@ use tracing::Instrument;
 pub use self::{
     attention::Easels, auth::KeyRing, problem::Problem, request_id::RequestId, upload::UploadBudget,
 };
-use crate::{Error, metrics::Metrics, registry::Registry, store::MemoryStore};
+use crate::{Error, metrics::Metrics, registry::Registry, store::Store};
 
 /// What a body may measure and how long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ pub struct AppState {
     /// The models and the way to them.
     pub models: Registry,
     /// Where maps are, whichever model made them.
-    pub store: MemoryStore,
+    pub store: Store,
     /// Bounds of requests.
     pub limits: HttpLimits,
     /// Whether new work should be sent here.

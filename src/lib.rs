@@ -29,8 +29,9 @@
 //! | [`registry`] | the models being served: by name, loaded and swapped while running |
 //! | [`classify`] | the stages above in order, for one picture |
 //! | [`explain`] | a rollout → map, colours, picture |
-//! | [`store`] | keeps maps for `GET /attention/{id}`, bounded in bytes and time |
+//! | [`store`] | keeps maps for `GET /attention/{id}`, in memory, in Redis or in their own ids |
 //! | [`metrics`], [`telemetry`] | Prometheus; logs and spans |
+//! | [`watched`] | files that may change while the program runs |
 //! | [`import`] | a checkpoint → a model directory |
 //! | [`onnx`] | the ONNX file format and the ViT graph, written by us |
 //!
@@ -64,6 +65,7 @@ pub mod registry;
 pub mod server;
 pub mod store;
 pub mod telemetry;
+pub mod watched;
 
 pub use error::{Error, Result};
 

@@ -71,6 +71,29 @@ impl Stage {
     }
 }
 
+/// What is asked of a store of maps, as a label of `patchlight_attention_store_failures_total`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StoreAction {
+    /// To keep a map.
+    Keep,
+    /// To find one.
+    Find,
+    /// To forget one.
+    Forget,
+}
+
+impl StoreAction {
+    const ALL: [Self; 3] = [Self::Keep, Self::Find, Self::Forget];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Find => "find",
+            Self::Forget => "forget",
+        }
+    }
+}
+
 /// All metrics of the process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -87,6 +110,7 @@ pub struct Metrics {
     abandoned: IntCounterVec,
     attention_entries: IntGauge,
     attention_evicted: IntCounter,
+    store_failures: IntCounterVec,
     inference_failures: IntCounter,
     decode_panics: IntCounter,
     ready: IntGauge,
@@ -136,10 +160,18 @@ impl Metrics {
             "Pictures whose client left, by the stage they were in: upload, decode, queue, inference.",
             &["stage"],
         )?;
-        let attention_entries = all.count("attention_entries", "Attention maps that are kept.")?;
+        let attention_entries = all.count(
+            "attention_entries",
+            "Attention maps in this process's memory.",
+        )?;
         let attention_evicted = all.counter(
             "attention_evicted_total",
             "Attention maps dropped before their time because memory was short.",
+        )?;
+        let store_failures = all.counters(
+            "attention_store_failures_total",
+            "Maps that a shared store could not keep, find or forget, by action: keep, find, forget.",
+            &["action"],
         )?;
         let inference_failures = all.counter(
             "inference_failures_total",
@@ -168,6 +200,9 @@ impl Metrics {
         for reason in ["queue_full", "predicted_wait", "upload_memory"] {
             shed.with_label_values(&[reason]);
         }
+        for action in StoreAction::ALL {
+            store_failures.with_label_values(&[action.name()]);
+        }
         for stage in ["upload", "decode", "queue", "inference"] {
             abandoned.with_label_values(&[stage]);
         }
@@ -192,6 +227,7 @@ impl Metrics {
             abandoned,
             attention_entries,
             attention_evicted,
+            store_failures,
             inference_failures,
             decode_panics,
             ready,
@@ -280,6 +316,13 @@ impl Metrics {
     /// A map was dropped before its time.
     pub fn map_evicted(&self) {
         self.attention_evicted.inc();
+    }
+
+    /// A store outside this process could not do its work.
+    pub fn store_failed(&self, action: StoreAction) {
+        self.store_failures
+            .with_label_values(&[action.name()])
+            .inc();
     }
 
     /// A model has seen a picture.

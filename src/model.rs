@@ -9,6 +9,7 @@
 mod digest;
 pub mod labels;
 pub mod manifest;
+mod outline;
 pub mod scores;
 
 use std::{
@@ -16,7 +17,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use self::{digest::sha256_of_file, labels::Labels, manifest::Manifest, scores::Prediction};
+pub use self::{
+    digest::sha256_of_file, labels::Labels, manifest::Manifest, outline::Outline,
+    scores::Prediction,
+};
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "model.toml";

@@ -3,7 +3,8 @@
 //! `onnxruntime.toml` names one wheel per platform by version and SHA-256. It is fetched with
 //! `pip download`, which goes through whatever index, mirror or proxy the machine is set up for,
 //! checked, and the shared library inside it is unpacked below `OUT_DIR`. The path is compiled
-//! into the program as the last place where it looks (see `src/engine/runtime.rs`).
+//! into the program as the last place where it looks (see `src/engine/runtime.rs`). With the feature
+//! `cuda` or `tensorrt` it is the wheel for GPUs, with the libraries that it loads itself.
 //!
 //! With `ORT_DYLIB_PATH` set nothing is fetched: whoever sets it brings the library.
 
@@ -57,18 +58,26 @@ fn main() {
 }
 
 struct Pin {
+    package: String,
     version: String,
     pip_platform: String,
     wheel_sha256: String,
     library: String,
+    /// Further libraries that lie beside it.
+    beside: Vec<String>,
 }
 
 impl Pin {
     fn for_target() -> Result<Self, Box<dyn Error>> {
+        let has = |feature: &str| env::var_os(format!("CARGO_FEATURE_{feature}")).is_some();
         let platform = format!(
-            "{}-{}",
+            "{}-{}{}",
             env::var("CARGO_CFG_TARGET_ARCH")?,
-            env::var("CARGO_CFG_TARGET_OS")?
+            env::var("CARGO_CFG_TARGET_OS")?,
+            match has("CUDA") || has("TENSORRT") {
+                true => "-cuda",
+                false => "",
+            }
         );
         let pins: toml::Table = fs::read_to_string(PINS)?.parse()?;
         let field = |table: &toml::Table, name: &str| -> Result<String, Box<dyn Error>> {
@@ -82,7 +91,15 @@ impl Pin {
             .and_then(|p| p.get(&platform))
             .and_then(toml::Value::as_table)
             .ok_or_else(|| format!("{PINS} pins no library for {platform}"))?;
+        let beside = pin.get("beside").and_then(toml::Value::as_array);
+        let package = pin.get("package").and_then(toml::Value::as_str);
         Ok(Self {
+            package: package.unwrap_or("onnxruntime").to_owned(),
+            beside: beside
+                .into_iter()
+                .flatten()
+                .filter_map(|name| Some(name.as_str()?.to_owned()))
+                .collect(),
             version: field(&pins, "version")?,
             pip_platform: field(pin, "pip_platform")?,
             wheel_sha256: field(pin, "wheel_sha256")?,
@@ -95,10 +112,11 @@ impl Pin {
 fn provide_library() -> Result<PathBuf, Box<dyn Error>> {
     let pin = Pin::for_target()?;
     let folder = PathBuf::from(env::var("OUT_DIR")?).join(&pin.wheel_sha256[..16]);
-    let name = Path::new(&pin.library)
-        .file_name()
-        .ok_or("a library without a name")?;
-    let library = folder.join(name);
+    let place = |library: &str| -> Result<PathBuf, Box<dyn Error>> {
+        let name = Path::new(library).file_name();
+        Ok(folder.join(name.ok_or("a library without a name")?))
+    };
+    let library = place(&pin.library)?;
     if library.exists() {
         return Ok(library);
     }
@@ -108,8 +126,10 @@ fn provide_library() -> Result<PathBuf, Box<dyn Error>> {
 
     // Renamed into place last, so that an interrupted build leaves nothing half unpacked.
     let partial = folder.join("partial");
-    fs::write(&partial, unpack(&wheel, &pin.library)?)?;
-    fs::rename(&partial, &library)?;
+    for name in pin.beside.iter().chain([&pin.library]) {
+        fs::write(&partial, unpack(&wheel, name)?)?;
+        fs::rename(&partial, place(name)?)?;
+    }
     fs::remove_dir_all(&download)?;
     Ok(library)
 }
@@ -135,7 +155,7 @@ fn fetch_wheel(pin: &Pin, folder: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
         ])
         .args(["--platform", &pin.pip_platform, "--dest"])
         .arg(folder)
-        .arg(format!("onnxruntime=={}", pin.version))
+        .arg(format!("{}=={}", pin.package, pin.version))
         .output()
         .map_err(|e| format!("`{python}` could not be started: {e}"))?;
     if !output.status.success() {

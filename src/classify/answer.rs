@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use crate::{
     model::{ModelInfo, Prediction, manifest::TaskKind},
     preprocess::Region,
+    store::{NotKept, Receipt},
 };
 
 /// One picture's answer.
@@ -25,7 +26,7 @@ pub struct Classification {
     pub attention: Option<AttentionLink>,
     /// Why there is no map.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub attention_note: Option<&'static str>,
+    pub attention_note: Option<String>,
     /// A caution about the model, such as random weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caution: Option<String>,
@@ -35,15 +36,21 @@ pub struct Classification {
     pub timing_ms: Timing,
 }
 
-/// A map that is kept.
-#[derive(Clone, Debug)]
-pub struct Attention {
-    /// Its id.
-    pub id: String,
-    /// Which kinds of maps there are.
-    pub maps: Vec<&'static str>,
-    /// How long it is kept at the longest.
-    pub expires_in: Duration,
+/// What became of the map.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Attention {
+    /// It is kept.
+    Kept(Receipt),
+    /// The request did not want one.
+    NotAskedFor,
+    /// It could not be kept.
+    NotKept(NotKept),
+}
+
+impl From<Result<Receipt, NotKept>> for Attention {
+    fn from(kept: Result<Receipt, NotKept>) -> Self {
+        kept.map_or_else(Self::NotKept, Self::Kept)
+    }
 }
 
 /// Where a map is.
@@ -92,15 +99,15 @@ impl Classification {
     pub(super) fn new(
         model: &ModelInfo,
         predictions: Vec<Prediction>,
-        kept: Option<Attention>,
+        attention: Attention,
         image: ImageInfo,
         timing_ms: Timing,
     ) -> Self {
         let task = &model.manifest.task;
-        let attention_note = kept.is_none().then_some("not asked for");
-        let (id, attention) = match kept {
-            None => (None, None),
-            Some(Attention {
+        let (id, link, attention_note) = match attention {
+            Attention::NotAskedFor => (None, None, Some("not asked for".to_owned())),
+            Attention::NotKept(why) => (None, None, Some(why.to_string())),
+            Attention::Kept(Receipt {
                 id,
                 maps,
                 expires_in,
@@ -111,7 +118,7 @@ impl Classification {
                     maps,
                     expires_in_s: expires_in.as_secs(),
                 };
-                (Some(id), Some(link))
+                (Some(id), Some(link), None)
             }
         };
         Self {
@@ -119,7 +126,7 @@ impl Classification {
             model: model.name.clone(),
             predictions,
             scores: (task.kind == TaskKind::MultiLabel).then_some("sigmoid"),
-            attention,
+            attention: link,
             attention_note,
             caution: task.caution.clone(),
             image,

@@ -17,7 +17,7 @@ use crate::{
     classify::{Classification, Classifier, Keep, Options},
     config::Config,
     engine::Runtime,
-    store::Owner,
+    store::{Found, Owner},
     telemetry::{self, LogFormat},
 };
 
@@ -71,7 +71,7 @@ async fn classify_all(
         owner: Owner::ANYONE,
     };
     let bar = progress(pictures.len());
-    let mut output = Output::new(args.json, args.overlay, classifier.store.clone())?;
+    let mut output = Output::new(args.json, args.overlay)?;
 
     // Twice the largest batch: one runs while the next is decoded.
     let places = Arc::new(Semaphore::new(2 * config.policy.max_batch.get()));
@@ -104,12 +104,29 @@ async fn classify_one(
     classifier: &Classifier,
     path: &PathBuf,
     options: Options,
-) -> Result<Classification, String> {
+) -> Result<Labelled, String> {
     let bytes = fs::read(path).map_err(|why| why.to_string())?;
-    classifier
+    let answer = classifier
         .classify(bytes.into(), options, Deadline::after(PATIENCE))
         .await
-        .map_err(|why| why.to_string())
+        .map_err(|why| why.to_string())?;
+    let mut map = None;
+    if let Some(id) = &answer.id {
+        // Taken out at once, so that no number of pictures fills the store.
+        let store = &classifier.store;
+        map = store.find(id, options.owner).await.ok();
+        store
+            .forget(id, options.owner)
+            .await
+            .map_err(|why| why.to_string())?;
+    }
+    Ok(Labelled { answer, map })
+}
+
+/// A picture's labels, and its map if it is to be drawn.
+struct Labelled {
+    answer: Classification,
+    map: Option<Found>,
 }
 
 /// A bar for many pictures on a terminal; nothing otherwise.

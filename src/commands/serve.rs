@@ -62,12 +62,13 @@ async fn serve(config: &Config) -> Result<bool, StartError> {
     let keeper = tokio::task::block_in_place(|| app::load_models(config, &runtime))?;
     let app = App::new(keeper, config);
     tracing::info!("listening on http://{address}");
-    let watch = config
-        .api_keys
-        .clone()
-        .map(|keys| tokio::spawn(keys.watch()));
+    let api_keys = config.api_keys.clone();
+    let watches = [
+        api_keys.map(|keys| tokio::spawn(keys.watch())),
+        config.store.keys().map(|keys| tokio::spawn(keys.watch())),
+    ];
     let finished = app.serve(listener, config, signals).await;
-    if let Some(watch) = watch {
+    for watch in watches.into_iter().flatten() {
         watch.abort();
     }
     Ok(finished)

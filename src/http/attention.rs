@@ -29,7 +29,7 @@ use crate::{
     Error, Result,
     explain::{self, PatchMap, Raster, Scale, View},
     metrics::Stage,
-    store::{Found, MapId, Owner},
+    store::{Found, Owner},
 };
 
 /// Says which view was really drawn: an overlay without a kept picture is a heat map.
@@ -56,14 +56,14 @@ pub(super) async fn show(
     headers: HeaderMap,
 ) -> Response {
     let answer = async {
-        let (id, found) = find(&state, &id, owner)?;
-        let form = Form::read(uri.query(), &headers, &found.map.model.manifest)?;
+        let found = state.store.find(&id, owner).await?;
+        let form = Form::read(uri.query(), &headers, &found.map.model)?;
         let picked = Picked::of(&found.map, form.asked)?;
-        let etag = etag(id, &form, found.picture.is_some());
+        let etag = etag(&id, &form, found.picture.is_some());
         if matches_etag(&headers, &etag) {
             return Ok((StatusCode::NOT_MODIFIED, cached(&found, &etag)).into_response());
         }
-        let (content_type, view, body) = body(&state, id, &form, &found, picked).await?;
+        let (content_type, view, body) = body(&state, &id, &form, &found, picked).await?;
         let mut response = (cached(&found, &etag), body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -84,21 +84,15 @@ pub(super) async fn forget(
     Extension(owner): Extension<Owner>,
     Path(id): Path<String>,
 ) -> Response {
-    match id.parse() {
-        Ok(id) if state.store.forget(id, owner) => StatusCode::NO_CONTENT.into_response(),
-        _ => Problem::new(&Error::NoSuchMap, &request).into_response(),
+    match state.store.forget(&id, owner).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(why) => Problem::new(&why, &request).into_response(),
     }
-}
-
-fn find(state: &AppState, id: &str, owner: Owner) -> Result<(MapId, Found)> {
-    let id: MapId = id.parse().map_err(|_| Error::NoSuchMap)?;
-    let found = state.store.find(id, owner).ok_or(Error::NoSuchMap)?;
-    Ok((id, found))
 }
 
 async fn body(
     state: &AppState,
-    id: MapId,
+    id: &str,
     form: &Form,
     found: &Found,
     picked: Picked,
@@ -183,7 +177,7 @@ fn undrawable(why: explain::Invalid) -> Error {
 
 /// Made of everything that the answer depends on: an id's map never changes, only whether its
 /// picture is still there.
-fn etag(id: MapId, form: &Form, picture: bool) -> String {
+fn etag(id: &str, form: &Form, picture: bool) -> String {
     let inputs = format!("{}\n{id}\n{form:?}\n{picture}", crate::VERSION);
     let digest = Sha256::digest(inputs.as_bytes());
     let hex: String = digest

@@ -28,7 +28,7 @@ impl Problem {
     /// The document for an error.
     pub fn new(error: &Error, request_id: &RequestId) -> Self {
         let retry_after = match error {
-            Error::Overloaded { retry_after } => {
+            Error::Overloaded { retry_after } | Error::StoreAway { retry_after } => {
                 Some(retry_after.as_secs_f64().ceil().max(1.0) as u64)
             }
             Error::Draining | Error::NotReady => Some(1),
@@ -103,13 +103,15 @@ fn status(error: &Error) -> StatusCode {
         Error::NoSuchModel { .. } | Error::NoSuchMap => StatusCode::NOT_FOUND,
         Error::NotAcceptable { .. } => StatusCode::NOT_ACCEPTABLE,
         Error::UploadTooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
-        Error::MapNotKept(_) | Error::DefaultModel { .. } => StatusCode::CONFLICT,
+        Error::MapNotKept(_) | Error::NotForgettable { .. } | Error::DefaultModel { .. } => {
+            StatusCode::CONFLICT
+        }
         Error::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Error::UnsupportedFormat { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Error::ImageUndecodable { .. }
         | Error::DecoderPanicked { .. }
         | Error::ImageTooLarge { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-        Error::Overloaded { .. } | Error::Draining | Error::NotReady => {
+        Error::Overloaded { .. } | Error::Draining | Error::NotReady | Error::StoreAway { .. } => {
             StatusCode::SERVICE_UNAVAILABLE
         }
         Error::DeadlinePassed { .. } => StatusCode::GATEWAY_TIMEOUT,

@@ -9,9 +9,9 @@ use crate::{
     decode::{DecodeBudget, JpegScaling, Limits},
     engine::{Device, Engine, EngineError, OrtEngine, Runtime, SessionOptions, threads},
     metrics::Metrics,
-    model::{ModelError, ModelInfo},
+    model::{ModelError, ModelInfo, Outline},
     preprocess::Pipeline,
-    store::MemoryStore,
+    store::Store,
 };
 
 /// Why a model cannot be served.
@@ -42,7 +42,7 @@ pub struct Loader {
     limits: Limits,
     jpeg_scaling: JpegScaling,
     budget: DecodeBudget,
-    store: MemoryStore,
+    store: Store,
     keep_pictures: bool,
     metrics: Arc<Metrics>,
 }
@@ -61,14 +61,14 @@ impl Loader {
             },
             jpeg_scaling: config.jpeg_scaling,
             budget: DecodeBudget::new(config.decode_memory, config.threads),
-            store: MemoryStore::new(config.store, Arc::clone(&metrics)),
+            store: Store::new(&config.store, Arc::clone(&metrics)),
             keep_pictures: config.keep_pictures,
             metrics,
         }
     }
 
     /// Where maps go, whichever model made them.
-    pub fn store(&self) -> &MemoryStore {
+    pub fn store(&self) -> &Store {
         &self.store
     }
 
@@ -102,6 +102,7 @@ impl Loader {
         let device = engine.device();
         let (batcher, worker) = Batcher::spawn(engine, self.policy, Arc::clone(&self.metrics))?;
         let classifier = Classifier {
+            outline: Arc::new(Outline::of(&model)),
             model: Arc::new(model),
             device,
             pipeline: Arc::new(pipeline),

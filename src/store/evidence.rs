@@ -1,12 +1,14 @@
 //! Per-label evidence of one picture, with the logits that it accounts for.
 
-use crate::engine::Evidence;
+use crate::{engine::Evidence, model::Labels};
 
 /// How much every patch wrote into the logits of the best classes, and what else is in them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeptEvidence {
     /// The classes, best first.
     pub classes: Vec<usize>,
+    /// Their labels.
+    pub labels: Vec<String>,
     /// `(classes + 1) × patches`; the last row is of the mean over all classes.
     pub patches: Vec<f32>,
     /// `classes + 1`: what is not of the patches.
@@ -18,6 +20,8 @@ pub struct KeptEvidence {
 /// One class's account: the values, `unattributed` and `residual` add up to `logit`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassEvidence {
+    /// The class's label.
+    pub label: String,
     /// What each patch wrote into the logit, row-major.
     pub values: Vec<f32>,
     /// What else is in it: the prefix tokens' share, biases, MLPs, embedding.
@@ -30,11 +34,13 @@ pub struct ClassEvidence {
 
 impl KeptEvidence {
     /// Evidence for a picture of which these are all logits.
-    pub fn new(evidence: Evidence, logits: &[f32]) -> Self {
+    pub fn new(evidence: Evidence, logits: &[f32], labels: &Labels) -> Self {
         let mean = logits.iter().copied().map(f64::from).sum::<f64>() / logits.len() as f64;
         let of_classes = evidence.classes.iter().map(|&class| logits[class]);
+        let labels = evidence.classes.iter().map(|&class| labels.name(class));
         Self {
             logits: of_classes.chain([mean as f32]).collect(),
+            labels: labels.map(str::to_owned).collect(),
             classes: evidence.classes,
             patches: evidence.patches,
             rest: evidence.rest,
@@ -61,6 +67,7 @@ impl KeptEvidence {
         let logit = less(self.logits[row], self.logits[mean]);
         let attributed: f64 = values.iter().copied().map(f64::from).sum();
         Some(ClassEvidence {
+            label: self.labels[row].clone(),
             values,
             unattributed,
             logit,
@@ -79,12 +86,14 @@ mod tests {
             patches: vec![1.0, 2.0, -1.0, 0.5, 0.25, 0.25],
             rest: vec![0.5, 1.5, 0.125],
         };
-        KeptEvidence::new(evidence, &[1.0, -2.625, 3.5])
+        let labels = Labels::parse(b"cup\nhat\nowl\n").unwrap();
+        KeptEvidence::new(evidence, &[1.0, -2.625, 3.5], &labels)
     }
 
     #[test]
     fn an_account_is_found_by_its_class_and_closes() {
         let evidence = kept().of(0, false).unwrap();
+        assert_eq!(evidence.label, "cup");
         assert_eq!(evidence.values, [-1.0, 0.5]);
         assert_eq!((evidence.unattributed, evidence.logit), (1.5, 1.0));
         assert_eq!(evidence.residual, 0.0);

@@ -4,20 +4,26 @@ use std::{fmt, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
+use super::NotKept;
+use crate::Error;
+
 /// The id of a kept map. It is a secret shared with the client: never logged, hence no `Debug` of
 /// its content.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
-pub struct MapId([u8; 16]);
+pub(super) struct MapId([u8; 16]);
 
 impl MapId {
     /// A new id from the operating system's random source.
     ///
     /// # Errors
     /// When there is no random source.
-    pub fn random() -> Result<Self, getrandom::Error> {
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes)?;
-        Ok(Self(bytes))
+    pub(super) fn random() -> Result<Self, NotKept> {
+        random().map(Self)
+    }
+
+    /// The bytes, for what is derived from them.
+    pub(super) fn bytes(&self) -> &[u8; 16] {
+        &self.0
     }
 }
 
@@ -33,19 +39,26 @@ impl fmt::Debug for MapId {
     }
 }
 
-/// A text that is not an id.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct NotAnId;
+/// Random bytes from the operating system.
+pub(super) fn random<const N: usize>() -> Result<[u8; N], NotKept> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|why| {
+        tracing::error!(%why, "no random numbers");
+        NotKept::Internal
+    })?;
+    Ok(bytes)
+}
 
 impl FromStr for MapId {
-    type Err = NotAnId;
+    /// A text that is not an id gets the same answer as an id that is not known.
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, NotAnId> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         // The decoder refuses spare bits, so that one id has one spelling.
         let mut bytes = [0; 16];
         match URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) {
             Ok(16) => Ok(Self(bytes)),
-            _ => Err(NotAnId),
+            _ => Err(Error::NoSuchMap),
         }
     }
 }
@@ -71,7 +84,7 @@ mod tests {
             &format!("{}B", &text[..21]),
             &text.replace('A', "+"),
         ] {
-            assert_eq!(wrong.parse::<MapId>(), Err(NotAnId), "{wrong}");
+            assert_eq!(wrong.parse::<MapId>(), Err(Error::NoSuchMap), "{wrong}");
         }
     }
 

@@ -8,19 +8,11 @@ use std::{
 use bytes::Bytes;
 use moka::{notification::RemovalCause, policy::EvictionPolicy, sync::Cache};
 
-use super::{Found, KeptMap, MapId, Owner};
+use super::{Found, KeptMap, MapId, NotKept, Owner, Receipt};
 use crate::{Error, Result, metrics::Metrics};
 
-/// The bounds of a store.
-#[derive(Clone, Copy, Debug)]
-pub struct StoreOptions {
-    /// For maps and pictures together.
-    pub bytes: u64,
-    /// How long a map is kept at the longest.
-    pub ttl: Duration,
-}
-
-/// Maps and pictures in memory. A handle; clones share the content.
+/// Maps and pictures in memory. A picture is by far the larger part and has a budget of its own:
+/// it may go while its map stays. A handle; clones share the content.
 #[derive(Clone, Debug)]
 pub struct MemoryStore {
     maps: Cache<MapId, Kept>,
@@ -42,15 +34,15 @@ impl MemoryStore {
     /// What an entry costs beside its values: keys, pointers, the cache's own bookkeeping.
     const OVERHEAD: usize = 400;
 
-    /// An empty store.
-    pub fn new(options: StoreOptions, metrics: Arc<Metrics>) -> Self {
-        let for_maps = (options.bytes as f64 * Self::MAPS) as u64;
+    /// An empty store for this many bytes.
+    pub fn new(bytes: u64, ttl: Duration, metrics: Arc<Metrics>) -> Self {
+        let for_maps = (bytes as f64 * Self::MAPS) as u64;
         // Least recently used, not the default: that one may refuse a newcomer in favour of what
         // is asked for more often, but every answer promises its own map.
         let maps = Cache::builder()
             .eviction_policy(EvictionPolicy::lru())
             .max_capacity(for_maps)
-            .time_to_live(options.ttl)
+            .time_to_live(ttl)
             .weigher(|_, kept: &Kept| weight(kept.map.size() + size_of::<Kept>()))
             .eviction_listener(move |_, _, cause| {
                 if cause == RemovalCause::Size {
@@ -60,26 +52,25 @@ impl MemoryStore {
             .build();
         let pictures = Cache::builder()
             .eviction_policy(EvictionPolicy::lru())
-            .max_capacity(options.bytes - for_maps)
-            .time_to_live(options.ttl)
+            .max_capacity(bytes - for_maps)
+            .time_to_live(ttl)
             .weigher(|_, picture: &Bytes| weight(picture.len()))
             .build();
         Self {
             maps,
             pictures,
-            ttl: options.ttl,
+            ttl,
         }
     }
 
     /// Keeps a map under a new id.
-    ///
-    /// # Errors
-    /// [`Error::Internal`] when the system has no random numbers.
-    pub fn keep(&self, map: KeptMap) -> Result<MapId> {
-        let id = MapId::random().map_err(|why| {
-            tracing::error!(%why, "no random numbers");
-            Error::Internal
-        })?;
+    pub(super) fn keep(
+        &self,
+        map: KeptMap,
+        picture: Option<Bytes>,
+    ) -> std::result::Result<Receipt, NotKept> {
+        let id = MapId::random()?;
+        let maps = map.names();
         self.maps.insert(
             id,
             Kept {
@@ -87,51 +78,41 @@ impl MemoryStore {
                 until: Instant::now() + self.ttl,
             },
         );
-        Ok(id)
-    }
-
-    /// Adds the picture to a map that is kept; does nothing when it has been forgotten meanwhile.
-    pub fn keep_picture(&self, id: MapId, jpeg: Bytes) {
-        if self.maps.contains_key(&id) {
+        if let Some(jpeg) = picture {
             self.pictures.insert(id, jpeg);
         }
+        Ok(Receipt {
+            id: id.to_string(),
+            maps,
+            expires_in: self.ttl,
+        })
     }
 
-    /// The map with this id, if it is this owner's.
-    pub fn find(&self, id: MapId, owner: Owner) -> Option<Found> {
-        let kept = self.maps.get(&id).filter(|kept| kept.map.owner == owner)?;
+    pub(super) fn find(&self, id: &str, owner: Owner) -> Result<Found> {
+        let id: MapId = id.parse()?;
+        let kept = self.maps.get(&id).filter(|kept| kept.map.owner == owner);
+        let kept = kept.ok_or(Error::NoSuchMap)?;
         let left = kept.until.saturating_duration_since(Instant::now());
-        Some(Found {
+        Ok(Found {
             map: kept.map,
             picture: self.pictures.get(&id),
             expires_in_s: left.as_secs(),
         })
     }
 
-    /// Forgets a map; whether there was one of this owner.
-    pub fn forget(&self, id: MapId, owner: Owner) -> bool {
-        if self.find(id, owner).is_none() {
-            return false;
-        }
+    pub(super) fn forget(&self, id: &str, owner: Owner) -> Result<()> {
+        self.find(id, owner)?;
+        let id: MapId = id.parse()?;
         self.pictures.invalidate(&id);
-        self.maps.remove(&id).is_some()
-    }
-
-    /// How long a map is kept at the longest.
-    pub fn ttl(&self) -> Duration {
-        self.ttl
+        self.maps.invalidate(&id);
+        Ok(())
     }
 
     /// How many maps are kept now.
-    pub fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         // Counting waits for bookkeeping that is otherwise put off.
         self.maps.run_pending_tasks();
         self.maps.entry_count()
-    }
-
-    /// Whether no map is kept.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

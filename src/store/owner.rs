@@ -12,4 +12,9 @@ impl Owner {
     pub fn of_key(number: u64) -> Self {
         Self(number)
     }
+
+    /// The number that stands for the key, 0 for everyone.
+    pub(super) fn number(self) -> u64 {
+        self.0
+    }
 }

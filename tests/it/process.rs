@@ -1,10 +1,11 @@
 //! The real program as a child process.
 
 use std::{
+    ffi::OsStr,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc,
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -19,13 +20,20 @@ pub(crate) struct Server {
     pub(crate) address: String,
     /// What it logged before it listened.
     pub(crate) start_up: Vec<String>,
+    /// All that it logged.
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
     /// Starts `patchlight serve` on a free port of the loopback and waits until it listens.
     pub(crate) fn start(flags: &[&str]) -> Self {
+        Self::start_at("127.0.0.1:0", flags)
+    }
+
+    /// The same on an address of the caller's choice.
+    pub(crate) fn start_at(listen: &str, flags: &[impl AsRef<OsStr>]) -> Self {
         let child = program()
-            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(["serve", "--listen", listen])
             .args(flags)
             .stderr(Stdio::piped())
             .spawn()
@@ -35,12 +43,15 @@ impl Server {
             child,
             address: String::new(),
             start_up: Vec::new(),
+            log: Arc::default(),
         };
         let stderr = server.child.stderr.take().expect("stderr is piped");
         let (lines, received) = mpsc::channel();
+        let log = Arc::clone(&server.log);
         // Reads on for the child's life, so that its log never blocks it.
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                log.lock().unwrap().push(line.clone());
                 let _ = lines.send(line);
             }
         });
@@ -59,6 +70,11 @@ impl Server {
     /// The demo model with a drain that does not slow tests down.
     pub(crate) fn demo() -> Self {
         Self::start(&["--drain-delay", "200ms"])
+    }
+
+    /// What it has logged until now.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
     }
 
     /// Sends a signal by its name.

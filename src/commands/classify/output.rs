@@ -9,19 +9,19 @@ use std::{
 
 use serde::Serialize;
 
+use super::Labelled;
 use crate::{
     classify::Classification,
     explain::{self, Style},
-    store::{MapId, MemoryStore, Owner},
+    store::Found,
 };
 
-type Answer = Result<Classification, String>;
+type Answer = Result<Labelled, String>;
 
 /// Prints answers in the order of the pictures, holding back those that come early.
 pub(super) struct Output {
     json: bool,
     overlays: Option<PathBuf>,
-    store: MemoryStore,
     next: usize,
     early: BTreeMap<usize, (PathBuf, Answer)>,
 }
@@ -39,18 +39,13 @@ struct Line<'a> {
 }
 
 impl Output {
-    pub(super) fn new(
-        json: bool,
-        overlays: Option<PathBuf>,
-        store: MemoryStore,
-    ) -> io::Result<Self> {
+    pub(super) fn new(json: bool, overlays: Option<PathBuf>) -> io::Result<Self> {
         if let Some(folder) = &overlays {
             fs::create_dir_all(folder)?;
         }
         Ok(Self {
             json,
             overlays,
-            store,
             next: 0,
             early: BTreeMap::new(),
         })
@@ -60,20 +55,24 @@ impl Output {
     pub(super) fn take(&mut self, number: usize, path: PathBuf, answer: Answer) -> io::Result<()> {
         self.early.insert(number, (path, answer));
         while let Some((path, answer)) = self.early.remove(&self.next) {
-            self.print(&path, &answer)?;
+            self.print(&path, answer)?;
             self.next += 1;
         }
         Ok(())
     }
 
-    fn print(&self, path: &Path, answer: &Answer) -> io::Result<()> {
-        let overlay = match (answer, &self.overlays) {
-            (Ok(answer), Some(folder)) => Some(self.draw(path, answer, folder)?),
+    fn print(&self, path: &Path, answer: Answer) -> io::Result<()> {
+        let (answer, map) = match answer {
+            Ok(Labelled { answer, map }) => (Ok(answer), map),
+            Err(why) => (Err(why), None),
+        };
+        let overlay = match (&answer, &self.overlays) {
+            (Ok(_), Some(folder)) => Some(draw(path, map, folder)?),
             _ => None,
         };
         let mut out = io::stdout().lock();
         if self.json {
-            let (good, error) = match answer {
+            let (good, error) = match &answer {
                 Ok(answer) => (Some(answer), None),
                 Err(why) => (None, Some(why.as_str())),
             };
@@ -104,34 +103,28 @@ impl Output {
             Err(why) => writeln!(out, "{}\n  {why}", path.display()),
         }
     }
+}
 
-    /// Draws the map and forgets it. Pictures of one name in several folders get numbers.
-    fn draw(&self, path: &Path, answer: &Classification, folder: &Path) -> io::Result<PathBuf> {
-        let id = answer.id.as_deref().and_then(|id| id.parse::<MapId>().ok());
-        let found = id
-            .and_then(|id| self.store.find(id, Owner::ANYONE))
-            .ok_or_else(|| io::Error::other("the map is gone"))?;
-        let map = found.map.patches(0).map_err(io::Error::other)?;
-        let picture = found
-            .picture
-            .map(|jpeg| explain::restore(&jpeg))
-            .transpose()
-            .map_err(io::Error::other)?;
-        let drawn = explain::render(
-            &map,
-            explain::Scale::share(&map),
-            &found.map.placement,
-            picture.as_ref().map(explain::Raster::view),
-            &Style::default(),
-        );
-        let png = explain::png(drawn.view()).map_err(io::Error::other)?;
-        let target = free_name(folder, path);
-        fs::write(&target, png)?;
-        if let Some(id) = id {
-            self.store.forget(id, Owner::ANYONE);
-        }
-        Ok(target)
-    }
+/// Draws the map. Pictures of one name in several folders get numbers.
+fn draw(path: &Path, found: Option<Found>, folder: &Path) -> io::Result<PathBuf> {
+    let found = found.ok_or_else(|| io::Error::other("the map is gone"))?;
+    let map = found.map.patches(0).map_err(io::Error::other)?;
+    let picture = found
+        .picture
+        .map(|jpeg| explain::restore(&jpeg))
+        .transpose()
+        .map_err(io::Error::other)?;
+    let drawn = explain::render(
+        &map,
+        explain::Scale::share(&map),
+        &found.map.placement,
+        picture.as_ref().map(explain::Raster::view),
+        &Style::default(),
+    );
+    let png = explain::png(drawn.view()).map_err(io::Error::other)?;
+    let target = free_name(folder, path);
+    fs::write(&target, png)?;
+    Ok(target)
 }
 
 fn free_name(folder: &Path, picture: &Path) -> PathBuf {

@@ -4,11 +4,8 @@ use serde::Serialize;
 
 use super::{form::Asked, picked::Picked};
 use crate::{
-    Error, Result,
-    explain::PatchMap,
-    model::manifest::HeadFusion,
-    preprocess::Region,
-    store::{KeptMap, MapId},
+    Error, Result, explain::PatchMap, model::manifest::HeadFusion, preprocess::Region,
+    store::KeptMap,
 };
 
 const ROLLOUT: &str = "rollout is class-agnostic: one map a picture, whatever the label";
@@ -20,8 +17,9 @@ const ATTENTION: &str = "attention is class-agnostic: where the class token read
 /// A map with what all of them have in common.
 #[derive(Serialize)]
 struct Description<'a> {
-    id: String,
+    id: &'a str,
     model: &'a str,
+    model_digest: &'a str,
     #[serde(flatten)]
     map: Map<'a>,
     grid: [usize; 2],
@@ -83,17 +81,12 @@ struct Size {
 }
 
 /// The map that was picked for `asked`.
-pub(super) fn describe(
-    id: MapId,
-    kept: &KeptMap,
-    asked: Asked,
-    picked: &Picked,
-) -> Result<Vec<u8>> {
-    let manifest = &kept.model.manifest;
+pub(super) fn describe(id: &str, kept: &KeptMap, asked: Asked, picked: &Picked) -> Result<Vec<u8>> {
+    let model = &kept.model;
     let map = match (asked, picked) {
         (Asked::Rollout { start_layer }, Picked::Rollout(shares)) => Map::Rollout {
             about: ROLLOUT,
-            head_fusion: manifest.rollout.head_fusion,
+            head_fusion: model.head_fusion,
             start_layer,
             values: shares.patches.values(),
             prefix_mass: shares.prefix_mass,
@@ -101,7 +94,7 @@ pub(super) fn describe(
         (Asked::Class { class, contrast }, Picked::Class { map, evidence }) => Map::Attribution {
             about: ATTRIBUTION,
             class_id: class,
-            label: kept.model.labels.name(class),
+            label: &evidence.label,
             contrast,
             values: map.values(),
             unattributed: evidence.unattributed,
@@ -130,10 +123,11 @@ pub(super) fn describe(
     };
     let (width, height) = kept.placement.picture();
     let description = Description {
-        id: id.to_string(),
-        model: &kept.model.name,
+        id,
+        model: &model.name,
+        model_digest: &model.digest,
         map,
-        grid: manifest.tokens.grid,
+        grid: model.tokens.grid,
         region: kept.region,
         image: Size { width, height },
     };

@@ -6,7 +6,7 @@ use crate::{
     Error, Result,
     explain::{Colormap, Style},
     http::{negotiate, query::Query},
-    model::Manifest,
+    model::Outline,
 };
 
 /// Media types in our order of preference.
@@ -47,17 +47,13 @@ pub(super) struct Form {
 
 impl Form {
     /// Reads query and `Accept`; the query's `format` has the last word.
-    pub(super) fn read(
-        query: Option<&str>,
-        headers: &HeaderMap,
-        manifest: &Manifest,
-    ) -> Result<Self> {
+    pub(super) fn read(query: Option<&str>, headers: &HeaderMap, model: &Outline) -> Result<Self> {
         let mut query = Query::parse(query)?;
         let format = match query.text("format")? {
             Some(name) => format_named(&name)?,
             None => format_accepted(headers)?,
         };
-        let asked = Asked::read(&mut query, manifest)?;
+        let asked = Asked::read(&mut query, model)?;
         let (view, alpha) = (query.choice("view")?, query.choice("alpha")?);
         if matches!(asked, Asked::Layer { .. }) && (view.is_some() || alpha.is_some()) {
             return Err(Error::MalformedRequest(
@@ -93,13 +89,12 @@ impl Form {
 }
 
 impl Asked {
-    fn read(query: &mut Query, manifest: &Manifest) -> Result<Self> {
-        let architecture = &manifest.architecture;
-        let start_layer = index(query, "start_layer", "layers", architecture.layers)?;
-        let class = index(query, "class", "classes", manifest.task.classes)?;
+    fn read(query: &mut Query, model: &Outline) -> Result<Self> {
+        let start_layer = index(query, "start_layer", "layers", model.layers)?;
+        let class = index(query, "class", "classes", model.classes)?;
         let contrast = query.value("contrast")?;
-        let layer = index(query, "layer", "layers", architecture.layers)?;
-        let head = index(query, "head", "heads", architecture.heads)?;
+        let layer = index(query, "layer", "layers", model.layers)?;
+        let head = index(query, "head", "heads", model.heads)?;
         match (start_layer, class, contrast, layer, head) {
             (start, None, None, None, None) => Ok(Self::Rollout {
                 start_layer: start.unwrap_or(0),

@@ -31,11 +31,12 @@ impl Picked {
     /// # Errors
     /// [`Error::MapNotKept`], saying how to get it.
     pub(super) fn of(kept: &KeptMap, asked: Asked) -> Result<Self> {
-        let manifest = &kept.model.manifest;
-        let tokens = &manifest.tokens;
+        let tokens = &kept.model.tokens;
         match asked {
             Asked::Rollout { start_layer } => {
-                let row = kept.row(start_layer).ok_or(Error::Internal)?;
+                let row = kept
+                    .row(start_layer)
+                    .ok_or_else(|| not_carried("a rollout that starts at a later block"))?;
                 Ok(Self::Rollout(Shares::of(row, tokens)?))
             }
             Asked::Class { class, contrast } => {
@@ -50,7 +51,7 @@ impl Picked {
                 tokens,
             )?)),
             Asked::Layer { layer } => {
-                let heads = 0..manifest.architecture.heads;
+                let heads = 0..kept.model.heads;
                 let shares = heads.map(|head| Shares::of(attention(kept, layer, head)?, tokens));
                 Ok(Self::Layer(shares.collect::<Result<_>>()?))
             }
@@ -70,9 +71,12 @@ impl Shares {
 
 fn evidence(kept: &KeptMap, class: usize, contrast: bool) -> Result<ClassEvidence> {
     let Some(evidence) = &kept.evidence else {
+        if kept.abridged {
+            return Err(not_carried("per-label evidence"));
+        }
         return Err(Error::MapNotKept(format!(
             "the model makes no per-label evidence: {}",
-            kept.model.manifest.graph.why_without_evidence()
+            kept.model.without_evidence
         )));
     };
     evidence.of(class, contrast).ok_or_else(|| {
@@ -86,18 +90,28 @@ fn evidence(kept: &KeptMap, class: usize, contrast: bool) -> Result<ClassEvidenc
 }
 
 fn attention(kept: &KeptMap, layer: usize, head: usize) -> Result<&[f32]> {
-    let graph = &kept.model.manifest.graph;
     kept.head(layer, head).ok_or_else(|| {
-        Error::MapNotKept(match graph.class_attention {
-            Some(_) => "single layers and heads are kept on demand: classify the picture again \
-                        with `attention=heads`"
+        if kept.abridged {
+            return not_carried("single layers and heads");
+        }
+        Error::MapNotKept(match kept.model.class_attention {
+            true => "single layers and heads are kept on demand: classify the picture again with \
+                     `attention=heads`"
                 .to_owned(),
-            None => format!(
+            false => format!(
                 "the model does not hand out single layers and heads: {}",
-                graph.why_without_evidence()
+                kept.model.without_evidence
             ),
         })
     })
+}
+
+/// `what` is missing because the id itself is the store.
+fn not_carried(what: &str) -> Error {
+    Error::MapNotKept(format!(
+        "{what} is not kept: this id carries its map itself and has room for the whole rollout \
+         only. A server with `--attention-store memory` or one in Redis keeps all maps"
+    ))
 }
 
 fn patches(tokens: &Tokens, values: Vec<f32>) -> Result<PatchMap> {
