@@ -194,6 +194,16 @@ pub struct ServeArgs {
     )]
     pub decode_memory: String,
 
+    /// Large JPEGs: auto (decoded at a fraction of their size where the model needs far fewer
+    /// pixels), or off (always in full, exactly as Pillow does)
+    #[arg(
+        long,
+        value_name = "RULE",
+        env = "PATCHLIGHT_JPEG_SCALING",
+        default_value = "auto"
+    )]
+    pub jpeg_scaling: String,
+
     /// Where attention maps are kept: memory, signed (in their own ids), or the address of a Redis or
     /// Valkey server, redis://[:PASSWORD@]HOST[:PORT][/DATABASE] [default: memory]
     #[arg(

@@ -25,7 +25,7 @@ use self::{reading::Reading, results::Key};
 use crate::{
     Error, Result,
     batch::{Batcher, Deadline},
-    decode::{self, DecodeBudget, Header, Limits, Permit},
+    decode::{self, DecodeBudget, Header, JpegScaling, Limits, Permit},
     engine::Device,
     explain::{self, Placement, Rect, RgbView},
     metrics::{Metrics, Stage},
@@ -73,6 +73,8 @@ pub struct Classifier {
     pub batcher: Batcher,
     /// What a picture may measure.
     pub limits: Limits,
+    /// Whether large JPEGs are decoded at a fraction of their size.
+    pub jpeg_scaling: JpegScaling,
     /// Memory for pictures being decoded.
     pub budget: DecodeBudget,
     /// Where maps go.
@@ -194,9 +196,17 @@ impl Classifier {
 
         let (done, ready) = oneshot::channel();
         let (copied, copy) = oneshot::channel();
+        let reduction = match self.jpeg_scaling {
+            JpegScaling::Auto => {
+                let (width, height) = self.pipeline.resized(header.width, header.height);
+                header.reduction_for(width, height)
+            }
+            JpegScaling::Off => 1,
+        };
         let work = Work {
             upload,
             header,
+            reduction,
             pipeline: Arc::clone(&self.pipeline),
             metrics: Arc::clone(&self.metrics),
             permit,
@@ -253,6 +263,8 @@ struct Seen {
 struct Work {
     upload: Bytes,
     header: Header,
+    /// See [`decode::decode_reduced`].
+    reduction: u32,
     pipeline: Arc<Pipeline>,
     metrics: Arc<Metrics>,
     permit: Permit,
@@ -297,19 +309,21 @@ impl Work {
     fn prepare(&self) -> Result<(decode::Picture, Vec<f32>, Seen)> {
         let span = tracing::debug_span!("decode", bytes = self.upload.len()).entered();
         let started = Instant::now();
-        let picture = decode::decode(&self.upload, &self.header)?;
+        let picture = decode::decode_reduced(&self.upload, &self.header, self.reduction)?;
         drop(span);
         let decoding = started.elapsed();
         self.metrics.stage(Stage::Decode, decoding);
 
         let span = tracing::debug_span!("preprocess").entered();
         let started = Instant::now();
-        let prepared = self.pipeline.run(&picture.rgb);
+        let (width, height) = (self.header.width, self.header.height);
+        let prepared = self
+            .pipeline
+            .run_reduced(&picture.rgb, (width, height), picture.reduction);
         drop(span);
         let preprocessing = started.elapsed();
         self.metrics.stage(Stage::Preprocess, preprocessing);
 
-        let (width, height) = (picture.rgb.width(), picture.rgb.height());
         let seen = prepared.exact_region;
         let seen = Rect {
             x: seen.x,

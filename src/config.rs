@@ -13,6 +13,7 @@ pub use self::{faults::ConfigError, models::ModelSource};
 use crate::{
     args::{ClassifyArgs, EvaluateArgs, ServeArgs},
     batch::{Policy, policy::Batching},
+    decode::JpegScaling,
     engine::{Device, threads},
     http::{CorsOrigins, HttpLimits, KeyRing},
     server::Tls,
@@ -45,6 +46,8 @@ pub struct Config {
     pub max_pixels: u64,
     /// Bytes for pictures being decoded, all together.
     pub decode_memory: u64,
+    /// Whether large JPEGs are decoded at a fraction of their size.
+    pub jpeg_scaling: JpegScaling,
     /// Where maps are kept, and within which bounds.
     pub store: StoreOptions,
     /// Whether overlays get their picture.
@@ -159,6 +162,11 @@ impl Config {
         let max_body = faults.size("--max-body", &args.max_body);
         let max_pixels = faults.count("--max-pixels", &args.max_pixels);
         let decode_memory = faults.size("--decode-memory", &args.decode_memory);
+        let jpeg_scaling = faults.one_of(
+            "--jpeg-scaling",
+            &args.jpeg_scaling,
+            &[("auto", JpegScaling::Auto), ("off", JpegScaling::Off)],
+        );
         let switch = [("true", true), ("false", false)];
         let keep_pictures = faults.one_of("--keep-pictures", &args.keep_pictures, &switch);
         let result_cache = match args.result_cache.as_str() {
@@ -220,6 +228,7 @@ impl Config {
             },
             max_pixels: max_pixels?.get() as u64,
             decode_memory: decode_memory?,
+            jpeg_scaling: jpeg_scaling?,
             store: store?,
             keep_pictures: keep_pictures?,
             result_cache: result_cache?,
