@@ -10,6 +10,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 CHECKS = [
     "not_a_server_error",
@@ -22,7 +23,7 @@ CHECKS = [
 
 
 def main(address, samples):
-    here = pathlib.Path(__file__).parent
+    here = pathlib.Path(__file__).resolve().parent
     command = [
         pathlib.Path(sys.executable).with_name("schemathesis"), "run", f"http://{address}/openapi.json",
         "--checks", ",".join(CHECKS), "--phases", "examples,fuzzing", "--mode", "all",
@@ -31,9 +32,11 @@ def main(address, samples):
     ]
     settings = {
         "SCHEMATHESIS_HOOKS": "openapi_hooks", "PYTHONPATH": str(here),
-        "PATCHLIGHT": f"http://{address}", "SAMPLES": samples,
+        "PATCHLIGHT": f"http://{address}", "SAMPLES": str(pathlib.Path(samples).resolve()),
     }
-    sys.exit(subprocess.run(command, env=os.environ | settings).returncode)
+    # It writes its caches where it stands.
+    with tempfile.TemporaryDirectory() as folder:
+        sys.exit(subprocess.run(command, env=os.environ | settings, cwd=folder).returncode)
 
 
 if __name__ == "__main__":
