@@ -5,6 +5,9 @@
 //! idle runs at once and alone; what arrives meanwhile forms the next batch. No timer delays a
 //! quiet service.
 //!
+//! What nobody waits for ([`Batcher::run_in_background`]) has a queue of its own and gets what the
+//! requests leave: the engine when it would be idle, and places in a batch that cost nothing.
+//!
 //! A request that is dropped (its client left) or whose deadline passes is taken out of the queue
 //! at once and never reaches the engine. A full queue refuses. Requests take turns, however many
 //! pictures each brings ([`pending`]). A batch that fails is tried again one by one, so that a
@@ -30,7 +33,7 @@ use tokio::sync::oneshot;
 pub use self::{admission::Load, policy::Policy, recovery::Alarm, worker::WorkerHandle};
 use self::{
     pending::Entry,
-    queue::{Push, Queue},
+    queue::{Place, Priority, Push, Queue},
 };
 use crate::{
     Error, Result,
@@ -98,6 +101,28 @@ impl Batcher {
     /// [`Error::Draining`] after [`close`](Self::close), [`Error::Inference`] and
     /// [`Error::NotFinite`] for this input's own failure.
     pub async fn run(&self, input: Vec<f32>, deadline: Deadline) -> Result<Inference> {
+        self.run_with(input, deadline, Priority::Foreground).await
+    }
+
+    /// The same, whenever no request of [`run`](Self::run) would have to wait for it, which may be
+    /// never: a long deadline is in order, and few inputs at a time, for each holds its tensor.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run).
+    pub async fn run_in_background(
+        &self,
+        input: Vec<f32>,
+        deadline: Deadline,
+    ) -> Result<Inference> {
+        self.run_with(input, deadline, Priority::Background).await
+    }
+
+    async fn run_with(
+        &self,
+        input: Vec<f32>,
+        deadline: Deadline,
+        priority: Priority,
+    ) -> Result<Inference> {
         let (reply, answer) = oneshot::channel();
         let entry = Entry {
             input,
@@ -107,10 +132,12 @@ impl Batcher {
             waiting: tracing::debug_span!("queue"),
             reply,
         };
-        let place = match self.queue().push(entry) {
+        let place = match self.queue().push(entry, priority) {
             Push::Queued(place) => place,
             Push::Full => {
-                self.metrics.shed("queue_full");
+                if priority == Priority::Foreground {
+                    self.metrics.shed("queue_full");
+                }
                 return Err(Error::Overloaded {
                     retry_after: self.load().predicted_wait,
                 });
@@ -226,7 +253,7 @@ impl Deadline {
 
 /// Takes a request out of the queue when its future is dropped.
 struct Leaving<'a> {
-    place: u64,
+    place: Place,
     batcher: &'a Batcher,
     armed: bool,
 }
@@ -247,9 +274,11 @@ impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         if self.armed {
             let was_waiting = self.batcher.queue().remove(self.place);
-            self.batcher
-                .metrics
-                .abandoned(if was_waiting { "queue" } else { "inference" });
+            // Behind a background input there is no client who could have left.
+            if self.place.priority == Priority::Foreground {
+                let stage = if was_waiting { "queue" } else { "inference" };
+                self.batcher.metrics.abandoned(stage);
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! [`OrtEngine`] is the real one. The trait exists so that the batcher can be tested for its rules
 //! without a model.
 
+mod bare;
 mod cpu;
 pub mod device;
 pub mod runtime;
@@ -11,6 +12,7 @@ mod session;
 pub mod threads;
 
 pub use self::{
+    bare::{BareSession, Values},
     device::Device,
     runtime::Runtime,
     session::{OrtEngine, SessionOptions},
@@ -38,7 +40,7 @@ pub struct Output {
     /// One value per class.
     pub logits: Vec<f32>,
     /// The rollout's row vectors: `layers × tokens`, row `k` for a product that starts at block
-    /// `k`, prefix tokens first.
+    /// `k`, prefix tokens first. Empty if the graph makes no map.
     pub rollout: Vec<f32>,
     /// Per-label evidence, if the graph makes it.
     pub evidence: Option<Evidence>,

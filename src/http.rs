@@ -5,6 +5,7 @@
 //! 500; then the route. Every error, also the router's own and that
 //! of a panic, leaves as `application/problem+json` ([`problem`]).
 
+mod admin;
 mod attention;
 mod auth;
 mod classify;
@@ -21,6 +22,7 @@ mod request_id;
 mod server_timing;
 mod trace_context;
 mod upload;
+mod verify;
 
 use std::{
     any::Any,
@@ -43,10 +45,10 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 use tracing::{Instrument, field::Empty};
 
 pub use self::{
-    attention::Easels, auth::KeyRing, cors::CorsOrigins, oip::Oip, problem::Problem,
-    request_id::RequestId, upload::UploadBudget,
+    admin::admin_router, attention::Easels, auth::KeyRing, cors::CorsOrigins, oip::Oip,
+    problem::Problem, request_id::RequestId, upload::UploadBudget,
 };
-use crate::{Error, metrics::Metrics, registry::Registry, store::Store, telemetry};
+use crate::{Error, metrics::Metrics, registry::Registry, store::Store, telemetry, verify::Jobs};
 
 /// What a body may measure and how long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -78,10 +80,14 @@ pub struct AppState {
     pub uploads: UploadBudget,
     /// Where maps are drawn.
     pub easels: Easels,
+    /// Perturbation tests of kept maps, where they are allowed.
+    pub verify: Option<Jobs>,
     /// What the Open Inference Protocol needs besides.
     pub oip: Oip,
     /// Counts and times everything.
     pub metrics: Arc<Metrics>,
+    /// Whether `/metrics` is on the admin listener alone.
+    pub metrics_apart: bool,
 }
 
 /// Whether new work should be sent here: set once warmed up, unset when draining.
@@ -109,16 +115,24 @@ pub fn router(state: AppState) -> Router {
             "/attention/{id}",
             get(attention::show).delete(attention::forget),
         )
+        .route(
+            "/attention/{id}/verify",
+            get(verify::show).post(verify::start).delete(verify::cancel),
+        )
         .route_layer(middleware::from_fn_with_state(
             state.clone(),
             auth::require_key,
         ));
     let cors = state.cors.as_ref().map(CorsOrigins::layer);
+    let open = match state.metrics_apart {
+        false => Router::new().route("/metrics", get(health::metrics)),
+        true => Router::new(),
+    };
     let routes = Router::new()
         .merge(keyed)
+        .merge(open)
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics))
         .merge(oip::routes(&state))
         .merge(openapi::routes())
         .merge(page::routes())
@@ -129,6 +143,11 @@ pub fn router(state: AppState) -> Router {
         Some(cors) => routes.layer(cors),
         None => routes,
     };
+    observed(routes, state)
+}
+
+/// What every request passes, whichever listener it came by.
+fn observed(routes: Router, state: AppState) -> Router {
     routes
         .layer(CatchPanicLayer::custom(panicked))
         .layer(SetResponseHeaderLayer::if_not_present(

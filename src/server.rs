@@ -20,7 +20,7 @@ use tokio::{
 
 use self::places::{Place, Places};
 pub use self::{
-    signals::{Signals, Stop},
+    signals::{Hangups, Signals, Stop},
     tls::Tls,
 };
 use crate::http::Readiness;
@@ -104,7 +104,7 @@ impl Server {
     }
 
     /// Accepts for ever.
-    async fn accept(&self) {
+    pub async fn accept(&self) {
         while let Some(place) = self.places.take().await {
             match self.listener.accept().await {
                 Ok((socket, _)) => self.spawn(socket, place),

@@ -75,18 +75,26 @@ fn stage(max_batch: usize, max_waiting: usize) -> Stage {
 
 impl Stage {
     /// Hands a request in and returns once it waits or runs.
-    async fn submit(&self, tag: f32) -> tokio::task::JoinHandle<Result<Inference>> {
-        let before = self.batcher.load();
+    async fn submit(&self, tag: f32) -> Asked {
+        self.submit_with(tag, Priority::Foreground).await
+    }
+
+    /// The same with low priority.
+    async fn submit_in_background(&self, tag: f32) -> Asked {
+        self.submit_with(tag, Priority::Background).await
+    }
+
+    async fn submit_with(&self, tag: f32, priority: Priority) -> Asked {
+        let all = |load: Load| load.waiting + load.background + load.running;
+        let before = all(self.batcher.load());
         let batcher = self.batcher.clone();
         let deadline = Deadline::after(Duration::from_secs(60));
-        let task = tokio::spawn(async move { batcher.run(vec![tag], deadline).await });
-        loop {
-            let load = self.batcher.load();
-            if load.waiting + load.running > before.waiting + before.running || task.is_finished() {
-                return task;
-            }
+        let task =
+            tokio::spawn(async move { batcher.run_with(vec![tag], deadline, priority).await });
+        while all(self.batcher.load()) <= before && !task.is_finished() {
             tokio::task::yield_now().await;
         }
+        task
     }
 
     fn next_batch(&self) -> Vec<f32> {
@@ -105,6 +113,8 @@ impl Stage {
         self.batcher.metrics.encode(&[], 0).unwrap()
     }
 }
+
+type Asked = tokio::task::JoinHandle<Result<Inference>>;
 
 fn logit(outcome: std::result::Result<Result<Inference>, tokio::task::JoinError>) -> f32 {
     outcome.unwrap().unwrap().output.logits[0]
@@ -272,6 +282,61 @@ async fn stopping_at_once_refuses_what_waits_and_finishes_what_runs() {
     let running = stage.submit(1.0).await;
     stage.next_batch();
     let waiting = stage.submit(2.0).await;
+    stage.batcher.refuse_waiting();
+    assert_eq!(waiting.await.unwrap().unwrap_err(), Error::Draining);
+    stage.let_run(1);
+    assert_eq!(logit(running.await), 1.0);
+}
+
+#[tokio::test]
+async fn background_runs_when_no_request_waits_and_comes_after_all_that_do() {
+    let stage = stage(1, 8);
+    let running = stage.submit(1.0).await;
+    assert_eq!(stage.next_batch(), [1.0]);
+    let mut asked = vec![running];
+    for tag in [10.0, 11.0] {
+        asked.push(stage.submit_in_background(tag).await);
+    }
+    for tag in [2.0, 3.0] {
+        asked.push(stage.submit(tag).await);
+    }
+    let load = stage.batcher.load();
+    // Nobody's predicted wait grows by what yields to everybody.
+    assert_eq!((load.waiting, load.background), (2, 2));
+    for expected in [2.0, 3.0, 10.0, 11.0] {
+        stage.let_run(1);
+        assert_eq!(stage.next_batch(), [expected]);
+    }
+    stage.let_run(1);
+    for (asked, tag) in asked.into_iter().zip([1.0, 10.0, 11.0, 2.0, 3.0]) {
+        assert_eq!(logit(asked.await), tag);
+    }
+}
+
+#[tokio::test]
+async fn background_that_is_called_off_leaves_the_queue_and_is_no_client_who_left() {
+    let stage = stage(1, 8);
+    let running = stage.submit(1.0).await;
+    stage.next_batch();
+    let called_off = stage.submit_in_background(10.0).await;
+    called_off.abort();
+    assert!(called_off.await.is_err());
+    assert_eq!(stage.batcher.load().background, 0);
+    stage.let_run(1);
+    assert_eq!(logit(running.await), 1.0);
+    assert!(
+        stage
+            .scrape()
+            .contains("patchlight_abandoned_total{stage=\"queue\"} 0")
+    );
+}
+
+#[tokio::test]
+async fn stopping_at_once_refuses_background_too() {
+    let stage = stage(1, 8);
+    let running = stage.submit(1.0).await;
+    stage.next_batch();
+    let waiting = stage.submit_in_background(10.0).await;
     stage.batcher.refuse_waiting();
     assert_eq!(waiting.await.unwrap().unwrap_err(), Error::Draining);
     stage.let_run(1);

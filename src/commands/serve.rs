@@ -1,20 +1,30 @@
 //! `patchlight serve`.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    process::ExitCode,
+};
 
 use tokio::{net::TcpListener, runtime, task::JoinSet};
 
 use super::{BAD_CONFIGURATION, fail};
 use crate::{
-    app::{self, App, End, StartError},
-    args::ServeArgs,
+    app::{self, App, End, Listeners, StartError},
+    args::{ServeArgs, default_file},
     config::Config,
     engine::Runtime,
-    server::Signals,
+    server::{Hangups, Signals},
     telemetry,
 };
 
 pub(super) fn run(args: &ServeArgs) -> ExitCode {
+    if args.print_config {
+        return match io::stdout().write_all(default_file().as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => fail(1, why),
+        };
+    }
     let config = match Config::from_args(args) {
         Ok(config) => config,
         Err(why) => return fail(BAD_CONFIGURATION, why),
@@ -47,6 +57,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
 async fn serve(config: &Config) -> Result<End, StartError> {
     // Before the model is loaded, so that a signal during the load is not lost.
     let signals = Signals::listen()?;
+    let hangups = Hangups::listen()?;
     tracing::info!(
         version = crate::VERSION,
         commit = crate::COMMIT,
@@ -55,13 +66,12 @@ async fn serve(config: &Config) -> Result<End, StartError> {
     let runtime = Runtime::load()?;
     tracing::info!(version = runtime.version(), library = %runtime.library().display(), "onnxruntime");
     // Before the load as well: a busy port is found out in milliseconds, not after a minute.
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|why| StartError::Listen {
-            address: config.listen,
-            why,
-        })?;
-    let address = listener.local_addr()?;
+    let service = bind(config.listen).await?;
+    let address = service.local_addr()?;
+    let admin = match config.admin_listen {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
 
     let keeper = tokio::task::block_in_place(|| app::load_models(config, &runtime))?;
     let app = App::new(keeper, config);
@@ -70,6 +80,9 @@ async fn serve(config: &Config) -> Result<End, StartError> {
     } else {
         "http"
     };
+    if let Some(admin) = &admin {
+        tracing::info!("administration on {scheme}://{}", admin.local_addr()?);
+    }
     tracing::info!("listening on {scheme}://{address}");
     // Files that are followed while serving; dropping the set ends that.
     let mut watches = JoinSet::new();
@@ -82,5 +95,16 @@ async fn serve(config: &Config) -> Result<End, StartError> {
     if let Some(tls) = config.tls.clone() {
         watches.spawn(tls.watch());
     }
-    Ok(app.serve(listener, config, signals).await)
+    let listeners = Listeners {
+        service,
+        admin,
+        hangups,
+    };
+    Ok(app.serve(listeners, config, signals).await)
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|why| StartError::Listen { address, why })
 }

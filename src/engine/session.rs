@@ -50,7 +50,7 @@ struct Origin {
 struct Names {
     input: String,
     logits: String,
-    rollout: String,
+    rollout: Option<String>,
     evidence: Option<EvidenceOutputs>,
     class_attention: Option<String>,
 }
@@ -179,7 +179,9 @@ impl OrtEngine {
         expect(&self.names.input, &self.input)?;
         expect(&self.names.logits, &[manifest.task.classes])?;
         let (layers, tokens) = (manifest.architecture.layers, manifest.tokens.total());
-        expect(&self.names.rollout, &[layers, tokens])?;
+        if let Some(rollout) = &self.names.rollout {
+            expect(rollout, &[layers, tokens])?;
+        }
         if let Some(evidence) = &self.names.evidence {
             let labels = evidence.labels;
             let patches = manifest.tokens.patches();
@@ -213,7 +215,10 @@ impl Engine for OrtEngine {
                 let attention = names.class_attention.as_ref();
                 let logits: Vec<f32> = pictures.values(&names.logits, at)?;
                 Ok(Output {
-                    rollout: pictures.values(&names.rollout, at)?,
+                    rollout: match &names.rollout {
+                        Some(name) => pictures.values(name, at)?,
+                        None => Vec::new(),
+                    },
                     evidence: evidence
                         .map(|names| pictures.evidence(names, at, logits.len()))
                         .transpose()?,

@@ -16,7 +16,9 @@ use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{AppState, Problem, RequestId, auth::Allowance, query::Query, server_timing, upload};
+use super::{
+    AppState, Problem, RequestId, auth::Allowance, query::Query, server_timing, upload, verify,
+};
 use crate::{
     Error, Result,
     batch::Deadline,
@@ -70,6 +72,8 @@ struct Admitted {
     classifier: Arc<Classifier>,
     options: Options,
     deadline: Deadline,
+    /// Whether maps can be tested by perturbation.
+    testable: bool,
     /// For the body.
     _room: OwnedSemaphorePermit,
 }
@@ -93,6 +97,7 @@ fn admit(
         classifier,
         options,
         deadline,
+        testable: state.verify.is_some(),
         _room: room?,
     })
 }
@@ -105,10 +110,17 @@ async fn run(admitted: &Admitted, mut pictures: Vec<bytes::Bytes>, id: &RequestI
         ..
     } = admitted;
     let (options, deadline) = (*options, *deadline);
+    let classify = async |picture| {
+        let mut answer = classifier.classify(picture, options, deadline).await?;
+        if admitted.testable {
+            answer.offer_test(verify::path);
+        }
+        Ok::<_, Error>(answer)
+    };
     if pictures.len() == 1
         && let Some(picture) = pictures.pop()
     {
-        return match classifier.classify(picture, options, deadline).await {
+        return match classify(picture).await {
             Ok(answer) => {
                 let timing = answer.timing_ms;
                 let mut response = Json(answer).into_response();
@@ -128,9 +140,7 @@ async fn run(admitted: &Admitted, mut pictures: Vec<bytes::Bytes>, id: &RequestI
         };
     }
     let started = Instant::now();
-    let all = pictures
-        .into_iter()
-        .map(|picture| classifier.classify(picture, options, deadline));
+    let all = pictures.into_iter().map(classify);
     let results: Vec<Item> = stream::iter(all)
         .buffered(AT_ONCE)
         .map(|outcome| match outcome {

@@ -26,9 +26,19 @@ const PROBLEMS: &[(u16, &str, &[&str])] = &[
     ),
     (401, "No API key, or not one in force.", &["unauthorized"]),
     (
+        403,
+        "Not allowed by whoever runs the server.",
+        &["verify_not_allowed"],
+    ),
+    (
         404,
-        "No such route, model or map.",
-        &["not_found", "no_such_model", "map_not_found"],
+        "No such route, model, map or test.",
+        &[
+            "not_found",
+            "no_such_model",
+            "map_not_found",
+            "verify_not_found",
+        ],
     ),
     (405, "Not with this method.", &["method_not_allowed"]),
     (406, "Not in an accepted media type.", &["not_acceptable"]),
@@ -40,7 +50,12 @@ const PROBLEMS: &[(u16, &str, &[&str])] = &[
     (
         409,
         "There is no such map of this picture, or it cannot be changed so.",
-        &["map_not_kept", "map_not_forgettable", "default_model"],
+        &[
+            "map_not_kept",
+            "map_not_forgettable",
+            "not_verifiable",
+            "default_model",
+        ],
     ),
     (413, "The body is too large.", &["body_too_large"]),
     (
@@ -56,7 +71,7 @@ const PROBLEMS: &[(u16, &str, &[&str])] = &[
     (
         429,
         "This client's quota is used up; Retry-After says when there is more.",
-        &["quota_exceeded"],
+        &["quota_exceeded", "too_many_jobs"],
     ),
     (
         500,

@@ -30,6 +30,7 @@ impl Problem {
         let retry_after = match error {
             Error::Overloaded { retry_after }
             | Error::QuotaExceeded { retry_after }
+            | Error::TooManyJobs { retry_after }
             | Error::StoreAway { retry_after } => {
                 Some(retry_after.as_secs_f64().ceil().max(1.0) as u64)
             }
@@ -122,14 +123,19 @@ fn status(error: &Error) -> StatusCode {
         Error::NoSuchModel { .. } | Error::NoSuchMap => StatusCode::NOT_FOUND,
         Error::NotAcceptable { .. } => StatusCode::NOT_ACCEPTABLE,
         Error::UploadTooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
-        Error::MapNotKept(_) | Error::NotForgettable { .. } | Error::DefaultModel { .. } => {
-            StatusCode::CONFLICT
-        }
+        Error::VerifyNotAllowed => StatusCode::FORBIDDEN,
+        Error::NoSuchJob => StatusCode::NOT_FOUND,
+        Error::TooManyJobs { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Error::MapNotKept(_)
+        | Error::NotVerifiable(_)
+        | Error::NotForgettable { .. }
+        | Error::DefaultModel { .. } => StatusCode::CONFLICT,
         Error::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Error::UnsupportedFormat { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Error::ImageUndecodable { .. }
         | Error::DecoderPanicked { .. }
-        | Error::ImageTooLarge { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        | Error::ImageTooLarge { .. }
+        | Error::ModelRefused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         Error::QuotaExceeded { .. } => StatusCode::TOO_MANY_REQUESTS,
         Error::Overloaded { .. } | Error::Draining | Error::NotReady | Error::StoreAway { .. } => {
             StatusCode::SERVICE_UNAVAILABLE

@@ -30,7 +30,7 @@ pub fn best(model: &ModelInfo, logits: &[f32], top_k: usize, min_score: f32) -> 
         .collect()
 }
 
-/// The score of every class.
+/// The score of every class: softmax, or sigmoid of each logit. `logits` must be finite.
 pub fn of_all(kind: TaskKind, logits: &[f32]) -> Vec<f32> {
     match kind {
         TaskKind::SingleLabel => softmax(logits),

@@ -84,6 +84,24 @@ impl Server {
         Self::start(&["--drain-delay", "200ms"])
     }
 
+    /// Where models are changed, if `--admin-listen` was given.
+    pub(crate) fn admin(&self) -> String {
+        let mut lines = self.start_up.iter();
+        let address = lines.find_map(|line| line.split("administration on http://").nth(1));
+        address.expect("an admin listener").trim().to_owned()
+    }
+
+    /// How many threads of the program have this name.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn threads(&self, name: &str) -> usize {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        tasks
+            .expect("the program runs")
+            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
+            .filter(|comm| comm.trim() == name)
+            .count()
+    }
+
     /// What it has logged until now.
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
