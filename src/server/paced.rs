@@ -254,8 +254,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn rest_between_requests_is_no_dawdling_but_a_begun_head_is() {
         let (mut client, mut paced, requests) = pair();
-        client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-        assert_eq!(paced.read(&mut [0; 64]).await.unwrap(), 18);
+        let head = b"GET / HTTP/1.1\r\n\r\n";
+        client.write_all(head).await.unwrap();
+        paced.read_exact(&mut [0; 18]).await.unwrap();
         drop(requests.begin());
         let mut buffer = [0; 64];
         let resting = tokio::time::timeout(10 * PACE.head, paced.read(&mut buffer)).await;

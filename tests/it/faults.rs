@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -40,7 +41,7 @@ async fn send_until_closed(address: String, picture: Vec<u8>) -> usize {
         while sender.ready().await.is_ok() {
             let request = Request::post("/classify?attention=none")
                 .header("host", &address)
-                .body(Full::new(picture.clone().into()))
+                .body(Full::new(Bytes::from(picture.clone())))
                 .unwrap();
             let answer = match sender.try_send_request(request).await {
                 Ok(answer) => answer,

@@ -11,13 +11,7 @@ mod checkpoints;
 mod crafted;
 mod mutate;
 
-use std::{
-    collections::BTreeMap,
-    env, fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, env, fs, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Mutex, mpsc},
@@ -70,7 +64,7 @@ async fn hostile_files_neither_end_nor_hang_nor_confuse_the_server() {
         }
     }
     making.await.unwrap();
-    println!("answers by status: {statuses:?}");
+    eprintln!("answers by status: {statuses:?}");
     for status in statuses.keys() {
         assert!((200..500).contains(status), "{status}");
     }
@@ -151,7 +145,7 @@ fn collected() -> Vec<Hostile> {
     let mut found = Vec::new();
     if let Some(folder) = env::var_os("HOSTILE_CORPORA") {
         gather(Path::new(&folder), &mut found);
-        println!("{} files from {}", found.len(), folder.display());
+        eprintln!("{} files from {}", found.len(), folder.display());
     }
     found.retain(|(_, bytes)| bytes.len() <= 10 << 20);
     found.sort();
@@ -174,7 +168,7 @@ fn gather(folder: &Path, found: &mut Vec<Hostile>) {
     }
 }
 
-fn looks_like_a_picture(path: &PathBuf) -> bool {
+fn looks_like_a_picture(path: &Path) -> bool {
     const SUFFIXES: [&str; 16] = [
         "png", "apng", "jpg", "jpeg", "gif", "webp", "bmp", "tif", "tiff", "ico", "fli", "jp2",
         "j2k", "psd", "pcx", "bin",

@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path, sync::Arc};
 
+use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Request,
@@ -63,7 +64,7 @@ async fn both_versions_are_spoken_and_the_probe_finds_its_server() {
     let request = || {
         Request::post("https://localhost/classify")
             .header("host", "localhost")
-            .body(Full::new(dog.clone().into()))
+            .body(Full::new(Bytes::from(dog.clone())))
             .unwrap()
     };
 

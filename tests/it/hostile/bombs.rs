@@ -245,7 +245,7 @@ fn webps() -> Vec<Hostile> {
     vec![
         (
             "WebP with the largest canvas".to_owned(),
-            riff(&[canvas(0, 0xff_ffff), stream.clone()].concat()),
+            riff(&[canvas(0, 0xff_ffff), stream].concat()),
         ),
         (
             "WebP that moves on the largest canvas".to_owned(),

@@ -38,7 +38,8 @@ impl Raw {
 
     /// Whether the server has said anything within a moment.
     pub(crate) async fn has_answer(&self) -> bool {
-        let look = timeout(Duration::from_millis(1), self.socket.peek(&mut [0]));
+        let mut byte = [0];
+        let look = timeout(Duration::from_millis(1), self.socket.peek(&mut byte));
         matches!(look.await, Ok(Ok(read)) if read > 0)
     }
 
