@@ -1,17 +1,18 @@
 //! Wires the parts together: from a [`Config`] to a running service.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::Router;
-use tokio::{net::TcpListener, task};
+use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
     config::Config,
     engine::{EngineError, Runtime},
-    http::{self, AppState, Easels, Readiness, UploadBudget},
+    http::{self, AppState, Easels, Oip, Readiness, UploadBudget},
     metrics::Metrics,
     registry::{Keeper, LoadError, Loader},
-    server::{Server, Signals, Stop},
+    server::{Hangups, Server, Signals, Stop},
+    verify::{Jobs, TableLimits},
 };
 
 /// Why the service could not start.
@@ -47,11 +48,27 @@ pub enum StartError {
 /// Models behind their routes.
 #[derive(Debug)]
 pub struct App {
-    /// All routes.
+    /// The routes of the service.
     pub routes: Router,
+    /// The routes of the admin listener, if there is one.
+    pub admin: Option<Router>,
     /// What `/readyz` says.
     pub readiness: Readiness,
     keeper: Keeper,
+}
+
+/// How long answers have to leave when an engine is broken.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// How serving ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum End {
+    /// Everything that was accepted was finished.
+    Finished,
+    /// Something took longer than the drain's time-out.
+    CutOff,
+    /// An engine is broken and could not be made anew.
+    Broken,
 }
 
 /// Loads every model and runs it once. Takes seconds for a large model and blocks the calling
@@ -72,40 +89,104 @@ impl App {
     pub fn new(keeper: Keeper, config: &Config) -> Self {
         let readiness = Readiness::default();
         let loader = keeper.loader();
-        let routes = http::router(AppState {
+        let state = AppState {
             models: keeper.registry().clone(),
             store: loader.store().clone(),
             limits: config.http,
             readiness: readiness.clone(),
             keys: config.api_keys.clone(),
+            cors: config.cors.clone(),
             uploads: UploadBudget::new(config.decode_memory),
-            easels: Easels::new(config.threads),
+            easels: Easels::new(config.threads, config.http.request_timeout),
+            verify: config.allow_verify.then(|| {
+                Jobs::new(
+                    TableLimits::new(config.store.ttl),
+                    Arc::clone(loader.metrics()),
+                )
+            }),
+            oip: Oip::new(config.threads),
             metrics: Arc::clone(loader.metrics()),
-        });
+            metrics_apart: config.admin_listen.is_some(),
+        };
+        let admin = config
+            .admin_listen
+            .map(|_| http::admin_router(state.clone(), keeper.clone()));
+        let routes = http::router(state);
         readiness.set(true);
         Self {
             routes,
+            admin,
             readiness,
             keeper,
         }
     }
 
-    /// Serves until a signal, then drains; whether everything accepted was finished.
-    pub async fn serve(self, listener: TcpListener, config: &Config, mut signals: Signals) -> bool {
-        let server = Server::new(listener, self.routes);
-        let stop = server
-            .run(&mut signals, &self.readiness, config.drain.delay)
-            .await;
-        if stop == Stop::Now {
+    /// Serves until a signal, then drains; or until an engine is beyond repair. The admin listener
+    /// answers to the end.
+    pub async fn serve(self, listeners: Listeners, config: &Config, mut signals: Signals) -> End {
+        let admin = self.admin.zip(listeners.admin);
+        let admin =
+            admin.map(|(routes, listener)| Server::new(listener, routes, config.tls.clone()));
+        let _admin = admin.map(|admin| Background::run(async move { admin.accept().await }));
+        let keeper = self.keeper.clone();
+        let _reloads = Background::run(async move {
+            let mut hangups = listeners.hangups;
+            loop {
+                hangups.next().await;
+                keeper.reload_changed().await;
+            }
+        });
+
+        let server = Server::new(listeners.service, self.routes, config.tls.clone());
+        let alarm = self.keeper.loader().alarm().clone();
+        let stop = tokio::select! {
+            stop = server.run(&mut signals, &self.readiness, config.drain.delay) => Some(stop),
+            () = alarm.rung() => None,
+        };
+        let limit = match stop {
+            Some(_) => config.drain.timeout,
+            None => LAST_ANSWERS,
+        };
+        if stop != Some(Stop::Drain) {
+            self.readiness.set(false);
             self.keeper.refuse_waiting();
         }
-        let finished = server.finish(config.drain.timeout).await;
+        let finished = server.finish(limit).await;
         self.keeper.close();
+        if stop.is_none() {
+            return End::Broken;
+        }
         if finished {
             // What runs now ends by itself; a batch is never cut off in the middle.
-            let joined = task::spawn_blocking(move || self.keeper.join()).await;
-            return joined.is_ok();
+            self.keeper.finish().await;
+            return End::Finished;
         }
-        false
+        End::CutOff
+    }
+}
+
+/// What reaches the program from outside, opened before the models are loaded.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Where clients connect.
+    pub service: TcpListener,
+    /// Where administrators do.
+    pub admin: Option<TcpListener>,
+    /// Wishes to look at the model directories again.
+    pub hangups: Hangups,
+}
+
+/// A task that ends with its owner.
+struct Background(JoinHandle<()>);
+
+impl Background {
+    fn run(work: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(work))
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

@@ -5,15 +5,21 @@
 //! idle runs at once and alone; what arrives meanwhile forms the next batch. No timer delays a
 //! quiet service.
 //!
+//! What nobody waits for ([`Batcher::run_in_background`]) has a queue of its own and gets what the
+//! requests leave: the engine when it would be idle, and places in a batch that cost nothing.
+//!
 //! A request that is dropped (its client left) or whose deadline passes is taken out of the queue
-//! at once and never reaches the engine. A full queue refuses. A batch that fails is tried again
-//! one by one, so that a request fails only for its own sake.
+//! at once and never reaches the engine. A full queue refuses. Requests take turns, however many
+//! pictures each brings ([`pending`]). A batch that fails is tried again one by one, so that a
+//! request fails only for its own sake; an engine that only fails is made anew once, then the
+//! [`Alarm`] is rung.
 
 mod admission;
 mod curve;
 mod pending;
 pub mod policy;
 mod queue;
+mod recovery;
 mod worker;
 
 use std::{
@@ -24,10 +30,10 @@ use std::{
 
 use tokio::sync::oneshot;
 
-pub use self::{admission::Load, policy::Policy, worker::WorkerHandle};
+pub use self::{admission::Load, policy::Policy, recovery::Alarm, worker::WorkerHandle};
 use self::{
     pending::Entry,
-    queue::{Push, Queue},
+    queue::{Place, Priority, Push, Queue},
 };
 use crate::{
     Error, Result,
@@ -46,6 +52,8 @@ pub struct Inference {
     pub ran: Duration,
     /// How many pictures the batch held.
     pub batch_size: usize,
+    /// The batch's number: every run of an engine has its own.
+    pub batch: u64,
 }
 
 /// Handle to the queue in front of one engine. Cheap to clone. When the last one is dropped, the
@@ -67,7 +75,7 @@ impl Drop for Entrance {
 }
 
 impl Batcher {
-    /// Starts the worker thread that owns `engine`.
+    /// Starts the worker thread that owns `engine` and rings `alarm` when that is beyond repair.
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -75,9 +83,10 @@ impl Batcher {
         engine: impl Engine,
         policy: Policy,
         metrics: Arc<Metrics>,
+        alarm: Alarm,
     ) -> io::Result<(Self, WorkerHandle)> {
         let queue = Arc::new(Queue::new(policy));
-        let worker = worker::spawn(engine, Arc::clone(&queue), Arc::clone(&metrics))?;
+        let worker = worker::spawn(engine, Arc::clone(&queue), Arc::clone(&metrics), alarm)?;
         let entrance = Arc::new(Entrance(queue));
         Ok((Self { entrance, metrics }, worker))
     }
@@ -92,6 +101,28 @@ impl Batcher {
     /// [`Error::Draining`] after [`close`](Self::close), [`Error::Inference`] and
     /// [`Error::NotFinite`] for this input's own failure.
     pub async fn run(&self, input: Vec<f32>, deadline: Deadline) -> Result<Inference> {
+        self.run_with(input, deadline, Priority::Foreground).await
+    }
+
+    /// The same, whenever no request of [`run`](Self::run) would have to wait for it, which may be
+    /// never: a long deadline is in order, and few inputs at a time, for each holds its tensor.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run).
+    pub async fn run_in_background(
+        &self,
+        input: Vec<f32>,
+        deadline: Deadline,
+    ) -> Result<Inference> {
+        self.run_with(input, deadline, Priority::Background).await
+    }
+
+    async fn run_with(
+        &self,
+        input: Vec<f32>,
+        deadline: Deadline,
+        priority: Priority,
+    ) -> Result<Inference> {
         let (reply, answer) = oneshot::channel();
         let entry = Entry {
             input,
@@ -101,10 +132,12 @@ impl Batcher {
             waiting: tracing::debug_span!("queue"),
             reply,
         };
-        let place = match self.queue().push(entry) {
+        let place = match self.queue().push(entry, priority) {
             Push::Queued(place) => place,
             Push::Full => {
-                self.metrics.shed("queue_full");
+                if priority == Priority::Foreground {
+                    self.metrics.shed("queue_full");
+                }
                 return Err(Error::Overloaded {
                     retry_after: self.load().predicted_wait,
                 });
@@ -141,6 +174,11 @@ impl Batcher {
     /// How busy the engine is, for admission and metrics.
     pub fn load(&self) -> Load {
         self.queue().load(Instant::now())
+    }
+
+    /// The most inputs that run together.
+    pub fn max_batch(&self) -> usize {
+        self.queue().policy().max_batch.get()
     }
 
     /// The learned time of each batch size that has run: pictures and seconds.
@@ -182,6 +220,13 @@ impl Deadline {
         }
     }
 
+    /// The same, or `limit` from now if that is earlier.
+    #[must_use]
+    pub fn within(self, limit: Duration) -> Self {
+        let sooner = Self::after(limit);
+        if sooner.at < self.at { sooner } else { self }
+    }
+
     /// The time that is left; zero when it has passed.
     pub fn left(&self) -> Duration {
         self.at
@@ -208,7 +253,7 @@ impl Deadline {
 
 /// Takes a request out of the queue when its future is dropped.
 struct Leaving<'a> {
-    place: u64,
+    place: Place,
     batcher: &'a Batcher,
     armed: bool,
 }
@@ -229,9 +274,11 @@ impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         if self.armed {
             let was_waiting = self.batcher.queue().remove(self.place);
-            self.batcher
-                .metrics
-                .abandoned(if was_waiting { "queue" } else { "inference" });
+            // Behind a background input there is no client who could have left.
+            if self.place.priority == Priority::Foreground {
+                let stage = if was_waiting { "queue" } else { "inference" };
+                self.batcher.metrics.abandoned(stage);
+            }
         }
     }
 }

@@ -5,6 +5,9 @@
 //! that has not begun does not begin, and a tensor that waits leaves the queue.
 
 mod answer;
+mod reading;
+mod results;
+mod rows;
 
 use std::{
     sync::Arc,
@@ -14,17 +17,21 @@ use std::{
 use bytes::Bytes;
 use tokio::{sync::oneshot, task, time::timeout_at};
 
-pub use self::answer::{Attention, Classification, ImageInfo, Timing};
+pub use self::{
+    answer::{Attention, Classification, ImageInfo, Timing},
+    results::ResultCache,
+};
+use self::{reading::Reading, results::Key};
 use crate::{
     Error, Result,
     batch::{Batcher, Deadline},
-    decode::{self, DecodeBudget, Header, Limits, Permit},
-    engine::{Device, Output},
+    decode::{self, DecodeBudget, Header, JpegScaling, Limits, Permit},
+    engine::Device,
     explain::{self, Placement, Rect, RgbView},
     metrics::{Metrics, Stage},
     model::{ModelInfo, Outline, scores},
     preprocess::Pipeline,
-    store::{KeptEvidence, KeptMap, NotKept, Owner, Receipt, Store},
+    store::{NotKept, Owner, Receipt, Store},
 };
 
 /// What one request wants of the answer.
@@ -66,12 +73,16 @@ pub struct Classifier {
     pub batcher: Batcher,
     /// What a picture may measure.
     pub limits: Limits,
+    /// Whether large JPEGs are decoded at a fraction of their size.
+    pub jpeg_scaling: JpegScaling,
     /// Memory for pictures being decoded.
     pub budget: DecodeBudget,
     /// Where maps go.
     pub store: Store,
     /// Whether overlays get their picture.
     pub keep_pictures: bool,
+    /// Results for identical requests, if they are kept.
+    pub results: Option<ResultCache>,
     /// Counts and times everything.
     pub metrics: Arc<Metrics>,
 }
@@ -82,12 +93,17 @@ impl Classifier {
     /// # Errors
     /// [`Error::Overloaded`] with the time after which a retry has one.
     pub fn admit(&self, deadline: Deadline) -> Result<()> {
-        let wait = self.batcher.load().predicted_wait;
+        let engine = self.batcher.load().predicted_wait;
+        let decoding = self.budget.predicted_wait();
+        let wait = engine + decoding;
         let left = deadline.left();
         if wait <= left {
             return Ok(());
         }
-        self.metrics.shed("predicted_wait");
+        self.metrics.shed(match decoding > engine {
+            true => "decode_wait",
+            false => "predicted_wait",
+        });
         Err(Error::Overloaded {
             retry_after: wait - left,
         })
@@ -104,44 +120,71 @@ impl Classifier {
         deadline: Deadline,
     ) -> Result<Classification> {
         let arrived = Instant::now();
-        let leaving = self.metrics.leaving("decode");
-        let decoded = self
-            .decode(upload, options.attention != Keep::Nothing, deadline)
-            .await;
-        leaving.stayed();
-        let Decoded { tensor, seen, copy } = decoded?;
-
-        let mut inference = self.batcher.run(tensor, deadline).await?;
-        self.metrics.stage(Stage::Queue, inference.queued);
+        let keep = options.attention;
+        let (reading, reused) = match &self.results {
+            None => (Arc::new(self.read(upload, keep, deadline).await?), false),
+            Some(results) => {
+                let key = self.key(&upload, keep, options.owner).await?;
+                let read = || {
+                    let (classifier, upload) = (self.clone(), upload.clone());
+                    async move { classifier.read(upload, keep, deadline).await }
+                };
+                timeout_at(deadline.at().into(), results.0.get(key, read))
+                    .await
+                    .map_err(|_| deadline.error())??
+            }
+        };
         self.metrics.picture(&self.model.name);
 
         let predictions = scores::best(
             &self.model,
-            &inference.output.logits,
+            &reading.logits,
             options.top_k,
             options.min_score,
         );
-        let kept = match options.attention {
+        let kept = match keep {
             Keep::Nothing => Attention::NotAskedFor,
+            _ if inference.output.rollout.is_empty() => Attention::NotMade,
             Keep::Rollout | Keep::Heads => {
-                let maps = self.maps(&mut inference.output, &seen, options);
-                self.keep(maps, copy, deadline).await.into()
+                self.keep(&reading, options.owner, deadline).await.into()
             }
         };
-        let timing = Timing {
-            decode: seen.decoding,
-            preprocess: seen.preprocessing,
-            queue: inference.queued,
-            inference: inference.ran,
-            total: arrived.elapsed(),
+        let mut timing = match reused {
+            false => reading.timing,
+            true => Timing::default(),
         };
-        Ok(Classification::new(
-            &self.model,
-            predictions,
-            kept,
-            seen.image,
-            timing,
-        ))
+        timing.total = arrived.elapsed();
+        let image = reading.image.clone();
+        let answer = Classification::new(&self.model, predictions, kept, image, timing);
+        Ok(answer.reused(reused))
+    }
+
+    /// Digests a picture where computing holds nobody up.
+    async fn key(&self, upload: &Bytes, keep: Keep, owner: Owner) -> Result<Key> {
+        let (upload, model) = (upload.clone(), Arc::clone(&self.model));
+        task::spawn_blocking(move || Key::new(&upload, &model.digest, keep, owner))
+            .await
+            .map_err(|why| {
+                tracing::error!(%why, "a picture could not be digested");
+                Error::Internal
+            })
+    }
+
+    /// Has the model look at a picture, for nobody in particular.
+    async fn read(&self, upload: Bytes, keep: Keep, deadline: Deadline) -> Result<Reading> {
+        let leaving = self.metrics.leaving("decode");
+        let decoded = self.decode(upload, keep != Keep::Nothing, deadline).await;
+        leaving.stayed();
+        let Decoded { tensor, seen, copy } = decoded?;
+
+        let inference = self.batcher.run(tensor, deadline).await?;
+        self.metrics.stage(Stage::Queue, inference.queued);
+        // The copy was made while the batch ran and is usually there already. A failed one only
+        // means that the overlay will be a heat map.
+        let copy = async { timeout_at(deadline.at().into(), copy?).await.ok()?.ok() };
+        let picture = copy.await;
+        let labels = &self.model.labels;
+        Ok(Reading::new(inference, seen, keep, picture, labels))
     }
 
     /// Decodes and prepares on a blocking thread, within the budget.
@@ -153,9 +196,17 @@ impl Classifier {
 
         let (done, ready) = oneshot::channel();
         let (copied, copy) = oneshot::channel();
+        let reduction = match self.jpeg_scaling {
+            JpegScaling::Auto => {
+                let (width, height) = self.pipeline.resized(header.width, header.height);
+                header.reduction_for(width, height)
+            }
+            JpegScaling::Off => 1,
+        };
         let work = Work {
             upload,
             header,
+            reduction,
             pipeline: Arc::clone(&self.pipeline),
             metrics: Arc::clone(&self.metrics),
             permit,
@@ -176,45 +227,17 @@ impl Classifier {
         })
     }
 
-    /// What is kept of an output, which loses its maps.
-    fn maps(&self, output: &mut Output, seen: &Seen, options: Options) -> KeptMap {
-        let evidence = output.evidence.take();
-        let attention = output
-            .class_attention
-            .take()
-            .filter(|_| options.attention == Keep::Heads);
-        KeptMap {
-            owner: options.owner,
-            model: Arc::clone(&self.outline),
-            rollout: output.rollout.as_slice().into(),
-            evidence: evidence.map(|evidence| {
-                Arc::new(KeptEvidence::new(
-                    evidence,
-                    &output.logits,
-                    &self.model.labels,
-                ))
-            }),
-            class_attention: attention.map(Arc::from),
-            placement: seen.placement,
-            region: seen.image.region,
-            abridged: false,
-        }
-    }
-
-    /// Puts the map, and the picture if it is kept, into the store. Takes the deadline's time at
-    /// most: the answer itself is ready.
+    /// Puts the map, and the picture if it is kept, into the store under an id of their own. Takes
+    /// the deadline's time at most: the answer itself is ready.
     async fn keep(
         &self,
-        map: KeptMap,
-        copy: Option<oneshot::Receiver<Bytes>>,
+        reading: &Reading,
+        owner: Owner,
         deadline: Deadline,
     ) -> std::result::Result<Receipt, NotKept> {
-        let deadline = deadline.at().into();
-        // The copy was made while the batch ran and is usually there already. A failed one only
-        // means that the overlay will be a heat map.
-        let copy = async { timeout_at(deadline, copy?).await.ok()?.ok() };
-        let picture = copy.await;
-        let kept = timeout_at(deadline, self.store.keep(map, picture)).await;
+        let map = reading.map(owner, &self.outline);
+        let keeping = self.store.keep(map, reading.picture.clone());
+        let kept = timeout_at(deadline.at().into(), keeping).await;
         kept.unwrap_or(Err(NotKept::Away))
     }
 }
@@ -240,6 +263,8 @@ struct Seen {
 struct Work {
     upload: Bytes,
     header: Header,
+    /// See [`decode::decode_reduced`].
+    reduction: u32,
     pipeline: Arc<Pipeline>,
     metrics: Arc<Metrics>,
     permit: Permit,
@@ -248,7 +273,7 @@ struct Work {
 impl Work {
     /// Sends the prepared picture as soon as it is ready, then makes the copy for the overlay.
     fn run(
-        self,
+        mut self,
         keep: bool,
         done: oneshot::Sender<Result<(Vec<f32>, Seen)>>,
         copied: oneshot::Sender<Bytes>,
@@ -256,6 +281,7 @@ impl Work {
         if done.is_closed() {
             return;
         }
+        self.permit.begin();
         let (picture, tensor, seen) = match self.prepare() {
             Ok(prepared) => prepared,
             Err(why) => {
@@ -283,19 +309,21 @@ impl Work {
     fn prepare(&self) -> Result<(decode::Picture, Vec<f32>, Seen)> {
         let span = tracing::debug_span!("decode", bytes = self.upload.len()).entered();
         let started = Instant::now();
-        let picture = decode::decode(&self.upload, &self.header)?;
+        let picture = decode::decode_reduced(&self.upload, &self.header, self.reduction)?;
         drop(span);
         let decoding = started.elapsed();
         self.metrics.stage(Stage::Decode, decoding);
 
         let span = tracing::debug_span!("preprocess").entered();
         let started = Instant::now();
-        let prepared = self.pipeline.run(&picture.rgb);
+        let (width, height) = (self.header.width, self.header.height);
+        let prepared = self
+            .pipeline
+            .run_reduced(&picture.rgb, (width, height), picture.reduction);
         drop(span);
         let preprocessing = started.elapsed();
         self.metrics.stage(Stage::Preprocess, preprocessing);
 
-        let (width, height) = (picture.rgb.width(), picture.rgb.height());
         let seen = prepared.exact_region;
         let seen = Rect {
             x: seen.x,

@@ -1,13 +1,17 @@
 //! What the program does, a command a file.
 
 mod classify;
+mod evaluate;
 mod health;
 mod import;
 mod inspect;
+mod manual;
 mod pictures;
 mod serve;
 
 use std::{fmt::Display, process::ExitCode};
+
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::{Cli, Command};
 
@@ -24,8 +28,11 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Import(args) => import::run(args),
         Command::Classify(args) => classify::run(args),
+        Command::Evaluate(args) => evaluate::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Health(args) => health::run(&args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
     }
 }
 
@@ -35,4 +42,16 @@ fn fail(status: u8, why: impl Display) -> ExitCode {
         eprintln!("patchlight: {line}");
     }
     ExitCode::from(status)
+}
+
+/// A bar for many pictures on a terminal; nothing otherwise.
+fn progress(pictures: usize) -> ProgressBar {
+    if pictures < 10 {
+        return ProgressBar::hidden();
+    }
+    let template = "[{bar:40}] {pos}/{len}, {per_sec}, {eta} left";
+    // The template is a constant; were it wrong, the default bar would do.
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(pictures as u64).with_style(style)
 }

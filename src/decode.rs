@@ -17,6 +17,9 @@
 //! * Arithmetic-coded JPEG and GIF without any palette are refused.
 //! * The orientation comes from EXIF only, not from XMP.
 //!
+//! A JPEG that is far larger than the model needs can be decoded at a half, a quarter or an eighth of
+//! its size ([`decode_reduced`]), which is several times as fast and no longer exact.
+//!
 //! Like Pillow, a file that breaks off before its end is refused; bytes after the end are ignored.
 
 mod budget;
@@ -62,6 +65,15 @@ impl Default for Limits {
     }
 }
 
+/// Whether JPEGs that are far larger than the model needs are decoded at a fraction of their size.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum JpegScaling {
+    /// Where [`Header::reduction_for`] finds it possible.
+    Auto,
+    /// Never: every pixel is decoded, and resized as Pillow does it.
+    Off,
+}
+
 /// What a picture's first bytes announce, within the limits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Header {
@@ -75,6 +87,7 @@ pub struct Header {
     /// upload not.
     pub cost_bytes: u64,
     orientation: Orientation,
+    reducible: bool,
 }
 
 /// A decoded picture.
@@ -84,6 +97,9 @@ pub struct Picture {
     pub rgb: Rgb8,
     /// What it was sent as.
     pub format: Format,
+    /// One pixel of `rgb` stands for this many of the picture in each direction; those at the right
+    /// and lower edge may stand for fewer.
+    pub reduction: u32,
 }
 
 /// What one format's header says; sizes are those stored, before orientation.
@@ -93,6 +109,8 @@ struct Announced {
     orientation: Orientation,
     /// Bytes held at the peak of decoding to RGB8, the result included.
     decoding_bytes: u64,
+    /// Whether it can be decoded at a smaller size with less work.
+    reducible: bool,
 }
 
 /// Reads a picture's header. Costs no more than a walk over its chunks.
@@ -129,6 +147,7 @@ pub fn peek(bytes: &[u8], limits: &Limits) -> Result<Header> {
         height,
         cost_bytes: announced.decoding_bytes.max(turning_bytes),
         orientation: announced.orientation,
+        reducible: announced.reducible,
     })
 }
 
@@ -141,18 +160,33 @@ pub fn peek(bytes: &[u8], limits: &Limits) -> Result<Header> {
 ///
 /// [`Error::ImageUndecodable`] for a damaged or truncated picture.
 pub fn decode(bytes: &[u8], header: &Header) -> Result<Picture> {
+    decode_reduced(bytes, header, 1)
+}
+
+/// The same at one `reduction`-th of the size, as [`Header::reduction_for`] found it possible. What
+/// the reducing decoder does not take is decoded in full; [`Picture::reduction`] tells.
+///
+/// # Errors
+///
+/// As [`decode`].
+pub fn decode_reduced(bytes: &[u8], header: &Header, reduction: u32) -> Result<Picture> {
     let format = header.format;
     let decoded = panic::catch_unwind(AssertUnwindSafe(|| {
-        let stored = match format {
-            Format::Jpeg => jpeg::decode(bytes, header),
-            Format::Png => png::decode(bytes, header),
-            Format::WebP => webp::decode(bytes, header),
-            Format::Gif => gif::decode(bytes, header),
-        }?;
-        Ok(exif::upright(stored, header.orientation))
+        let reduced = (reduction > 1)
+            .then(|| jpeg::decode_reduced(bytes, header, reduction))
+            .flatten();
+        let (stored, reduction) = match reduced {
+            Some(reduced) => (reduced, reduction),
+            None => (in_full(bytes, header)?, 1),
+        };
+        Ok((exif::upright(stored, header.orientation), reduction))
     }));
     match decoded {
-        Ok(Ok(rgb)) => Ok(Picture { rgb, format }),
+        Ok(Ok((rgb, reduction))) => Ok(Picture {
+            rgb,
+            format,
+            reduction,
+        }),
         Ok(Err(detail)) => Err(undecodable(format, detail)),
         Err(_) => Err(Error::DecoderPanicked {
             format: format.name(),
@@ -160,7 +194,45 @@ pub fn decode(bytes: &[u8], header: &Header) -> Result<Picture> {
     }
 }
 
+/// Every stored pixel.
+fn in_full(bytes: &[u8], header: &Header) -> std::result::Result<Rgb8, String> {
+    match header.format {
+        Format::Jpeg => jpeg::decode(bytes, header),
+        Format::Png => png::decode(bytes, header),
+        Format::WebP => webp::decode(bytes, header),
+        Format::Gif => gif::decode(bytes, header),
+    }
+}
+
 impl Header {
+    /// How far a picture that will be resized to `width`×`height` may be reduced while it is decoded:
+    /// to 1/8, 1/4 or 1/2 if each side keeps at least [`Self::MARGIN`] times the wanted pixels; 1
+    /// where that cannot be, and for everything but JPEG.
+    ///
+    /// A turned picture is reduced only if its sides divide evenly: the blocks that stick out at the
+    /// stored right and lower edge would come to lie elsewhere.
+    pub fn reduction_for(&self, width: u32, height: u32) -> u32 {
+        let fits = |reduction: u32| {
+            let keeps = |side: u32, wanted: u32| {
+                f64::from(side) >= Self::MARGIN * f64::from(wanted) * f64::from(reduction)
+            };
+            let even = self.width % reduction == 0 && self.height % reduction == 0;
+            keeps(self.width, width)
+                && keeps(self.height, height)
+                && (even || self.orientation == Orientation::NoTransforms)
+        };
+        let reductions = [8, 4, 2].into_iter();
+        reductions
+            .filter(|_| self.reducible)
+            .find(|&reduction| fits(reduction))
+            .unwrap_or(1)
+    }
+
+    /// What a reduced side keeps of the wanted one, at least: enough that the resize after it still
+    /// does the greater part of the smoothing. docs/performance.md says what it costs in exactness,
+    /// and what half of it would.
+    const MARGIN: f64 = 3.0;
+
     /// Width and height as stored, before orientation.
     fn stored_size(&self) -> (u32, u32) {
         if exif::swaps_sides(self.orientation) {

@@ -4,6 +4,7 @@
 //! [`OrtEngine`] is the real one. The trait exists so that the batcher can be tested for its rules
 //! without a model.
 
+mod bare;
 mod cpu;
 pub mod device;
 pub mod runtime;
@@ -11,6 +12,7 @@ mod session;
 pub mod threads;
 
 pub use self::{
+    bare::{BareSession, Values},
     device::Device,
     runtime::Runtime,
     session::{OrtEngine, SessionOptions},
@@ -24,6 +26,12 @@ pub trait Engine: Send + 'static {
     /// # Errors
     /// A failed run says nothing about single inputs: the caller may try them one by one.
     fn run(&mut self, inputs: &[&[f32]]) -> Result<Vec<Output>, EngineError>;
+
+    /// Makes everything below it anew, after run upon run has failed.
+    ///
+    /// # Errors
+    /// When that fails, too; it then stays as it was.
+    fn rebuild(&mut self) -> Result<(), EngineError>;
 }
 
 /// What the model says of one picture.
@@ -32,7 +40,7 @@ pub struct Output {
     /// One value per class.
     pub logits: Vec<f32>,
     /// The rollout's row vectors: `layers × tokens`, row `k` for a product that starts at block
-    /// `k`, prefix tokens first.
+    /// `k`, prefix tokens first. Empty if the graph makes no map.
     pub rollout: Vec<f32>,
     /// Per-label evidence, if the graph makes it.
     pub evidence: Option<Evidence>,

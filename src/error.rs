@@ -93,6 +93,13 @@ pub enum Error {
         name: String,
     },
 
+    /// A model directory cannot be served; what was served before still is.
+    #[error("the model is refused, and nothing has changed: {why}")]
+    ModelRefused {
+        /// What is wrong with it.
+        why: String,
+    },
+
     /// No map is known under this id: never made, expired, forgotten or not the caller's.
     #[error(
         "no attention map is kept under this id; maps expire, and are forgotten when memory is short"
@@ -102,6 +109,27 @@ pub enum Error {
     /// The map exists, but not in the form that was asked for.
     #[error("{0}")]
     MapNotKept(String),
+
+    /// The operator does not allow perturbation tests.
+    #[error(
+        "this server makes no perturbation tests; whoever runs it can allow them with --allow-verify"
+    )]
+    VerifyNotAllowed,
+
+    /// What a perturbation test needs is no longer there.
+    #[error("{0}")]
+    NotVerifiable(&'static str),
+
+    /// No perturbation test of this map was started, or its result was forgotten.
+    #[error("no test of this map is under way or kept; POST to the same address starts one")]
+    NoSuchJob,
+
+    /// One client has as many perturbation tests under way as it may.
+    #[error("this client has as many tests under way as it may; try again in {} s", .retry_after.as_secs().max(1))]
+    TooManyJobs {
+        /// When one of them is likely to have ended.
+        retry_after: Duration,
+    },
 
     /// The map is in its id and nowhere else, so it cannot be forgotten.
     #[error(
@@ -132,6 +160,13 @@ pub enum Error {
     #[error("the server has more work than it can do in time; try again in {} s", .retry_after.as_secs().max(1))]
     Overloaded {
         /// When a retry is likely to be taken.
+        retry_after: Duration,
+    },
+
+    /// The caller's key has asked for more than its quota.
+    #[error("this API key has used up its quota; try again in {} s", .retry_after.as_secs_f64().ceil().max(1.0))]
+    QuotaExceeded {
+        /// When there is room again.
         retry_after: Duration,
     },
 
@@ -177,12 +212,18 @@ impl Error {
             Self::ImageTooLarge { .. } => "image_too_large",
             Self::NoSuchModel { .. } => "no_such_model",
             Self::DefaultModel { .. } => "default_model",
+            Self::ModelRefused { .. } => "model_refused",
             Self::NoSuchMap => "map_not_found",
             Self::MapNotKept(_) => "map_not_kept",
+            Self::VerifyNotAllowed => "verify_not_allowed",
+            Self::NotVerifiable(_) => "not_verifiable",
+            Self::NoSuchJob => "verify_not_found",
+            Self::TooManyJobs { .. } => "too_many_jobs",
             Self::NotForgettable { .. } => "map_not_forgettable",
             Self::StoreAway { .. } => "map_store_away",
             Self::NotAcceptable { .. } => "not_acceptable",
             Self::Overloaded { .. } => "overloaded",
+            Self::QuotaExceeded { .. } => "quota_exceeded",
             Self::Draining => "draining",
             Self::NotReady => "not_ready",
             Self::DeadlinePassed { .. } => "deadline_passed",

@@ -1,14 +1,20 @@
 //! The routes, and what every request passes.
 //!
 //! From the outside in: [`observe`](self) names the request, counts and times it and writes one log
-//! line; a caught panic becomes a 500; then the route. Every error, also the router's own and that
+//! line; a body that nobody wants is read on for a moment ([`linger`]); a caught panic becomes a
+//! 500; then the route. Every error, also the router's own and that
 //! of a panic, leaves as `application/problem+json` ([`problem`]).
 
+mod admin;
 mod attention;
 mod auth;
 mod classify;
+mod cors;
 mod health;
+mod linger;
 mod negotiate;
+mod oip;
+mod openapi;
 mod page;
 mod problem;
 mod query;
@@ -16,6 +22,7 @@ mod request_id;
 mod server_timing;
 mod trace_context;
 mod upload;
+mod verify;
 
 use std::{
     any::Any,
@@ -29,7 +36,7 @@ use std::{
 use axum::{
     Router,
     extract::{MatchedPath, Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, Version, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -38,9 +45,10 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 use tracing::{Instrument, field::Empty};
 
 pub use self::{
-    attention::Easels, auth::KeyRing, problem::Problem, request_id::RequestId, upload::UploadBudget,
+    admin::admin_router, attention::Easels, auth::KeyRing, cors::CorsOrigins, oip::Oip,
+    problem::Problem, request_id::RequestId, upload::UploadBudget,
 };
-use crate::{Error, metrics::Metrics, registry::Registry, store::Store, telemetry};
+use crate::{Error, metrics::Metrics, registry::Registry, store::Store, telemetry, verify::Jobs};
 
 /// What a body may measure and how long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -66,12 +74,20 @@ pub struct AppState {
     pub readiness: Readiness,
     /// Whoever brings one of these may ask; everyone, without.
     pub keys: Option<KeyRing>,
+    /// Pages from elsewhere that may ask.
+    pub cors: Option<CorsOrigins>,
     /// Memory for bodies.
     pub uploads: UploadBudget,
     /// Where maps are drawn.
     pub easels: Easels,
+    /// Perturbation tests of kept maps, where they are allowed.
+    pub verify: Option<Jobs>,
+    /// What the Open Inference Protocol needs besides.
+    pub oip: Oip,
     /// Counts and times everything.
     pub metrics: Arc<Metrics>,
+    /// Whether `/metrics` is on the admin listener alone.
+    pub metrics_apart: bool,
 }
 
 /// Whether new work should be sent here: set once warmed up, unset when draining.
@@ -99,24 +115,46 @@ pub fn router(state: AppState) -> Router {
             "/attention/{id}",
             get(attention::show).delete(attention::forget),
         )
+        .route(
+            "/attention/{id}/verify",
+            get(verify::show).post(verify::start).delete(verify::cancel),
+        )
         .route_layer(middleware::from_fn_with_state(
             state.clone(),
             auth::require_key,
         ));
-    Router::new()
+    let cors = state.cors.as_ref().map(CorsOrigins::layer);
+    let open = match state.metrics_apart {
+        false => Router::new().route("/metrics", get(health::metrics)),
+        true => Router::new(),
+    };
+    let routes = Router::new()
         .merge(keyed)
+        .merge(open)
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics))
+        .merge(oip::routes(&state))
+        .merge(openapi::routes())
         .merge(page::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(state.clone())
+        .with_state(state.clone());
+    let routes = match cors {
+        Some(cors) => routes.layer(cors),
+        None => routes,
+    };
+    observed(routes, state)
+}
+
+/// What every request passes, whichever listener it came by.
+fn observed(routes: Router, state: AppState) -> Router {
+    routes
         .layer(CatchPanicLayer::custom(panicked))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         ))
+        .layer(middleware::map_request(linger::over_refused_bodies))
         .layer(middleware::from_fn_with_state(state, observe))
 }
 
@@ -129,7 +167,9 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("other", MatchedPath::as_str);
     let method = request.method().clone();
-    let span = tracing::info_span!("request", request_id = %id, trace_id = Empty, %method, route, otel.kind = Empty);
+    let version = request.version();
+    let is_oip = oip::is_below(request.uri().path());
+    let span = tracing::info_span!("request", request_id = %id, trace_id = Empty, %method, route, key = Empty, otel.kind = Empty);
     let place = telemetry::join(&span, trace_context::of(request.headers()));
     span.record("trace_id", format_args!("{:032x}", place.trace));
     request.extensions_mut().insert(id.clone());
@@ -139,10 +179,18 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
     if response.extensions().get::<Panicked>().is_some() {
         response = Problem::new(&Error::Internal, &id).into_response();
     }
+    if is_oip {
+        response = oip::reworded(response);
+    }
     if let Some(value) = id.header() {
         response.headers_mut().insert(request_id::HEADER, value);
     }
     trace_context::answer(response.headers_mut(), place);
+    // Before the listener closes, clients move to connections elsewhere.
+    if !state.readiness.get() && version < Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
     let status = response.status().as_u16();
     let took = started.elapsed();
     state.metrics.request(route, status, took);
@@ -171,7 +219,7 @@ fn panicked(why: Box<dyn Any + Send>) -> Response {
 
 async fn not_found(request: Request) -> Problem {
     let detail = "there is nothing here; the routes are GET /, POST /classify, GET /attention/{id}, \
-                  GET /healthz, GET /readyz and GET /metrics";
+                  GET /healthz, GET /readyz, GET /metrics, GET /openapi.json (GET /docs shows it), and GET /v2 for the Open Inference Protocol";
     Problem::of_routing(StatusCode::NOT_FOUND, detail, &request_id(&request))
 }
 

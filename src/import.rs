@@ -7,10 +7,13 @@
 //!            └─► checkpoint: specification, weights, labels, preprocessing
 //! ```
 //!
+//! An exported graph goes another way, in [`onnx`]: it stays as it is, and the rollout is added.
+//!
 //! A layout, or the generator [`random`], gives a [`Checkpoint`]; [`crate::onnx::vit`] writes the
 //! graph; [`directory`] puts the files in place, the manifest with their digests last. Lower
 //! precision is compared with float32 first ([`check`]).
 
+mod cancel;
 mod check;
 mod checkpoint;
 mod directory;
@@ -19,6 +22,7 @@ mod huggingface;
 mod jax;
 mod labels;
 mod layout;
+mod onnx;
 mod preprocessing;
 mod random;
 mod source;
@@ -31,6 +35,7 @@ mod torchvision;
 
 use std::path::{Path, PathBuf};
 
+pub use cancel::Cancel;
 pub use check::CheckOptions;
 pub use error::ImportError;
 pub use preprocessing::PreprocessSource;
@@ -40,15 +45,17 @@ pub use summary::Summary;
 use check::Settled;
 use checkpoint::Checkpoint;
 use directory::Directory;
+use onnx::Described;
 
 use crate::{
+    engine::Runtime,
     model::manifest::{Checked, HeadFusion, Precision},
     onnx::tensor::Tensor,
     onnx::vit::{Arithmetic, Role, VitSpec, Weights},
 };
 
 /// What to import, and where to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct ImportOptions {
     /// Where the weights come from.
     pub source: Source,
@@ -68,6 +75,12 @@ pub struct ImportOptions {
     pub precision: Precision,
     /// Pictures on which it is compared with float32 first.
     pub check: Option<CheckOptions>,
+    /// Of an exported graph: serve labels only, and do not look for its attention.
+    pub without_map: bool,
+    /// What exported graphs are run with; loaded when it is needed if none is given.
+    pub runtime: Option<Runtime>,
+    /// Ends the import early.
+    pub cancel: Cancel,
 }
 
 impl ImportOptions {
@@ -83,6 +96,18 @@ impl ImportOptions {
             image_size: None,
             precision: Precision::Fp32,
             check: None,
+            without_map: false,
+            runtime: None,
+            cancel: Cancel::default(),
+        }
+    }
+
+    /// # Errors
+    /// If the import is to end.
+    fn go_on(&self) -> Result<(), ImportError> {
+        match self.cancel.is_asked_for() {
+            true => Err(ImportError::Cancelled),
+            false => Ok(()),
         }
     }
 }
@@ -110,8 +135,8 @@ pub struct Progress {
 /// Makes a model directory. `progress` is called before each constant is read, and before each
 /// batch of pictures is compared.
 ///
-/// The files get their names at the end, `model.toml` last: a directory whose import was
-/// interrupted either is as it was before or does not match its manifest's digests.
+/// Files are written elsewhere and put in place at the end: a new directory appears whole, and of
+/// one that is replaced `model.toml` comes last, so that it never matches half of its files.
 ///
 /// # Errors
 /// If the source lacks something or holds what this program does not know, a file cannot be read or
@@ -142,33 +167,34 @@ fn write(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, ImportError> {
     let mut checkpoint = match &options.source {
-        Source::Checkpoint(path) => source::open(path, options)?,
+        Source::Checkpoint(path) => match source::graph(path) {
+            Some(graph) => return onnx::run(&graph, options, progress),
+            None => source::open(path, options)?,
+        },
         Source::RandomWeights(arch) => random::checkpoint(*arch, options.head_fusion),
     };
-    let labels = match (&options.labels, checkpoint.labels.take()) {
-        (Some(path), _) => Some(labels::read(path)?),
-        (None, own) => own,
-    };
-    let named = labels.is_some();
-    let labels = labels.unwrap_or_else(|| labels::numbered(checkpoint.spec.classes));
-    labels::check(&labels, checkpoint.spec.classes)?;
+    let given = options.labels.as_deref();
+    let (labels, named) = labels::settle(given, checkpoint.labels.take(), checkpoint.spec.classes)?;
 
     let mut directory = Directory::prepare(out)?;
     let mut weights = Counted {
         inner: checkpoint.weights.as_mut(),
+        options,
         progress,
         done: 0,
         total: checkpoint.spec.roles().len(),
     };
     directory.write_graph(&checkpoint.spec, arithmetic, &mut weights)?;
     directory.write_labels(&labels)?;
-    let manifest = directory.finish(&checkpoint, arithmetic.precision, checked)?;
+    let manifest = directory::manifest(&checkpoint, arithmetic.precision, checked);
+    let manifest = directory.finish(manifest)?;
     Ok(Summary::new(out.to_owned(), manifest, named))
 }
 
 /// Weights whose reading is reported.
 struct Counted<'a> {
     inner: &'a mut dyn Weights<Error = ImportError>,
+    options: &'a ImportOptions,
     progress: &'a mut dyn FnMut(Progress),
     done: usize,
     total: usize,
@@ -178,6 +204,7 @@ impl Weights for Counted<'_> {
     type Error = ImportError;
 
     fn tensor(&mut self, role: Role) -> Result<Tensor, ImportError> {
+        self.options.go_on()?;
         (self.progress)(Progress {
             phase: "weights",
             done: self.done,

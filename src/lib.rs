@@ -31,9 +31,14 @@
 //! | [`explain`] | a rollout → map, colours, picture |
 //! | [`store`] | keeps maps for `GET /attention/{id}`, in memory, in Redis or in their own ids |
 //! | [`metrics`], [`telemetry`] | Prometheus; logs and spans |
+//! | [`perturb`] | does a label's score hang on the patches that a map is strong on? |
+//! | [`verify`] | that for one kept map, as a job with low priority |
+//! | [`evaluate`] | that, and where maps point, over pictures whose object's place is known |
 //! | [`watched`] | files that may change while the program runs |
 //! | [`import`] | a checkpoint → a model directory |
+//! | [`oip`] | the frames of the Open Inference Protocol, apart from HTTP |
 //! | [`onnx`] | the ONNX file format and the ViT graph, written by us |
+//! | [`splitmix`] | random numbers that a seed fixes |
 //!
 //! # Threads
 //!
@@ -54,17 +59,22 @@ pub mod config;
 pub mod decode;
 pub mod engine;
 pub mod error;
+pub mod evaluate;
 pub mod explain;
 pub mod http;
 pub mod import;
 pub mod metrics;
 pub mod model;
+pub mod oip;
 pub mod onnx;
+pub mod perturb;
 pub mod preprocess;
 pub mod registry;
 pub mod server;
+pub mod splitmix;
 pub mod store;
 pub mod telemetry;
+pub mod verify;
 pub mod watched;
 
 pub use error::{Error, Result};

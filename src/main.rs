@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    patchlight::commands::run(patchlight::args::Cli::parse())
+    patchlight::commands::run(patchlight::args::Cli::read(std::env::args_os()))
 }

@@ -8,6 +8,7 @@ mod catalogue;
 mod guards;
 mod memory;
 mod models;
+mod reuse;
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -19,12 +20,12 @@ use prometheus::{
     TextEncoder,
 };
 
-use self::catalogue::Catalogue;
-use self::models::Models;
+use self::{catalogue::Catalogue, models::Models, reuse::Reuses};
 pub use self::{
     catalogue::{Description, table},
     guards::{InFlight, Leaving},
     models::ModelState,
+    reuse::Reuse,
 };
 
 /// Resolves both 1 ms and 10 s: a third of a decade apart, in seconds.
@@ -113,6 +114,9 @@ pub struct Metrics {
     store_failures: IntCounterVec,
     inference_failures: IntCounter,
     decode_panics: IntCounter,
+    reuses: Reuses,
+    verify_jobs: IntGaugeVec,
+    verify_ended: IntCounterVec,
     ready: IntGauge,
     build_info: IntGaugeVec,
     /// Held while gauges are filled and read: a scrape never sees half of them.
@@ -152,7 +156,7 @@ impl Metrics {
         let in_flight = all.count("in_flight_requests", "HTTP requests being answered.")?;
         let shed = all.counters(
             "shed_total",
-            "Requests refused to protect the others, by reason: queue_full, predicted_wait, upload_memory.",
+            "Requests refused to protect the others, by reason: queue_full, predicted_wait, upload_memory, render.",
             &["reason"],
         )?;
         let abandoned = all.counters(
@@ -181,6 +185,17 @@ impl Metrics {
             "decode_panics_total",
             "Pictures on which a decoder panicked; the request got 422.",
         )?;
+        let reuses = Reuses::new(&mut all)?;
+        let verify_jobs = all.counts(
+            "verify_jobs",
+            "Perturbation tests of kept maps that are under way, by state: waiting, running.",
+            &["state"],
+        )?;
+        let verify_ended = all.counters(
+            "verify_jobs_total",
+            "Perturbation tests that were asked for, by outcome: done, failed, cancelled, refused.",
+            &["outcome"],
+        )?;
         let ready = all.count("ready", "1 while `/readyz` says so, 0 while draining.")?;
         let memory_limit = all.counts(
             "memory_limit_bytes",
@@ -197,7 +212,14 @@ impl Metrics {
 
         // What alerts and dashboards look at exists from the start, so that a rate has a zero to
         // start from.
-        for reason in ["queue_full", "predicted_wait", "upload_memory"] {
+        for reason in [
+            "queue_full",
+            "predicted_wait",
+            "decode_wait",
+            "upload_memory",
+            "quota",
+            "render",
+        ] {
             shed.with_label_values(&[reason]);
         }
         for action in StoreAction::ALL {
@@ -205,6 +227,12 @@ impl Metrics {
         }
         for stage in ["upload", "decode", "queue", "inference"] {
             abandoned.with_label_values(&[stage]);
+        }
+        for outcome in ["done", "failed", "cancelled", "refused"] {
+            verify_ended.with_label_values(&[outcome]);
+        }
+        for state in ["waiting", "running"] {
+            verify_jobs.with_label_values(&[state]);
         }
         for stage in Stage::ALL {
             stage_seconds.with_label_values(&[stage.name()]);
@@ -230,6 +258,9 @@ impl Metrics {
             store_failures,
             inference_failures,
             decode_panics,
+            reuses,
+            verify_jobs,
+            verify_ended,
             ready,
             build_info,
             scrape: Mutex::default(),
@@ -288,7 +319,8 @@ impl Metrics {
         self.stage(Stage::Inference, ran);
     }
 
-    /// A request was refused; `reason` is `queue_full`, `predicted_wait` or `upload_memory`.
+    /// A request was refused; `reason` is `queue_full`, `predicted_wait`, `upload_memory` or
+    /// `render`.
     pub fn shed(&self, reason: &'static str) {
         self.shed.with_label_values(&[reason]).inc();
     }
@@ -313,6 +345,16 @@ impl Metrics {
         self.decode_panics.inc();
     }
 
+    /// A request looked for the result of an identical one.
+    pub fn reused(&self, how: Reuse) {
+        self.reuses.count(how);
+    }
+
+    /// Bytes of results that are kept.
+    pub fn results_kept(&self, bytes: u64) {
+        self.reuses.kept(bytes);
+    }
+
     /// A map was dropped before its time.
     pub fn map_evicted(&self) {
         self.attention_evicted.inc();
@@ -328,6 +370,25 @@ impl Metrics {
     /// A model has seen a picture.
     pub fn picture(&self, model: &str) {
         self.models.picture(model);
+    }
+
+    /// A model is not served any more.
+    pub fn forget_model(&self, model: &str) {
+        self.models.forget(model);
+    }
+
+    /// So many perturbation tests are under way.
+    pub fn verify_jobs(&self, waiting: usize, running: usize) {
+        for (state, count) in [("waiting", waiting), ("running", running)] {
+            self.verify_jobs
+                .with_label_values(&[state])
+                .set(count as i64);
+        }
+    }
+
+    /// A perturbation test ended; `outcome` is `done`, `failed`, `cancelled` or `refused`.
+    pub fn verify_ended(&self, outcome: &'static str) {
+        self.verify_ended.with_label_values(&[outcome]).inc();
     }
 
     /// What runs, said at start.

@@ -16,7 +16,7 @@ use std::{
 };
 
 pub use self::{
-    keeper::Keeper,
+    keeper::{Change, Keeper, Outcome},
     loader::{LoadError, Loader},
 };
 use crate::{Error, Result, classify::Classifier};

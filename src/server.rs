@@ -1,61 +1,55 @@
-//! Sockets: accepting, header deadlines, a cap on connections, and an orderly end.
+//! Sockets: accepting, deadlines, a cap on connections, TLS, and an orderly end.
 //!
 //! An accept loop of our own, because `axum::serve` gives hyper no timer (so a client may send its
 //! headers for ever) and waits without a deadline when it stops.
 
+mod connection;
+mod paced;
+mod places;
 mod signals;
+mod tls;
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use axum::{Router, body::Body};
-use hyper::{Request, body::Incoming};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{
-        conn::auto,
-        graceful::{GracefulConnection, GracefulShutdown},
-    },
-    service::TowerToHyperService,
-};
+use axum::Router;
+use hyper_util::server::graceful::GracefulShutdown;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
-use tower::ServiceExt;
 
-pub use self::signals::{Signals, Stop};
+use self::places::{Place, Places};
+pub use self::{
+    signals::{Hangups, Signals, Stop},
+    tls::Tls,
+};
 use crate::http::Readiness;
-
-/// How long a client may take to send a request's head, or to start the next one.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Connections at a time; further ones wait in the kernel's backlog.
-const MOST_CONNECTIONS: usize = 2048;
-
-/// Requests at a time on one HTTP/2 connection.
-const MOST_STREAMS: u32 = 128;
 
 /// Pause after an error of `accept`, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a connection that was accepted last has to bring its request when the server stops.
+const LAST_CALL: Duration = Duration::from_millis(500);
 
 /// A listening server.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
     routes: Router,
+    tls: Option<Tls>,
     connections: GracefulShutdown,
-    places: Arc<Semaphore>,
+    places: Places,
 }
 
 impl Server {
     /// Nothing is accepted before [`run`](Self::run).
-    pub fn new(listener: TcpListener, routes: Router) -> Self {
+    pub fn new(listener: TcpListener, routes: Router, tls: Option<Tls>) -> Self {
         Self {
             listener,
             routes,
+            tls,
             connections: GracefulShutdown::new(),
-            places: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
+            places: Places::new(),
         }
     }
 
@@ -83,14 +77,26 @@ impl Server {
     }
 
     /// Accepts no more and gives what was accepted `limit` to finish; whether it did.
+    ///
+    /// Clients whose connections the system had already taken are served, too, and whoever was
+    /// accepted last is heard before idle connections are closed.
     pub async fn finish(self, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        // A listener that is closed resets what it has not accepted.
+        while let Ok(Ok((socket, _))) = timeout(Duration::ZERO, self.listener.accept()).await {
+            let Ok(Some(place)) = timeout(Duration::ZERO, self.places.take()).await else {
+                break;
+            };
+            self.spawn(socket, place);
+        }
         drop(self.listener);
-        tracing::info!(
-            ?limit,
-            open = self.connections.count(),
-            "stopped accepting, finishing"
-        );
-        let finished = timeout(limit, self.connections.shutdown()).await.is_ok();
+        let open = self.connections.count();
+        tracing::info!(?limit, open, "stopped accepting, finishing");
+        if open > 0 {
+            sleep(LAST_CALL.min(limit)).await;
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        let finished = timeout(left, self.connections.shutdown()).await.is_ok();
         if !finished {
             tracing::warn!("not everything was finished in time");
         }
@@ -98,23 +104,10 @@ impl Server {
     }
 
     /// Accepts for ever.
-    async fn accept(&self) {
-        loop {
-            // The semaphore is never closed.
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
-                return;
-            };
+    pub async fn accept(&self) {
+        while let Some(place) = self.places.take().await {
             match self.listener.accept().await {
-                Ok((socket, _)) => {
-                    let watcher = self.connections.watcher();
-                    let connection = watcher.watch(connection(socket, self.routes.clone()));
-                    tokio::spawn(async move {
-                        if let Err(why) = connection.await {
-                            tracing::debug!(why, "a connection ended early");
-                        }
-                        drop(place);
-                    });
-                }
+                Ok((socket, _)) => self.spawn(socket, place),
                 Err(why) => {
                     tracing::warn!(%why, "accepting a connection failed");
                     sleep(ACCEPT_PAUSE).await;
@@ -122,30 +115,21 @@ impl Server {
             }
         }
     }
-}
 
-/// HTTP/1.1 or HTTP/2 on one socket, by what the client speaks first.
-fn connection(
-    socket: TcpStream,
-    routes: Router,
-) -> impl GracefulConnection<Error = Box<dyn Error + Send + Sync>> {
-    // Answers are small and written whole; waiting to fill a packet would only delay them.
-    if let Err(why) = socket.set_nodelay(true) {
-        tracing::debug!(%why, "TCP_NODELAY");
+    fn spawn(&self, socket: TcpStream, place: Place) {
+        let watcher = self.connections.watcher();
+        let serving = connection::serve(
+            socket,
+            self.tls.clone(),
+            self.routes.clone(),
+            watcher,
+            place.crowded,
+        );
+        tokio::spawn(async move {
+            if let Err(why) = serving.await {
+                tracing::debug!(why, "a connection ended early");
+            }
+            drop(place);
+        });
     }
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(HEADER_TIMEOUT)
-        .keep_alive_timeout(HEADER_TIMEOUT)
-        .max_concurrent_streams(MOST_STREAMS);
-    let routes = routes.map_request(|request: Request<Incoming>| request.map(Body::new));
-    builder
-        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(routes))
-        .into_owned()
 }

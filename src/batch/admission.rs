@@ -9,6 +9,8 @@ use super::{Policy, curve::Curve};
 pub struct Load {
     /// Inputs that wait.
     pub waiting: usize,
+    /// Low-priority inputs that wait for whatever the others leave.
+    pub background: usize,
     /// Inputs in the batch that runs now.
     pub running: usize,
     /// Time until a newcomer's answer would be ready; zero before anything was measured.

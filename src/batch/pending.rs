@@ -1,4 +1,7 @@
-//! What waits for the engine: a plain list with rules, apart from locks and clocks.
+//! What waits for the engine: plain lists with rules, apart from locks and clocks.
+//!
+//! Requests take turns: each gives its oldest picture, then goes to the end of the line. So a
+//! request with many pictures does not hold up those with one, and is not held up by them for ever.
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -12,7 +15,8 @@ use crate::Result;
 pub(super) struct Entry {
     /// `3·height·width` values.
     pub(super) input: Vec<f32>,
-    /// From then on nobody wants the answer.
+    /// From then on nobody wants the answer. All pictures of one request have the very same, to
+    /// the nanosecond, and are known by it to belong together.
     pub(super) deadline: Instant,
     /// When it was handed in.
     pub(super) queued_at: Instant,
@@ -30,11 +34,19 @@ impl Entry {
     }
 }
 
-/// Waiting entries in the order of their arrival, each under a number that grows.
+/// Waiting entries, each under a number that grows.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    entries: VecDeque<(u64, Entry)>,
+    /// In the order of their turns.
+    requests: VecDeque<Request>,
     next: u64,
+}
+
+/// What waits of one request, oldest first; never nothing.
+#[derive(Debug)]
+struct Request {
+    deadline: Instant,
+    entries: VecDeque<(u64, Entry)>,
 }
 
 impl Pending {
@@ -42,33 +54,57 @@ impl Pending {
     pub(super) fn push(&mut self, entry: Entry) -> u64 {
         let number = self.next;
         self.next += 1;
-        self.entries.push_back((number, entry));
+        let deadline = entry.deadline;
+        let mut requests = self.requests.iter_mut();
+        match requests.rfind(|request| request.deadline == deadline) {
+            Some(request) => request.entries.push_back((number, entry)),
+            None => self.requests.push_back(Request {
+                deadline,
+                entries: VecDeque::from([(number, entry)]),
+            }),
+        }
         number
     }
 
     /// Takes an entry out by its number; `None` when it is no longer waiting.
     pub(super) fn remove(&mut self, number: u64) -> Option<Entry> {
-        // Numbers grow along the queue.
-        let at = self
-            .entries
-            .binary_search_by_key(&number, |(number, _)| *number)
-            .ok()?;
-        self.entries.remove(at).map(|(_, entry)| entry)
+        for (at, request) in self.requests.iter_mut().enumerate() {
+            let entries = &mut request.entries;
+            if let Some(place) = entries.iter().position(|(own, _)| *own == number) {
+                let entry = entries.remove(place).map(|(_, entry)| entry);
+                if entries.is_empty() {
+                    self.requests.remove(at);
+                }
+                return entry;
+            }
+        }
+        None
     }
 
-    /// Drops what nobody wants any more, then takes as many of the oldest as `close` says.
+    /// Drops what nobody wants any more, then takes as many as `close` says, by turns.
     pub(super) fn take(&mut self, now: Instant, close: impl FnOnce(usize) -> usize) -> Vec<Entry> {
-        self.entries.retain(|(_, entry)| entry.is_wanted(now));
-        let count = close(self.entries.len()).min(self.entries.len());
-        self.entries
-            .drain(..count)
-            .map(|(_, entry)| entry)
-            .collect()
+        self.requests.retain_mut(|request| {
+            request.entries.retain(|(_, entry)| entry.is_wanted(now));
+            !request.entries.is_empty()
+        });
+        let waiting = self.len();
+        let count = close(waiting).min(waiting);
+        let mut taken = Vec::with_capacity(count);
+        while taken.len() < count
+            && let Some(mut request) = self.requests.pop_front()
+        {
+            taken.extend(request.entries.pop_front().map(|(_, entry)| entry));
+            if !request.entries.is_empty() {
+                self.requests.push_back(request);
+            }
+        }
+        taken
     }
 
     /// How many wait.
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        let requests = self.requests.iter();
+        requests.map(|request| request.entries.len()).sum()
     }
 }
 
@@ -178,5 +214,28 @@ mod tests {
         assert_eq!(pending.remove(numbers[3]).unwrap().input, [3.0]);
         assert!(pending.remove(numbers[1]).is_none());
         assert_eq!(pending.len(), 2);
+    }
+
+    #[test]
+    fn a_request_with_many_pictures_takes_turns_with_the_others() {
+        let now = Instant::now();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let mut pending = Pending::default();
+        let mut answers = Vec::new();
+        let mut push = |pending: &mut Pending, tag, deadline| {
+            let (entry, answer) = entry(tag, deadline);
+            answers.push(answer);
+            pending.push(entry);
+        };
+        for tag in [1.0, 1.1, 1.2, 1.3] {
+            push(&mut pending, tag, after(1));
+        }
+        push(&mut pending, 2.0, after(2));
+        push(&mut pending, 3.0, after(3));
+        assert_eq!(tags(&pending.take(now, |_| 4)), [1.0, 2.0, 3.0, 1.1]);
+        // Newcomers go behind what has waited longer.
+        push(&mut pending, 4.0, after(4));
+        push(&mut pending, 5.0, after(5));
+        assert_eq!(tags(&pending.take(now, |n| n)), [1.2, 4.0, 5.0, 1.3]);
     }
 }

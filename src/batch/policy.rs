@@ -26,6 +26,9 @@ pub enum Batching {
 }
 
 impl Policy {
+    /// By what part low-priority inputs may lengthen a batch.
+    const UNNOTICED: f64 = 0.05;
+
     /// How many of the oldest `waiting` inputs run now, the engine being free.
     ///
     /// [`Batching::Auto`] compares, for each size `k`, the mean time until the `waiting` inputs
@@ -42,6 +45,34 @@ impl Policy {
                 .untried(most, curve)
                 .unwrap_or_else(|| quickest(waiting, most, curve)),
         }
+    }
+
+    /// How many of `background` low-priority inputs join a batch that takes `foreground` others,
+    /// none of which is left waiting.
+    ///
+    /// Whoever waits for the batch, or arrives while it runs, must hardly notice: as many join as
+    /// make it longer by no more than [`UNNOTICED`](Self::UNNOTICED). Where every input of a batch
+    /// costs its own time that is none, and an idle engine runs them one by one; where a device
+    /// takes several at the price of one they travel free. Sizes are judged by what is known of
+    /// them and never tried out here.
+    pub(super) fn fill(&self, foreground: usize, background: usize, curve: &Curve) -> usize {
+        let idle = foreground == 0;
+        let room = self.max_batch.get().saturating_sub(foreground);
+        let most = background.min(room);
+        let least = usize::from(idle && most > 0);
+        let Some(allowed) = curve.seconds(foreground.max(1)) else {
+            return least;
+        };
+        let allowed = allowed * (1.0 + Self::UNNOTICED);
+        let unnoticed = |more: &usize| {
+            let seconds = curve.seconds(foreground + more);
+            seconds.is_some_and(|seconds| seconds <= allowed)
+        };
+        (1..=most)
+            .take_while(unnoticed)
+            .last()
+            .unwrap_or_default()
+            .max(least)
     }
 
     /// The smallest power of two up to `most`, or the largest batch, that has not run yet.
@@ -158,5 +189,33 @@ mod tests {
         curve.learn(1, Duration::from_millis(10));
         curve.learn(2, Duration::from_millis(20));
         assert_eq!(policy(Batching::Auto, 8).close(3, &curve), 1);
+    }
+
+    #[test]
+    fn background_runs_one_by_one_where_every_input_costs_its_own_time() {
+        let curve = engine(0, 10, 8);
+        let greedy = policy(Batching::Greedy, 8);
+        assert_eq!(greedy.fill(0, 20, &curve), 1);
+        for foreground in [1, 4, 8] {
+            assert_eq!(greedy.fill(foreground, 20, &curve), 0);
+        }
+    }
+
+    #[test]
+    fn background_travels_free_where_a_batch_costs_as_much_as_a_single() {
+        let curve = engine(10, 0, 8);
+        let greedy = policy(Batching::Greedy, 8);
+        assert_eq!(greedy.fill(0, 20, &curve), 8);
+        assert_eq!(greedy.fill(3, 20, &curve), 5);
+        assert_eq!(greedy.fill(3, 2, &curve), 2);
+        assert_eq!(greedy.fill(8, 20, &curve), 0);
+    }
+
+    #[test]
+    fn an_engine_of_which_nothing_is_known_runs_background_alone_and_only_when_idle() {
+        let greedy = policy(Batching::Greedy, 8);
+        assert_eq!(greedy.fill(0, 20, &Curve::new(8)), 1);
+        assert_eq!(greedy.fill(2, 20, &Curve::new(8)), 0);
+        assert_eq!(greedy.fill(0, 0, &Curve::new(8)), 0);
     }
 }

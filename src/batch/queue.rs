@@ -14,10 +14,26 @@ use super::{
     pending::{Entry, Pending},
 };
 
+/// Who comes first.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Priority {
+    /// Somebody waits for the answer.
+    Foreground,
+    /// Whatever the others leave is enough.
+    Background,
+}
+
+/// Where an entry waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) priority: Priority,
+    number: u64,
+}
+
 /// What became of an entry that was pushed.
 pub(super) enum Push {
-    /// It waits, under this number.
-    Queued(u64),
+    /// It waits here.
+    Queued(Place),
     /// As many wait as may.
     Full,
     /// The queue is closed for good.
@@ -33,10 +49,20 @@ pub(super) struct Queue {
 
 #[derive(Debug)]
 struct State {
-    pending: Pending,
+    foreground: Pending,
+    background: Pending,
     curve: Curve,
     running: Option<Running>,
     closed: bool,
+}
+
+impl State {
+    fn of(&mut self, priority: Priority) -> &mut Pending {
+        match priority {
+            Priority::Foreground => &mut self.foreground,
+            Priority::Background => &mut self.background,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +74,8 @@ struct Running {
 impl Queue {
     pub(super) fn new(policy: Policy) -> Self {
         let state = State {
-            pending: Pending::default(),
+            foreground: Pending::default(),
+            background: Pending::default(),
             curve: Curve::new(policy.max_batch.get()),
             running: None,
             closed: false,
@@ -60,23 +87,30 @@ impl Queue {
         }
     }
 
-    pub(super) fn push(&self, entry: Entry) -> Push {
+    /// The rule that closes batches.
+    pub(super) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    pub(super) fn push(&self, entry: Entry, priority: Priority) -> Push {
         let mut state = self.lock();
         if state.closed {
             return Push::Closed;
         }
-        if state.pending.len() >= self.policy.max_waiting.get() {
+        let pending = state.of(priority);
+        if pending.len() >= self.policy.max_waiting.get() {
             return Push::Full;
         }
-        let number = state.pending.push(entry);
+        let number = pending.push(entry);
         drop(state);
         self.arrived.notify_one();
-        Push::Queued(number)
+        Push::Queued(Place { priority, number })
     }
 
     /// Takes an entry out again; whether it was still waiting.
-    pub(super) fn remove(&self, number: u64) -> bool {
-        self.lock().pending.remove(number).is_some()
+    pub(super) fn remove(&self, place: Place) -> bool {
+        let mut state = self.lock();
+        state.of(place.priority).remove(place.number).is_some()
     }
 
     /// Blocks until there is a batch to run; `None` once the queue is closed and empty.
@@ -84,8 +118,18 @@ impl Queue {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
-            let State { pending, curve, .. } = &mut *state;
-            let batch = pending.take(now, |waiting| self.policy.close(waiting, curve));
+            let State {
+                foreground,
+                background,
+                curve,
+                ..
+            } = &mut *state;
+            let mut batch = foreground.take(now, |waiting| self.policy.close(waiting, curve));
+            let (taken, left) = (batch.len(), foreground.len());
+            batch.extend(background.take(now, |waiting| match left {
+                0 => self.policy.fill(taken, waiting, curve),
+                _ => 0,
+            }));
             if !batch.is_empty() {
                 state.running = Some(Running {
                     size: batch.len(),
@@ -118,9 +162,10 @@ impl Queue {
             Some(running) => (running.size, now.saturating_duration_since(running.since)),
             None => (0, Duration::ZERO),
         };
-        let waiting = state.pending.len();
+        let waiting = state.foreground.len();
         Load {
             waiting,
+            background: state.background.len(),
             running,
             predicted_wait: admission::predicted_wait(
                 &self.policy,
@@ -147,7 +192,9 @@ impl Queue {
     pub(super) fn close_and_take(&self) -> Vec<Entry> {
         let mut state = self.lock();
         state.closed = true;
-        let waiting = state.pending.take(Instant::now(), |waiting| waiting);
+        let now = Instant::now();
+        let mut waiting = state.foreground.take(now, |waiting| waiting);
+        waiting.extend(state.background.take(now, |waiting| waiting));
         drop(state);
         self.arrived.notify_all();
         waiting

@@ -9,7 +9,8 @@ use super::{policy::Batching, *};
 use crate::engine::EngineError;
 
 /// Reports each batch's inputs, then waits for leave to answer. An input's first value is its
-/// logit; a negative one fails its batch, an infinite one gives no number, a zero panics.
+/// logit; a negative one fails its batch, an infinite one gives no number, a zero panics. Making it
+/// anew is reported as an empty batch.
 struct Puppet {
     started: Sender<Vec<f32>>,
     leave: Receiver<()>,
@@ -35,10 +36,16 @@ impl Engine for Puppet {
         };
         Ok(tags.into_iter().map(output).collect())
     }
+
+    fn rebuild(&mut self) -> std::result::Result<(), EngineError> {
+        let _ = self.started.send(Vec::new());
+        Ok(())
+    }
 }
 
 struct Stage {
     batcher: Batcher,
+    alarm: Alarm,
     started: Receiver<Vec<f32>>,
     leave: Sender<()>,
 }
@@ -56,9 +63,11 @@ fn stage(max_batch: usize, max_waiting: usize) -> Stage {
         started,
         leave: allowed,
     };
-    let (batcher, _) = Batcher::spawn(engine, policy, metrics).unwrap();
+    let alarm = Alarm::default();
+    let (batcher, _) = Batcher::spawn(engine, policy, metrics, alarm.clone()).unwrap();
     Stage {
         batcher,
+        alarm,
         started: seen,
         leave,
     }
@@ -66,18 +75,26 @@ fn stage(max_batch: usize, max_waiting: usize) -> Stage {
 
 impl Stage {
     /// Hands a request in and returns once it waits or runs.
-    async fn submit(&self, tag: f32) -> tokio::task::JoinHandle<Result<Inference>> {
-        let before = self.batcher.load();
+    async fn submit(&self, tag: f32) -> Asked {
+        self.submit_with(tag, Priority::Foreground).await
+    }
+
+    /// The same with low priority.
+    async fn submit_in_background(&self, tag: f32) -> Asked {
+        self.submit_with(tag, Priority::Background).await
+    }
+
+    async fn submit_with(&self, tag: f32, priority: Priority) -> Asked {
+        let all = |load: Load| load.waiting + load.background + load.running;
+        let before = all(self.batcher.load());
         let batcher = self.batcher.clone();
         let deadline = Deadline::after(Duration::from_secs(60));
-        let task = tokio::spawn(async move { batcher.run(vec![tag], deadline).await });
-        loop {
-            let load = self.batcher.load();
-            if load.waiting + load.running > before.waiting + before.running || task.is_finished() {
-                return task;
-            }
+        let task =
+            tokio::spawn(async move { batcher.run_with(vec![tag], deadline, priority).await });
+        while all(self.batcher.load()) <= before && !task.is_finished() {
             tokio::task::yield_now().await;
         }
+        task
     }
 
     fn next_batch(&self) -> Vec<f32> {
@@ -96,6 +113,8 @@ impl Stage {
         self.batcher.metrics.encode(&[], 0).unwrap()
     }
 }
+
+type Asked = tokio::task::JoinHandle<Result<Inference>>;
 
 fn logit(outcome: std::result::Result<Result<Inference>, tokio::task::JoinError>) -> f32 {
     outcome.unwrap().unwrap().output.logits[0]
@@ -270,6 +289,61 @@ async fn stopping_at_once_refuses_what_waits_and_finishes_what_runs() {
 }
 
 #[tokio::test]
+async fn background_runs_when_no_request_waits_and_comes_after_all_that_do() {
+    let stage = stage(1, 8);
+    let running = stage.submit(1.0).await;
+    assert_eq!(stage.next_batch(), [1.0]);
+    let mut asked = vec![running];
+    for tag in [10.0, 11.0] {
+        asked.push(stage.submit_in_background(tag).await);
+    }
+    for tag in [2.0, 3.0] {
+        asked.push(stage.submit(tag).await);
+    }
+    let load = stage.batcher.load();
+    // Nobody's predicted wait grows by what yields to everybody.
+    assert_eq!((load.waiting, load.background), (2, 2));
+    for expected in [2.0, 3.0, 10.0, 11.0] {
+        stage.let_run(1);
+        assert_eq!(stage.next_batch(), [expected]);
+    }
+    stage.let_run(1);
+    for (asked, tag) in asked.into_iter().zip([1.0, 10.0, 11.0, 2.0, 3.0]) {
+        assert_eq!(logit(asked.await), tag);
+    }
+}
+
+#[tokio::test]
+async fn background_that_is_called_off_leaves_the_queue_and_is_no_client_who_left() {
+    let stage = stage(1, 8);
+    let running = stage.submit(1.0).await;
+    stage.next_batch();
+    let called_off = stage.submit_in_background(10.0).await;
+    called_off.abort();
+    assert!(called_off.await.is_err());
+    assert_eq!(stage.batcher.load().background, 0);
+    stage.let_run(1);
+    assert_eq!(logit(running.await), 1.0);
+    assert!(
+        stage
+            .scrape()
+            .contains("patchlight_abandoned_total{stage=\"queue\"} 0")
+    );
+}
+
+#[tokio::test]
+async fn stopping_at_once_refuses_background_too() {
+    let stage = stage(1, 8);
+    let running = stage.submit(1.0).await;
+    stage.next_batch();
+    let waiting = stage.submit_in_background(10.0).await;
+    stage.batcher.refuse_waiting();
+    assert_eq!(waiting.await.unwrap().unwrap_err(), Error::Draining);
+    stage.let_run(1);
+    assert_eq!(logit(running.await), 1.0);
+}
+
+#[tokio::test]
 async fn the_last_handle_lets_the_worker_finish_what_waits_and_end() {
     let (started, seen) = mpsc::channel();
     let (leave, allowed) = mpsc::channel();
@@ -283,9 +357,11 @@ async fn the_last_handle_lets_the_worker_finish_what_waits_and_end() {
         leave: allowed,
     };
     let metrics = Arc::new(Metrics::new().unwrap());
-    let (batcher, worker) = Batcher::spawn(engine, policy, metrics).unwrap();
+    let alarm = Alarm::default();
+    let (batcher, worker) = Batcher::spawn(engine, policy, metrics, alarm.clone()).unwrap();
     let stage = Stage {
         batcher,
+        alarm,
         started: seen,
         leave,
     };
@@ -298,4 +374,41 @@ async fn the_last_handle_lets_the_worker_finish_what_waits_and_end() {
     assert!(first.await.unwrap().is_ok());
     assert!(second.await.unwrap().is_ok());
     tokio::task::spawn_blocking(|| worker.join()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_engine_that_only_fails_is_made_anew_once_then_the_alarm_is_rung() {
+    let stage = stage(1, 8);
+    for rebuilt in [true, false] {
+        for _ in 0..3 {
+            stage.let_run(1);
+            let failed = stage.submit(-1.0).await;
+            assert_eq!(stage.next_batch(), [-1.0]);
+            assert_eq!(failed.await.unwrap().unwrap_err(), Error::Inference);
+        }
+        if rebuilt {
+            assert!(stage.next_batch().is_empty(), "it is made anew");
+        }
+    }
+    stage.alarm.rung().await;
+    // Nobody is left waiting for an engine that is no more.
+    let late = stage.submit(1.0).await.await.unwrap();
+    assert_eq!(late.unwrap_err(), Error::Draining);
+}
+
+#[tokio::test]
+async fn an_engine_that_was_made_anew_and_answers_is_trusted_again() {
+    let stage = stage(1, 8);
+    for _ in 0..2 {
+        for _ in 0..3 {
+            stage.let_run(1);
+            let failed = stage.submit(-1.0).await;
+            assert_eq!(stage.next_batch(), [-1.0]);
+            assert_eq!(failed.await.unwrap().unwrap_err(), Error::Inference);
+        }
+        assert!(stage.next_batch().is_empty(), "it is made anew");
+        stage.let_run(1);
+        assert_eq!(logit(stage.submit(7.0).await.await), 7.0);
+        assert_eq!(stage.next_batch(), [7.0]);
+    }
 }

@@ -10,7 +10,12 @@ use std::{
 
 use tracing::Span;
 
-use super::{Inference, pending::Entry, queue::Queue};
+use super::{
+    Inference,
+    pending::Entry,
+    queue::Queue,
+    recovery::{Alarm, Recovery, Step},
+};
 use crate::{
     Error,
     engine::{Engine, EngineError, Output},
@@ -34,11 +39,15 @@ pub(super) fn spawn(
     engine: impl Engine,
     queue: Arc<Queue>,
     metrics: Arc<Metrics>,
+    alarm: Alarm,
 ) -> io::Result<WorkerHandle> {
     let mut worker = Worker {
         engine,
         queue,
         metrics,
+        recovery: Recovery::default(),
+        alarm,
+        runs: 0,
     };
     let handle = thread::Builder::new()
         .name("batch".to_owned())
@@ -50,6 +59,10 @@ struct Worker<E> {
     engine: E,
     queue: Arc<Queue>,
     metrics: Arc<Metrics>,
+    recovery: Recovery,
+    alarm: Alarm,
+    /// How many batches were run.
+    runs: u64,
 }
 
 impl<E: Engine> Worker<E> {
@@ -72,33 +85,69 @@ impl<E: Engine> Worker<E> {
         let started = Instant::now();
         let inputs: Vec<&[f32]> = batch.iter().map(|entry| entry.input.as_slice()).collect();
         let outcome = self.run(&inputs);
+        self.runs += 1;
         let ran = started.elapsed();
         drop(spans);
         self.queue.finished(outcome.is_ok().then_some(ran));
         self.metrics.batch(size, ran);
 
+        let run = Run {
+            number: self.runs,
+            started,
+            size,
+        };
         match outcome {
             Ok(outputs) => {
+                self.recovery.succeeded();
                 for (entry, output) in batch.into_iter().zip(outputs) {
-                    answer(entry, checked(output), started, size);
+                    answer(entry, checked(output), run);
                 }
             }
-            Err(why) if size == 1 => {
+            Err(why) if run.size == 1 => {
                 for entry in batch {
                     let _entered = entry.span.clone().entered();
                     tracing::error!(%why, "inference failed");
                     self.metrics.inference_failed();
-                    answer(entry, Err(Error::Inference), started, size);
+                    answer(entry, Err(Error::Inference), run);
                 }
+                self.recover();
             }
             // One input may have spoiled it for the others: each gets its own run.
             Err(why) => {
-                tracing::warn!(%why, size, "a batch failed; its inputs are tried one by one");
+                tracing::warn!(%why, size = run.size, "a batch failed; its inputs are tried one by one");
                 for entry in batch.into_iter().filter(|entry| !entry.reply.is_closed()) {
                     self.serve(vec![entry]);
                 }
             }
         }
+    }
+
+    /// After a failure: goes on, or makes the engine anew, or ends.
+    fn recover(&mut self) {
+        match self.recovery.failed() {
+            Step::GoOn => {}
+            Step::Rebuild => {
+                tracing::error!("the engine keeps failing and is made anew");
+                let engine = &mut self.engine;
+                let rebuilt = catch_unwind(AssertUnwindSafe(|| engine.rebuild()))
+                    .unwrap_or_else(|_| Err(EngineError::Graph("the engine panicked".to_owned())));
+                if let Err(why) = rebuilt {
+                    tracing::error!(%why, "the engine cannot be made anew");
+                    self.give_up();
+                }
+            }
+            Step::GiveUp => self.give_up(),
+        }
+    }
+
+    /// Refuses what waits and what comes, and has the process end.
+    fn give_up(&mut self) {
+        tracing::error!("the engine is broken for good");
+        for entry in self.queue.close_and_take() {
+            // Whoever has left needs no refusal.
+            let _ = entry.reply.send(Err(Error::NotReady));
+        }
+        self.alarm.ring();
     }
 
     /// A panic in the engine is a failed run, not the end of the service.
@@ -132,12 +181,21 @@ fn checked(output: Output) -> Result<Output, Error> {
     }
 }
 
-fn answer(entry: Entry, output: Result<Output, Error>, started: Instant, batch_size: usize) {
+/// A batch as its answers tell of it.
+#[derive(Clone, Copy)]
+struct Run {
+    number: u64,
+    started: Instant,
+    size: usize,
+}
+
+fn answer(entry: Entry, output: Result<Output, Error>, run: Run) {
     let inference = output.map(|output| Inference {
         output,
-        queued: started.saturating_duration_since(entry.queued_at),
-        ran: started.elapsed(),
-        batch_size,
+        queued: run.started.saturating_duration_since(entry.queued_at),
+        ran: run.started.elapsed(),
+        batch_size: run.size,
+        batch: run.number,
     });
     // A client that has left meanwhile wants no answer.
     let _ = entry.reply.send(inference);

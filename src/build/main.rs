@@ -1,4 +1,5 @@
-//! Build script: puts the pinned ONNX Runtime library where the program finds it.
+//! Build script: puts the pinned ONNX Runtime library where the program finds it, and chooses the
+//! sample pictures that its page carries ([`samples`]).
 //!
 //! `onnxruntime.toml` names one wheel per platform by version and SHA-256. It is fetched with
 //! `pip download`, which goes through whatever index, mirror or proxy the machine is set up for,
@@ -12,6 +13,8 @@
     clippy::print_stdout,
     reason = "a build script talks to cargo this way"
 )]
+
+mod samples;
 
 use std::{
     env,
@@ -32,6 +35,10 @@ fn main() {
     println!("cargo:rerun-if-changed=src/build/main.rs");
     println!("cargo:rerun-if-env-changed=ORT_DYLIB_PATH");
     println!("cargo:rustc-env=PATCHLIGHT_COMMIT={}", commit());
+    if let Err(why) = samples::carry() {
+        eprintln!("\nThe page's sample pictures could not be read: {why}\n");
+        std::process::exit(1);
+    }
 
     let library = match env::var_os("ORT_DYLIB_PATH") {
         Some(path) => PathBuf::from(path),

@@ -30,6 +30,9 @@ pub struct Classification {
     /// A caution about the model, such as random weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caution: Option<String>,
+    /// Whether the result was computed for an identical request; absent otherwise.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cached: bool,
     /// The picture as it was understood.
     pub image: ImageInfo,
     /// Where the time went.
@@ -43,6 +46,8 @@ pub enum Attention {
     Kept(Receipt),
     /// The request did not want one.
     NotAskedFor,
+    /// The model makes none.
+    NotMade,
     /// It could not be kept.
     NotKept(NotKept),
 }
@@ -59,6 +64,9 @@ pub struct AttentionLink {
     url: String,
     method: &'static str,
     maps: Vec<&'static str>,
+    /// Where the map can be tested, if the server makes such tests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verify: Option<String>,
     expires_in_s: u64,
 }
 
@@ -76,7 +84,7 @@ pub struct ImageInfo {
 }
 
 /// Where the time went, in milliseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Timing {
     /// Bytes to upright RGB.
     #[serde(serialize_with = "milliseconds")]
@@ -96,6 +104,13 @@ pub struct Timing {
 }
 
 impl Classification {
+    /// Says where its map can be tested by perturbation.
+    pub fn offer_test(&mut self, path: impl FnOnce(&str) -> String) {
+        if let (Some(id), Some(attention)) = (&self.id, &mut self.attention) {
+            attention.verify = Some(path(id));
+        }
+    }
+
     pub(super) fn new(
         model: &ModelInfo,
         predictions: Vec<Prediction>,
@@ -106,6 +121,10 @@ impl Classification {
         let task = &model.manifest.task;
         let (id, link, attention_note) = match attention {
             Attention::NotAskedFor => (None, None, Some("not asked for".to_owned())),
+            Attention::NotMade => {
+                let why = model.manifest.graph.why_without_map().unwrap_or_default();
+                (None, None, Some(format!("this model makes no map: {why}")))
+            }
             Attention::NotKept(why) => (None, None, Some(why.to_string())),
             Attention::Kept(Receipt {
                 id,
@@ -116,6 +135,7 @@ impl Classification {
                     url: format!("/attention/{id}"),
                     method: "rollout",
                     maps,
+                    verify: None,
                     expires_in_s: expires_in.as_secs(),
                 };
                 (Some(id), Some(link), None)
@@ -129,9 +149,15 @@ impl Classification {
             attention: link,
             attention_note,
             caution: task.caution.clone(),
+            cached: false,
             image,
             timing_ms,
         }
+    }
+
+    /// Says whether the result was computed for an identical request.
+    pub(super) fn reused(self, cached: bool) -> Self {
+        Self { cached, ..self }
     }
 }
 

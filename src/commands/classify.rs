@@ -4,11 +4,10 @@ mod output;
 
 use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{runtime, sync::Semaphore, task::JoinSet};
 
 use self::output::Output;
-use super::{BAD_CONFIGURATION, USAGE, fail, pictures};
+use super::{BAD_CONFIGURATION, USAGE, fail, pictures, progress};
 use crate::{
     app::{self, StartError},
     args::ClassifyArgs,
@@ -127,16 +126,4 @@ async fn classify_one(
 struct Labelled {
     answer: Classification,
     map: Option<Found>,
-}
-
-/// A bar for many pictures on a terminal; nothing otherwise.
-fn progress(pictures: usize) -> ProgressBar {
-    if pictures < 10 {
-        return ProgressBar::hidden();
-    }
-    let template = "[{bar:40}] {pos}/{len}, {per_sec}, {eta} left";
-    // The template is a constant; were it wrong, the default bar would do.
-    let style =
-        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(pictures as u64).with_style(style)
 }

@@ -1,11 +1,18 @@
 //! `patchlight health`: for container health checks, where there is no curl.
 
+mod tls;
+
 use std::{env, net::SocketAddr, process::ExitCode, time::Duration};
 
 use http_body_util::Empty;
-use hyper::{Request, Uri, body::Bytes, client::conn::http1, header};
+use hyper::{Request, StatusCode, Uri, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, runtime, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    runtime,
+    time::timeout,
+};
 
 use super::fail;
 use crate::args::HealthArgs;
@@ -32,9 +39,13 @@ fn default_url() -> String {
         .ok()
         .and_then(|text| text.parse::<SocketAddr>().ok());
     let port = listen.map_or(8080, |address| address.port());
+    let scheme = match env::var_os("PATCHLIGHT_TLS_CERT") {
+        Some(_) => "https",
+        None => "http",
+    };
     match listen {
-        Some(address) if !address.ip().is_unspecified() => format!("http://{address}"),
-        _ => format!("http://127.0.0.1:{port}"),
+        Some(address) if !address.ip().is_unspecified() => format!("{scheme}://{address}"),
+        _ => format!("{scheme}://127.0.0.1:{port}"),
     }
 }
 
@@ -43,12 +54,14 @@ async fn ask(url: &str) -> Result<(), String> {
     let authority = uri
         .authority()
         .ok_or("a URL such as http://127.0.0.1:8080 is expected")?;
-    if uri.scheme_str() != Some("http") {
-        return Err("only http:// can be asked".to_owned());
-    }
+    let (encrypted, port) = match uri.scheme_str() {
+        Some("http") => (false, 80),
+        Some("https") => (true, 443),
+        _ => return Err("only http:// and https:// can be asked".to_owned()),
+    };
     let address = (
-        authority.host().to_owned(),
-        authority.port_u16().unwrap_or(80),
+        authority.host().trim_matches(['[', ']']).to_owned(),
+        authority.port_u16().unwrap_or(port),
     );
     let path = match uri.path() {
         "" | "/" => "/readyz",
@@ -62,22 +75,32 @@ async fn ask(url: &str) -> Result<(), String> {
         let socket = TcpStream::connect(address)
             .await
             .map_err(|why| why.to_string())?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(socket))
-            .await
-            .map_err(|why| why.to_string())?;
-        let connection = tokio::spawn(connection);
-        let answer = sender
-            .send_request(request)
-            .await
-            .map_err(|why| why.to_string());
-        connection.abort();
-        answer
+        match encrypted {
+            false => exchange(socket, request).await,
+            true => exchange(tls::wrap(socket).await?, request).await,
+        }
     };
     let answer = timeout(PATIENCE, answer)
         .await
         .map_err(|_| "no answer in time".to_owned())??;
-    if answer.status().is_success() {
+    if answer.is_success() {
         return Ok(());
     }
-    Err(format!("not ready ({})", answer.status()))
+    Err(format!("not ready ({answer})"))
+}
+
+/// The status of the answer.
+async fn exchange<S>(socket: S, request: Request<Empty<Bytes>>) -> Result<StatusCode, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(socket))
+        .await
+        .map_err(|why| why.to_string())?;
+    let connection = tokio::spawn(connection);
+    let answer = sender.send_request(request).await;
+    connection.abort();
+    answer
+        .map(|answer| answer.status())
+        .map_err(|why| why.to_string())
 }

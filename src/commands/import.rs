@@ -1,14 +1,20 @@
 //! `patchlight import`.
 
-use std::process::ExitCode;
+use std::{
+    io,
+    process::{self, ExitCode},
+    thread,
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::runtime;
 
 use super::{USAGE, fail, pictures};
 use crate::{
     args::ImportArgs,
-    import::{self, CheckOptions, ImportOptions, Source},
+    import::{self, Cancel, CheckOptions, ImportOptions, Source},
     model::manifest::{HeadFusion, Precision},
+    server::Signals,
 };
 
 pub(super) fn run(args: ImportArgs) -> ExitCode {
@@ -16,6 +22,7 @@ pub(super) fn run(args: ImportArgs) -> ExitCode {
         Ok(options) => options,
         Err(why) => return fail(USAGE, why),
     };
+    end_on_signals(options.cancel.clone());
     let bar = ProgressBar::new(0).with_style(style());
     let outcome = import::run(&options, &mut |progress| {
         if bar.message() != progress.phase {
@@ -34,6 +41,22 @@ pub(super) fn run(args: ImportArgs) -> ExitCode {
     }
 }
 
+/// The first signal ends the import, which clears up; a second one ends the process.
+fn end_on_signals(cancel: Cancel) {
+    thread::spawn(move || -> io::Result<()> {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let mut signals = Signals::listen()?;
+            signals.next().await;
+            cancel.ask();
+            signals.next().await;
+            process::exit(1)
+        })
+    });
+}
+
 fn options(args: ImportArgs) -> Result<ImportOptions, String> {
     let precision = precision(&args.precision)?;
     let check = check(&args, precision)?;
@@ -49,6 +72,7 @@ fn options(args: ImportArgs) -> Result<ImportOptions, String> {
         heads: args.heads,
         preprocess,
         image_size: args.image_size,
+        without_map: args.without_map,
         precision,
         check,
         ..ImportOptions::new(source, args.out)

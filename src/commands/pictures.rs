@@ -8,7 +8,8 @@ use std::{
 /// Endings that are looked for inside folders; a file that is named is taken whatever its name.
 const ENDINGS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "gif"];
 
-/// The files that were named, and the pictures below the folders that were, by name.
+/// The files that were named, the pictures below the folders that were, and what patterns match, by
+/// name. A file whose name looks like a pattern is that file.
 pub(super) fn find(named: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     let mut found = Vec::new();
     for path in named {
@@ -17,13 +18,33 @@ pub(super) fn find(named: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
         } else if path.exists() {
             found.push(path.clone());
         } else {
-            return Err(format!(
-                "{}: there is no such file or folder",
-                path.display()
-            ));
+            matching(path, &mut found)?;
         }
     }
     Ok(found)
+}
+
+/// The files that a pattern matches.
+fn matching(pattern: &Path, found: &mut Vec<PathBuf>) -> Result<(), String> {
+    let shown = pattern.display();
+    let nothing = || format!("{shown}: there is no such file or folder");
+    let text = pattern.to_str().ok_or_else(nothing)?;
+    if !text.contains(['*', '?', '[']) {
+        return Err(nothing());
+    }
+    let paths = glob::glob(text).map_err(|why| format!("{shown}: {why}"))?;
+    let before = found.len();
+    for path in paths {
+        let path = path.map_err(|why| why.to_string())?;
+        // `**` matches folders, too.
+        if path.is_file() {
+            found.push(path);
+        }
+    }
+    match found.len() > before {
+        true => Ok(()),
+        false => Err(format!("{shown}: no file matches")),
+    }
 }
 
 fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), String> {
@@ -80,6 +101,28 @@ mod tests {
         let path = folder.path().join("picture.bin");
         fs::write(&path, b"").unwrap();
         assert_eq!(find(std::slice::from_ref(&path)).unwrap(), [path]);
+    }
+
+    #[test]
+    fn patterns_match_files_in_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("a")).unwrap();
+        for name in ["a/x.jpg", "a/y.png", "z.jpg", "[1].jpg"] {
+            fs::write(folder.path().join(name), b"").unwrap();
+        }
+        let found = |pattern: &str| {
+            let found = find(&[folder.path().join(pattern)])?;
+            let names = found
+                .iter()
+                .map(|path| path.strip_prefix(folder.path()).unwrap());
+            let names = names.map(|name| name.to_str().unwrap().to_owned());
+            Ok::<Vec<String>, String>(names.collect())
+        };
+        assert_eq!(found("**/*.jpg").unwrap(), ["[1].jpg", "a/x.jpg", "z.jpg"]);
+        assert_eq!(found("a/?.png").unwrap(), ["a/y.png"]);
+        // A file of this name comes before the pattern.
+        assert_eq!(found("[1].jpg").unwrap(), ["[1].jpg"]);
+        assert!(found("*.gif").unwrap_err().contains("no file matches"));
     }
 
     #[test]

@@ -1,20 +1,30 @@
 //! `patchlight serve`.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    process::ExitCode,
+};
 
-use tokio::{net::TcpListener, runtime};
+use tokio::{net::TcpListener, runtime, task::JoinSet};
 
 use super::{BAD_CONFIGURATION, fail};
 use crate::{
-    app::{self, App, StartError},
-    args::ServeArgs,
+    app::{self, App, End, Listeners, StartError},
+    args::{ServeArgs, default_file},
     config::Config,
     engine::Runtime,
-    server::Signals,
+    server::{Hangups, Signals},
     telemetry,
 };
 
 pub(super) fn run(args: &ServeArgs) -> ExitCode {
+    if args.print_config {
+        return match io::stdout().write_all(default_file().as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => fail(1, why),
+        };
+    }
     let config = match Config::from_args(args) {
         Ok(config) => config,
         Err(why) => return fail(BAD_CONFIGURATION, why),
@@ -34,18 +44,20 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         Err(why) => Err(why.into()),
     };
     match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => fail(
+        Ok(End::Finished) => ExitCode::SUCCESS,
+        Ok(End::CutOff) => fail(
             1,
             "stopped before everything that was accepted was finished",
         ),
+        Ok(End::Broken) => fail(1, "the engine is broken; the log says how"),
         Err(why) => fail(1, why),
     }
 }
 
-async fn serve(config: &Config) -> Result<bool, StartError> {
+async fn serve(config: &Config) -> Result<End, StartError> {
     // Before the model is loaded, so that a signal during the load is not lost.
     let signals = Signals::listen()?;
+    let hangups = Hangups::listen()?;
     tracing::info!(
         version = crate::VERSION,
         commit = crate::COMMIT,
@@ -54,25 +66,45 @@ async fn serve(config: &Config) -> Result<bool, StartError> {
     let runtime = Runtime::load()?;
     tracing::info!(version = runtime.version(), library = %runtime.library().display(), "onnxruntime");
     // Before the load as well: a busy port is found out in milliseconds, not after a minute.
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|why| StartError::Listen {
-            address: config.listen,
-            why,
-        })?;
-    let address = listener.local_addr()?;
+    let service = bind(config.listen).await?;
+    let address = service.local_addr()?;
+    let admin = match config.admin_listen {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
 
     let keeper = tokio::task::block_in_place(|| app::load_models(config, &runtime))?;
     let app = App::new(keeper, config);
-    tracing::info!("listening on http://{address}");
-    let api_keys = config.api_keys.clone();
-    let watches = [
-        api_keys.map(|keys| tokio::spawn(keys.watch())),
-        config.store.keys().map(|keys| tokio::spawn(keys.watch())),
-    ];
-    let finished = app.serve(listener, config, signals).await;
-    for watch in watches.into_iter().flatten() {
-        watch.abort();
+    let scheme = if config.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    if let Some(admin) = &admin {
+        tracing::info!("administration on {scheme}://{}", admin.local_addr()?);
     }
-    Ok(finished)
+    tracing::info!("listening on {scheme}://{address}");
+    // Files that are followed while serving; dropping the set ends that.
+    let mut watches = JoinSet::new();
+    if let Some(keys) = config.api_keys.clone() {
+        watches.spawn(keys.watch());
+    }
+    if let Some(keys) = config.store.keys() {
+        watches.spawn(keys.watch());
+    }
+    if let Some(tls) = config.tls.clone() {
+        watches.spawn(tls.watch());
+    }
+    let listeners = Listeners {
+        service,
+        admin,
+        hangups,
+    };
+    Ok(app.serve(listeners, config, signals).await)
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|why| StartError::Listen { address, why })
 }

@@ -2,6 +2,8 @@
 
 use std::{fmt, num::NonZeroUsize, str::FromStr, time::Duration};
 
+use crate::args::Layers;
+
 /// Everything that is wrong with a configuration.
 #[derive(Debug, Eq, PartialEq)]
 pub struct ConfigError(Vec<String>);
@@ -16,11 +18,24 @@ impl std::error::Error for ConfigError {}
 
 /// Readers that note a fault and go on.
 #[derive(Debug, Default)]
-pub(super) struct Faults(Vec<String>);
+pub(super) struct Faults {
+    found: Vec<String>,
+    layers: Layers,
+}
 
 impl Faults {
+    /// Begins with what is wrong with the file of settings, and calls the others by where they
+    /// come from.
+    pub(super) fn new(layers: &Layers) -> Self {
+        Self {
+            found: layers.faults.clone(),
+            layers: layers.clone(),
+        }
+    }
+
     pub(super) fn add(&mut self, flag: &str, what: impl fmt::Display) {
-        self.0.push(format!("{flag}: {what}"));
+        let origin = self.layers.origin(flag);
+        self.found.push(format!("{origin}: {what}"));
     }
 
     /// The value, or its fault noted.
@@ -89,8 +104,8 @@ impl Faults {
     /// The configuration, if nothing was wrong.
     pub(super) fn into_result<T>(self, config: Option<T>) -> Result<T, ConfigError> {
         match config {
-            Some(config) if self.0.is_empty() => Ok(config),
-            _ => Err(ConfigError(self.0)),
+            Some(config) if self.found.is_empty() => Ok(config),
+            _ => Err(ConfigError(self.found)),
         }
     }
 }

@@ -20,6 +20,7 @@ pub(super) fn peek(bytes: &[u8]) -> Result<Announced, String> {
         height: frame.canvas_height,
         orientation: Orientation::NoTransforms,
         decoding_bytes: pixels * BYTES_PER_PIXEL,
+        reducible: false,
     })
 }
 

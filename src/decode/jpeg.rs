@@ -5,6 +5,7 @@
 use std::io::Cursor;
 
 use image::{codecs::jpeg::JpegDecoder, metadata::Orientation};
+use jpeg_decoder::PixelFormat;
 
 use super::{Announced, Header, Rgb8, color, exif};
 
@@ -39,6 +40,7 @@ pub(super) fn peek(bytes: &[u8]) -> Result<Announced, String> {
                     height: frame.height,
                     orientation: orientation.unwrap_or(Orientation::NoTransforms),
                     decoding_bytes: frame.decoding_bytes(scanned),
+                    reducible: frame.components.len() != 4,
                 });
             }
             EOI => break,
@@ -55,6 +57,29 @@ pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Rgb8, String> {
     }
     let decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(|error| error.to_string())?;
     color::read(decoder, header.stored_size())
+}
+
+/// Decodes at `1 / reduction` of the size, sides rounded up: each block of 8×8 pixels becomes one of
+/// `8 / reduction`, out of its lowest frequencies. `None` where this decoder gives up on what the
+/// other one may take.
+pub(super) fn decode_reduced(bytes: &[u8], header: &Header, reduction: u32) -> Option<Rgb8> {
+    if !is_closed(bytes) {
+        return None;
+    }
+    let (width, height) = header.stored_size();
+    let side = |pixels: u32| u16::try_from(pixels.div_ceil(reduction));
+    let (width, height) = (side(width).ok()?, side(height).ok()?);
+    let mut decoder = jpeg_decoder::Decoder::new(bytes);
+    if decoder.scale(width, height).ok()? != (width, height) {
+        return None;
+    }
+    let pixels = decoder.decode().ok()?;
+    let pixels = match decoder.info()?.pixel_format {
+        PixelFormat::RGB24 => pixels,
+        PixelFormat::L8 => pixels.iter().flat_map(|&grey| [grey; 3]).collect(),
+        PixelFormat::L16 | PixelFormat::CMYK32 => return None,
+    };
+    Rgb8::new(width.into(), height.into(), pixels)
 }
 
 /// What a frame header says.

@@ -45,6 +45,7 @@ pub(super) fn peek(bytes: &[u8]) -> Result<Announced, String> {
         height,
         orientation,
         decoding_bytes: pixels.saturating_mul(bytes_per_pixel),
+        reducible: false,
     })
 }
 

@@ -180,3 +180,49 @@ fn incomplete_files_are_refused_where_pillow_refuses_them() {
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// A JPEG of `width`×`height` pixels with an orientation.
+fn header(width: u32, height: u32, orientation: Orientation) -> Header {
+    Header {
+        format: Format::Jpeg,
+        width,
+        height,
+        cost_bytes: 0,
+        orientation,
+        reducible: true,
+    }
+}
+
+#[test]
+fn a_reduced_side_keeps_three_times_the_pixels_that_are_wanted() {
+    let cases = [
+        ((6000, 5376), 8),
+        ((6000, 5375), 4),
+        ((4000, 3000), 4),
+        ((2687, 2688), 2),
+        ((1344, 4000), 2),
+        ((1343, 4000), 1),
+        ((224, 224), 1),
+    ];
+    for ((width, height), expected) in cases {
+        let header = header(width, height, Orientation::NoTransforms);
+        assert_eq!(header.reduction_for(224, 224), expected, "{width}×{height}");
+    }
+}
+
+#[test]
+fn a_turned_picture_is_reduced_only_in_whole_blocks() {
+    let turned = |width| header(width, 3000, Orientation::Rotate90).reduction_for(224, 224);
+    assert_eq!(turned(4000), 4);
+    assert_eq!(turned(4002), 2);
+    assert_eq!(turned(4001), 1);
+}
+
+#[test]
+fn what_the_reducing_decoder_refuses_is_decoded_in_full() {
+    let bytes = goldens::bytes("decode/cmyk.jpg");
+    let header = peek(&bytes, &Limits::default()).unwrap();
+    assert_eq!(header.reduction_for(1, 1), 1);
+    let picture = decode_reduced(&bytes, &header, 2).unwrap();
+    assert_eq!(picture, decode(&bytes, &header).unwrap());
+}

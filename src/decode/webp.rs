@@ -65,6 +65,7 @@ fn announce(width: u32, height: u32, orientation: Orientation, animated: bool) -
         height,
         orientation,
         decoding_bytes: (u64::from(width) * u64::from(height)).saturating_mul(bytes_per_pixel),
+        reducible: false,
     }
 }
 

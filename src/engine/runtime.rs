@@ -73,7 +73,8 @@ impl Runtime {
         &self.library
     }
 
-    pub(super) fn environment(&self) -> &Environment {
+    /// What sessions are made in.
+    pub fn environment(&self) -> &Environment {
         &self.environment
     }
 }

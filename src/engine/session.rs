@@ -33,15 +33,24 @@ pub struct OrtEngine {
     device: Device,
     names: Names,
     input: [usize; 3],
+    /// What [`rebuild`](Engine::rebuild) starts from.
+    origin: Origin,
     /// The batch's input, kept so that a run allocates nothing of this size.
     buffer: Vec<f32>,
+}
+
+#[derive(Debug)]
+struct Origin {
+    runtime: Runtime,
+    manifest: Manifest,
+    options: SessionOptions,
 }
 
 #[derive(Debug)]
 struct Names {
     input: String,
     logits: String,
-    rollout: String,
+    rollout: Option<String>,
     evidence: Option<EvidenceOutputs>,
     class_attention: Option<String>,
 }
@@ -61,7 +70,14 @@ impl OrtEngine {
         let mut failure = None;
         for device in options.device.candidates(precision) {
             match open(runtime, options, device, precision) {
-                Ok(session) => return Self::new(session, device, manifest),
+                Ok(session) => {
+                    let origin = Origin {
+                        runtime: runtime.clone(),
+                        manifest: manifest.clone(),
+                        options: options.clone(),
+                    };
+                    return Self::new(session, device, origin);
+                }
                 Err(why) => {
                     tracing::warn!(%device, %why, "the device cannot be used");
                     failure = Some(why);
@@ -71,7 +87,8 @@ impl OrtEngine {
         Err(failure.unwrap_or_else(|| EngineError::Graph("no device to try".to_owned())))
     }
 
-    fn new(session: Session, device: Device, manifest: &Manifest) -> Result<Self, EngineError> {
+    fn new(session: Session, device: Device, origin: Origin) -> Result<Self, EngineError> {
+        let manifest = &origin.manifest;
         let graph = &manifest.graph;
         let (height, width) = manifest.input_size();
         let engine = Self {
@@ -85,9 +102,10 @@ impl OrtEngine {
                 class_attention: graph.class_attention.clone(),
             },
             input: [3, height, width],
+            origin,
             buffer: Vec::new(),
         };
-        engine.check_tensors(manifest)?;
+        engine.check_tensors(&engine.origin.manifest)?;
         Ok(engine)
     }
 
@@ -161,7 +179,9 @@ impl OrtEngine {
         expect(&self.names.input, &self.input)?;
         expect(&self.names.logits, &[manifest.task.classes])?;
         let (layers, tokens) = (manifest.architecture.layers, manifest.tokens.total());
-        expect(&self.names.rollout, &[layers, tokens])?;
+        if let Some(rollout) = &self.names.rollout {
+            expect(rollout, &[layers, tokens])?;
+        }
         if let Some(evidence) = &self.names.evidence {
             let labels = evidence.labels;
             let patches = manifest.tokens.patches();
@@ -195,7 +215,10 @@ impl Engine for OrtEngine {
                 let attention = names.class_attention.as_ref();
                 let logits: Vec<f32> = pictures.values(&names.logits, at)?;
                 Ok(Output {
-                    rollout: pictures.values(&names.rollout, at)?,
+                    rollout: match &names.rollout {
+                        Some(name) => pictures.values(name, at)?,
+                        None => Vec::new(),
+                    },
                     evidence: evidence
                         .map(|names| pictures.evidence(names, at, logits.len()))
                         .transpose()?,
@@ -206,6 +229,17 @@ impl Engine for OrtEngine {
                 })
             })
             .collect()
+    }
+
+    /// The old session goes only when the new one is there: for a moment there are two.
+    fn rebuild(&mut self) -> Result<(), EngineError> {
+        let Origin {
+            runtime,
+            manifest,
+            options,
+        } = &self.origin;
+        *self = Self::load(runtime, manifest, options)?;
+        Ok(())
     }
 }
 

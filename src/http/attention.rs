@@ -5,6 +5,7 @@
 //! starve classification.
 
 mod describe;
+mod easels;
 mod form;
 mod picked;
 
@@ -17,8 +18,8 @@ use axum::{
 };
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tokio::{sync::Semaphore, task};
 
+pub use self::easels::Easels;
 use self::{
     describe::describe,
     form::{Form, Format},
@@ -30,21 +31,11 @@ use crate::{
     explain::{self, PatchMap, Raster, Scale, View},
     metrics::Stage,
     store::{Found, Owner},
+    verify::Key,
 };
 
 /// Says which view was really drawn: an overlay without a kept picture is a heat map.
 const VIEW: HeaderName = HeaderName::from_static("x-patchlight-view");
-
-/// How many maps are drawn at a time.
-#[derive(Clone, Debug)]
-pub struct Easels(Arc<Semaphore>);
-
-impl Easels {
-    /// One for every two threads that compute, at least one.
-    pub fn new(threads: usize) -> Self {
-        Self(Arc::new(Semaphore::new((threads / 2).max(1))))
-    }
-}
 
 /// Draws or writes a map; HEAD, too.
 pub(super) async fn show(
@@ -87,7 +78,12 @@ pub(super) async fn forget(
     Path(id): Path<String>,
 ) -> Response {
     match state.store.forget(&id, owner).await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Ok(()) => {
+            if let Some(jobs) = &state.verify {
+                jobs.cancel(&Key::new(owner, &id));
+            }
+            StatusCode::NO_CONTENT.into_response()
+        }
         Err(why) => Problem::new(&why, &request).into_response(),
     }
 }
@@ -126,11 +122,6 @@ async fn draw(
     found: &Found,
     picked: Picked,
 ) -> Result<(Option<View>, Bytes)> {
-    // Never closed.
-    let easel = Arc::clone(&state.easels.0)
-        .acquire_owned()
-        .await
-        .map_err(|_| Error::Internal)?;
     let (style, placement) = (form.style, found.map.placement);
     let picture = found.picture.clone();
     let metrics = Arc::clone(&state.metrics);
@@ -158,16 +149,13 @@ async fn draw(
         };
         let png = explain::png(drawn.view())?;
         metrics.stage(Stage::Render, started.elapsed());
-        drop(easel);
         Ok((view, png.into()))
     };
-    match task::spawn_blocking(work).await {
-        Ok(drawn) => drawn.map_err(undrawable),
-        Err(why) => {
-            tracing::error!(%why, "drawing a map panicked");
-            Err(Error::Internal)
-        }
+    let drawn = state.easels.draw(work).await;
+    if matches!(drawn, Err(Error::Overloaded { .. })) {
+        state.metrics.shed("render");
     }
+    drawn?.map_err(undrawable)
 }
 
 fn patches(heads: Vec<Shares>) -> Vec<PatchMap> {

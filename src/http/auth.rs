@@ -1,37 +1,36 @@
-//! API keys: who may ask, and whose map is whose.
+//! API keys: who may ask, how much, and whose map is whose.
 //!
 //! With `--api-key-file`, `/classify` and `/attention` want `Authorization: Bearer KEY`. The file
-//! holds a key a line; empty lines and lines that begin with `#` are skipped. It is looked at
-//! every few seconds, so that keys can be added and withdrawn while the server runs; a file that
-//! became unreadable or empty leaves the old keys in force and is complained about in the log.
+//! holds a key a line, with a name and a quota where wanted ([`entry`]); empty lines and lines that
+//! begin with `#` are skipped. It is looked at every few seconds, so that keys can be added and
+//! withdrawn while the server runs; a file that became unreadable or empty leaves the old keys in
+//! force and is complained about in the log.
 //!
 //! Only SHA-256 digests of the keys stay in memory. A presented key's digest is compared with all
 //! of them in constant time.
 
+mod entry;
+mod quota;
+
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Instant,
 };
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, header},
+    http::{HeaderMap, HeaderValue, Method, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
+use self::{entry::Entry, quota::Bucket};
 use super::{AppState, Problem, request_id};
-use crate::{Error, store::Owner};
-
-/// How often the file is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-
-/// The shortest key that is taken: 16 characters are 64 bits even in hexadecimal.
-const SHORTEST: usize = 16;
+use crate::{Error, store::Owner, watched::LOOK_EVERY};
 
 type KeyDigest = [u8; 32];
 
@@ -42,19 +41,36 @@ pub struct KeyRing(Arc<Keys>);
 #[derive(Debug)]
 struct Keys {
     path: PathBuf,
-    digests: RwLock<Arc<[KeyDigest]>>,
+    in_force: RwLock<Arc<[Key]>>,
+}
+
+#[derive(Clone, Debug)]
+struct Key {
+    entry: Entry,
+    allowance: Allowance,
+}
+
+/// What a key may still ask for. A handle; without a quota it is endless.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Allowance(Option<Arc<Mutex<Bucket>>>);
+
+/// Who asks.
+struct Caller {
+    owner: Owner,
+    name: Option<String>,
+    allowance: Allowance,
 }
 
 impl KeyRing {
     /// Reads the file.
     ///
     /// # Errors
-    /// When it cannot be read, holds no key, or holds one that is too short.
+    /// When it cannot be read, holds no key, or has a line that cannot be understood.
     pub fn load(path: &Path) -> Result<Self, String> {
-        let digests = RwLock::new(read(path)?);
+        let keys: Vec<Key> = read(path)?.into_iter().map(Key::new).collect();
         Ok(Self(Arc::new(Keys {
             path: path.to_owned(),
-            digests,
+            in_force: RwLock::new(keys.into()),
         })))
     }
 
@@ -64,9 +80,9 @@ impl KeyRing {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             match read(&self.0.path) {
-                Ok(digests) => {
+                Ok(entries) => {
                     complained = false;
-                    self.replace(digests);
+                    self.replace(entries);
                 }
                 Err(why) if !complained => {
                     complained = true;
@@ -77,56 +93,105 @@ impl KeyRing {
         }
     }
 
-    fn replace(&self, digests: Arc<[KeyDigest]>) {
-        let mut current = self
-            .0
-            .digests
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        if *current != digests {
-            tracing::info!(keys = digests.len(), "API keys changed");
-            *current = digests;
+    /// A key whose line did not change keeps what is left of its quota.
+    fn replace(&self, entries: Vec<Entry>) {
+        let current = self.in_force();
+        if current.iter().map(|key| &key.entry).eq(&entries) {
+            return;
         }
+        tracing::info!(keys = entries.len(), "API keys changed");
+        let keep = |entry: Entry| {
+            let same = current.iter().find(|key| key.entry == entry);
+            same.cloned().unwrap_or_else(|| Key::new(entry))
+        };
+        let keys: Vec<Key> = entries.into_iter().map(keep).collect();
+        let in_force = &self.0.in_force;
+        *in_force.write().unwrap_or_else(PoisonError::into_inner) = keys.into();
+    }
+
+    fn in_force(&self) -> Arc<[Key]> {
+        let in_force = &self.0.in_force;
+        Arc::clone(&in_force.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whose key the request brings.
-    fn owner(&self, headers: &HeaderMap) -> Option<Owner> {
+    fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
         let value = headers.get(header::AUTHORIZATION)?.as_bytes();
         let (scheme, key) = value.split_at_checked(b"Bearer ".len())?;
         if !scheme.eq_ignore_ascii_case(b"Bearer ") {
             return None;
         }
         let presented: KeyDigest = Sha256::digest(key.trim_ascii()).into();
-        let digests = Arc::clone(
-            &self
-                .0
-                .digests
-                .read()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let keys = self.in_force();
         // All are compared, whichever matches, so that the time says nothing.
-        let mut known = Choice::from(0);
-        for digest in digests.iter() {
-            known |= presented.ct_eq(digest);
+        let (mut known, mut which) = (Choice::from(0), 0);
+        for (number, key) in (0_u64..).zip(keys.iter()) {
+            let same = presented.ct_eq(&key.entry.digest);
+            which.conditional_assign(&number, same);
+            known |= same;
         }
         let owner = u64::from_le_bytes(first_eight(&presented));
         // 0 stands for nobody and is no key's digest but for one chance in 2⁶⁴.
         let owner = u64::conditional_select(&0, &owner, known);
-        (owner != 0).then(|| Owner::of_key(owner))
+        let key = keys.get(usize::try_from(which).ok()?)?;
+        (owner != 0).then(|| Caller {
+            owner: Owner::of_key(owner),
+            name: key.entry.name.clone(),
+            allowance: key.allowance.clone(),
+        })
     }
 }
 
-/// Lets a request through with its owner, or answers 401.
+impl Key {
+    fn new(entry: Entry) -> Self {
+        let bucket = entry.quota.map(|quota| Bucket::new(quota, Instant::now()));
+        Self {
+            entry,
+            allowance: Allowance(bucket.map(|bucket| Arc::new(Mutex::new(bucket)))),
+        }
+    }
+}
+
+impl Allowance {
+    /// Takes one picture's worth.
+    ///
+    /// # Errors
+    /// [`Error::QuotaExceeded`] with the time until there is one.
+    fn take(&self) -> Result<(), Error> {
+        let Some(bucket) = &self.0 else {
+            return Ok(());
+        };
+        let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        bucket
+            .take(Instant::now())
+            .map_err(|retry_after| Error::QuotaExceeded { retry_after })
+    }
+
+    /// A request that was let in brings so many pictures. The first was paid for at the door.
+    pub(super) fn pictures(&self, count: usize) {
+        if let Some(bucket) = &self.0 {
+            let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
+            bucket.owe(count.saturating_sub(1), Instant::now());
+        }
+    }
+}
+
+/// Lets a request through with its owner, or answers 401, or 429 when its key has asked for too
+/// much. Only what makes work counts: looking at maps does not.
 pub(super) async fn require_key(
     State(state): State<AppState>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let owner = match &state.keys {
-        None => Some(Owner::ANYONE),
-        Some(keys) => keys.owner(request.headers()),
+    let caller = match &state.keys {
+        None => Some(Caller {
+            owner: Owner::ANYONE,
+            name: None,
+            allowance: Allowance::default(),
+        }),
+        Some(keys) => keys.caller(request.headers()),
     };
-    let Some(owner) = owner else {
+    let Some(caller) = caller else {
         let mut response =
             Problem::new(&Error::Unauthorized, &request_id(&request)).into_response();
         response
@@ -134,31 +199,23 @@ pub(super) async fn require_key(
             .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         return response;
     };
-    request.extensions_mut().insert(owner);
+    if let Some(name) = caller.name {
+        tracing::Span::current().record("key", name);
+    }
+    if request.method() == Method::POST
+        && let Err(why) = caller.allowance.take()
+    {
+        state.metrics.shed("quota");
+        return Problem::new(&why, &request_id(&request)).into_response();
+    }
+    request.extensions_mut().insert(caller.owner);
+    request.extensions_mut().insert(caller.allowance);
     next.run(request).await
 }
 
-fn read(path: &Path) -> Result<Arc<[KeyDigest]>, String> {
+fn read(path: &Path) -> Result<Vec<Entry>, String> {
     let text = fs::read_to_string(path).map_err(|why| format!("{}: {why}", path.display()))?;
-    let keys = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let mut digests = Vec::new();
-    for (number, key) in keys.enumerate() {
-        if key.len() < SHORTEST {
-            return Err(format!(
-                "{}: key {} is shorter than {SHORTEST} characters",
-                path.display(),
-                number + 1
-            ));
-        }
-        digests.push(Sha256::digest(key).into());
-    }
-    if digests.is_empty() {
-        return Err(format!("{}: there is no key in it", path.display()));
-    }
-    Ok(digests.into())
+    Entry::read_all(&text).map_err(|why| format!("{}: {why}", path.display()))
 }
 
 fn first_eight(digest: &KeyDigest) -> [u8; 8] {
@@ -183,7 +240,11 @@ mod tests {
 
     fn owner(ring: &KeyRing, authorization: &str) -> Option<Owner> {
         let value = HeaderValue::from_str(authorization).unwrap();
-        ring.owner(&HeaderMap::from_iter([(header::AUTHORIZATION, value)]))
+        caller(ring, value).map(|caller| caller.owner)
+    }
+
+    fn caller(ring: &KeyRing, value: HeaderValue) -> Option<Caller> {
+        ring.caller(&HeaderMap::from_iter([(header::AUTHORIZATION, value)]))
     }
 
     #[test]
@@ -209,7 +270,7 @@ mod tests {
         ] {
             assert_eq!(owner(&ring, wrong), None, "{wrong}");
         }
-        assert_eq!(ring.owner(&HeaderMap::new()), None);
+        assert!(ring.caller(&HeaderMap::new()).is_none());
     }
 
     #[test]
@@ -232,6 +293,29 @@ mod tests {
         fs::write(file.path(), "").unwrap();
         tokio::time::sleep(2 * LOOK_EVERY).await;
         assert!(owner(&ring, &format!("Bearer {SECOND}")).is_some());
+        watching.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quota_outlives_changes_of_other_lines() {
+        let limited = format!("a {FIRST} rate=1/h");
+        let (file, ring) = ring(&limited);
+        let ring = ring.unwrap();
+        let authorization = HeaderValue::from_str(&format!("Bearer {FIRST}")).unwrap();
+        let ask = || {
+            caller(&ring, authorization.clone())
+                .unwrap()
+                .allowance
+                .take()
+        };
+        ask().unwrap();
+        assert!(matches!(ask(), Err(Error::QuotaExceeded { .. })));
+
+        let watching = tokio::spawn(ring.clone().watch());
+        fs::write(file.path(), format!("{SECOND}\n{limited}\n")).unwrap();
+        tokio::time::sleep(2 * LOOK_EVERY).await;
+        assert!(owner(&ring, &format!("Bearer {SECOND}")).is_some());
+        assert!(matches!(ask(), Err(Error::QuotaExceeded { .. })));
         watching.abort();
     }
 }

@@ -12,10 +12,13 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{AppState, Problem, RequestId, query::Query, server_timing, upload};
+use super::{
+    AppState, Problem, RequestId, auth::Allowance, query::Query, server_timing, upload, verify,
+};
 use crate::{
     Error, Result,
     batch::Deadline,
@@ -27,6 +30,10 @@ use crate::{
 /// How many labels are returned unless the request says otherwise.
 const DEFAULT_TOP_K: usize = 5;
 
+/// How many pictures of one request are worked on at a time, so that it takes no more than its
+/// share of the decode threads.
+const AT_ONCE: usize = 8;
+
 /// The header that shortens the server's time-out for one request, in seconds.
 const REQUEST_TIMEOUT: &str = "request-timeout";
 
@@ -35,21 +42,18 @@ pub(super) async fn classify(
     State(state): State<AppState>,
     Extension(id): Extension<RequestId>,
     Extension(owner): Extension<Owner>,
+    Extension(allowance): Extension<Allowance>,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let admitted = admit(&state, owner, parts.uri.query(), &parts.headers);
-    let admitted = match admitted {
+    let admitted = match admit(&state, owner, parts.uri.query(), &parts.headers) {
         Ok(admitted) => admitted,
-        Err(why) => {
-            // Refused unread.
-            upload::linger(body);
-            return Problem::new(&why, &id).into_response();
-        }
+        Err(why) => return Problem::new(&why, &id).into_response(),
     };
     let outcome = async {
         let body = upload::read(&parts.headers, body, state.limits, &state.metrics).await?;
         let pictures = upload::pictures(&parts.headers, body).await?;
+        allowance.pictures(pictures.len());
         Ok(run(&admitted, pictures, &id).await)
     };
     let mut response = match outcome.await {
@@ -68,6 +72,8 @@ struct Admitted {
     classifier: Arc<Classifier>,
     options: Options,
     deadline: Deadline,
+    /// Whether maps can be tested by perturbation.
+    testable: bool,
     /// For the body.
     _room: OwnedSemaphorePermit,
 }
@@ -91,6 +97,7 @@ fn admit(
         classifier,
         options,
         deadline,
+        testable: state.verify.is_some(),
         _room: room?,
     })
 }
@@ -103,10 +110,17 @@ async fn run(admitted: &Admitted, mut pictures: Vec<bytes::Bytes>, id: &RequestI
         ..
     } = admitted;
     let (options, deadline) = (*options, *deadline);
+    let classify = async |picture| {
+        let mut answer = classifier.classify(picture, options, deadline).await?;
+        if admitted.testable {
+            answer.offer_test(verify::path);
+        }
+        Ok::<_, Error>(answer)
+    };
     if pictures.len() == 1
         && let Some(picture) = pictures.pop()
     {
-        return match classifier.classify(picture, options, deadline).await {
+        return match classify(picture).await {
             Ok(answer) => {
                 let timing = answer.timing_ms;
                 let mut response = Json(answer).into_response();
@@ -126,17 +140,15 @@ async fn run(admitted: &Admitted, mut pictures: Vec<bytes::Bytes>, id: &RequestI
         };
     }
     let started = Instant::now();
-    let all = pictures
-        .into_iter()
-        .map(|picture| classifier.classify(picture, options, deadline));
-    let results: Vec<Item> = futures_util::future::join_all(all)
-        .await
-        .into_iter()
+    let all = pictures.into_iter().map(classify);
+    let results: Vec<Item> = stream::iter(all)
+        .buffered(AT_ONCE)
         .map(|outcome| match outcome {
             Ok(answer) => Item::Result(Box::new(answer)),
             Err(why) => Item::Problem(Problem::new(&why, id)),
         })
-        .collect();
+        .collect()
+        .await;
     // 200 if any was processed; if none was, the first one's status speaks for all.
     let status = match results.iter().all(|item| matches!(item, Item::Problem(_))) {
         true => results
@@ -216,7 +228,7 @@ impl FromStr for Keep {
 }
 
 /// The server's time-out, or less if the client asks for less.
-fn time_allowed(headers: &HeaderMap, server: Duration) -> Result<Duration> {
+pub(super) fn time_allowed(headers: &HeaderMap, server: Duration) -> Result<Duration> {
     let Some(value) = headers.get(REQUEST_TIMEOUT) else {
         return Ok(server);
     };

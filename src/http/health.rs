@@ -44,6 +44,10 @@ pub(super) async fn metrics(
             curve: served.batcher.curve(),
         })
         .collect();
+    let results = state.models.default_model().results.clone();
+    state
+        .metrics
+        .results_kept(results.map_or(0, |results| results.bytes()));
     state.metrics.ready(state.readiness.get());
     match state.metrics.encode(&models, state.store.len()) {
         Ok(text) => (

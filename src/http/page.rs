@@ -34,40 +34,37 @@ macro_rules! part {
     };
 }
 
-/// A sample picture by its file's name.
-macro_rules! sample {
-    ($name:literal) => {
-        (
-            concat!("/samples/", $name),
-            "image/jpeg",
-            include_bytes!(concat!("../../models/samples/", $name)),
-        )
-    };
-}
+/// The route, media type and bytes of a file.
+type Part = (&'static str, &'static str, &'static [u8]);
 
-/// The route, media type and bytes of every file.
-static FILES: [(&str, &str, &[u8]); 15] = [
+static FILES: [Part; 17] = [
     ("/", HTML, include_bytes!("page/index.html")),
+    ("/docs", HTML, include_bytes!("page/docs.html")),
+    part!(CSS, "docs.css"),
+    part!(JAVASCRIPT, "docs.js"),
     part!(CSS, "page.css"),
     part!(JAVASCRIPT, "page.js"),
+    part!(JAVASCRIPT, "chart.js"),
     part!(JAVASCRIPT, "client.js"),
     part!(JAVASCRIPT, "field.js"),
     part!(JAVASCRIPT, "lamp.js"),
     part!(JAVASCRIPT, "painting.js"),
+    part!(JAVASCRIPT, "samples.js"),
     part!(JAVASCRIPT, "stage.js"),
     part!(JAVASCRIPT, "stepper.js"),
     part!(JAVASCRIPT, "telling.js"),
+    part!(JAVASCRIPT, "verify.js"),
     part!(JAVASCRIPT, "words.js"),
-    sample!("dog.jpg"),
-    sample!("rocket.jpg"),
-    sample!("guitar.jpg"),
-    sample!("bicycle-rotated.jpg"),
 ];
+
+/// Sample pictures and, last, their listing: chosen by the build script.
+static SAMPLES: &[Part] = &include!(concat!(env!("OUT_DIR"), "/samples.rs"));
 
 /// The page, its parts and the sample pictures.
 pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     FILES
         .iter()
+        .chain(SAMPLES)
         .fold(Router::new(), |router, &(route, kind, bytes)| {
             let file = File::new(kind, bytes);
             router.route(
@@ -138,7 +135,11 @@ mod tests {
 
     #[test]
     fn whatever_the_files_refer_to_is_served() {
-        let routes: Vec<&str> = FILES.iter().map(|(route, ..)| *route).collect();
+        let routes: Vec<&str> = FILES
+            .iter()
+            .chain(SAMPLES)
+            .map(|(route, ..)| *route)
+            .collect();
         let mut referred = 0;
         for (route, text) in texts() {
             for part in text.split('"').filter(|part| part.len() < 60) {
@@ -157,7 +158,7 @@ mod tests {
             }
         }
         assert!(
-            referred > routes.len(),
+            referred >= FILES.len(),
             "only {referred} references were found"
         );
     }
@@ -171,11 +172,17 @@ mod tests {
     }
 
     #[test]
-    fn the_samples_are_small() {
-        let samples = FILES
+    fn the_samples_are_small_and_listed() {
+        let [pictures @ .., (_, _, listing)] = SAMPLES else {
+            panic!("there is no listing");
+        };
+        let bytes: usize = pictures.iter().map(|(.., bytes)| bytes.len()).sum();
+        assert!(!pictures.is_empty() && bytes < 400_000, "{bytes}");
+        let listed: Vec<serde_json::Value> = serde_json::from_slice(listing).unwrap();
+        let listed = listed.iter().map(|sample| sample["file"].as_str().unwrap());
+        let served = pictures
             .iter()
-            .filter(|(route, ..)| route.starts_with("/samples/"));
-        let bytes: usize = samples.map(|(.., bytes)| bytes.len()).sum();
-        assert!(bytes < 250_000, "{bytes}");
+            .map(|(route, ..)| &route["/samples/".len()..]);
+        assert!(listed.eq(served));
     }
 }

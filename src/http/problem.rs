@@ -28,7 +28,10 @@ impl Problem {
     /// The document for an error.
     pub fn new(error: &Error, request_id: &RequestId) -> Self {
         let retry_after = match error {
-            Error::Overloaded { retry_after } | Error::StoreAway { retry_after } => {
+            Error::Overloaded { retry_after }
+            | Error::QuotaExceeded { retry_after }
+            | Error::TooManyJobs { retry_after }
+            | Error::StoreAway { retry_after } => {
                 Some(retry_after.as_secs_f64().ceil().max(1.0) as u64)
             }
             Error::Draining | Error::NotReady => Some(1),
@@ -70,6 +73,21 @@ impl Problem {
         }
     }
 
+    /// What happened, in words.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The same for programs.
+    pub(super) fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// The request's name.
+    pub(super) fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         // Every problem is built from a StatusCode.
@@ -92,6 +110,8 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
+        // For those who say it in other words.
+        response.extensions_mut().insert(self);
         response
     }
 }
@@ -103,14 +123,20 @@ fn status(error: &Error) -> StatusCode {
         Error::NoSuchModel { .. } | Error::NoSuchMap => StatusCode::NOT_FOUND,
         Error::NotAcceptable { .. } => StatusCode::NOT_ACCEPTABLE,
         Error::UploadTooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
-        Error::MapNotKept(_) | Error::NotForgettable { .. } | Error::DefaultModel { .. } => {
-            StatusCode::CONFLICT
-        }
+        Error::VerifyNotAllowed => StatusCode::FORBIDDEN,
+        Error::NoSuchJob => StatusCode::NOT_FOUND,
+        Error::TooManyJobs { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Error::MapNotKept(_)
+        | Error::NotVerifiable(_)
+        | Error::NotForgettable { .. }
+        | Error::DefaultModel { .. } => StatusCode::CONFLICT,
         Error::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Error::UnsupportedFormat { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Error::ImageUndecodable { .. }
         | Error::DecoderPanicked { .. }
-        | Error::ImageTooLarge { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        | Error::ImageTooLarge { .. }
+        | Error::ModelRefused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        Error::QuotaExceeded { .. } => StatusCode::TOO_MANY_REQUESTS,
         Error::Overloaded { .. } | Error::Draining | Error::NotReady | Error::StoreAway { .. } => {
             StatusCode::SERVICE_UNAVAILABLE
         }

@@ -51,7 +51,8 @@ impl UploadBudget {
         Self(Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))))
     }
 
-    /// Room for the body that these headers announce, or for the longest if they announce none.
+    /// Room for the body that these headers announce, or for the longest if they announce none or
+    /// a compressed one.
     /// Given back when dropped.
     pub(super) fn admit(
         &self,
@@ -59,6 +60,7 @@ impl UploadBudget {
         limits: HttpLimits,
     ) -> Result<OwnedSemaphorePermit> {
         let bytes = announced(headers)
+            .filter(|_| !headers.contains_key(header::CONTENT_ENCODING))
             .unwrap_or(limits.max_body)
             .min(limits.max_body);
         let units = u32::try_from(bytes.div_ceil(Self::UNIT)).unwrap_or(u32::MAX);
@@ -82,7 +84,6 @@ pub(super) async fn read(
     metrics: &Metrics,
 ) -> Result<Bytes> {
     if announced(headers).is_some_and(|length| length > limits.max_body) {
-        linger(body);
         return Err(Error::BodyTooLarge {
             limit: limits.max_body,
         });
@@ -90,34 +91,9 @@ pub(super) async fn read(
     let leaving = metrics.leaving("upload");
     let outcome = timeout(limits.upload_timeout, collect(body, limits.max_body)).await;
     leaving.stayed();
-    match outcome {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err((why, rest))) => {
-            if let Some(rest) = rest {
-                linger(rest);
-            }
-            Err(why)
-        }
-        Err(_) => Err(Error::UploadTooSlow {
-            limit: limits.upload_timeout,
-        }),
-    }
-}
-
-/// Reads on for a moment after a refusal. A client or proxy that is still sending would otherwise
-/// see the connection reset instead of the answer.
-pub(super) fn linger(mut body: Body) {
-    const AT_MOST: usize = 1 << 20;
-    const FOR: Duration = Duration::from_millis(200);
-    tokio::spawn(timeout(FOR, async move {
-        let mut seen = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            seen += frame.data_ref().map_or(0, Bytes::len);
-            if seen > AT_MOST {
-                break;
-            }
-        }
-    }));
+    outcome.unwrap_or(Err(Error::UploadTooSlow {
+        limit: limits.upload_timeout,
+    }))
 }
 
 fn announced(headers: &HeaderMap) -> Option<u64> {
@@ -129,21 +105,21 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
         .ok()
 }
 
-async fn collect(mut body: Body, limit: u64) -> std::result::Result<Bytes, (Error, Option<Body>)> {
+async fn collect(mut body: Body, limit: u64) -> Result<Bytes> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = match frame {
             Ok(frame) => frame,
             Err(why) => {
                 let text = format!("the body broke off: {why}");
-                return Err((Error::MalformedRequest(text), None));
+                return Err(Error::MalformedRequest(text));
             }
         };
         let Ok(data) = frame.into_data() else {
             continue;
         };
         if (bytes.len() + data.len()) as u64 > limit {
-            return Err((Error::BodyTooLarge { limit }, Some(body)));
+            return Err(Error::BodyTooLarge { limit });
         }
         bytes.extend_from_slice(&data);
     }
@@ -222,25 +198,30 @@ fn from_json(body: &[u8]) -> Result<Bytes> {
             "JSON body: {why}; expected {{\"image\": \"<base64 or data: URL>\"}}"
         ))
     })?;
-    let encoded = match envelope.image.strip_prefix("data:") {
-        None => &*envelope.image,
+    from_base64(&envelope.image)
+}
+
+/// A picture as a string in JSON: base64, or a data: URL of it.
+///
+/// # Errors
+/// [`Error::MalformedRequest`] when it is neither, or empty.
+pub(super) fn from_base64(text: &str) -> Result<Bytes> {
+    let malformed = |why: &str| {
+        Err(Error::MalformedRequest(format!(
+            "the picture in the JSON body {why}"
+        )))
+    };
+    let encoded = match text.strip_prefix("data:") {
+        None => text,
         Some(rest) => match rest.split_once(";base64,") {
             Some((_, encoded)) => encoded,
-            None => {
-                return Err(Error::MalformedRequest(
-                    "the data: URL in `image` is not base64".to_owned(),
-                ));
-            }
+            None => return malformed("is a data: URL that is not base64"),
         },
     };
     match BASE64.decode(encoded.trim_ascii()) {
-        Ok(bytes) if bytes.is_empty() => Err(Error::MalformedRequest(
-            "`image` in the JSON body is empty".to_owned(),
-        )),
+        Ok(bytes) if bytes.is_empty() => malformed("is empty"),
         Ok(bytes) => Ok(bytes.into()),
-        Err(why) => Err(Error::MalformedRequest(format!(
-            "`image` in the JSON body: {why}"
-        ))),
+        Err(why) => malformed(&format!("is not base64: {why}")),
     }
 }
 

@@ -22,22 +22,24 @@ use crate::{
     },
 };
 
-const GRAPH: &str = "model.onnx";
+pub(super) const GRAPH: &str = "model.onnx";
 const GRAPH_DATA: &str = "model.onnx.data";
 const LABELS: &str = "labels.txt";
 const MANIFEST: &str = "model.toml";
 
-/// A directory that is being written: its files have other names until [`finish`](Self::finish).
-/// If that is not reached they are removed again.
+/// A directory that is being written, elsewhere until [`finish`](Self::finish): one that is new
+/// appears whole, beside which nothing is left; in one that is replaced the manifest comes last.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
+    /// Where files are written, in the same file system.
+    staging: PathBuf,
     digests: BTreeMap<String, String>,
 }
 
 impl Directory {
-    /// Makes the directory if there is none. One that holds a model of ours is going to be
-    /// replaced; one with files of the same names, but without a manifest, is left alone.
+    /// Makes a place to write to. A directory that holds a model of ours is going to be replaced;
+    /// one with files of the same names, but without a manifest, is left alone.
     pub(super) fn prepare(path: &Path) -> Result<Self, ImportError> {
         if path.exists() && !path.is_dir() {
             let detail = "is a file; --out takes a directory".to_owned();
@@ -59,9 +61,15 @@ impl Directory {
                 detail,
             });
         }
-        fs::create_dir_all(path).map_err(ImportError::file(path, "make it"))?;
+        let staging = staging(path);
+        // What an import left that was killed.
+        if staging.exists() {
+            fs::remove_dir_all(&staging).map_err(ImportError::file(&staging, "remove it"))?;
+        }
+        fs::create_dir_all(&staging).map_err(ImportError::file(&staging, "make it"))?;
         Ok(Self {
             path: path.to_owned(),
+            staging,
             digests: BTreeMap::new(),
         })
     }
@@ -85,32 +93,48 @@ impl Directory {
         self.write(GRAPH, &model.encode_to_vec())
     }
 
+    /// Has the file of large constants written.
+    pub(super) fn write_data(
+        &mut self,
+        write: impl FnOnce(&mut External<'_>) -> Result<(), ImportError>,
+    ) -> Result<(), ImportError> {
+        let mut data = self.create(GRAPH_DATA)?;
+        write(&mut External::new(GRAPH_DATA, &mut data))?;
+        self.close(GRAPH_DATA, data)
+    }
+
+    /// Writes a file that will not be part of the directory; where it is.
+    pub(super) fn write_scratch(&self, name: &str, content: &[u8]) -> Result<PathBuf, ImportError> {
+        let path = self.path(name);
+        fs::write(&path, content).map_err(ImportError::file(&path, "write it"))?;
+        Ok(path)
+    }
+
     /// Writes the labels, one a line.
     pub(super) fn write_labels(&mut self, labels: &[String]) -> Result<(), ImportError> {
         self.write(LABELS, (labels.join("\n") + "\n").as_bytes())
     }
 
-    /// Gives the files their names, the manifest last.
-    pub(super) fn finish(
-        mut self,
-        checkpoint: &Checkpoint,
-        precision: Precision,
-        check: Option<Checked>,
-    ) -> Result<Manifest, ImportError> {
-        let manifest = manifest(checkpoint, precision, check, self.digests.clone());
-        let path = self.path.join(MANIFEST);
+    /// Writes the manifest, to which the other files' digests are added, and puts all in place.
+    pub(super) fn finish(mut self, mut manifest: Manifest) -> Result<Manifest, ImportError> {
+        manifest.files.clone_from(&self.digests);
+        let path = self.path(MANIFEST);
         let text = toml::to_string(&manifest).map_err(|e| ImportError::malformed(&path, e))?;
         let text = format!(
             "# Written by `patchlight import`; a server checks it against the files beside it.\n\n{text}"
         );
         self.write(MANIFEST, text.as_bytes())?;
-
-        let names: Vec<String> = std::mem::take(&mut self.digests).into_keys().collect();
-        let manifest_last = names.iter().filter(|name| *name != MANIFEST);
+        let place = |from: &Path, to: &Path| {
+            fs::rename(from, to).map_err(ImportError::file(to, "put it in place"))
+        };
+        if !self.path.exists() {
+            self.remove_all_but_digested()?;
+            place(&self.staging, &self.path)?;
+            return Ok(manifest);
+        }
+        let manifest_last = self.digests.keys().filter(|name| *name != MANIFEST);
         for name in manifest_last.map(String::as_str).chain([MANIFEST]) {
-            let path = self.path.join(name);
-            fs::rename(self.partial(name), &path)
-                .map_err(ImportError::file(&path, "put it in place"))?;
+            place(&self.path(name), &self.path.join(name))?;
         }
         // An earlier, larger model left its constants here.
         let data = self.path.join(GRAPH_DATA);
@@ -120,15 +144,33 @@ impl Directory {
         Ok(manifest)
     }
 
-    fn write(&mut self, name: &str, content: &[u8]) -> Result<(), ImportError> {
+    /// Where a file of this name is until the end.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.staging.join(name)
+    }
+
+    fn remove_all_but_digested(&self) -> Result<(), ImportError> {
+        let failed = || ImportError::file(&self.staging, "clear it up");
+        for entry in fs::read_dir(&self.staging).map_err(failed())? {
+            let path = entry.map_err(failed())?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if !self.digests.contains_key(name.as_ref()) {
+                fs::remove_file(&path).map_err(ImportError::file(&path, "remove it"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a file of the directory.
+    pub(super) fn write(&mut self, name: &str, content: &[u8]) -> Result<(), ImportError> {
         let mut file = self.create(name)?;
         file.write_all(content)
-            .map_err(ImportError::file(&self.partial(name), "write it"))?;
+            .map_err(ImportError::file(&self.path(name), "write it"))?;
         self.close(name, file)
     }
 
     fn create(&mut self, name: &str) -> Result<Hashed, ImportError> {
-        let path = self.partial(name);
+        let path = self.path(name);
         let file = File::create(&path).map_err(ImportError::file(&path, "make it"))?;
         self.digests.insert(name.to_owned(), String::new());
         Ok(Hashed {
@@ -139,24 +181,27 @@ impl Directory {
 
     fn close(&mut self, name: &str, mut file: Hashed) -> Result<(), ImportError> {
         file.flush()
-            .map_err(ImportError::file(&self.partial(name), "write it"))?;
+            .map_err(ImportError::file(&self.path(name), "write it"))?;
         self.digests
             .insert(name.to_owned(), hexadecimal(&file.digest.finalize()));
         Ok(())
-    }
-
-    fn partial(&self, name: &str) -> PathBuf {
-        self.path.join(format!(".{name}.partial"))
     }
 }
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        for name in self.digests.keys() {
-            // Nothing more can be done about a file that cannot be removed.
-            drop(fs::remove_file(self.partial(name)));
-        }
+        // Nothing more can be done about a directory that cannot be removed.
+        drop(fs::remove_dir_all(&self.staging));
     }
+}
+
+/// Inside a directory that exists, which may be all that may be written to; else beside it.
+fn staging(path: &Path) -> PathBuf {
+    if path.is_dir() {
+        return path.join(".import.partial");
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.partial"))
 }
 
 /// A file that is digested while it is written.
@@ -182,26 +227,17 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn manifest(
+/// What a checkpoint's manifest says; digests are still to come.
+pub(super) fn manifest(
     checkpoint: &Checkpoint,
     precision: Precision,
     check: Option<Checked>,
-    files: BTreeMap<String, String>,
 ) -> Manifest {
     let spec = &checkpoint.spec;
     let evidence = spec.readout.evidence();
     Manifest {
         format: FORMAT,
-        architecture: Architecture {
-            name: spec.name(),
-            layers: spec.layers,
-            heads: spec.heads,
-            hidden: spec.hidden,
-            mlp: spec.mlp,
-            patch: spec.patch,
-            parameters: checkpoint.parameters,
-            gmac: spec.macs() as f64 / 1e9,
-        },
+        architecture: architecture(spec, checkpoint.parameters),
         task: Task {
             kind: checkpoint.task,
             classes: spec.classes,
@@ -211,8 +247,9 @@ fn manifest(
             file: GRAPH.to_owned(),
             input: vit::PIXEL_VALUES.to_owned(),
             logits: vit::LOGITS.to_owned(),
-            rollout: vit::ROLLOUT.to_owned(),
-            rollout_by_start: vit::ROLLOUT_BY_START.to_owned(),
+            rollout: Some(vit::ROLLOUT.to_owned()),
+            rollout_by_start: Some(vit::ROLLOUT_BY_START.to_owned()),
+            without_map: None,
             precision,
             class_attention: evidence.is_ok().then(|| vit::CLASS_ATTENTION.to_owned()),
             without_evidence: evidence.err().map(str::to_owned),
@@ -231,12 +268,34 @@ fn manifest(
             head_fusion: spec.head_fusion,
         },
         preprocess: checkpoint.preprocess.clone(),
-        files,
+        files: BTreeMap::new(),
         provenance: Provenance {
-            source: checkpoint.source.to_owned(),
-            source_files: checkpoint.source_files.clone(),
-            importer: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
             check,
+            ..provenance(checkpoint.source, checkpoint.source_files.clone())
         },
+    }
+}
+
+/// A network's size and shape, as the manifest says it.
+pub(super) fn architecture(spec: &VitSpec, parameters: u64) -> Architecture {
+    Architecture {
+        name: spec.name(),
+        layers: spec.layers,
+        heads: spec.heads,
+        hidden: spec.hidden,
+        mlp: spec.mlp,
+        patch: spec.patch,
+        parameters,
+        gmac: spec.macs() as f64 / 1e9,
+    }
+}
+
+/// Where weights come from, and that this program read them.
+pub(super) fn provenance(source: &str, source_files: BTreeMap<String, String>) -> Provenance {
+    Provenance {
+        source: source.to_owned(),
+        source_files,
+        importer: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
+        check: None,
     }
 }

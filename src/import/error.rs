@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::engine::EngineError;
+
 /// Why a checkpoint cannot become a model directory. The message names the file, tensor or field,
 /// what was expected, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +79,26 @@ pub enum ImportError {
         /// What is in the way.
         detail: String,
     },
+
+    /// What an exported graph attends to is not known for sure.
+    #[error(
+        "{}: no sure attention map: {detail}. With --without-map it is imported to serve labels only",
+        .path.display()
+    )]
+    Map {
+        /// The graph.
+        path: PathBuf,
+        /// What was found, and what was expected.
+        detail: String,
+    },
+
+    /// The runtime cannot be loaded, or does not take a graph.
+    #[error("{0}")]
+    Engine(#[from] EngineError),
+
+    /// The import was ended early.
+    #[error("interrupted; nothing was written")]
+    Cancelled,
 
     /// The comparison with the float32 graph cannot be made, or does not come out as asked.
     #[error("check: {0}")]

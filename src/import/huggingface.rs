@@ -7,13 +7,13 @@ pub(super) mod processor;
 
 use self::{config::Config, names::Names};
 use super::{
-    Checkpoint, ImportError, ImportOptions,
+    Checkpoint, Described, ImportError, ImportOptions,
     layout::{Sizes, Understood, check_names},
-    preprocessing,
+    preprocessing::{self, Digests},
     source::{Located, json},
     tensor_file::{self, named_digest},
 };
-use crate::onnx::vit::VitSpec;
+use crate::{onnx::vit::VitSpec, preprocess::Preprocess};
 
 pub(super) const PROCESSOR: &str = "preprocessor_config.json";
 
@@ -34,17 +34,7 @@ pub(super) fn open(located: &Located, options: &ImportOptions) -> Result<Checkpo
         ..config.spec(config_path, classes, options.head_fusion)?
     };
     check_names(file.as_ref(), &layout, &spec)?;
-    let (preprocess, mut source_files) = preprocessing::of(located, options, || {
-        let path = located.require(
-            PROCESSOR,
-            "it tells how pictures are resized and normalised, which cannot be guessed; take the \
-             one from the model's page, write it with ViTImageProcessor(…).save_pretrained(DIRECTORY), \
-             or name another description with --preprocess",
-        )?;
-        let preprocess = processor::read(&path, spec.image)?;
-        Ok((preprocess, Some(path)))
-    })?;
-    source_files.extend([named_digest(config_path)?]);
+    let (preprocess, source_files) = preprocess(located, options, spec.image)?;
     Understood {
         file,
         layout,
@@ -60,4 +50,49 @@ pub(super) fn open(located: &Located, options: &ImportOptions) -> Result<Checkpo
         source_files,
     }
     .checkpoint(options)
+}
+
+/// What the files beside a graph say that was exported from a model of transformers.
+pub(super) fn describe(
+    located: &Located,
+    options: &ImportOptions,
+    classes: usize,
+) -> Result<Described, ImportError> {
+    let config_path = located.config()?;
+    let config: Config = json(config_path)?;
+    let spec = config.spec(config_path, classes, options.head_fusion)?;
+    let (preprocess, source_files) = preprocess(located, options, spec.image)?;
+    Ok(Described {
+        layers: Some(spec.layers),
+        heads: Some(options.heads.unwrap_or(spec.heads)),
+        image: Some(spec.image),
+        readout: config.readout(),
+        preprocess,
+        labels: match options.labels {
+            Some(_) => None,
+            None => Some(config.labels(config_path, classes)?),
+        },
+        task: config.task(config_path)?,
+        source_files,
+    })
+}
+
+/// What was asked for, or `preprocessor_config.json`; with the digests of what was read.
+fn preprocess(
+    located: &Located,
+    options: &ImportOptions,
+    image: [usize; 2],
+) -> Result<(Preprocess, Digests), ImportError> {
+    let (preprocess, mut source_files) = preprocessing::of(located, options, || {
+        let path = located.require(
+            PROCESSOR,
+            "it tells how pictures are resized and normalised, which cannot be guessed; take the \
+             one from the model's page, write it with ViTImageProcessor(…).save_pretrained(DIRECTORY), \
+             or name another description with --preprocess",
+        )?;
+        let preprocess = processor::read(&path, image)?;
+        Ok((preprocess, Some(path)))
+    })?;
+    source_files.extend([named_digest(located.config()?)?]);
+    Ok((preprocess, source_files))
 }

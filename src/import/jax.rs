@@ -2,13 +2,14 @@
 //! `big_vision`.
 
 mod names;
+mod stacked;
 
 use std::path::Path;
 
-use self::names::Names;
+use self::{names::Names, stacked::Unstacked};
 use super::{
     Checkpoint, ImportError, ImportOptions,
-    layout::{Layout, Sizes, Understood, check_names, square_grid},
+    layout::{Layout, Sizes, Understood, Unshaped, check_names, square_grid},
     preprocessing,
     source::Located,
     tensor_file::{self, TensorFile},
@@ -25,26 +26,18 @@ pub(super) fn open(
     located: &Located,
     options: &ImportOptions,
 ) -> Result<Checkpoint, ImportError> {
-    let file = tensor_file::open(path)?;
+    let file = Unstacked::over(tensor_file::open(path)?);
     let layout = Names::new(file.as_ref())?;
     let sizes = Sizes::read(file.as_ref(), &layout)?;
     let grid = square_grid(file.as_ref(), layout.positions(), sizes.patches)?;
-    let spec = VitSpec {
-        layers: sizes.layers,
+    let spec = sizes.spec(Unshaped {
         heads: heads(file.as_ref(), &layout)?,
-        hidden: sizes.hidden,
-        mlp: sizes.mlp,
         image: grid.map(|side| side * sizes.patch),
-        patch: sizes.patch,
-        prefix: sizes.prefix,
-        classes: sizes.classes,
-        // flax's own: LayerNorm's epsilon, and nn.gelu is the tanh approximation.
-        norm_epsilon: 1e-6,
+        // flax's own: nn.gelu is the tanh approximation, LayerNorm's epsilon is 1e-6.
         activation: Activation::GeluTanh,
-        qkv_bias: true,
         readout: layout.readout(),
         head_fusion: options.head_fusion,
-    };
+    });
     check_names(file.as_ref(), &layout, &spec)?;
     let (preprocess, source_files) =
         preprocessing::of(located, options, || Ok((own_preprocessing(&spec), None)))?;

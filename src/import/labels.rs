@@ -10,6 +10,20 @@ pub(super) fn read(path: &Path) -> Result<Vec<String>, ImportError> {
     Ok(text.lines().map(|line| line.trim().to_owned()).collect())
 }
 
+/// Those of a file that was named, or else the source's own, or else numbers; and whether they are
+/// names.
+pub(super) fn settle(
+    given: Option<&Path>,
+    own: Option<Vec<String>>,
+    classes: usize,
+) -> Result<(Vec<String>, bool), ImportError> {
+    let labels = given.map(read).transpose()?.or(own);
+    let named = labels.is_some();
+    let labels = labels.unwrap_or_else(|| numbered(classes));
+    check(&labels, classes)?;
+    Ok((labels, named))
+}
+
 /// Names for classes that have none.
 pub(super) fn numbered(classes: usize) -> Vec<String> {
     (0..classes).map(|class| format!("class {class}")).collect()

@@ -13,7 +13,7 @@ use std::{collections::BTreeSet, fmt};
 
 pub(super) use self::{
     resample::Interpolation,
-    sizes::{Sizes, square_grid},
+    sizes::{Sizes, Unshaped, square_grid},
     understood::Understood,
 };
 use super::{ImportError, tensor_file::TensorFile};
@@ -51,10 +51,10 @@ pub(super) trait Layout: fmt::Debug {
         false
     }
 
-    /// Why a network with this tensor cannot be imported, where more can be said than that it
-    /// is unexpected.
-    fn objection(&self, _name: &str) -> Option<&'static str> {
-        None
+    /// Parts of the names of tensors that are known, but whose networks cannot be imported, with
+    /// what to say of them.
+    fn objections(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
     }
 
     /// How the library resamples positions for another grid.
@@ -281,9 +281,12 @@ pub(super) fn check_names<L: Layout>(
     }
     for found in file.names() {
         if !expected.remove(&found) && !layout.is_unused(&found) {
-            let detail = layout.objection(&found).unwrap_or(
+            let mut objections = layout.objections().iter();
+            let known = objections.find(|(part, _)| found.contains(part));
+            let detail = known.map_or(
                 "is unexpected: what is known of the network tells of no such tensor; \
                  if config.json is there, compare it with the architecture",
+                |(_, objection)| objection,
             );
             return Err(ImportError::tensor(file.path(), &found, detail));
         }

@@ -10,6 +10,7 @@ use crate::{
         vit::{Activation, BlockRole as B, Readout, Role, VitSpec, Weights},
     },
     preprocess::{Filter, Normalize, Preprocess, Resize},
+    splitmix::SplitMix64,
 };
 
 /// A usual size of Vision Transformer, for pictures of 224 × 224 and 1000 classes.
@@ -102,7 +103,7 @@ pub(super) fn checkpoint(arch: Arch, head_fusion: HeadFusion) -> Checkpoint {
     Checkpoint {
         weights: Box::new(RandomWeights {
             spec: spec.clone(),
-            state: 0,
+            random: SplitMix64::new(0),
         }),
         parameters: spec.parameters(),
         labels: None,
@@ -128,7 +129,7 @@ pub(super) fn checkpoint(arch: Arch, head_fusion: HeadFusion) -> Checkpoint {
 /// normalisations that do nothing; biases of zero.
 struct RandomWeights {
     spec: VitSpec,
-    state: u64,
+    random: SplitMix64,
 }
 
 impl Weights for RandomWeights {
@@ -153,19 +154,10 @@ impl RandomWeights {
         let mut bytes = vec![0; elements * 4];
         let (pairs, rest) = bytes.as_chunks_mut::<8>();
         for pair in pairs {
-            *pair = two_floats(self.next());
+            *pair = two_floats(self.random.bits());
         }
-        rest.copy_from_slice(&two_floats(self.next())[..rest.len()]);
+        rest.copy_from_slice(&two_floats(self.random.bits())[..rest.len()]);
         bytes
-    }
-
-    /// SplitMix64 (Steele, Lea & Flood 2014): a counter, well mixed.
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 }
 
@@ -189,7 +181,7 @@ mod tests {
     fn values_have_the_stated_mean_and_deviation_whatever_their_number() {
         let mut weights = RandomWeights {
             spec: Arch::VitTi16.spec(HeadFusion::Mean),
-            state: 0,
+            random: SplitMix64::new(0),
         };
         let values = Tensor::new(Element::F32, vec![99_999], weights.uniform(99_999)).to_f32();
         let mean = values.iter().sum::<f32>() / 99_999.0;

@@ -22,15 +22,21 @@ pub(super) struct Located {
     config: Option<PathBuf>,
 }
 
+/// The exported graph that a source is: an `.onnx` file, or a directory with `model.onnx` and no
+/// weights of another kind.
+pub(super) fn graph(path: &Path) -> Option<PathBuf> {
+    if path.is_dir() {
+        let graph = path.join("model.onnx");
+        return (graph.is_file() && tensor_file::find(path).is_err()).then_some(graph);
+    }
+    let extension = path.extension()?.to_ascii_lowercase();
+    (extension == "onnx").then(|| path.to_owned())
+}
+
 /// Finds out what a directory or file is and opens it.
 pub(super) fn open(path: &Path, options: &ImportOptions) -> Result<Checkpoint, ImportError> {
     let located = Located::at(path)?;
     let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
-    if extension == "onnx" {
-        let detail = "is a graph, of which this version imports none; \
-                      import the checkpoint that it was exported from";
-        return Err(ImportError::malformed(path, detail));
-    }
     if extension == "npz" {
         return jax::open(path, &located, options);
     }
@@ -73,6 +79,24 @@ pub(super) fn open(path: &Path, options: &ImportOptions) -> Result<Checkpoint, I
 }
 
 impl Located {
+    /// The parts of an exported graph, whose description may lie one folder up: on the Hub graphs
+    /// are often in a folder `onnx`.
+    pub(super) fn of_graph(path: &Path) -> Result<Self, ImportError> {
+        let located = Self::at(path)?;
+        let above = located.directory.parent();
+        match above {
+            Some(above) if located.config.is_none() && located.directory.ends_with("onnx") => {
+                let config = above.join(CONFIG);
+                Ok(Self {
+                    directory: above.to_owned(),
+                    config: config.is_file().then_some(config),
+                    ..located
+                })
+            }
+            _ => Ok(located),
+        }
+    }
+
     fn at(path: &Path) -> Result<Self, ImportError> {
         let kind = fs::metadata(path).map_err(ImportError::file(path, "open it"))?;
         let (directory, weights) = match kind.is_dir() {
@@ -117,12 +141,13 @@ impl Located {
 }
 
 /// Whose `config.json` it is.
-enum Description {
+pub(super) enum Description {
     HuggingFace,
     Timm,
 }
 
-fn description(path: &Path) -> Result<Description, ImportError> {
+/// Looks whose it is.
+pub(super) fn description(path: &Path) -> Result<Description, ImportError> {
     let config: Value = json(path)?;
     let timm_inside = config["model_type"] == "timm_wrapper";
     if config.get("architecture").is_some_and(Value::is_string) || timm_inside {

@@ -9,13 +9,13 @@ use std::path::Path;
 
 use self::{config::Config, names::Names};
 use super::{
-    Checkpoint, ImportError, ImportOptions,
-    layout::{Sizes, Understood, check_names},
-    preprocessing,
+    Checkpoint, Described, ImportError, ImportOptions,
+    layout::{Sizes, Understood, Unshaped, check_names},
+    preprocessing::{self, Digests},
     source::{Located, json},
     tensor_file::{self, named_digest},
 };
-use crate::{model::manifest::TaskKind, onnx::vit::VitSpec, preprocess::Preprocess};
+use crate::{model::manifest::TaskKind, preprocess::Preprocess};
 
 /// Opens the directory and checks that everything is there and understood; tensors' values are
 /// read later.
@@ -39,27 +39,15 @@ pub(super) fn open(located: &Located, options: &ImportOptions) -> Result<Checkpo
         return Err(ImportError::tensor(file.path(), "pos_embed", detail));
     }
     let heads = config.heads(config_path, options.heads, sizes.hidden)?;
-    let spec = VitSpec {
-        layers: sizes.layers,
+    let spec = sizes.spec(Unshaped {
         heads,
-        hidden: sizes.hidden,
-        mlp: sizes.mlp,
         image,
-        patch: sizes.patch,
-        prefix: sizes.prefix,
-        classes: sizes.classes,
-        norm_epsilon: 1e-6,
         activation: config.activation(config_path)?,
-        qkv_bias: sizes.qkv_bias,
         readout: layout.readout(&config.global_pool(config_path)?, config_path)?,
         head_fusion: options.head_fusion,
-    };
+    });
     check_names(file.as_ref(), &layout, &spec)?;
-    let (preprocess, mut source_files) = preprocessing::of(located, options, || {
-        let own = transforms::read(&config.pretrained_cfg, config_path)?;
-        Ok((own, None))
-    })?;
-    source_files.extend([named_digest(config_path)?]);
+    let (preprocess, source_files) = own_preprocess(located, options, &config)?;
     Understood {
         file,
         layout,
@@ -73,8 +61,49 @@ pub(super) fn open(located: &Located, options: &ImportOptions) -> Result<Checkpo
     .checkpoint(options)
 }
 
+/// What the file beside a graph says that was exported from a model of timm. Which network it is
+/// matters less than for weights: the graph spells out what it computes.
+pub(super) fn describe(
+    located: &Located,
+    options: &ImportOptions,
+    patch: usize,
+    classes: usize,
+) -> Result<Described, ImportError> {
+    let path = located.config()?;
+    let config = Config::parse(path)?;
+    let (preprocess, source_files) = own_preprocess(located, options, &config)?;
+    Ok(Described {
+        layers: config.depth(),
+        heads: options.heads.or_else(|| config.known_heads()),
+        image: Some(config.image(path, patch)?),
+        readout: config.readout(),
+        preprocess,
+        labels: match options.labels {
+            Some(_) => None,
+            None => config.labels(path, classes)?,
+        },
+        task: TaskKind::SingleLabel,
+        source_files,
+    })
+}
+
+/// What was asked for, or `pretrained_cfg`; with the digests of what was read.
+fn own_preprocess(
+    located: &Located,
+    options: &ImportOptions,
+    config: &Config,
+) -> Result<(Preprocess, Digests), ImportError> {
+    let path = located.config()?;
+    let (preprocess, mut source_files) = preprocessing::of(located, options, || {
+        let own = transforms::read(&config.pretrained_cfg, path)?;
+        Ok((own, None))
+    })?;
+    source_files.extend([named_digest(path)?]);
+    Ok((preprocess, source_files))
+}
+
 /// The preprocessing that a `config.json` of timm describes.
 pub(super) fn preprocess(path: &Path) -> Result<Preprocess, ImportError> {
-    let config = Config::read(path)?;
+    let config = Config::parse(path)?;
     transforms::read(&config.pretrained_cfg, path)
 }

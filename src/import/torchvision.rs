@@ -8,14 +8,14 @@ use self::names::Names;
 pub(super) use self::presets::preset;
 use super::{
     Checkpoint, ImportError, ImportOptions,
-    layout::{Sizes, Understood, check_names, square_grid},
+    layout::{Sizes, Understood, Unshaped, check_names, square_grid},
     preprocessing,
     source::Located,
     tensor_file::TensorFile,
 };
 use crate::{
     model::manifest::TaskKind,
-    onnx::vit::{Activation, Readout, VitSpec},
+    onnx::vit::{Activation, Readout},
 };
 
 /// A tensor by which the layout is known.
@@ -30,21 +30,13 @@ pub(super) fn open(
     let layout = Names::new(file.as_ref());
     let sizes = Sizes::read(file.as_ref(), &layout)?;
     let grid = square_grid(file.as_ref(), names::POSITIONS, sizes.patches)?;
-    let spec = VitSpec {
-        layers: sizes.layers,
+    let spec = sizes.spec(Unshaped {
         heads: heads(file.as_ref(), options.heads, sizes.hidden)?,
-        hidden: sizes.hidden,
-        mlp: sizes.mlp,
         image: grid.map(|side| side * sizes.patch),
-        patch: sizes.patch,
-        prefix: sizes.prefix,
-        classes: sizes.classes,
-        norm_epsilon: 1e-6,
         activation: Activation::Gelu,
-        qkv_bias: true,
         readout: Readout::ClassToken,
         head_fusion: options.head_fusion,
-    };
+    });
     check_names(file.as_ref(), &layout, &spec)?;
     let (preprocess, source_files) = preprocessing::of(located, options, || {
         let name = presets::of_stock_model(file.path(), &spec).map_err(ImportError::Preprocess)?;

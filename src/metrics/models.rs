@@ -77,6 +77,11 @@ impl Models {
         self.pictures.with_label_values(&[model]).inc();
     }
 
+    pub(super) fn forget(&self, model: &str) {
+        // Missing where it has seen no picture.
+        let _ = self.pictures.remove_label_values(&[model]);
+    }
+
     /// What is served now. Not to be called by two at a time.
     pub(super) fn fill(&self, models: &[ModelState]) {
         self.info.reset();

@@ -49,6 +49,7 @@ fn model(name: &str, waiting: usize) -> ModelState {
         device: "cpu".to_owned(),
         load: Load {
             waiting,
+            background: 0,
             running: 0,
             predicted_wait: Duration::from_secs(waiting as u64),
         },

@@ -75,6 +75,9 @@ impl Manifest {
                 "graph.evidence.labels is {labels}, which must be from 1 to the number of classes"
             ));
         }
+        if self.graph.rollout.is_some() != self.graph.rollout_by_start.is_some() {
+            faults.push("graph.rollout and graph.rollout_by_start go together".to_owned());
+        }
         if !self.files.contains_key(&self.graph.file) {
             faults.push(format!("files lacks the graph `{}`", self.graph.file));
         }
@@ -150,11 +153,16 @@ pub struct Graph {
     /// Output: float32 `[batch, classes]`.
     pub logits: String,
     /// Output: float32 `[batch, patches]`, the class token's attention rollout over the patches,
-    /// row-major over the grid.
-    pub rollout: String,
+    /// row-major over the grid. Absent if the graph makes no map.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<String>,
     /// Output: float32 `[batch, layers, tokens]`; row `k` is the rollout that starts at block `k`,
-    /// over all tokens (prefix tokens first). Row 0 agrees with `rollout`.
-    pub rollout_by_start: String,
+    /// over all tokens (prefix tokens first). Row 0 agrees with `rollout`. There if that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout_by_start: Option<String>,
+    /// Why the graph makes no map, if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without_map: Option<String>,
     /// Arithmetic of the large matrix products.
     pub precision: Precision,
     /// Output: float32 `[batch, layers, heads, tokens]`, the class token's attention, prefix
@@ -170,6 +178,15 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// Why there is no map; `None` if there is.
+    pub fn why_without_map(&self) -> Option<&str> {
+        match (&self.rollout_by_start, &self.without_map) {
+            (Some(_), _) => None,
+            (None, Some(why)) => Some(why),
+            (None, None) => Some("the graph makes none"),
+        }
+    }
+
     /// Why the graph lacks evidence or the class token's attention.
     pub fn why_without_evidence(&self) -> &str {
         let before = "it was imported before they were made; import it anew";

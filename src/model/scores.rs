@@ -30,7 +30,7 @@ pub fn best(model: &ModelInfo, logits: &[f32], top_k: usize, min_score: f32) -> 
         .collect()
 }
 
-/// The score of every class.
+/// The score of every class: softmax, or sigmoid of each logit. `logits` must be finite.
 pub fn of_all(kind: TaskKind, logits: &[f32]) -> Vec<f32> {
     match kind {
         TaskKind::SingleLabel => softmax(logits),
@@ -39,7 +39,7 @@ pub fn of_all(kind: TaskKind, logits: &[f32]) -> Vec<f32> {
 }
 
 /// Class ids by falling score, ties by rising id, the first `top_k` of them.
-fn ranking(scores: &[f32], top_k: usize) -> Vec<usize> {
+pub fn ranking(scores: &[f32], top_k: usize) -> Vec<usize> {
     let order = |&a: &usize, &b: &usize| scores[b].total_cmp(&scores[a]).then(a.cmp(&b));
     let mut ids: Vec<usize> = (0..scores.len()).collect();
     let top_k = top_k.min(ids.len());

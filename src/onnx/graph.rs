@@ -38,6 +38,9 @@ use crate::onnx::{
 /// cannot be read on every device.
 pub const OPSET: i64 = 20;
 
+/// The oldest operator set that [`Graph::in_opset`] can write.
+pub const OLDEST_OPSET: i64 = 11;
+
 /// ONNX Runtime's own operators.
 const RUNTIME_DOMAIN: &str = "com.microsoft";
 
@@ -94,6 +97,7 @@ pub struct Graph<'s> {
     proto: GraphProto,
     storage: Storage<'s>,
     shared: HashSet<String>,
+    opset: i64,
 }
 
 impl<'s> Graph<'s> {
@@ -106,7 +110,13 @@ impl<'s> Graph<'s> {
             },
             storage,
             shared: HashSet::new(),
+            opset: OPSET,
         }
+    }
+
+    /// Writes its nodes in an older operator set, from [`OLDEST_OPSET`] on.
+    pub fn in_opset(self, opset: i64) -> Self {
+        Self { opset, ..self }
     }
 
     /// A value that the caller provides.
@@ -227,7 +237,7 @@ impl<'s> Graph<'s> {
             domain: Some(domain.to_owned()),
             version: Some(version),
         };
-        let mut opset_import = vec![set("", OPSET)];
+        let mut opset_import = vec![set("", self.opset)];
         if self
             .proto
             .node

@@ -48,11 +48,15 @@ mod linear;
 mod probe;
 mod rollout;
 mod spec;
+mod tapped;
 
 use std::{collections::BTreeMap, io};
 
-pub use arithmetic::{Arithmetic, Layer, Part};
-pub use spec::{Activation, PoolNorm, Readout, VitSpec};
+pub use self::{
+    arithmetic::{Arithmetic, Layer, Part},
+    spec::{Activation, PoolNorm, Readout, VitSpec},
+    tapped::{Probabilities, tap},
+};
 
 use self::{evidence::Classifier, probe::Probe};
 use crate::{

@@ -128,41 +128,64 @@ impl Pipeline {
         self.input_size
     }
 
+    /// Width and height that a picture of this size is resized to, before any crop.
+    pub fn resized(&self, width: u32, height: u32) -> (u32, u32) {
+        let (horizontal, vertical) = self.sides(width, height);
+        (horizontal.resized, vertical.resized)
+    }
+
     /// Resizes, crops and normalises one picture.
     pub fn run(&self, picture: &Rgb8) -> Prepared {
-        let (horizontal, vertical) = geometry::sides(
-            &self.resize,
-            self.crop.as_ref(),
-            picture.width(),
-            picture.height(),
-        );
+        self.run_reduced(picture, (picture.width(), picture.height()), 1)
+    }
+
+    /// The same for a picture of `size` pixels that was decoded at one `reduction`-th of it, with
+    /// sizes rounded up. Every size and region is that of the whole picture.
+    pub fn run_reduced(&self, picture: &Rgb8, size: (u32, u32), reduction: u32) -> Prepared {
+        let (width, height) = size;
+        let (horizontal, vertical) = self.sides(width, height);
         let exact_region = geometry::region(&horizontal, &vertical);
+        let axes = [
+            self.axis(&horizontal, picture.width(), reduction),
+            self.axis(&vertical, picture.height(), reduction),
+        ];
         Prepared {
             tensor: self
                 .table
-                .planes(&self.input(picture, &horizontal, &vertical)),
-            region: exact_region.within(picture.width(), picture.height()),
+                .planes(&input(picture, &horizontal, &vertical, &axes)),
+            region: exact_region.within(width, height),
             exact_region,
         }
     }
 
-    /// The model's input as RGB bytes, before normalising.
-    pub(super) fn input(&self, picture: &Rgb8, horizontal: &Side, vertical: &Side) -> Vec<u8> {
-        let kept = resample::resize(picture, &self.axis(horizontal), &self.axis(vertical));
-        if horizontal.kept == horizontal.input && vertical.kept == vertical.input {
-            return kept;
-        }
-        padded(&kept, horizontal, vertical)
+    pub(super) fn sides(&self, width: u32, height: u32) -> (Side, Side) {
+        geometry::sides(&self.resize, self.crop.as_ref(), width, height)
     }
 
-    fn axis(&self, side: &Side) -> Axis {
-        Axis::new(
+    /// For `samples` that stand for the side's pixels, each for `reduction` of them.
+    pub(super) fn axis(&self, side: &Side, samples: u32, reduction: u32) -> Axis {
+        Axis::of_part(
             self.filter,
-            side.size,
+            samples,
+            f64::from(side.size) / f64::from(reduction),
             side.resized,
             side.first..side.first + side.kept,
         )
     }
+}
+
+/// The model's input as RGB bytes, before normalising.
+pub(super) fn input(
+    picture: &Rgb8,
+    horizontal: &Side,
+    vertical: &Side,
+    [across, down]: &[Axis; 2],
+) -> Vec<u8> {
+    let kept = resample::resize(picture, across, down);
+    if horizontal.kept == horizontal.input && vertical.kept == vertical.input {
+        return kept;
+    }
+    padded(&kept, horizontal, vertical)
 }
 
 /// Puts the kept pixels on black.

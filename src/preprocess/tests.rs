@@ -1,7 +1,7 @@
 use serde::Deserialize;
 
 use super::*;
-use crate::decode::{Rgb8, goldens};
+use crate::decode::{self, Limits, Rgb8, goldens};
 
 fn plain(resize: Resize, filter: Filter, crop: Option<Crop>) -> Preprocess {
     Preprocess {
@@ -30,12 +30,11 @@ fn resize_and_crop_give_pillows_pixels() {
         let picture = goldens::pixels(&case.input);
         let expected = goldens::pixels(&case.expected);
         let pipeline = Pipeline::new(&case.preprocess).unwrap();
-        let (horizontal, vertical) = geometry::sides(
-            &case.preprocess.resize,
-            case.preprocess.crop.as_ref(),
-            picture.width(),
-            picture.height(),
-        );
+        let (horizontal, vertical) = pipeline.sides(picture.width(), picture.height());
+        let axes = [
+            pipeline.axis(&horizontal, picture.width(), 1),
+            pipeline.axis(&vertical, picture.height(), 1),
+        ];
         let name = &case.expected;
         assert_eq!(
             (horizontal.resized, vertical.resized),
@@ -48,7 +47,7 @@ fn resize_and_crop_give_pillows_pixels() {
             "{name}"
         );
         assert!(
-            pipeline.input(&picture, &horizontal, &vertical) == expected.pixels(),
+            pipeline::input(&picture, &horizontal, &vertical, &axes) == expected.pixels(),
             "{name}: pixels differ"
         );
     }
@@ -144,5 +143,50 @@ fn sides_of_nothing_and_giant_sides_are_faults() {
         });
         let squash = plain(Resize::Squash { height, width }, Filter::Bilinear, crop);
         assert_eq!(squash.validate().unwrap_err().len(), 2);
+    }
+}
+
+#[derive(Deserialize)]
+struct ReducedCase {
+    file: String,
+    side: u32,
+    reduction: u32,
+    expected: String,
+}
+
+#[test]
+fn a_reduced_decode_stays_near_the_full_one_of_pillow() {
+    for case in goldens::json::<Vec<ReducedCase>>("reduced.json") {
+        let (bytes, name) = (goldens::bytes(&case.file), &case.expected);
+        let resize = Resize::Squash {
+            height: case.side,
+            width: case.side,
+        };
+        let pipeline = Pipeline::new(&plain(resize, Filter::Bilinear, None)).unwrap();
+        let header = decode::peek(&bytes, &Limits::default()).unwrap();
+        let (width, height) = pipeline.resized(header.width, header.height);
+        let reduction = header.reduction_for(width, height);
+        assert_eq!(reduction, case.reduction, "{name}");
+        let picture = decode::decode_reduced(&bytes, &header, reduction).unwrap();
+        assert_eq!(picture.reduction, reduction, "{name}");
+
+        let (horizontal, vertical) = pipeline.sides(header.width, header.height);
+        let axes = [
+            pipeline.axis(&horizontal, picture.rgb.width(), reduction),
+            pipeline.axis(&vertical, picture.rgb.height(), reduction),
+        ];
+        let input = pipeline::input(&picture.rgb, &horizontal, &vertical, &axes);
+        let expected = goldens::pixels(name);
+        let levels = || {
+            let pairs = input.iter().zip(expected.pixels());
+            pairs.map(|(&a, &b)| u32::from(a.abs_diff(b)))
+        };
+        let mean = f64::from(levels().sum::<u32>()) / input.len() as f64;
+        let far = levels().filter(|&level| level > 4).count();
+        assert!(mean <= 1.0, "{name}: {mean} levels in the mean");
+        assert!(
+            far * 100 <= input.len(),
+            "{name}: {far} values differ by more than 4"
+        );
     }
 }

@@ -3,11 +3,11 @@
 use std::{path::Path, sync::Arc, time::Instant};
 
 use crate::{
-    batch::{Batcher, Policy, WorkerHandle},
-    classify::Classifier,
+    batch::{Alarm, Batcher, Policy, WorkerHandle},
+    classify::{Classifier, ResultCache},
     config::Config,
-    decode::{DecodeBudget, Limits},
-    engine::{Device, Engine, EngineError, OrtEngine, Runtime, SessionOptions, threads},
+    decode::{DecodeBudget, JpegScaling, Limits},
+    engine::{Device, Engine, EngineError, OrtEngine, Output, Runtime, SessionOptions, threads},
     metrics::Metrics,
     model::{ModelError, ModelInfo, Outline},
     preprocess::Pipeline,
@@ -40,10 +40,13 @@ pub struct Loader {
     threads: usize,
     policy: Policy,
     limits: Limits,
+    jpeg_scaling: JpegScaling,
     budget: DecodeBudget,
     store: Store,
     keep_pictures: bool,
+    results: Option<ResultCache>,
     metrics: Arc<Metrics>,
+    alarm: Alarm,
 }
 
 impl Loader {
@@ -58,11 +61,21 @@ impl Loader {
                 max_pixels: config.max_pixels,
                 ..Limits::default()
             },
+            jpeg_scaling: config.jpeg_scaling,
             budget: DecodeBudget::new(config.decode_memory, config.threads),
             store: Store::new(&config.store, Arc::clone(&metrics)),
             keep_pictures: config.keep_pictures,
+            results: config
+                .result_cache
+                .map(|bytes| ResultCache::new(bytes, Arc::clone(&metrics))),
             metrics,
+            alarm: Alarm::default(),
         }
+    }
+
+    /// Rung when the engine of any model is broken for good.
+    pub fn alarm(&self) -> &Alarm {
+        &self.alarm
     }
 
     /// Where maps go, whichever model made them.
@@ -98,7 +111,12 @@ impl Loader {
         let pipeline = Pipeline::new(&model.manifest.preprocess).map_err(LoadError::Preprocess)?;
         let engine = self.engine(&model)?;
         let device = engine.device();
-        let (batcher, worker) = Batcher::spawn(engine, self.policy, Arc::clone(&self.metrics))?;
+        let (batcher, worker) = Batcher::spawn(
+            engine,
+            self.policy,
+            Arc::clone(&self.metrics),
+            self.alarm.clone(),
+        )?;
         let classifier = Classifier {
             outline: Arc::new(Outline::of(&model)),
             model: Arc::new(model),
@@ -106,9 +124,11 @@ impl Loader {
             pipeline: Arc::new(pipeline),
             batcher,
             limits: self.limits,
+            jpeg_scaling: self.jpeg_scaling,
             budget: self.budget.clone(),
             store: self.store.clone(),
             keep_pictures: self.keep_pictures,
+            results: self.results.clone(),
             metrics: Arc::clone(&self.metrics),
         };
         Ok((classifier, worker))
@@ -131,7 +151,11 @@ impl Loader {
         let (height, width) = manifest.input_size();
         let picture = vec![0.0; 3 * height * width];
         for size in warm_up(engine.device(), self.policy.max_batch.get()) {
-            engine.run(&vec![picture.as_slice(); size])?;
+            let outputs = engine.run(&vec![picture.as_slice(); size])?;
+            if !outputs.iter().flat_map(Output::values).all(f32::is_finite) {
+                let why = "its first run gave values that are not finite".to_owned();
+                return Err(EngineError::Graph(why));
+            }
         }
 
         tracing::info!(device = %engine.device(), threads = self.threads, "device");

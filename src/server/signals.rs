@@ -55,3 +55,37 @@ impl Signals {
         }
     }
 }
+
+/// Listens for SIGHUP, which asks to look at the model directories again. Made before the model is
+/// loaded, so that an early one does not end the program.
+#[derive(Debug)]
+pub struct Hangups {
+    #[cfg(unix)]
+    signal: tokio::signal::unix::Signal,
+}
+
+impl Hangups {
+    /// Starts to listen. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When the handler cannot be installed.
+    pub fn listen() -> io::Result<Self> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            let signal = signal(SignalKind::hangup())?;
+            Ok(Self { signal })
+        }
+        #[cfg(not(unix))]
+        Ok(Self {})
+    }
+
+    /// Waits for the next one; for ever where there is no such signal.
+    pub async fn next(&mut self) {
+        #[cfg(unix)]
+        if self.signal.recv().await.is_some() {
+            return;
+        }
+        std::future::pending().await
+    }
+}

@@ -14,7 +14,12 @@ impl Owner {
     }
 
     /// The number that stands for the key, 0 for everyone.
-    pub(super) fn number(self) -> u64 {
+    pub fn number(self) -> u64 {
         self.0
+    }
+
+    /// A short text that tells keys apart in logs and does not give them away.
+    pub fn fingerprint(self) -> String {
+        format!("{:08x}", self.0 >> 32)
     }
 }

@@ -8,12 +8,7 @@ use std::{
 
 use patchlight::{
     import::{self, Arch, ImportOptions, Source},
-    model::manifest::{HeadFusion, Manifest, Precision},
-    onnx::{
-        graph::Storage,
-        tensor::Tensor,
-        vit::{self, Arithmetic, BlockRole, Role, VitSpec, Weights},
-    },
+    model::manifest::{HeadFusion, Manifest},
 };
 use tempfile::TempDir;
 
@@ -251,94 +246,6 @@ fn runtime_widens_weights_on_loading_and_keeps_every_softmax() {
     // What makes each block wait for its mean and for what the evidence reads of it; an optimiser
     // that sees through it would cost memory.
     assert_eq!(count("Shape"), 3 * (manifest.architecture.layers - 1));
-}
-
-/// Constants that force an attention pattern.
-struct Forced {
-    spec: VitSpec,
-    /// One column a token: queries and keys read it from the positions.
-    sharpness: f32,
-}
-
-impl Weights for Forced {
-    type Error = std::io::Error;
-
-    fn tensor(&mut self, role: Role) -> Result<Tensor, Self::Error> {
-        let shape = self.spec.shape(role);
-        let mut values = vec![0.0; shape.iter().product()];
-        match role {
-            Role::FinalNormScale
-            | Role::Block(_, BlockRole::AttentionNormScale | BlockRole::MlpNormScale) => {
-                values.fill(1.0);
-            }
-            // Token t is the t-th unit vector.
-            Role::Prefix => values[0] = 1.0,
-            Role::Positions => {
-                for patch in 0..self.spec.patches() {
-                    values[patch * self.spec.hidden + patch + 1] = 1.0;
-                }
-            }
-            Role::Block(_, BlockRole::QueryKernel | BlockRole::KeyKernel) => {
-                for i in 0..self.spec.hidden {
-                    values[i * self.spec.hidden + i] = self.sharpness;
-                }
-            }
-            _ => {}
-        }
-        Ok(Tensor::f32(shape, &values))
-    }
-}
-
-fn forced_attention(sharpness: f32, head_fusion: HeadFusion) -> Vec<f32> {
-    let spec = VitSpec {
-        layers: 3,
-        heads: 1,
-        hidden: 8,
-        mlp: 8,
-        image: [8, 12],
-        patch: 4,
-        classes: 2,
-        ..Arch::VitTi16.spec(head_fusion)
-    };
-    let mut weights = Forced {
-        spec: spec.clone(),
-        sharpness,
-    };
-    let model = vit::build(
-        &spec,
-        &Arithmetic::all(Precision::Fp32),
-        &mut weights,
-        Storage::Inline,
-    )
-    .unwrap();
-    let outputs = Runner::from_model(&model).run("pixel_values", &[1, 3, 8, 12], &[0.5; 288]);
-    outputs[2].1.clone()
-}
-
-#[test]
-fn uniform_attention_spreads_the_rollout_as_computed_by_hand() {
-    for fusion in FUSIONS {
-        // After L blocks 2^-L is still on the class token, and the rest is spread evenly.
-        let expected: Vec<f32> = [3, 2, 1]
-            .into_iter()
-            .flat_map(|blocks| {
-                let stays = 0.5_f32.powi(blocks);
-                let share = (1.0 - stays) / 7.0;
-                let mut row = [share; 7];
-                row[0] += stays;
-                row
-            })
-            .collect();
-        assert_close(&forced_attention(0.0, fusion), &expected, 1e-6, "uniform");
-    }
-}
-
-#[test]
-fn identity_attention_leaves_the_rollout_on_the_class_token() {
-    for fusion in FUSIONS {
-        let expected = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0].repeat(3);
-        assert_close(&forced_attention(20.0, fusion), &expected, 1e-6, "identity");
-    }
 }
 
 #[test]

@@ -232,7 +232,7 @@ fn torchvision_says_what_it_has_to_be_told() {
 
 #[test]
 fn jax_files_of_three_generations() {
-    for name in ["augreg", "original", "big_vision"] {
+    for name in ["augreg", "original", "big_vision", "big_vision_stacked"] {
         let options = options(&format!("jax/{name}.npz"));
         agrees(&options, &golden(&format!("jax/{name}.json")));
     }

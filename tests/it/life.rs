@@ -184,3 +184,23 @@ async fn the_full_size_vit_l_16_is_imported_and_answers_with_a_caution() {
         .sum();
     assert!((mass + map["prefix_mass"].as_f64().unwrap() - 1.0).abs() < 1e-4);
 }
+
+#[test]
+fn the_printed_configuration_is_one_that_serves() {
+    let printed = run(&["serve", "--print-config"]);
+    assert_eq!(printed.status.code(), Some(0));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), &printed.stdout).unwrap();
+    let path = file.path().to_str().unwrap();
+    let server = Server::start(&["--config", path]);
+    drop(server);
+
+    fs::write(file.path(), "max-batch = 0\nnonsense = 1\n").unwrap();
+    let refused = run(&["serve", "--config", path]);
+    assert_eq!(refused.status.code(), Some(64));
+    let said = stderr(&refused);
+    assert!(
+        said.contains("`max-batch`") && said.contains("`nonsense`"),
+        "{said}"
+    );
+}

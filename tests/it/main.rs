@@ -8,19 +8,34 @@
 )]
 
 mod client;
+mod clients;
+mod commands;
+mod docs;
+mod evaluate;
 mod evidence;
+mod exported;
+mod faults;
 mod graph;
+mod hostile;
 mod importers;
 mod keys;
 mod life;
 mod models;
 mod monitoring;
 mod neighbours;
+mod oip;
 mod page;
+mod pictures;
 mod precision;
 mod process;
+mod renderings;
 mod replicas;
+mod results;
+mod rollout;
 mod service;
 mod stores;
 mod support;
+mod tls;
 mod traces;
+mod verify;
+mod wire;

@@ -70,7 +70,7 @@ fn page_works_in_chromium() {
         "npm ci failed in tests/page"
     );
 
-    let server = Server::demo();
+    let server = Server::start(&["--allow-verify", "--drain-delay", "200ms"]);
     let tested = Command::new("node")
         .args(["--test", "--test-reporter=spec", "page.test.mjs"])
         .env("PATCHLIGHT_ADDRESS", &server.address)

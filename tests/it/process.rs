@@ -32,7 +32,16 @@ impl Server {
 
     /// The same on an address of the caller's choice.
     pub(crate) fn start_at(listen: &str, flags: &[impl AsRef<OsStr>]) -> Self {
-        let child = program()
+        Self::start_by(program(), listen, flags)
+    }
+
+    /// The same with a command that ends in running the program with the flags it is given.
+    pub(crate) fn start_by(
+        mut command: Command,
+        listen: &str,
+        flags: &[impl AsRef<OsStr>],
+    ) -> Self {
+        let child = command
             .args(["serve", "--listen", listen])
             .args(flags)
             .stderr(Stdio::piped())
@@ -59,9 +68,11 @@ impl Server {
             let Ok(line) = received.recv_timeout(PATIENCE) else {
                 panic!("the server did not start:\n{}", server.start_up.join("\n"));
             };
-            if let Some(address) = line.split("listening on http://").nth(1) {
+            if let Some((_, url)) = line.split_once("listening on ")
+                && let Some((_, address)) = url.split_once("://")
+            {
                 // In a JSON line a quotation mark follows.
-                server.address = address.trim_end_matches(['"', '}']).to_owned();
+                server.address = address.trim_end_matches(['"', '}']).trim().to_owned();
             }
             server.start_up.push(line);
         }
@@ -71,6 +82,24 @@ impl Server {
     /// The demo model with a drain that does not slow tests down.
     pub(crate) fn demo() -> Self {
         Self::start(&["--drain-delay", "200ms"])
+    }
+
+    /// Where models are changed, if `--admin-listen` was given.
+    pub(crate) fn admin(&self) -> String {
+        let mut lines = self.start_up.iter();
+        let address = lines.find_map(|line| line.split("administration on http://").nth(1));
+        address.expect("an admin listener").trim().to_owned()
+    }
+
+    /// How many threads of the program have this name.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn threads(&self, name: &str) -> usize {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        tasks
+            .expect("the program runs")
+            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
+            .filter(|comm| comm.trim() == name)
+            .count()
     }
 
     /// What it has logged until now.

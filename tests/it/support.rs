@@ -7,21 +7,17 @@ use ort::{
     session::{Session, builder::GraphOptimizationLevel},
     value::TensorRef,
 };
-use patchlight::onnx::proto::ModelProto;
+use patchlight::{engine::Runtime, onnx::proto::ModelProto};
 use prost::Message;
 
 /// ONNX Runtime allows one environment per process, ever.
+pub(crate) fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| Runtime::load().expect("the ONNX Runtime library loads"))
+}
+
 pub(crate) fn environment() -> &'static Environment {
-    static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
-    ENVIRONMENT.get_or_init(|| {
-        let library = std::env::var("ORT_DYLIB_PATH");
-        let library = library.unwrap_or_else(|_| env!("PATCHLIGHT_ORT_DYLIB").to_owned());
-        ort::init_from(library)
-            .expect("the ONNX Runtime library loads")
-            .with_telemetry(false)
-            .build()
-            .expect("an environment")
-    })
+    runtime().environment()
 }
 
 /// The graph as ONNX Runtime runs it, after its own rewriting.

@@ -58,3 +58,19 @@ export const keyed = (key) => async (route) => {
   }
   return route.continue();
 };
+
+/** A test of maps that never gets any further. */
+export async function slowTest(route, url) {
+  if (!url.pathname.endsWith("/verify")) return route.continue();
+  const status = route.request().method() === "DELETE" ? 204 : 200;
+  return route.fulfill({ status, json: { status: "running", progress: { done: 20, of: 56 } } });
+}
+
+/** A server that makes no tests. */
+export async function untested(route, url) {
+  if (url.pathname !== "/classify") return route.continue();
+  const response = await route.fetch();
+  const answer = await response.json();
+  delete answer.attention.verify;
+  return route.fulfill({ response, json: answer });
+}

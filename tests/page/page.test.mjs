@@ -4,13 +4,16 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
-import { answerWith, evidence, heads, keyed } from "./answers.mjs";
+import { answerWith, evidence, heads, keyed, slowTest, untested } from "./answers.mjs";
 import { launch, open, painted } from "./browser.mjs";
 import { lowContrast, nameless } from "./eyes.mjs";
 
 const address = process.env.PATCHLIGHT_ADDRESS;
 const samples = new URL("../../models/samples/", import.meta.url);
 const sample = (name) => new URL(name, samples).pathname;
+const listed = JSON.parse(await readFile(sample("samples.json")));
+/** Whichever they are: the first one, and another. */
+const [first, other] = listed.map(({ file }) => file);
 
 let browser;
 before(async () => {
@@ -31,7 +34,7 @@ function onPage(name, check, options) {
   });
 }
 
-async function classified(page, name = "dog.jpg") {
+async function classified(page, name = first) {
   await page.setInputFiles("#file", sample(name));
   await painted(page);
 }
@@ -73,7 +76,9 @@ onPage("an uploaded picture gets labels, a map, times, links and commands", asyn
   assert.match(await page.locator("#labels .score").first().textContent(), /^\d+(\.\d)? %$/);
   assert.match(await page.locator("#frame").getAttribute("aria-label"), /^Rollout: strongest in the /);
   assert.match(await page.locator("#timing").textContent(), /Decode.*Preprocess.*Queue.*Inference.*On the server/);
-  assert.match(await page.locator("#curl").textContent(), /^curl -F image=@dog\.jpg http:\/\/.*\/classify\ncurl -o map\.png /);
+  const commands = await page.locator("#curl").textContent();
+  assert.ok(commands.startsWith(`curl -F image=@${first} http://`), commands);
+  assert.match(commands, /\/classify\ncurl -o map\.png /);
   for (const [link, type] of [["png", "image/png"], ["json", "application/json"], ["npy", "application/x-npy"]]) {
     const answer = await page.request.get(await page.locator(`#link-${link}`).evaluate((a) => a.href));
     assert.equal(answer.status(), 200);
@@ -82,13 +87,18 @@ onPage("an uploaded picture gets labels, a map, times, links and commands", asyn
 });
 
 onPage("a sample is one click", async (page) => {
-  await page.getByRole("button", { name: "Sample: rocket" }).click();
+  const buttons = page.locator("#samples button");
+  await buttons.first().waitFor();
+  assert.ok((await buttons.count()) > 1);
+  const { file, label } = listed.find((entry) => entry.file === first);
+  assert.equal(await buttons.first().getAttribute("data-sample"), file);
+  await page.getByRole("button", { name: `Sample: ${label}` }).click();
   await painted(page);
   assert.equal(await page.locator("#labels li").count(), 5);
 });
 
 onPage("a picture can be dropped and pasted", async (page) => {
-  const bytes = [...(await readFile(sample("guitar.jpg")))];
+  const bytes = [...(await readFile(sample(other)))];
   for (const kind of ["drop", "paste"]) {
     await page.evaluate(([kind, bytes]) => {
       const data = new DataTransfer();
@@ -134,7 +144,8 @@ onPage("the overlay is the server's at every strength", async (page) => {
 });
 
 onPage("a picture stored sideways lies upright under its map", async (page) => {
-  await classified(page, "bicycle-rotated.jpg");
+  const { file } = listed.find(({ file }) => file.includes("rotated"));
+  await classified(page, file);
   await strength(page, 0);
   assert.ok((await distance(page, "view=overlay&alpha=0")).mean < 2.5);
   const { width, height } = (await answered(page)).image;
@@ -251,6 +262,39 @@ onPage("layers and heads are walked to their end and no further", async (page) =
   assert.equal(await page.getByLabel("Layer", { exact: true }).inputValue(), "2");
 });
 
+onPage("maps are tested on demand, and what came of it is said", async (page) => {
+  await classified(page);
+  await page.getByRole("button", { name: "Test these maps" }).click();
+  await page.locator("#verify-result").waitFor();
+  const verdict = await page.locator("#verify-verdict").textContent();
+  assert.match(verdict, /^Rollout: .*truer than a random order.*\. Evidence: .*\.$/);
+  assert.equal(await page.locator("#verify-charts polyline").count(), 6);
+  const rows = await page.locator("#verify-table tr").allTextContents();
+  assert.equal(rows.length, 3);
+  for (const row of rows) assert.match(row, /^(Rollout|Evidence|Random order)[01]\.\d{3}[01]\.\d{3}$/);
+  // Another picture is another matter.
+  await classified(page, other);
+  assert.ok(await page.locator("#verify-result").isHidden());
+  assert.ok(await page.getByRole("button", { name: "Test these maps" }).isVisible());
+});
+
+onPage("a test says how far it is and can be stopped", async (page) => {
+  await answerWith(page, slowTest);
+  await classified(page);
+  const start = page.getByRole("button", { name: "Test these maps" });
+  await start.click();
+  await page.getByText("20 of 56 pictures").waitFor();
+  await page.getByRole("button", { name: "Stop" }).click();
+  assert.ok(await start.isVisible());
+  assert.ok(await page.locator("#verify-running").isHidden());
+});
+
+onPage("where the server makes no tests, none is offered", async (page) => {
+  await answerWith(page, untested);
+  await classified(page);
+  assert.ok(await page.locator("#verify").isHidden());
+});
+
 onPage("a file that is no picture is refused kindly, and the next one works", async (page) => {
   await page.setInputFiles("#file", { name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("no picture") });
   const alert = page.getByRole("alert");
@@ -264,14 +308,14 @@ onPage("a file that is no picture is refused kindly, and the next one works", as
 
 onPage("a server that is gone is said to be", async (page) => {
   await page.route("**/classify*", (route) => route.abort());
-  await page.setInputFiles("#file", sample("dog.jpg"));
+  await page.setInputFiles("#file", sample(first));
   await page.getByRole("alert").waitFor();
   assert.match(await page.getByRole("alert").textContent(), /No answer\./);
 });
 
 onPage("a key is asked for once, goes with every request, and is nowhere to be seen", async (page) => {
   const asked = await answerWith(page, keyed("s3cret"));
-  await page.setInputFiles("#file", sample("dog.jpg"));
+  await page.setInputFiles("#file", sample(first));
   await page.getByRole("dialog").waitFor();
   await page.getByLabel("Key", { exact: true }).fill("s3cret");
   await page.keyboard.press("Enter");

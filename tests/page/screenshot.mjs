@@ -6,7 +6,7 @@ import { writeFileSync } from "node:fs";
 import { encode } from "./png.mjs";
 import { launch, open, painted } from "./browser.mjs";
 
-const [address = "127.0.0.1:8080", sample = "rocket.jpg", file = new URL("../../docs/page.png", import.meta.url).pathname] =
+const [address = "127.0.0.1:8080", sample = "", file = new URL("../../docs/page.png", import.meta.url).pathname] =
   process.argv.slice(2);
 
 const browser = await launch();
@@ -16,7 +16,7 @@ try {
   for (let turn = 0; turn < 2; turn += 1) {
     // The turn before left its mark; only the new one counts.
     await page.evaluate(() => delete document.querySelector("#frame").dataset.painted);
-    await page.locator(`[data-sample="${sample}"]`).click();
+    await page.locator(sample ? `[data-sample="${sample}"]` : "[data-sample]").first().click();
     await painted(page);
   }
   await page.mouse.move(0, 0);

@@ -67,7 +67,7 @@ impl Output {
             Err(why) => (Err(why), None),
         };
         let overlay = match (&answer, &self.overlays) {
-            (Ok(_), Some(folder)) => Some(draw(path, map, folder)?),
+            (Ok(answer), Some(folder)) if answer.id.is_some() => Some(draw(path, map, folder)?),
             _ => None,
         };
         let mut out = io::stdout().lock();
@@ -97,6 +97,9 @@ impl Output {
                         100.0 * prediction.score,
                         prediction.label
                     )?;
+                }
+                if let (Some(_), Some(note)) = (&self.overlays, &answer.attention_note) {
+                    writeln!(out, "  no overlay: {note}")?;
                 }
                 Ok(())
             }

@@ -38,6 +38,8 @@ export async function blob(url, signal) {
   return (await ask(url, { signal })).blob();
 }
 
+export const start = async (url, signal) => (await ask(url, { method: "POST", signal })).json();
+
 export const forget = (url) => ask(url, { method: "DELETE" });
 
 /** A path with the query parameters that are not empty. */
@@ -68,6 +70,7 @@ async function ask(url, options) {
 /** What each status means for someone in front of the page; the server's detail follows it. */
 const TITLES = {
   401: "This server asks for an API key.",
+  403: "This server does not do that.",
   404: "It is no longer there.",
   409: "This map was not kept.",
   413: "Too large.",

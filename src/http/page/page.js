@@ -4,6 +4,8 @@ import * as client from "./client.js";
 import * as stage from "./stage.js";
 import { markLabel, showAccount, showAnswer, showCommands, showError, showMapTime } from "./telling.js";
 import { stepper } from "./stepper.js";
+import { offerSamples } from "./samples.js";
+import * as verify from "./verify.js";
 import { isSigned } from "./words.js";
 import "./lamp.js";
 
@@ -97,6 +99,7 @@ async function show() {
 
 function tell() {
   const { answer, roundTrip } = current;
+  verify.offer(answer);
   showAnswer(answer, roundTrip, (prediction) => {
     const again = chosen("kind") === "class" && label?.class_id === prediction.class_id;
     label = prediction;
@@ -312,16 +315,13 @@ document.addEventListener("drop", (event) => {
   document.body.classList.remove("dropping");
   accept(event.dataTransfer.files);
 });
-for (const button of document.querySelectorAll("[data-sample]")) {
-  button.addEventListener("click", async () => {
-    const name = button.dataset.sample;
-    try {
-      take(await client.blob(`/samples/${name}`), name);
-    } catch (why) {
-      fail(why, () => button.click());
-    }
-  });
-}
+offerSamples(async (file) => {
+  try {
+    take(await client.blob(`/samples/${file}`), file);
+  } catch (why) {
+    fail(why, () => $("samples").querySelector(`[data-sample="${file}"]`).click());
+  }
+});
 
 // -- keys --
 

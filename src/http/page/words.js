@@ -31,6 +31,14 @@ export function patch(map, row, col) {
   return `${place}: ${percent(value)} of the attention, ${share.toFixed(1)} × its fair share`;
 }
 
+/** How a map did against a random order of patches, by how much better both areas are. */
+export function gain({ deletion, insertion }) {
+  if (deletion > 0 && insertion > 0) return "truer than a random order, both ways";
+  if (deletion > 0) return "truer than a random order when patches go, not when they come back";
+  if (insertion > 0) return "truer than a random order when patches come back, not when they go";
+  return "no truer than a random order for this picture";
+}
+
 /** Where a map is strong, in one sentence: the picture's text alternative. */
 export function describe(map) {
   const strongest = ninths(map).reduce((best, ninth) => (ninth.sum > best.sum ? ninth : best));

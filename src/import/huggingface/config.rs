@@ -16,6 +16,7 @@ use crate::{
 #[serde(default)]
 pub(super) struct Config {
     model_type: Option<String>,
+    architectures: Option<Vec<String>>,
     hidden_size: usize,
     num_hidden_layers: usize,
     num_attention_heads: usize,
@@ -34,6 +35,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             model_type: None,
+            architectures: None,
             hidden_size: 768,
             num_hidden_layers: 12,
             num_attention_heads: 12,
@@ -79,6 +81,16 @@ impl Config {
             None => "is missing; \"vit\" or \"deit\" is expected".to_owned(),
         };
         Err(ImportError::field(path, "model_type", detail))
+    }
+
+    /// What the classifier of the architecture reads, where that is known.
+    pub(super) fn readout(&self) -> Option<Readout> {
+        let architecture = self.architectures.as_ref()?.first()?;
+        match architecture.as_str() {
+            "ViTForImageClassification" | "DeiTForImageClassification" => Some(Readout::ClassToken),
+            "DeiTForImageClassificationWithTeacher" => Some(Readout::ClassAndDistillation),
+            _ => None,
+        }
     }
 
     /// The network, with a class token and nothing else before the patches.

@@ -132,8 +132,8 @@ impl Layout for Names {
         }
     }
 
-    fn objection(&self, name: &str) -> Option<&'static str> {
-        let objections = [
+    fn objections(&self) -> &'static [(&'static str, &'static str)] {
+        &[
             (
                 "pre_logits/",
                 "is of the representation layer of pre-training, which is not imported; take a \
@@ -143,10 +143,7 @@ impl Layout for Names {
                 "MAPHead_0/",
                 "pools by attention (MAP head), which is not imported",
             ),
-        ];
-        objections
-            .into_iter()
-            .find_map(|(part, objection)| name.contains(part).then_some(objection))
+        ]
     }
 
     fn interpolation(&self) -> Interpolation {

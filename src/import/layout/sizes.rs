@@ -3,7 +3,8 @@
 use super::{Layout, Place};
 use crate::{
     import::{ImportError, tensor_file::TensorFile},
-    onnx::vit::{BlockRole as B, Role},
+    model::manifest::HeadFusion,
+    onnx::vit::{Activation, BlockRole as B, Readout, Role, VitSpec},
 };
 
 /// What the shapes tell.
@@ -91,6 +92,45 @@ impl Sizes {
             patches,
             qkv_bias: has(Role::Block(0, B::QueryBias)),
         })
+    }
+}
+
+/// What shapes do not tell.
+pub(in crate::import) struct Unshaped {
+    pub(in crate::import) heads: usize,
+    /// Height and width of the picture in pixels.
+    pub(in crate::import) image: [usize; 2],
+    pub(in crate::import) activation: Activation,
+    pub(in crate::import) readout: Readout,
+    pub(in crate::import) head_fusion: HeadFusion,
+}
+
+impl Sizes {
+    /// The whole network. Its normalisations have the epsilon that libraries of sizes read off
+    /// tensors have in common.
+    pub(in crate::import) fn spec(&self, unshaped: Unshaped) -> VitSpec {
+        let Unshaped {
+            heads,
+            image,
+            activation,
+            readout,
+            head_fusion,
+        } = unshaped;
+        VitSpec {
+            layers: self.layers,
+            heads,
+            hidden: self.hidden,
+            mlp: self.mlp,
+            image,
+            patch: self.patch,
+            prefix: self.prefix,
+            classes: self.classes,
+            norm_epsilon: 1e-6,
+            activation,
+            qkv_bias: self.qkv_bias,
+            readout,
+            head_fusion,
+        }
     }
 }
 

@@ -9,7 +9,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::json;
-use crate::{import::ImportError, onnx::vit::Activation};
+use crate::{
+    import::ImportError,
+    onnx::vit::{Activation, PoolNorm, Readout},
+};
 
 /// The fields that matter.
 #[derive(Debug)]
@@ -128,14 +131,22 @@ const HEADS: [(&str, usize); 18] = [
 ];
 
 impl Config {
+    /// Reads it and refuses what is not known to be a plain Vision Transformer.
     pub(super) fn read(path: &Path) -> Result<Self, ImportError> {
+        let config = Self::parse(path)?;
+        config.check(path)?;
+        Ok(config)
+    }
+
+    /// Reads it, whatever network it describes.
+    pub(super) fn parse(path: &Path) -> Result<Self, ImportError> {
         let file: File = json(path)?;
         // Until 2023 the file was what is `pretrained_cfg` now.
         let pretrained_cfg = match file.pretrained_cfg {
             Some(inner) => inner,
             None => json(path)?,
         };
-        let config = Self {
+        Ok(Self {
             architecture: file.architecture,
             model_args: file.model_args,
             global_pool: file.global_pool,
@@ -143,9 +154,34 @@ impl Config {
                 .label_names
                 .or_else(|| pretrained_cfg.label_names.clone()),
             pretrained_cfg,
-        };
-        config.check(path)?;
-        Ok(config)
+        })
+    }
+
+    /// Number of blocks, if the arguments tell.
+    pub(super) fn depth(&self) -> Option<usize> {
+        let depth = self.model_args.get("depth").and_then(Value::as_u64)?;
+        usize::try_from(depth).ok()
+    }
+
+    /// Attention heads, if the arguments tell or the architecture's name does.
+    pub(super) fn known_heads(&self) -> Option<usize> {
+        let argued = self.model_args.get("num_heads").and_then(Value::as_u64);
+        let argued = argued.and_then(|heads| usize::try_from(heads).ok());
+        argued.or_else(|| self.heads_by_name())
+    }
+
+    /// What the classifier reads, as far as the file tells.
+    pub(super) fn readout(&self) -> Option<Readout> {
+        let argued = self.model_args.get("global_pool").and_then(Value::as_str);
+        match (
+            argued.or(self.global_pool.as_deref())?,
+            self.words().any(|w| w == "distilled"),
+        ) {
+            ("token", true) => Some(Readout::ClassAndDistillation),
+            ("token", false) => Some(Readout::ClassToken),
+            ("avg", _) => Some(Readout::PatchMean(PoolNorm::BeforeMean)),
+            _ => None,
+        }
     }
 
     /// Height and width that positions were trained for.
@@ -184,17 +220,13 @@ impl Config {
         given: Option<usize>,
         hidden: usize,
     ) -> Result<usize, ImportError> {
-        let argued = self.model_args.get("num_heads").and_then(Value::as_u64);
-        let heads = given
-            .or_else(|| argued.map(|heads| heads as usize))
-            .or_else(|| self.heads_by_name())
-            .ok_or_else(|| {
-                let detail = format!(
-                    "is \"{}\", whose number of heads is not known here; tell it with --heads N",
-                    self.architecture
-                );
-                ImportError::field(path, "architecture", detail)
-            })?;
+        let heads = given.or_else(|| self.known_heads()).ok_or_else(|| {
+            let detail = format!(
+                "is \"{}\", whose number of heads is not known here; tell it with --heads N",
+                self.architecture
+            );
+            ImportError::field(path, "architecture", detail)
+        })?;
         if heads == 0 || !hidden.is_multiple_of(heads) {
             let detail = format!(
                 "is \"{}\" with {heads} heads, which do not divide the width {hidden}; \

@@ -141,8 +141,8 @@ impl Layout for Names {
             .then(|| format!("blocks.{layer}.{scale}.gamma"))
     }
 
-    fn objection(&self, name: &str) -> Option<&'static str> {
-        let objections = [
+    fn objections(&self) -> &'static [(&'static str, &'static str)] {
+        &[
             (
                 ".q_norm.",
                 "normalises queries and keys (qk_norm), which is not imported",
@@ -167,10 +167,7 @@ impl Layout for Names {
                 ".mlp.norm.",
                 "normalises inside the MLP (scale_mlp_norm), which is not imported",
             ),
-        ];
-        objections
-            .into_iter()
-            .find_map(|(part, objection)| name.contains(part).then_some(objection))
+        ]
     }
 
     fn interpolation(&self) -> Interpolation {

@@ -80,8 +80,8 @@ impl Layout for Names {
         vec![["heads.head.weight", "heads.head.bias"]]
     }
 
-    fn objection(&self, name: &str) -> Option<&'static str> {
-        let objections = [
+    fn objections(&self) -> &'static [(&'static str, &'static str)] {
+        &[
             (
                 "heads.pre_logits.",
                 "is of a representation layer before the classifier, which is not imported",
@@ -90,10 +90,7 @@ impl Layout for Names {
                 "conv_proj.",
                 "is of a convolutional stem, which is not imported",
             ),
-        ];
-        objections
-            .into_iter()
-            .find_map(|(start, objection)| name.starts_with(start).then_some(objection))
+        ]
     }
 
     fn interpolation(&self) -> Interpolation {

@@ -233,9 +233,20 @@ impl Graph<'_> {
         axis: i64,
         keep: bool,
     ) -> Value {
+        let keep = ("keepdims", Attribute::Int(i64::from(keep)));
+        // Axes became an input, of sums first.
+        let axis_is_input = self.opset >= if operator == "ReduceSum" { 13 } else { 18 };
+        if !axis_is_input {
+            let axes = [axis];
+            return self.node(
+                operator,
+                name,
+                &[x],
+                &[("axes", Attribute::Ints(&axes)), keep],
+            );
+        }
         let axis = self.integers(&[axis]);
-        let keep = Attribute::Int(i64::from(keep));
-        self.node(operator, name, &[x, &axis], &[("keepdims", keep)])
+        self.node(operator, name, &[x, &axis], &[keep])
     }
 
     /// ONNX lists the counts before all axes, then those after all axes.

@@ -5,6 +5,8 @@ use std::{
     io::{self, Write},
 };
 
+use bytes::Bytes;
+
 use crate::onnx::{
     proto::{DataLocation, StringStringEntryProto, TensorProto},
     tensor::Tensor,
@@ -44,6 +46,29 @@ impl<'s> External<'s> {
         }
     }
 
+    /// Puts a constant's bytes into the file, if they are many, and writes down where they are.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn keep(&mut self, proto: &mut TensorProto, bytes: Bytes) -> io::Result<()> {
+        if bytes.len() <= SMALL {
+            proto.raw_data = Some(bytes);
+            return Ok(());
+        }
+        let offset = self.append(&bytes)?;
+        let entry = |key: &str, value: String| StringStringEntryProto {
+            key: Some(key.to_owned()),
+            value: Some(value),
+        };
+        proto.data_location = Some(DataLocation::External.into());
+        proto.external_data = vec![
+            entry("location", self.file_name.clone()),
+            entry("offset", offset.to_string()),
+            entry("length", bytes.len().to_string()),
+        ];
+        Ok(())
+    }
+
     fn append(&mut self, bytes: &[u8]) -> io::Result<u64> {
         let offset = self.written.next_multiple_of(ALIGNMENT);
         let gap = offset - self.written;
@@ -66,24 +91,13 @@ impl fmt::Debug for External<'_> {
 impl Storage<'_> {
     /// Puts the tensor's bytes where they belong and writes down where that is.
     pub(super) fn place(&mut self, proto: &mut TensorProto, tensor: Tensor) -> io::Result<()> {
-        let external = match self {
-            Self::External(external) if tensor.bytes().len() > SMALL => external,
-            _ => {
-                proto.raw_data = Some(tensor.into_bytes().into());
-                return Ok(());
+        let bytes = tensor.into_bytes().into();
+        match self {
+            Self::External(external) => external.keep(proto, bytes),
+            Self::Inline => {
+                proto.raw_data = Some(bytes);
+                Ok(())
             }
-        };
-        let offset = external.append(tensor.bytes())?;
-        let entry = |key: &str, value: String| StringStringEntryProto {
-            key: Some(key.to_owned()),
-            value: Some(value),
-        };
-        proto.data_location = Some(DataLocation::External.into());
-        proto.external_data = vec![
-            entry("location", external.file_name.clone()),
-            entry("offset", offset.to_string()),
-            entry("length", tensor.bytes().len().to_string()),
-        ];
-        Ok(())
+        }
     }
 }

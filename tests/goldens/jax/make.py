@@ -58,9 +58,19 @@ def checkpoint(seed, root, early):
     return arrays
 
 
-def make(name, seed, root, early, save, **extra):
+def stacked(arrays):
+    """As big_vision keeps blocks that it loops over: one array for all, with an axis for the layer."""
+    kept = {name: array for name, array in arrays.items() if "/encoderblock_" not in name}
+    first = [name for name in arrays if "/encoderblock_0/" in name]
+    for name in first:
+        layers = [arrays[name.replace("encoderblock_0", f"encoderblock_{i}")] for i in range(LAYERS)]
+        kept[name.replace("encoderblock_0", "encoderblock")] = np.stack(layers)
+    return kept
+
+
+def make(name, seed, root, early, save, arrange=dict, **extra):
     path = HERE / f"{name}.npz"
-    arrays = checkpoint(seed, root, early)
+    arrays = arrange(checkpoint(seed, root, early))
     save(path, **arrays, **extra)
     pooling = dict() if early else dict(class_token=False, global_pool="avg", fc_norm=False)
     model = timm.create_model("vit_tiny_patch16_224", img_size=GRID * PATCH, patch_size=PATCH, embed_dim=WIDTH,
@@ -77,3 +87,4 @@ if __name__ == "__main__":
     make("augreg", 0, "", True, np.savez)
     make("original", 1, "opt/target/", True, np.savez_compressed, **{"opt/state/step": np.int32(7)})
     make("big_vision", 2, "params/", False, np.savez)
+    make("big_vision_stacked", 3, "params/", False, np.savez_compressed, stacked)

@@ -26,7 +26,7 @@ FILTERS = {
 
 
 def main():
-    for folder in ("resize", "pipeline", "decode"):
+    for folder in ("resize", "pipeline", "decode", "reduced"):
         shutil.rmtree(HERE / folder, ignore_errors=True)
         (HERE / folder).mkdir()
     write_json("versions.json", {
@@ -39,6 +39,7 @@ def main():
     make_pipeline()
     make_normalize()
     make_decode()
+    make_reduced()
     print((HERE / "versions.json").read_text())
 
 
@@ -367,6 +368,23 @@ def make_decode():
     verdict("trailing.gif", gif_bytes + b"trailing bytes")
 
     write_json("decode.json", {"pictures": cases, "verdicts": verdicts})
+
+
+def make_reduced():
+    """Large JPEGs decoded in full and resized: what decoding at a fraction of the size has to stay near."""
+    cases = []
+    picture = scene(473, 317, 11)
+    kinds = {"444": dict(subsampling=0), "420": dict(subsampling=2), "progressive": dict(subsampling=2, progressive=True)}
+    files = {name: save(picture, "JPEG", quality=90, **kind) for name, kind in kinds.items()}
+    files["gray"] = save(picture.convert("L"), "JPEG", quality=90)
+    for name, data in files.items():
+        (HERE / f"reduced/{name}.jpg").write_bytes(data)
+        full = Image.open(io.BytesIO(data)).convert("RGB")
+        for side, reduction in ((48, 2), (24, 4), (12, 8)):
+            expected = f"reduced/{name}-{side}.png"
+            full.resize((side, side), Image.Resampling.BILINEAR).save(HERE / expected)
+            cases.append({"file": f"reduced/{name}.jpg", "side": side, "reduction": reduction, "expected": expected})
+    write_json("reduced.json", cases)
 
 
 def cmyk_scene(width, height):

@@ -1,0 +1,46 @@
+//! Flags of `patchlight evaluate`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Flags of `patchlight evaluate`.
+#[derive(Args, Clone, Debug)]
+pub struct EvaluateArgs {
+    /// JSON listing of pictures and the boxes of their objects, or a folder with one, in the form
+    /// of models/samples/samples.json
+    pub listing: PathBuf,
+
+    /// Model directory [default: the demo]
+    #[arg(long, value_name = "DIR", env = "PATCHLIGHT_MODEL")]
+    pub model: Option<PathBuf>,
+
+    /// Write evaluation.md, evaluation.json and evaluation.svg into this folder
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Take only the first so many pictures
+    #[arg(long, value_name = "N")]
+    pub pictures: Option<usize>,
+
+    /// What replaces a patch: mean (the picture's mean colour), blur, or zero (in the model's units)
+    #[arg(long, value_name = "FILL", default_value = "mean")]
+    pub fill: String,
+
+    /// Into how many equal steps deletion and insertion are cut
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(2..=1000))]
+    pub steps: u16,
+
+    /// Fixes the random orders
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+
+    /// What computes: auto, cpu, cuda[:N] or tensorrt[:N]
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        env = "PATCHLIGHT_DEVICE",
+        default_value = "auto"
+    )]
+    pub device: String,
+}

@@ -1,0 +1,169 @@
+//! `patchlight evaluate`: are the maps true, on pictures whose object's place is known?
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+use serde::Serialize;
+
+use super::{BAD_CONFIGURATION, USAGE, fail, progress};
+use crate::{
+    args::EvaluateArgs,
+    config::Config,
+    engine::{OrtEngine, Runtime, SessionOptions, threads},
+    evaluate::{self, Bench, Listing, Measured, Protocol, Summary},
+    model::ModelInfo,
+    perturb::Fill,
+    preprocess::Pipeline,
+    registry::LoadError,
+    telemetry::{self, LogFormat},
+};
+
+/// Perturbed pictures that run together: no batch is much quicker for being larger on a CPU.
+const BATCH: usize = 8;
+
+/// `evaluation.json`.
+#[derive(Serialize)]
+struct Report<'a> {
+    model: &'a str,
+    digest: &'a str,
+    device: String,
+    fill: String,
+    steps: usize,
+    seed: u64,
+    measures: [evaluate::Measure; 5],
+    #[serde(flatten)]
+    summary: &'a Summary,
+}
+
+/// Exit status 0 if every picture was measured, 1 if any was not.
+pub(super) fn run(args: &EvaluateArgs) -> ExitCode {
+    let config = match Config::for_evaluate(args) {
+        Ok(config) => config,
+        Err(why) => return fail(BAD_CONFIGURATION, why),
+    };
+    if let Err(why) = telemetry::install(LogFormat::Text, "warn", None) {
+        return fail(1, why);
+    }
+    let fill: Fill = match args.fill.parse() {
+        Ok(fill) => fill,
+        Err(why) => return fail(USAGE, format!("--fill: {why}")),
+    };
+    let listing = match Listing::read(&args.listing) {
+        Ok(listing) => listing,
+        Err(why) => return fail(USAGE, why),
+    };
+    let protocol = Protocol {
+        fill,
+        steps: args.steps.into(),
+        seed: args.seed,
+        batch: BATCH,
+    };
+    match evaluate_all(args, &config, listing, protocol) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(failed) => fail(1, format!("{failed} pictures could not be measured")),
+        Err(why) => fail(1, why),
+    }
+}
+
+/// Measures every picture and says what came of it; how many failed.
+fn evaluate_all(
+    args: &EvaluateArgs,
+    config: &Config,
+    Listing(mut listed): Listing,
+    protocol: Protocol,
+) -> Result<usize, LoadError> {
+    listed.truncate(args.pictures.unwrap_or(usize::MAX));
+    let runtime = Runtime::load()?;
+    let model = ModelInfo::open(&config.model.directory)?;
+    let pipeline = Pipeline::new(&model.manifest.preprocess).map_err(LoadError::Preprocess)?;
+    let options = SessionOptions {
+        device: config.device,
+        threads: config.threads,
+        spin: threads::may_spin(),
+        graph: model.graph(),
+    };
+    let mut engine = OrtEngine::load(&runtime, &model.manifest, &options)?;
+    let device = engine.device().to_string();
+    let mut bench = Bench {
+        model: &model,
+        pipeline: &pipeline,
+        engine: &mut engine,
+        protocol,
+    };
+
+    let bar = progress(listed.len());
+    let mut measured: Vec<Measured> = Vec::with_capacity(listed.len());
+    let mut failed = 0;
+    for picture in &listed {
+        match bench.measure(picture) {
+            Ok(found) => measured.push(found),
+            Err(why) => {
+                failed += 1;
+                bar.suspend(|| eprintln!("patchlight: {}: {why}", picture.path.display()));
+            }
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    if measured.is_empty() {
+        return Ok(failed);
+    }
+
+    let summary = Summary::new(&measured);
+    let text = described(&summary, &model, protocol);
+    writeln!(io::stdout().lock(), "{text}")?;
+    if let Some(folder) = &args.out {
+        let report = Report {
+            model: &model.name,
+            digest: &model.digest,
+            device,
+            fill: protocol.fill.to_string(),
+            steps: protocol.steps,
+            seed: protocol.seed,
+            measures: evaluate::Measure::ALL,
+            summary: &summary,
+        };
+        write(folder, &text, &report)?;
+    }
+    Ok(failed)
+}
+
+fn write(folder: &Path, text: &str, report: &Report<'_>) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let page = format!(
+        "# What the maps are worth\n{text}\n![Deletion and insertion curves](evaluation.svg)\n"
+    );
+    fs::write(folder.join("evaluation.md"), page)?;
+    fs::write(
+        folder.join("evaluation.svg"),
+        evaluate::plot(report.summary),
+    )?;
+    let mut json = serde_json::to_string_pretty(report)?;
+    json.push('\n');
+    fs::write(folder.join("evaluation.json"), json)
+}
+
+/// The table under a line that says how it came about.
+fn described(summary: &Summary, model: &ModelInfo, protocol: Protocol) -> String {
+    let right = summary.right.map_or_else(String::new, |right| {
+        format!(" (of which it names {:.1} % rightly)", 100.0 * right)
+    });
+    format!(
+        "Model `{}` ({}); pictures: {}{right}; patches replaced by {} in {} steps; seed {}.\n\n{}",
+        model.name,
+        model.digest.get(..12).unwrap_or(&model.digest),
+        summary.pictures,
+        match protocol.fill {
+            Fill::Mean => "the picture's mean colour",
+            Fill::Blur => "the blurred picture",
+            Fill::Zero => "zero",
+        },
+        protocol.steps,
+        protocol.seed,
+        evaluate::table(summary)
+    )
+}

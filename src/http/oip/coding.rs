@@ -1,0 +1,203 @@
+//! Bodies that were or will be compressed: gzip and deflate, the latter being a zlib stream as in
+//! RFC 9110, section 8.4.1.
+
+use std::io::{self, Read, Write};
+
+use axum::http::{HeaderMap, HeaderValue, header};
+use bytes::Bytes;
+use flate2::{
+    Compression,
+    bufread::{GzDecoder, ZlibDecoder},
+    write::{GzEncoder, ZlibEncoder},
+};
+
+use crate::{Error, Result};
+
+/// How a body is compressed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Coding {
+    Identity,
+    Gzip,
+    Deflate,
+}
+
+impl Coding {
+    /// What `Content-Encoding` says of a request's body.
+    ///
+    /// # Errors
+    /// [`Error::MalformedRequest`] when it is neither gzip nor deflate.
+    pub(super) fn of_body(headers: &HeaderMap) -> Result<Self> {
+        let Some(value) = headers.get(header::CONTENT_ENCODING) else {
+            return Ok(Self::Identity);
+        };
+        let named = value.to_str().ok().map(|text| text.trim());
+        match named.and_then(Self::named) {
+            Some(coding) => Ok(coding),
+            None => Err(Error::MalformedRequest(
+                "Content-Encoding: this server reads gzip and deflate".to_owned(),
+            )),
+        }
+    }
+
+    /// What `Accept-Encoding` prefers of what can be made; gzip of two that are liked alike.
+    pub(super) fn accepted(headers: &HeaderMap) -> Self {
+        let mut best = (0.0, Self::Identity);
+        let values = headers.get_all(header::ACCEPT_ENCODING).into_iter();
+        let items = values.filter_map(|value| value.to_str().ok());
+        for item in items.flat_map(|text| text.split(',')) {
+            let mut parts = item.split(';');
+            let coding = parts.next().and_then(|name| Self::named(name.trim()));
+            let weight = parts
+                .find_map(|part| part.trim().strip_prefix("q="))
+                .map_or(1.0, |weight| weight.parse().unwrap_or(0.0));
+            if let Some(coding) = coding
+                && coding != Self::Identity
+                && (weight > best.0 || (weight == best.0 && weight > 0.0 && coding == Self::Gzip))
+            {
+                best = (weight, coding);
+            }
+        }
+        best.1
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "identity" | "" => Some(Self::Identity),
+            "gzip" | "x-gzip" => Some(Self::Gzip),
+            "deflate" => Some(Self::Deflate),
+            _ => None,
+        }
+    }
+
+    /// The header of a compressed answer.
+    pub(super) fn header(self) -> Option<HeaderValue> {
+        match self {
+            Self::Identity => None,
+            Self::Gzip => Some(HeaderValue::from_static("gzip")),
+            Self::Deflate => Some(HeaderValue::from_static("deflate")),
+        }
+    }
+
+    /// The body as it was before compression, of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`Error::BodyTooLarge`], with no more than `limit` bytes unpacked;
+    /// [`Error::MalformedRequest`] when it is damaged or something follows it.
+    pub(super) fn unpack(self, body: Bytes, limit: u64) -> Result<Bytes> {
+        let mut unpacked = Vec::new();
+        let rest = match self {
+            Self::Identity => return Ok(body),
+            Self::Gzip => {
+                let mut decoder = GzDecoder::new(&*body);
+                read(&mut decoder, limit, &mut unpacked)?;
+                decoder.into_inner()
+            }
+            Self::Deflate => {
+                let mut decoder = ZlibDecoder::new(&*body);
+                read(&mut decoder, limit, &mut unpacked)?;
+                decoder.into_inner()
+            }
+        };
+        match rest.is_empty() {
+            true => Ok(unpacked.into()),
+            false => Err(Error::MalformedRequest(
+                "something follows the compressed body".to_owned(),
+            )),
+        }
+    }
+
+    /// A body compressed. Fast rather than small: floats hardly shrink.
+    ///
+    /// # Errors
+    /// None that writing into memory has.
+    pub(super) fn pack(self, body: Vec<u8>) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Identity => Ok(body),
+            Self::Gzip => {
+                let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+                encoder.write_all(&body)?;
+                encoder.finish()
+            }
+            Self::Deflate => {
+                let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+                encoder.write_all(&body)?;
+                encoder.finish()
+            }
+        }
+    }
+}
+
+fn read(decoder: impl Read, limit: u64, unpacked: &mut Vec<u8>) -> Result<()> {
+    let damaged = |why: io::Error| Error::MalformedRequest(format!("compressed body: {why}"));
+    let mut limited = decoder.take(limit.saturating_add(1));
+    limited.read_to_end(unpacked).map_err(damaged)?;
+    match unpacked.len() as u64 > limit {
+        true => Err(Error::BodyTooLarge { limit }),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepted(text: &'static str) -> Coding {
+        let value = HeaderValue::from_static(text);
+        Coding::accepted(&HeaderMap::from_iter([(header::ACCEPT_ENCODING, value)]))
+    }
+
+    #[test]
+    fn the_best_liked_coding_is_chosen() {
+        assert_eq!(accepted("gzip"), Coding::Gzip);
+        assert_eq!(accepted("deflate, gzip"), Coding::Gzip);
+        assert_eq!(accepted("gzip;q=0.5, deflate"), Coding::Deflate);
+        assert_eq!(accepted("br, zstd;q=0.9"), Coding::Identity);
+        assert_eq!(accepted("gzip;q=0"), Coding::Identity);
+        assert_eq!(Coding::accepted(&HeaderMap::new()), Coding::Identity);
+    }
+
+    #[test]
+    fn what_is_packed_can_be_unpacked() {
+        let body = b"what is packed can be unpacked".to_vec();
+        for coding in [Coding::Identity, Coding::Gzip, Coding::Deflate] {
+            let packed = Bytes::from(coding.pack(body.clone()).unwrap());
+            assert_eq!(coding.unpack(packed.clone(), 30).unwrap(), body);
+            if coding != Coding::Identity {
+                let cut = packed.slice(..packed.len() - 5);
+                assert!(coding.unpack(cut, 30).is_err());
+                let longer = Bytes::from([&packed[..], b"x"].concat());
+                assert!(coding.unpack(longer, 30).is_err());
+            }
+        }
+    }
+
+    /// A stream that zlib made: `python3 -c "import zlib; print(zlib.compress(b'a'))"`.
+    #[test]
+    fn deflate_is_a_zlib_stream() {
+        let stream = Bytes::from_static(b"x\x9cK\x04\x00\x00b\x00b");
+        assert_eq!(Coding::Deflate.unpack(stream, 1).unwrap(), "a");
+    }
+
+    #[test]
+    fn a_bomb_stops_at_the_limit() {
+        let packed = Bytes::from(Coding::Gzip.pack(vec![0; 1 << 20]).unwrap());
+        assert!(packed.len() < 100_000);
+        let limit = 1000;
+        let why = Coding::Gzip.unpack(packed, limit).unwrap_err();
+        assert_eq!(why, Error::BodyTooLarge { limit });
+    }
+
+    #[test]
+    fn other_codings_are_refused() {
+        let headers = |text| {
+            HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static(text))])
+        };
+        assert!(Coding::of_body(&headers("br")).is_err());
+        assert!(Coding::of_body(&headers("gzip, gzip")).is_err());
+        assert_eq!(Coding::of_body(&headers("GZIP")).unwrap(), Coding::Gzip);
+        assert_eq!(
+            Coding::of_body(&HeaderMap::new()).unwrap(),
+            Coding::Identity
+        );
+    }
+}

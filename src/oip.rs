@@ -1,0 +1,36 @@
+//! The Open Inference Protocol, version 2: its frames and what they mean, apart from HTTP.
+//!
+//! ```text
+//!  body ─► request::decode ─► InferRequest ─► tensors of the model ─► InferResponse::encode ─► body
+//!          JSON and the binary   names, shapes,                          JSON, or JSON followed
+//!          tensors behind it     where the data lies                     by binary tensors
+//! ```
+//!
+//! Sources: the protocol's REST specification (`kserve/open-inference-protocol`) and Triton's
+//! extensions for binary tensors, classification and statistics. Everything here is pure: bytes
+//! and clock readings in, values out.
+
+pub mod data;
+pub mod face;
+pub mod request;
+pub mod response;
+pub mod statistics;
+
+pub use self::{
+    face::Face,
+    request::{Data, InferRequest, Input, Requested},
+    response::{Encoded, InferResponse, Tensor, Values},
+    statistics::{ModelStatistics, Passed},
+};
+
+/// The only version of every model: a model that is replaced keeps its name and number.
+pub const VERSION: &str = "1";
+
+/// What of the protocol's extensions is spoken here, by Triton's names.
+pub const EXTENSIONS: [&str; 5] = [
+    "classification",
+    "model_repository",
+    "model_configuration",
+    "statistics",
+    "binary_tensor_data",
+];

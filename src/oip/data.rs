@@ -1,0 +1,201 @@
+//! The values of one input, read as what the model takes: a known number of values of one type.
+
+use std::fmt;
+
+use bytes::{Buf, Bytes};
+use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
+
+use super::request::{Data, Input, malformed};
+use crate::Result;
+
+impl Input {
+    /// The values of an `FP32` tensor of so many elements. All are finite: a model gives no answer
+    /// to anything else.
+    ///
+    /// # Errors
+    /// [`Error::MalformedRequest`] when there are more or fewer, or when they are something else.
+    pub fn fp32(&self, count: usize) -> Result<Vec<f32>> {
+        self.expect("FP32")?;
+        let values: Vec<f32> = match &self.data {
+            Data::Binary(bytes) => {
+                if Some(bytes.len()) != count.checked_mul(4) {
+                    return self.refuse(&format!(
+                        "its shape asks for {count} values of 4 bytes, it has {} bytes",
+                        bytes.len()
+                    ));
+                }
+                let values = bytes.as_chunks::<4>().0.iter();
+                values.map(|bytes| f32::from_le_bytes(*bytes)).collect()
+            }
+            Data::Json(text) => {
+                let mut values = Vec::with_capacity(count.min(text.len() / 2 + 1));
+                self.flatten(text, Flat::<'_, f32>::new(&mut values, count))?;
+                self.complete(values, count)?
+            }
+        };
+        match values.iter().all(|value| value.is_finite()) {
+            true => Ok(values),
+            false => self.refuse("it holds values that are not finite"),
+        }
+    }
+
+    /// The elements of a `BYTES` tensor of so many. In JSON they are strings; `text` makes the
+    /// bytes of one.
+    ///
+    /// # Errors
+    /// As [`fp32`](Self::fp32), and those of `text`.
+    pub fn bytes(&self, count: usize, text: impl Fn(&str) -> Result<Bytes>) -> Result<Vec<Bytes>> {
+        self.expect("BYTES")?;
+        match &self.data {
+            Data::Binary(bytes) => self.elements(bytes.clone(), count),
+            Data::Json(json) => {
+                let mut strings = Vec::new();
+                self.flatten(json, Flat::<'_, String>::new(&mut strings, count))?;
+                let strings = self.complete(strings, count)?;
+                strings.iter().map(|string| text(string)).collect()
+            }
+        }
+    }
+
+    /// Splits binary `BYTES`: a length in 32 bits before each element.
+    fn elements(&self, mut bytes: Bytes, count: usize) -> Result<Vec<Bytes>> {
+        let mut elements = Vec::new();
+        while bytes.has_remaining() {
+            if elements.len() == count {
+                return self.refuse(&format!("it holds more than the {count} of its shape"));
+            }
+            let length = bytes.try_get_u32_le().ok().map(|length| length as usize);
+            match length.filter(|&length| length <= bytes.len()) {
+                Some(length) => elements.push(bytes.split_to(length)),
+                None => return self.refuse("its last element is cut off"),
+            }
+        }
+        self.complete(elements, count)
+    }
+
+    fn expect(&self, datatype: &str) -> Result<()> {
+        match self.datatype == datatype {
+            true => Ok(()),
+            false => self.refuse(&format!(
+                "its datatype is `{}`, this model takes {datatype}",
+                self.datatype.escape_debug()
+            )),
+        }
+    }
+
+    fn complete<T>(&self, values: Vec<T>, count: usize) -> Result<Vec<T>> {
+        match values.len() == count {
+            true => Ok(values),
+            false => self.refuse(&format!(
+                "its shape asks for {count} values, it has {}",
+                values.len()
+            )),
+        }
+    }
+
+    fn flatten<T>(&self, text: &[u8], flat: Flat<'_, T>) -> Result<()>
+    where
+        for<'a, 'de> Flat<'a, T>: DeserializeSeed<'de, Value = ()>,
+    {
+        let mut reader = serde_json::Deserializer::from_slice(text);
+        let read = flat.deserialize(&mut reader);
+        match read.and_then(|()| reader.end()) {
+            Ok(()) => Ok(()),
+            Err(why) => self.refuse(&format!("its data: {why}")),
+        }
+    }
+
+    /// An error that names this input.
+    pub fn refuse<T>(&self, why: &str) -> Result<T> {
+        malformed(format!("input `{}`: {why}", self.name.escape_debug()))
+    }
+
+    /// The product of its shape, if that is a number.
+    pub fn elements_in_shape(&self) -> Option<usize> {
+        let product = self.shape.iter().try_fold(1_u64, |n, &d| n.checked_mul(d));
+        product.and_then(|product| usize::try_from(product).ok())
+    }
+}
+
+/// Collects the leaves of nested arrays, at most so many.
+struct Flat<'a, T> {
+    leaves: &'a mut Vec<T>,
+    most: usize,
+}
+
+impl<'a, T> Flat<'a, T> {
+    fn new(leaves: &'a mut Vec<T>, most: usize) -> Self {
+        Self { leaves, most }
+    }
+
+    fn take<E: serde::de::Error>(self, leaf: T) -> std::result::Result<(), E> {
+        if self.leaves.len() == self.most {
+            return Err(E::custom(format_args!(
+                "more than the {} values of its shape",
+                self.most
+            )));
+        }
+        self.leaves.push(leaf);
+        Ok(())
+    }
+}
+
+macro_rules! leaves {
+    ($leaf:ty, $expected:literal, $($visit:item)+) => {
+        impl<'de> DeserializeSeed<'de> for Flat<'_, $leaf> {
+            type Value = ();
+
+            fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
+                deserializer.deserialize_any(self)
+            }
+        }
+
+        impl<'de> Visitor<'de> for Flat<'_, $leaf> {
+            type Value = ();
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str($expected)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> std::result::Result<(), A::Error> {
+                let most = self.most;
+                while elements
+                    .next_element_seed(Flat::<'_, $leaf>::new(&mut *self.leaves, most))?
+                    .is_some()
+                {}
+                Ok(())
+            }
+
+            $($visit)+
+        }
+    };
+}
+
+leaves! {
+    f32, "numbers in arrays",
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> std::result::Result<(), E> {
+        self.take(value as f32)
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> std::result::Result<(), E> {
+        self.take(value as f32)
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> std::result::Result<(), E> {
+        self.take(value as f32)
+    }
+}
+
+leaves! {
+    String, "strings in arrays",
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> std::result::Result<(), E> {
+        self.take(value.to_owned())
+    }
+
+    fn visit_string<E: serde::de::Error>(self, value: String) -> std::result::Result<(), E> {
+        self.take(value)
+    }
+}
+
+#[cfg(test)]
+mod tests;

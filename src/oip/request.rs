@@ -1,0 +1,271 @@
+//! From the body of an inference request to named inputs whose data has not been touched yet.
+//!
+//! A body is a JSON object, and behind it the tensors that the object says are binary, in the order
+//! of its inputs. Nothing is allocated by what a body claims, only by what it holds: shapes have a
+//! few dimensions, lists a few entries, and data stays a slice of the body until a model asks for
+//! so and so many values ([`data`](super::data)).
+
+use std::{fmt, marker::PhantomData, time::Duration};
+
+use bytes::Bytes;
+use serde::{
+    Deserialize, Deserializer,
+    de::{SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use crate::{Error, Result};
+
+/// More dimensions than any tensor here has.
+const MOST_DIMENSIONS: usize = 8;
+
+/// More inputs or outputs than any model here has.
+const MOST_TENSORS: usize = 16;
+
+/// A request, its framing undone.
+#[derive(Clone, Debug)]
+pub struct InferRequest {
+    /// The client's own name for it, echoed in the response.
+    pub id: Option<String>,
+    /// How long the client wants to wait, if it says.
+    pub timeout: Option<Duration>,
+    /// In the order of the body.
+    pub inputs: Vec<Input>,
+    /// The outputs that are wanted, in their order; all of them, without.
+    pub outputs: Option<Vec<Requested>>,
+    /// Whether outputs are binary unless they say otherwise.
+    pub binary_output: bool,
+}
+
+/// One input tensor as it was sent.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Which of the model's inputs.
+    pub name: String,
+    /// The protocol's name of the type, such as `FP32`.
+    pub datatype: String,
+    /// Lengths of the dimensions.
+    pub shape: Vec<u64>,
+    /// Where the values are.
+    pub data: Data,
+}
+
+/// The values of an input, unread.
+#[derive(Clone, Debug)]
+pub enum Data {
+    /// JSON text: an array, nested or flat.
+    Json(Bytes),
+    /// Little-endian, row-major, no padding.
+    Binary(Bytes),
+}
+
+/// An output that is wanted.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Requested {
+    /// Which of the model's outputs.
+    pub name: String,
+    /// Whether it goes out as binary; as the request says, without.
+    pub binary: Option<bool>,
+    /// As the best so many classes instead of as numbers.
+    pub classification: Option<usize>,
+}
+
+/// Reads a body. `json_length` is the header `Inference-Header-Content-Length`: how many bytes of
+/// the body are JSON; all of it, without.
+///
+/// # Errors
+/// [`Error::MalformedRequest`] for everything that is not such a body.
+pub fn decode(body: &Bytes, json_length: Option<usize>) -> Result<InferRequest> {
+    let json_length = json_length.unwrap_or(body.len());
+    if json_length > body.len() {
+        return malformed(format!(
+            "Inference-Header-Content-Length is {json_length}, the body has {} bytes",
+            body.len()
+        ));
+    }
+    let mut binary = body.slice(json_length..);
+    let json = body.slice(..json_length);
+    let document: Document<'_> = match serde_json::from_slice(&json) {
+        Ok(document) => document,
+        Err(why) => return malformed(format!("the JSON of the inference request: {why}")),
+    };
+
+    let mut inputs = Vec::with_capacity(document.inputs.len());
+    for input in document.inputs {
+        let data = match (input.data, input.parameters.binary_data_size) {
+            (Some(text), None) => Data::Json(json.slice_ref(text.get().as_bytes())),
+            (None, Some(size)) if size <= binary.len() => Data::Binary(binary.split_to(size)),
+            (None, Some(size)) => {
+                return malformed(format!(
+                    "input `{}` has binary_data_size {size}, the body has {} bytes left",
+                    input.name.escape_debug(),
+                    binary.len()
+                ));
+            }
+            (Some(_), Some(_)) => {
+                return malformed(format!(
+                    "input `{}` has both data and binary_data_size",
+                    input.name.escape_debug()
+                ));
+            }
+            (None, None) => {
+                return malformed(format!(
+                    "input `{}` has neither data nor binary_data_size",
+                    input.name.escape_debug()
+                ));
+            }
+        };
+        inputs.push(Input {
+            name: input.name,
+            datatype: input.datatype,
+            shape: input.shape,
+            data,
+        });
+    }
+    if !binary.is_empty() {
+        return malformed(format!(
+            "{} bytes of the body belong to no input",
+            binary.len()
+        ));
+    }
+    let parameters = document.parameters;
+    Ok(InferRequest {
+        id: document.id,
+        // Triton's clients send 0 for none.
+        timeout: parameters
+            .timeout
+            .filter(|&microseconds| microseconds > 0)
+            .map(Duration::from_micros),
+        inputs,
+        outputs: document.outputs.map(requested),
+        binary_output: parameters.binary_data_output.unwrap_or(false),
+    })
+}
+
+fn requested(outputs: Vec<DocumentOutput>) -> Vec<Requested> {
+    let outputs = outputs.into_iter();
+    outputs
+        .map(|output| Requested {
+            name: output.name,
+            binary: output.parameters.binary_data,
+            classification: output.parameters.classification,
+        })
+        .collect()
+}
+
+/// The request object. Members that mean nothing here (`priority`, `sequence_id`, a client's own
+/// parameters) are skipped without being kept.
+#[derive(Deserialize)]
+struct Document<'a> {
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    parameters: DocumentParameters,
+    #[serde(borrow, deserialize_with = "few::<_, _, MOST_TENSORS>")]
+    inputs: Vec<DocumentInput<'a>>,
+    #[serde(default, deserialize_with = "few_or_none::<_, _, MOST_TENSORS>")]
+    outputs: Option<Vec<DocumentOutput>>,
+}
+
+#[derive(Default, Deserialize)]
+struct DocumentParameters {
+    #[serde(default)]
+    binary_data_output: Option<bool>,
+    /// Microseconds.
+    #[serde(default)]
+    timeout: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct DocumentInput<'a> {
+    name: String,
+    datatype: String,
+    #[serde(deserialize_with = "few::<_, _, MOST_DIMENSIONS>")]
+    shape: Vec<u64>,
+    #[serde(default)]
+    parameters: InputParameters,
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+struct InputParameters {
+    #[serde(default)]
+    binary_data_size: Option<usize>,
+}
+
+#[derive(Deserialize)]
+struct DocumentOutput {
+    name: String,
+    #[serde(default)]
+    parameters: OutputParameters,
+}
+
+#[derive(Default, Deserialize)]
+struct OutputParameters {
+    #[serde(default)]
+    binary_data: Option<bool>,
+    #[serde(default)]
+    classification: Option<usize>,
+}
+
+/// An array of at most `MOST` elements.
+fn few<'de, D, T, const MOST: usize>(deserializer: D) -> std::result::Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Few<T, const MOST: usize>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Few<T, MOST> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "an array of at most {MOST} elements")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(
+            self,
+            mut elements: A,
+        ) -> std::result::Result<Vec<T>, A::Error> {
+            let mut taken = Vec::new();
+            while let Some(element) = elements.next_element()? {
+                if taken.len() == MOST {
+                    return Err(serde::de::Error::invalid_length(MOST + 1, &self));
+                }
+                taken.push(element);
+            }
+            Ok(taken)
+        }
+    }
+
+    deserializer.deserialize_seq(Few::<T, MOST>(PhantomData))
+}
+
+/// The same, where `null` stands for nothing.
+fn few_or_none<'de, D, T, const MOST: usize>(
+    deserializer: D,
+) -> std::result::Result<Option<Vec<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Given<T, const MOST: usize>(Vec<T>);
+
+    impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for Given<T, MOST> {
+        fn deserialize<D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> std::result::Result<Self, D::Error> {
+            few::<D, T, MOST>(deserializer).map(Self)
+        }
+    }
+
+    Ok(Option::<Given<T, MOST>>::deserialize(deserializer)?.map(|given| given.0))
+}
+
+pub(super) fn malformed<T>(why: String) -> Result<T> {
+    Err(Error::MalformedRequest(why))
+}
+
+#[cfg(test)]
+mod tests;

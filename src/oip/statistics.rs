@@ -1,0 +1,239 @@
+//! The statistics extension: what one name of a model has done since the program started.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use serde::Serialize;
+
+/// How many times something happened and how long that took together.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Count {
+    /// Times.
+    pub count: u64,
+    /// Nanoseconds.
+    pub ns: u64,
+}
+
+impl Count {
+    fn add(&mut self, took: Duration) {
+        self.count += 1;
+        self.ns = self.ns.saturating_add(nanoseconds(took));
+    }
+}
+
+fn nanoseconds(took: Duration) -> u64 {
+    u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// How one row of a request passed through the engine.
+#[derive(Clone, Copy, Debug)]
+pub struct Passed {
+    /// The batch it ran in; every batch of an engine has its own number.
+    pub batch: u64,
+    /// Rows in that batch, of whomever.
+    pub batch_size: usize,
+    /// Waiting for it.
+    pub queued: Duration,
+    /// Its run.
+    pub ran: Duration,
+}
+
+/// How one request went.
+#[derive(Clone, Copy, Debug)]
+pub struct Took {
+    /// Reading its tensors, and decoding its pictures.
+    pub input: Duration,
+    /// Writing its outputs.
+    pub output: Duration,
+    /// From the complete body to the answer.
+    pub total: Duration,
+}
+
+/// The counters of one name.
+#[derive(Clone, Debug, Default)]
+pub struct ModelStatistics {
+    last_inference: u64,
+    inference_count: u64,
+    execution_count: u64,
+    success: Count,
+    fail: Count,
+    queue: Count,
+    input: Count,
+    infer: Count,
+    output: Count,
+    by_size: BTreeMap<usize, Batches>,
+    /// The last batches that were counted: several rows, also of several requests, share one.
+    counted: VecDeque<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Batches {
+    input: Count,
+    infer: Count,
+    output: Count,
+}
+
+/// More batches than can have run between the answers to two rows of one of them.
+const REMEMBERED: usize = 256;
+
+impl ModelStatistics {
+    /// A request that was answered at `now`, milliseconds since 1970.
+    pub fn succeeded(&mut self, rows: &[Passed], took: Took, now: u64) {
+        self.last_inference = self.last_inference.max(now);
+        self.inference_count += rows.len() as u64;
+        self.success.add(took.total);
+        // A request waits and runs as long as the slowest of its rows.
+        let slowest =
+            |time: fn(&Passed) -> Duration| rows.iter().map(time).max().unwrap_or_default();
+        self.queue.add(slowest(|row| row.queued));
+        self.infer.add(slowest(|row| row.ran));
+        self.input.add(took.input);
+        self.output.add(took.output);
+        for row in rows {
+            if self.counted.contains(&row.batch) {
+                continue;
+            }
+            if self.counted.len() == REMEMBERED {
+                self.counted.pop_front();
+            }
+            self.counted.push_back(row.batch);
+            self.execution_count += 1;
+            let batches = self.by_size.entry(row.batch_size).or_default();
+            batches.infer.add(row.ran);
+            batches.input.add(took.input);
+            batches.output.add(took.output);
+        }
+    }
+
+    /// A request that was refused or failed.
+    pub fn failed(&mut self, total: Duration) {
+        self.fail.add(total);
+    }
+
+    /// The entry of `model_stats`.
+    pub fn describe(&self, name: String, version: &'static str) -> Described {
+        let none = Count::default();
+        Described {
+            name,
+            version,
+            last_inference: self.last_inference,
+            inference_count: self.inference_count,
+            execution_count: self.execution_count,
+            inference_stats: InferenceStats {
+                success: self.success,
+                fail: self.fail,
+                queue: self.queue,
+                compute_input: self.input,
+                compute_infer: self.infer,
+                compute_output: self.output,
+                cache_hit: none,
+                cache_miss: none,
+            },
+            batch_stats: self
+                .by_size
+                .iter()
+                .map(|(&batch_size, batches)| BatchStats {
+                    batch_size,
+                    compute_input: batches.input,
+                    compute_infer: batches.infer,
+                    compute_output: batches.output,
+                })
+                .collect(),
+        }
+    }
+}
+
+/// One entry of `model_stats`, in the protocol's words.
+#[derive(Clone, Debug, Serialize)]
+pub struct Described {
+    name: String,
+    version: &'static str,
+    last_inference: u64,
+    inference_count: u64,
+    execution_count: u64,
+    inference_stats: InferenceStats,
+    batch_stats: Vec<BatchStats>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct InferenceStats {
+    success: Count,
+    fail: Count,
+    queue: Count,
+    compute_input: Count,
+    compute_infer: Count,
+    compute_output: Count,
+    cache_hit: Count,
+    cache_miss: Count,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct BatchStats {
+    batch_size: usize,
+    compute_input: Count,
+    compute_infer: Count,
+    compute_output: Count,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    fn passed(batch: u64, batch_size: usize) -> Passed {
+        Passed {
+            batch,
+            batch_size,
+            queued: ms(1),
+            ran: ms(10),
+        }
+    }
+
+    const TOOK: Took = Took {
+        input: ms(2),
+        output: ms(3),
+        total: ms(20),
+    };
+
+    #[test]
+    fn rows_are_inferences_and_batches_are_executions() {
+        let mut statistics = ModelStatistics::default();
+        // Three rows in two batches; the second batch had a stranger in it.
+        let rows = [passed(7, 2), passed(7, 2), passed(8, 2)];
+        statistics.succeeded(&rows, TOOK, 1000);
+        // A row that came late shares batch 8 with the request before.
+        statistics.succeeded(&[passed(8, 2)], TOOK, 900);
+        let described = serde_json::to_value(statistics.describe("vit".to_owned(), "1")).unwrap();
+        assert_eq!(described["inference_count"], 4);
+        assert_eq!(described["execution_count"], 2);
+        assert_eq!(described["last_inference"], 1000);
+        assert_eq!(
+            described["inference_stats"]["success"],
+            json!({"count": 2, "ns": 40_000_000})
+        );
+        assert_eq!(
+            described["batch_stats"][0]["compute_infer"],
+            json!({"count": 2, "ns": 20_000_000})
+        );
+        assert_eq!(described["batch_stats"][0]["batch_size"], 2);
+    }
+
+    #[test]
+    fn failures_are_no_inferences() {
+        let mut statistics = ModelStatistics::default();
+        statistics.failed(ms(5));
+        let described = serde_json::to_value(statistics.describe("vit".to_owned(), "1")).unwrap();
+        assert_eq!(described["inference_count"], 0);
+        assert_eq!(
+            described["inference_stats"]["fail"],
+            json!({"count": 1, "ns": 5_000_000})
+        );
+    }
+}

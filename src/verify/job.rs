@@ -1,0 +1,142 @@
+//! What one job does.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::task;
+
+use super::{
+    Report,
+    report::{Progress, Tested},
+};
+use crate::{
+    Error, Result,
+    batch::Deadline,
+    classify::Classifier,
+    decode::{self, Limits},
+    model::scores,
+    perturb::{Cut, Fill, Order, Plan},
+    store::KeptMap,
+};
+
+const ABOUT: &str = "patches were replaced in the order of each map, strongest first (deletion), or \
+                     put back in that order (insertion); scores are the label's, from no patch to \
+                     all, on the kept copy of the picture; a map says something if its deletion \
+                     area is smaller and its insertion area larger than the random order's";
+
+/// Nine steps between the ends.
+const STEPS: usize = 10;
+
+const FILL: Fill = Fill::Mean;
+
+/// The same random order for everyone, so that asking again gives the same answer.
+const SEED: u64 = 1;
+
+/// What is tested.
+#[derive(Debug)]
+pub struct Subject {
+    /// The model that made the map, and the way to it.
+    pub classifier: Arc<Classifier>,
+    /// The map.
+    pub map: KeptMap,
+    /// The kept copy of the picture.
+    pub picture: Bytes,
+}
+
+/// Runs the whole test. Dropping the future takes what waits out of the queue.
+pub(super) async fn run(
+    subject: &Subject,
+    progress: &Progress,
+    deadline: Deadline,
+) -> Result<Report> {
+    let Subject {
+        classifier, map, ..
+    } = subject;
+    let manifest = &classifier.model.manifest;
+    let (names, orders): (Vec<&str>, Vec<Order>) = orders(map)?.into_iter().unzip();
+    let plan = Plan::new(orders, manifest.tokens.patches(), STEPS, SEED);
+    progress.expect(plan.pictures());
+
+    let input = prepare(subject).await?;
+    let cut = Cut::of(manifest);
+    let (input, fill) = (&input.0, &input.1);
+    let scored = |replaced: Vec<bool>| async move {
+        let picture = cut.replace(input, fill, &replaced);
+        let ran = classifier
+            .batcher
+            .run_in_background(picture, deadline)
+            .await?;
+        progress.advance();
+        Ok::<_, Error>(scores::of_all(manifest.task.kind, &ran.output.logits))
+    };
+    // No more tensors at a time than one batch could take.
+    let scores: Vec<Vec<f32>> = stream::iter(plan.masks().map(scored))
+        .buffered(classifier.batcher.max_batch())
+        .try_collect()
+        .await?;
+
+    let class = watched(map, scores.first().map_or(&[], Vec::as_slice));
+    let of_class: Vec<f64> = scores
+        .iter()
+        .filter_map(|scores| scores.get(class).copied().map(f64::from))
+        .collect();
+    let outcome = plan.outcome(&of_class).ok_or(Error::Internal)?;
+    let tested = names
+        .into_iter()
+        .zip(&outcome.maps)
+        .map(|(name, curves)| Tested::new(name, curves, &outcome.random));
+    Ok(Report {
+        about: ABOUT,
+        class_id: class,
+        label: classifier.model.labels.name(class).to_owned(),
+        fill: FILL.to_string(),
+        steps: STEPS,
+        maps: tested.collect(),
+        random: (&outcome.random).into(),
+    })
+}
+
+/// The orders of the maps that every picture has.
+fn orders(map: &KeptMap) -> Result<Vec<(&'static str, Order)>> {
+    let rollout = map.patches(0).map_err(|why| {
+        tracing::error!(%why, "a kept map is not whole");
+        Error::Internal
+    })?;
+    let mut orders = vec![("rollout", Order::strongest_first(rollout.values(), SEED))];
+    let evidence = map.evidence.as_ref().and_then(|evidence| {
+        let best = *evidence.classes.first()?;
+        evidence.of(best, true)
+    });
+    if let Some(account) = evidence {
+        orders.push(("class", Order::strongest_first(&account.values, SEED)));
+    }
+    Ok(orders)
+}
+
+/// The class that the answer put first, which evidence knows; else the best for the kept copy.
+fn watched(map: &KeptMap, whole: &[f32]) -> usize {
+    let best = map.evidence.as_ref().and_then(|kept| kept.classes.first());
+    let of_copy = || {
+        let order = |&a: &usize, &b: &usize| whole[a].total_cmp(&whole[b]).then(b.cmp(&a));
+        (0..whole.len()).max_by(order).unwrap_or_default()
+    };
+    best.copied().unwrap_or_else(of_copy)
+}
+
+/// The kept picture's input tensor and its fill, made on a blocking thread.
+async fn prepare(subject: &Subject) -> Result<(Vec<f32>, Vec<f32>)> {
+    let picture = subject.picture.clone();
+    let classifier = Arc::clone(&subject.classifier);
+    let work = move || {
+        let header = decode::peek(&picture, &Limits::default())?;
+        let picture = decode::decode(&picture, &header)?;
+        let tensor = classifier.pipeline.run(&picture.rgb).tensor;
+        let fill = FILL.of(&tensor, &Cut::of(&classifier.model.manifest));
+        Ok((tensor, fill))
+    };
+    task::spawn_blocking(work).await.unwrap_or_else(|why| {
+        tracing::error!(%why, "preparing a picture panicked");
+        Err(Error::Internal)
+    })
+}

@@ -1,0 +1,171 @@
+"""What libraries answer for pictures, through their own pipelines from the file to the scores.
+
+    pip install -r requirements.txt && python make.py
+
+Tiny random models and pictures of every kind: those of `models/samples`, those of the decoder's
+goldens, and some of odd sizes made here. Each library opens the file with Pillow, turns it upright
+as `transformers.image_utils.load_image` does, and prepares it with its own processor or transform.
+`expected.json` has scores (softmax, or sigmoid for the multi-label model) and the rollout in float64.
+
+Left out are pictures of 16-bit grey, of which Pillow makes white, and damaged ones, of which every decoder makes
+something else.
+"""
+import json
+import pathlib
+import shutil
+import sys
+
+import numpy as np
+import timm
+import torch
+from PIL import Image, ImageOps
+from safetensors.torch import save_file
+from timm.data import create_transform, resolve_model_data_config
+from timm.models import save_for_hf
+from torchvision.models import VisionTransformer
+from torchvision.transforms._presets import ImageClassification
+from transformers import (DeiTConfig, DeiTForImageClassificationWithTeacher, DeiTImageProcessorPil, ViTConfig,
+                          ViTForImageClassification, ViTImageProcessor, ViTImageProcessorPil)
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parents[2]
+sys.path.insert(0, str(HERE.parent))
+import reference  # noqa: E402
+
+SIZES = dict(image_size=112, patch_size=16, hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
+             intermediate_size=48, num_labels=8)
+
+
+def lively(model, generator):
+    """Weights with which scores differ from picture to picture and attention is far from uniform."""
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            fan_in = p[0].numel() if p.dim() > 1 else 1
+            p.copy_(torch.randn(p.shape, generator=generator) * (0.1 if p.dim() == 1 else 0.5 / fan_in ** 0.5))
+            if p.dim() == 1 and name.endswith("weight"):
+                p.add_(1)
+
+
+def odd_pictures():
+    """Waves and edges in sizes that nothing divides."""
+    for name, (width, height), options in [
+        ("odd-331x501.jpg", (331, 501), dict(quality=80)),
+        ("wide-641x37.jpg", (641, 37), dict(quality=75, subsampling=0)),
+        ("tall-37x641.png", (37, 641), dict()),
+        ("small-5x7.png", (5, 7), dict()),
+    ]:
+        y, x = np.mgrid[:height, :width]
+        waves = [np.sin(x / 9 + y / 23), np.cos(x / 31 - y / 7), np.sign(np.sin((x + 2 * y) / 40))]
+        Image.fromarray((127.5 * (1 + np.stack(waves, -1))).astype(np.uint8)).save(HERE / name, **options)
+
+
+def pictures():
+    folders = [ROOT / "models/samples", ROOT / "tests/goldens/pillow/decode", HERE]
+    for folder in folders:
+        for path in sorted(folder.iterdir()):
+            if path.suffix not in {".jpg", ".png", ".webp", ".gif"} or ".expected." in path.name or "-cut" in path.name:
+                continue
+            try:
+                with Image.open(path) as picture:
+                    if picture.mode.startswith("I"):
+                        continue
+                    upright = ImageOps.exif_transpose(picture).convert("RGB")
+            except (OSError, SyntaxError):
+                continue  # damaged, too
+            yield str(path.relative_to(ROOT)), upright
+
+
+def answers(scores, attentions, prefix, readout):
+    attentions = torch.stack(list(attentions), 1).double().numpy()
+    start = reference.start_vector(attentions.shape[-1], prefix, readout)
+    map_ = reference.rollout(attentions[0], np.mean, 0, start)[prefix:]
+    short = lambda values: [round(float(value), 6) for value in values]
+    return dict(scores=short(scores[0]), rollout=short(map_))
+
+
+def of_transformers(name, model, processors, prefix, readout, activation):
+    folder = HERE / name
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder)
+    processors[0].save_pretrained(folder)
+    model.set_attn_implementation("eager")
+
+    def answer(processor, picture):
+        with torch.no_grad():
+            out = model(processor(picture, return_tensors="pt")["pixel_values"], output_attentions=True)
+        return answers(activation(out.logits.double()), out.attentions, prefix, readout)
+    return {f"{name}/{type(processor).__name__}": lambda picture, p=processor: answer(p, picture)
+            for processor in processors}
+
+
+def of_timm(name, generator):
+    folder = HERE / name
+    shutil.rmtree(folder, ignore_errors=True)
+    model = timm.create_model("vit_small_patch16_224", img_size=112, embed_dim=24, depth=2, num_heads=3, mlp_ratio=2,
+                              num_classes=8).eval()
+    lively(model, generator)
+    save_for_hf(model, str(folder), safe_serialization=True, model_config=dict(pretrained_cfg=dict(input_size=(3, 112, 112), crop_pct=0.9)))
+    for file in ("README.md",):
+        (folder / file).unlink(missing_ok=True)
+    config = {**resolve_model_data_config(model), "input_size": (3, 112, 112), "crop_pct": 0.9}
+    transform = create_transform(**config, is_training=False)
+
+    def answer(picture):
+        logits, attentions = reference.timm_answers(model, transform(picture)[None])
+        for block in model.blocks:
+            block.attn.attn_drop._forward_hooks.clear()
+        return answers(logits.double().softmax(-1), attentions, 1, "class")
+    return {name: answer}
+
+
+def of_torchvision(name, generator):
+    """The transforms of `ViT_B_32_Weights.IMAGENET1K_V1`."""
+    folder = HERE / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    model = VisionTransformer(224, 32, 2, 2, 16, 32, num_classes=8).eval()
+    lively(model, generator)
+    half = {name: tensor.half() for name, tensor in model.state_dict().items()}
+    save_file(half, folder / "weights.safetensors")
+    model.load_state_dict({name: tensor.float() for name, tensor in half.items()})
+    transform = ImageClassification(crop_size=224)
+    found = []
+
+    def with_weights(attention, args, kwargs):
+        kwargs.update(need_weights=True, average_attn_weights=False)
+        return args, kwargs
+    for layer in model.encoder.layers:
+        layer.self_attention.register_forward_pre_hook(with_weights, with_kwargs=True)
+        layer.self_attention.register_forward_hook(lambda _m, _i, output: found.append(output[1]))
+
+    def answer(picture):
+        found.clear()
+        with torch.no_grad():
+            logits = model(transform(picture)[None])
+        return answers(logits.double().softmax(-1), found, 1, "class")
+    return {name: answer}
+
+
+def main():
+    generator = torch.Generator().manual_seed(0)
+    odd_pictures()
+    vit = ViTForImageClassification(ViTConfig(**SIZES)).eval()
+    deit = DeiTForImageClassificationWithTeacher(
+        DeiTConfig(**SIZES, problem_type="multi_label_classification")).eval()
+    lively(vit, generator)
+    lively(deit, generator)
+    size = dict(height=112, width=112)
+    libraries = {
+        **of_transformers("vit", vit, [ViTImageProcessor(size=size), ViTImageProcessorPil(size=size)], 1, "class",
+                          lambda logits: logits.softmax(-1)),
+        **of_transformers("deit", deit, [DeiTImageProcessorPil(size=dict(height=128, width=128), crop_size=size)],
+                          2, "class and distillation", torch.sigmoid),
+        **of_timm("timm", generator),
+        **of_torchvision("torchvision", generator),
+    }
+    expected = {library: {path: answer(picture) for path, picture in pictures()} for library, answer in libraries.items()}
+    (HERE / "expected.json").write_text(json.dumps(expected, indent=None, separators=(",", ":")) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+//! `patchlight completions`, `man` and `classify`, as scripts use them.
+
+use std::{fs, process::Output};
+
+use crate::process::{models, program};
+
+fn run(arguments: &[&str]) -> Output {
+    program()
+        .args(arguments)
+        .output()
+        .expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    str::from_utf8(bytes).expect("text")
+}
+
+#[test]
+fn completions_know_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let written = run(&["completions", shell]);
+        assert!(written.status.success());
+        let script = text(&written.stdout);
+        for command in ["serve", "import", "classify", "inspect", "health", "man"] {
+            assert!(script.contains(command), "{shell}: {command}");
+        }
+    }
+    assert_eq!(run(&["completions", "csh"]).status.code(), Some(2));
+}
+
+#[test]
+fn there_is_a_manual_page_for_the_program_and_for_each_command() {
+    let page = run(&["man"]);
+    assert!(page.status.success());
+    assert!(text(&page.stdout).contains(".TH patchlight 1"));
+    let page = run(&["man", "import"]);
+    assert!(text(&page.stdout).contains("patchlight-import"));
+    assert!(text(&page.stdout).contains("head\\-fusion"));
+    let wrong = run(&["man", "another"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("`another`"));
+}
+
+#[test]
+fn classify_takes_patterns_and_answers_json_lines_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["dog.jpg", "rocket.jpg"] {
+        fs::copy(models("samples").join(name), folder.path().join(name)).unwrap();
+    }
+    let pattern = folder.path().join("*.jpg");
+    let done = run(&[
+        "classify",
+        "--json",
+        "--top-k",
+        "1",
+        pattern.to_str().unwrap(),
+    ]);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let lines = text(&done.stdout).lines();
+    let labels: Vec<String> = lines
+        .map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line["predictions"][0]["label"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(labels, ["dog", "rocket"]);
+}
+
+#[test]
+fn one_bad_picture_makes_the_status_1_and_spoils_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.jpg"), b"no picture").unwrap();
+    fs::copy(models("samples/dog.jpg"), folder.path().join("b.jpg")).unwrap();
+    let done = run(&["classify", "--json", folder.path().to_str().unwrap()]);
+    assert_eq!(done.status.code(), Some(1));
+    let lines: Vec<&str> = text(&done.stdout).lines().collect();
+    assert_eq!(lines.len(), 2);
+    assert!(lines[0].contains("\"error\"") && lines[1].contains("\"predictions\""));
+}

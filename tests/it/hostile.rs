@@ -1,0 +1,189 @@
+//! Hostile pictures by the thousand, against the real program.
+//!
+//! `cargo test` sends a few hundred; `.ci/full` sends all of them, with what other projects have
+//! collected:
+//! ```sh
+//! HOSTILE_FILES=10000 HOSTILE_CORPORA=/some/folder cargo test --test it hostile -- --nocapture
+//! ```
+
+mod bombs;
+mod checkpoints;
+mod crafted;
+mod mutate;
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Mutex, mpsc},
+    time::timeout,
+};
+
+use self::mutate::Mutator;
+use crate::{
+    client::{self, Answer},
+    process::{Server, models},
+};
+
+/// How many files in a short run.
+const FEW: usize = 400;
+
+/// A file that takes longer than this has hanged the server. Generous: tests run on machines that
+/// do other things.
+const HANGS: Duration = Duration::from_secs(60);
+
+/// At a time.
+const CLIENTS: usize = 4;
+
+/// A file to send, and what to call it if the server does not take it well.
+type Hostile = (String, Vec<u8>);
+
+#[tokio::test]
+async fn hostile_files_neither_end_nor_hang_nor_confuse_the_server() {
+    let asked: Option<usize> = env::var("HOSTILE_FILES")
+        .ok()
+        .map(|count| count.parse().expect("HOSTILE_FILES is a number"));
+    let server = Server::start(&["--request-timeout", "5m"]);
+    let dog = fs::read(models("samples/dog.jpg")).unwrap();
+    let before = predictions(&client::post(&server.address, "/classify", dog.clone()).await);
+
+    let (files, next) = mpsc::channel(2 * CLIENTS);
+    let making = tokio::task::spawn_blocking(move || {
+        let count = asked.unwrap_or(FEW);
+        make(count, asked.is_some(), |file| {
+            files.blocking_send(file).is_ok()
+        });
+    });
+    let next = Arc::new(Mutex::new(next));
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| tokio::spawn(send_all(server.address.clone(), Arc::clone(&next))))
+        .collect();
+    let mut statuses: BTreeMap<u16, usize> = BTreeMap::new();
+    for client in clients {
+        for (status, count) in client.await.expect("every file has its answer") {
+            *statuses.entry(status).or_default() += count;
+        }
+    }
+    making.await.unwrap();
+    println!("answers by status: {statuses:?}");
+    for status in statuses.keys() {
+        assert!((200..500).contains(status), "{status}");
+    }
+    let after = predictions(&client::post(&server.address, "/classify", dog).await);
+    assert_eq!(before, after);
+}
+
+async fn send_all(
+    address: String,
+    next: Arc<Mutex<mpsc::Receiver<Hostile>>>,
+) -> BTreeMap<u16, usize> {
+    let mut statuses = BTreeMap::new();
+    loop {
+        let Some((name, file)) = next.lock().await.recv().await else {
+            return statuses;
+        };
+        // The framing is the body's own business: some files are whole bodies.
+        let (kind, body) = crafted::framed(&name, file);
+        let headers = [("content-type", kind)];
+        let sending = client::send(&address, hyper::Method::POST, "/classify", &headers, body);
+        let Ok(answer) = timeout(HANGS, sending).await else {
+            panic!("{name} hangs");
+        };
+        let status = answer.status.as_u16();
+        assert!(status < 500, "{name}: {}", answer.text());
+        *statuses.entry(status).or_default() += 1;
+    }
+}
+
+/// Hands out at least `count` files, until nobody takes them.
+fn make(count: usize, all: bool, mut take: impl FnMut(Hostile) -> bool) {
+    let mut made = 0;
+    let mut hand = |file| {
+        made += 1;
+        take(file).then_some(made)
+    };
+    let seeds = seeds();
+    let collected = collected();
+    let fixed = bombs::all(all).into_iter().chain(crafted::all(&seeds));
+    for file in fixed.chain(collected.iter().cloned()) {
+        if hand(file).is_none() {
+            return;
+        }
+    }
+    let mut mutator = Mutator::new(1);
+    let mut number = 0;
+    loop {
+        let seed = &seeds[number % seeds.len()];
+        let other = &seeds[mutator.below(seeds.len())];
+        let file = (
+            format!("mutation {number} of {}", seed.0),
+            mutator.mutate(&seed.1, &other.1),
+        );
+        number += 1;
+        match hand(file) {
+            Some(made) if made < count => {}
+            _ => return,
+        }
+    }
+}
+
+/// Pictures that are in order.
+fn seeds() -> Vec<Hostile> {
+    let mut found = Vec::new();
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/pillow");
+    for folder in [models("samples"), tests] {
+        gather(&folder, &mut found);
+    }
+    // Short ones are mutated faster and in more places that matter.
+    found.retain(|(_, bytes)| bytes.len() < 64 << 10);
+    found.sort();
+    assert!(found.len() >= 8, "few seeds");
+    found
+}
+
+/// What others have collected, where it was fetched.
+fn collected() -> Vec<Hostile> {
+    let mut found = Vec::new();
+    if let Some(folder) = env::var_os("HOSTILE_CORPORA") {
+        gather(Path::new(&folder), &mut found);
+        println!("{} files from {}", found.len(), folder.display());
+    }
+    found.retain(|(_, bytes)| bytes.len() <= 10 << 20);
+    found.sort();
+    found
+}
+
+fn gather(folder: &Path, found: &mut Vec<Hostile>) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        match path.is_dir() {
+            true => gather(&path, found),
+            false if looks_like_a_picture(&path) => {
+                let bytes = fs::read(&path).unwrap_or_default();
+                found.push((path.display().to_string(), bytes));
+            }
+            false => {}
+        }
+    }
+}
+
+fn looks_like_a_picture(path: &PathBuf) -> bool {
+    const SUFFIXES: [&str; 16] = [
+        "png", "apng", "jpg", "jpeg", "gif", "webp", "bmp", "tif", "tiff", "ico", "fli", "jp2",
+        "j2k", "psd", "pcx", "bin",
+    ];
+    let suffix = path.extension().and_then(|suffix| suffix.to_str());
+    suffix.is_some_and(|suffix| SUFFIXES.contains(&suffix.to_lowercase().as_str()))
+}
+
+fn predictions(answer: &Answer) -> serde_json::Value {
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()["predictions"].clone()
+}
