@@ -144,7 +144,7 @@ impl Classifier {
         );
         let kept = match keep {
             Keep::Nothing => Attention::NotAskedFor,
-            _ if inference.output.rollout.is_empty() => Attention::NotMade,
+            _ if !reading.has_map() => Attention::NotMade,
             Keep::Rollout | Keep::Heads => {
                 self.keep(&reading, options.owner, deadline).await.into()
             }

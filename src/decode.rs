@@ -216,7 +216,8 @@ impl Header {
             let keeps = |side: u32, wanted: u32| {
                 f64::from(side) >= Self::MARGIN * f64::from(wanted) * f64::from(reduction)
             };
-            let even = self.width % reduction == 0 && self.height % reduction == 0;
+            let even =
+                self.width.is_multiple_of(reduction) && self.height.is_multiple_of(reduction);
             keeps(self.width, width)
                 && keeps(self.height, height)
                 && (even || self.orientation == Orientation::NoTransforms)

@@ -141,7 +141,7 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Refuses what waits and what comes, and has the process end.
-    fn give_up(&mut self) {
+    fn give_up(&self) {
         tracing::error!("the engine is broken for good");
         for entry in self.queue.close_and_take() {
             // Whoever has left needs no refusal.

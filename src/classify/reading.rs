@@ -30,6 +30,11 @@ pub(super) struct Reading {
 }
 
 impl Reading {
+    /// Whether the model makes maps at all.
+    pub(super) fn has_map(&self) -> bool {
+        !self.rollout.is_empty()
+    }
+
     /// Keeps of an output what is wanted.
     pub(super) fn new(
         inference: Inference,

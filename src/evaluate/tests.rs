@@ -36,6 +36,10 @@ impl Engine for Looker {
         };
         Ok(inputs.iter().map(output).collect())
     }
+
+    fn rebuild(&mut self) -> Result<(), EngineError> {
+        Ok(())
+    }
 }
 
 /// White at the lower right, black elsewhere.

@@ -255,7 +255,7 @@ mod tests {
     async fn rest_between_requests_is_no_dawdling_but_a_begun_head_is() {
         let (mut client, mut paced, requests) = pair();
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-        paced.read(&mut [0; 64]).await.unwrap();
+        assert_eq!(paced.read(&mut [0; 64]).await.unwrap(), 18);
         drop(requests.begin());
         let mut buffer = [0; 64];
         let resting = tokio::time::timeout(10 * PACE.head, paced.read(&mut buffer)).await;
