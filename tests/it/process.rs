@@ -71,8 +71,9 @@ impl Server {
             if let Some((_, url)) = line.split_once("listening on ")
                 && let Some((_, address)) = url.split_once("://")
             {
-                // In a JSON line a quotation mark follows.
-                server.address = address.trim_end_matches(['"', '}']).trim().to_owned();
+                // In a JSON line a quotation mark and more fields follow.
+                let (address, _) = address.split_once('"').unwrap_or((address, ""));
+                server.address = address.trim().to_owned();
             }
             server.start_up.push(line);
         }
