@@ -140,7 +140,8 @@ pub struct ServeArgs {
         long,
         value_name = "DURATION",
         env = "PATCHLIGHT_UPLOAD_TIMEOUT",
-        default_value = "30s"
+        default_value = "30s",
+        help_heading = "Limits"
     )]
     pub upload_timeout: String,
 
@@ -200,7 +201,8 @@ pub struct ServeArgs {
         long,
         value_name = "RULE",
         env = "PATCHLIGHT_JPEG_SCALING",
-        default_value = "auto"
+        default_value = "auto",
+        help_heading = "Limits"
     )]
     pub jpeg_scaling: String,
 
@@ -284,19 +286,34 @@ pub struct ServeArgs {
     pub api_key_file: Option<PathBuf>,
 
     /// Certificate chain in PEM: HTTPS instead of HTTP; renewed files are taken while running
-    #[arg(long, value_name = "FILE", env = "PATCHLIGHT_TLS_CERT")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "PATCHLIGHT_TLS_CERT",
+        help_heading = "Network"
+    )]
     pub tls_cert: Option<PathBuf>,
 
     /// Its private key in PEM
-    #[arg(long, value_name = "FILE", env = "PATCHLIGHT_TLS_KEY")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "PATCHLIGHT_TLS_KEY",
+        help_heading = "Network"
+    )]
     pub tls_key: Option<PathBuf>,
 
     /// Origins whose pages may ask, such as https://example.org; several with commas, or *
-    #[arg(long, value_name = "ORIGIN", env = "PATCHLIGHT_CORS_ORIGIN")]
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        env = "PATCHLIGHT_CORS_ORIGIN",
+        help_heading = "Network"
+    )]
     pub cors_origin: Option<String>,
 
     /// Let clients test maps by perturbation, in the background: some fifty runs a test
-    #[arg(long, env = "PATCHLIGHT_ALLOW_VERIFY")]
+    #[arg(long, env = "PATCHLIGHT_ALLOW_VERIFY", help_heading = "Attention maps")]
     pub allow_verify: bool,
 
     /// Log lines: text or json
@@ -421,7 +438,7 @@ pub struct ImportArgs {
     pub image_size: Option<usize>,
 
     /// Of a .onnx file: serve labels only, and do not look for its attention
-    #[arg(long)]
+    #[arg(long, env = "PATCHLIGHT_WITHOUT_MAP")]
     pub without_map: bool,
 }
 

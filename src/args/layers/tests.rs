@@ -63,6 +63,10 @@ fn the_printed_file_is_complete_and_is_the_program_s_real_default() {
     let table: toml::Table = file.parse().unwrap();
     for setting in settings().get_arguments() {
         let name = name(setting);
+        assert!(
+            setting.get_help_heading().is_some(),
+            "{name} has no heading"
+        );
         let set = table.contains_key(name);
         assert!(set || file.contains(&format!("\n# {name} = ")), "{name}");
         let switch = matches!(setting.get_action(), ArgAction::SetTrue);
