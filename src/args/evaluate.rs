@@ -27,17 +27,17 @@ pub struct EvaluateArgs {
     #[arg(
         long,
         value_name = "FILL",
-        default_value = "mean",
-        env = "PATCHLIGHT_FILL"
+        env = "PATCHLIGHT_FILL",
+        default_value = "mean"
     )]
     pub fill: String,
 
     /// Into how many equal steps deletion and insertion are cut
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(2..=1000), env = "PATCHLIGHT_STEPS")]
+    #[arg(long, value_name = "N", env = "PATCHLIGHT_STEPS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(2..=1000))]
     pub steps: u16,
 
     /// Fixes the random orders
-    #[arg(long, value_name = "N", default_value_t = 1, env = "PATCHLIGHT_SEED")]
+    #[arg(long, value_name = "N", env = "PATCHLIGHT_SEED", default_value_t = 1)]
     pub seed: u64,
 
     /// What computes: auto, cpu, cuda[:N] or tensorrt[:N]

@@ -19,6 +19,10 @@ const EOI: u8 = 0xd9;
 const SOS: u8 = 0xda;
 const APP1: u8 = 0xe1;
 
+/// Scans that the reducing decoder is given at most; each costs a pass over the picture, and
+/// encoders write about ten.
+const MOST_SCANS: usize = 100;
+
 pub(super) fn peek(bytes: &[u8]) -> Result<Announced, String> {
     let mut frame = None;
     let mut orientation = None;
@@ -52,7 +56,7 @@ pub(super) fn peek(bytes: &[u8]) -> Result<Announced, String> {
 
 pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Rgb8, String> {
     // The decoder fills up what is missing; Pillow refuses, and so do we.
-    if !is_closed(bytes) {
+    if scans_until_end(bytes).is_none() {
         return Err("it is truncated".to_owned());
     }
     let decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(|error| error.to_string())?;
@@ -63,7 +67,8 @@ pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Rgb8, String> {
 /// `8 / reduction`, out of its lowest frequencies. `None` where this decoder gives up on what the
 /// other one may take.
 pub(super) fn decode_reduced(bytes: &[u8], header: &Header, reduction: u32) -> Option<Rgb8> {
-    if !is_closed(bytes) {
+    // The other decoder has a limit of its own.
+    if scans_until_end(bytes).is_none_or(|scans| scans > MOST_SCANS) {
         return None;
     }
     let (width, height) = header.stored_size();
@@ -149,18 +154,19 @@ fn unsupported_frame(marker: u8) -> String {
     }
 }
 
-/// Whether the end is marked behind the pixels. Thumbnails inside segments do not count.
-fn is_closed(bytes: &[u8]) -> bool {
+/// How many scans there are before the end, if the end is marked behind them. Thumbnails inside
+/// segments do not count.
+fn scans_until_end(bytes: &[u8]) -> Option<usize> {
     let segments = Segments { rest: &bytes[2..] };
-    let mut scanned = false;
+    let mut scans = 0;
     for (marker, _) in segments {
         match marker {
-            SOS => scanned = true,
-            EOI => return scanned,
+            SOS => scans += 1,
+            EOI => return (scans > 0).then_some(scans),
             _ => {}
         }
     }
-    false
+    None
 }
 
 /// Markers with their segments; entropy-coded data and stray bytes between them are passed over.
