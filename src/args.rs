@@ -421,7 +421,7 @@ pub struct ImportArgs {
     pub image_size: Option<usize>,
 
     /// Of a .onnx file: serve labels only, and do not look for its attention
-    #[arg(long)]
+    #[arg(long, env = "PATCHLIGHT_WITHOUT_MAP")]
     pub without_map: bool,
 }
 

@@ -17,7 +17,7 @@
 //! * Arithmetic-coded JPEG and GIF without any palette are refused.
 //! * The orientation comes from EXIF only, not from XMP.
 //!
-//! A JPEG that is far larger than the model needs can be decoded at a half, a quarter or an eighth of
+//! A JPEG that is far larger than the model needs can be decoded at a half or a quarter of
 //! its size ([`decode_reduced`]), which is several times as fast and no longer exact.
 //!
 //! Like Pillow, a file that breaks off before its end is refused; bytes after the end are ignored.
@@ -206,8 +206,11 @@ fn in_full(bytes: &[u8], header: &Header) -> std::result::Result<Rgb8, String> {
 
 impl Header {
     /// How far a picture that will be resized to `width`×`height` may be reduced while it is decoded:
-    /// to 1/8, 1/4 or 1/2 if each side keeps at least [`Self::MARGIN`] times the wanted pixels; 1
+    /// to 1/4 or 1/2 if each side keeps at least [`Self::MARGIN`] times the wanted pixels; 1
     /// where that cannot be, and for everything but JPEG.
+    ///
+    /// An eighth is left out: there the decoder's rounding and colour planes move values by several
+    /// levels.
     ///
     /// A turned picture is reduced only if its sides divide evenly: the blocks that stick out at the
     /// stored right and lower edge would come to lie elsewhere.
@@ -222,7 +225,7 @@ impl Header {
                 && keeps(self.height, height)
                 && (even || self.orientation == Orientation::NoTransforms)
         };
-        let reductions = [8, 4, 2].into_iter();
+        let reductions = [4, 2].into_iter();
         reductions
             .filter(|_| self.reducible)
             .find(|&reduction| fits(reduction))

@@ -16,23 +16,28 @@ pub struct EvaluateArgs {
     pub model: Option<PathBuf>,
 
     /// Write evaluation.md, evaluation.json and evaluation.svg into this folder
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "PATCHLIGHT_OUT")]
     pub out: Option<PathBuf>,
 
     /// Take only the first so many pictures
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", env = "PATCHLIGHT_PICTURES")]
     pub pictures: Option<usize>,
 
     /// What replaces a patch: mean (the picture's mean colour), blur, or zero (in the model's units)
-    #[arg(long, value_name = "FILL", default_value = "mean")]
+    #[arg(
+        long,
+        value_name = "FILL",
+        env = "PATCHLIGHT_FILL",
+        default_value = "mean"
+    )]
     pub fill: String,
 
     /// Into how many equal steps deletion and insertion are cut
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(2..=1000))]
+    #[arg(long, value_name = "N", env = "PATCHLIGHT_STEPS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(2..=1000))]
     pub steps: u16,
 
     /// Fixes the random orders
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", env = "PATCHLIGHT_SEED", default_value_t = 1)]
     pub seed: u64,
 
     /// What computes: auto, cpu, cuda[:N] or tensorrt[:N]

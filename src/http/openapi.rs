@@ -66,7 +66,7 @@ const PROBLEMS: &[(u16, &str, &[&str])] = &[
     (
         422,
         "The picture is damaged, or has too many pixels.",
-        &["image_undecodable", "image_too_large"],
+        &["image_undecodable", "image_too_large", "model_refused"],
     ),
     (
         429,

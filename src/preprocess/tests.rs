@@ -183,7 +183,7 @@ fn a_reduced_decode_stays_near_the_full_one_of_pillow() {
         };
         let mean = f64::from(levels().sum::<u32>()) / input.len() as f64;
         let far = levels().filter(|&level| level > 4).count();
-        assert!(mean <= 1.0, "{name}: {mean} levels in the mean");
+        assert!(mean <= 1.5, "{name}: {mean} levels in the mean");
         assert!(
             far * 100 <= input.len(),
             "{name}: {far} values differ by more than 4"
