@@ -1,34 +1,35 @@
 //! The `patchlight` program; everything it does is in the library.
 
-use std::{env, process::ExitCode};
-
-/// Keeps ONNX Runtime from opening its telemetry database in the user's cache directory, which it
-/// does while it is loaded and before it can be told not to (seen with 1.31.1 of PyPI's wheel).
-const NO_TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
+use std::process::ExitCode;
 
 fn main() -> ExitCode {
     #[cfg(unix)]
-    if env::var_os(NO_TELEMETRY).is_none() {
-        eprintln!("patchlight: {}", restart_without_telemetry());
-        return ExitCode::FAILURE;
-    }
-    patchlight::commands::run(patchlight::args::Cli::read(env::args_os()))
+    silence::the_runtime();
+    patchlight::commands::run(patchlight::args::Cli::read(std::env::args_os()))
 }
 
-/// Replaces this process by itself with the variable set: one's own environment cannot be changed
-/// safely. Returns only why that failed.
+/// ONNX Runtime 1.31 keeps usage data in a database below the home directory, before anything can
+/// be told to it but by its environment; and a program's own environment changes only in its next
+/// life.
 #[cfg(unix)]
-fn restart_without_telemetry() -> String {
-    use std::{os::unix::process::CommandExt, process::Command};
-    let program = match env::current_exe() {
-        Ok(program) => program,
-        Err(why) => return format!("{why}; set {NO_TELEMETRY}=1"),
-    };
-    let mut arguments = env::args_os();
-    let mut command = Command::new(&program);
-    if let Some(name) = arguments.next() {
-        command.arg0(name);
+mod silence {
+    use std::{env, os::unix::process::CommandExt, process::Command};
+
+    const VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
+
+    /// Starts the program anew in this process with the variable set, unless it is set already.
+    /// Where that fails the program goes on as it is: it can answer all the same.
+    pub(super) fn the_runtime() {
+        if env::var_os(VARIABLE).is_some() {
+            return;
+        }
+        let mut arguments = env::args_os();
+        if let (Ok(program), Some(name)) = (env::current_exe(), arguments.next()) {
+            let _ = Command::new(program)
+                .arg0(name)
+                .args(arguments)
+                .env(VARIABLE, "1")
+                .exec();
+        }
     }
-    let why = command.args(arguments).env(NO_TELEMETRY, "1").exec();
-    format!("{}: {why}; set {NO_TELEMETRY}=1", program.display())
 }
