@@ -19,9 +19,11 @@ const EOI: u8 = 0xd9;
 const SOS: u8 = 0xda;
 const APP1: u8 = 0xe1;
 
-/// Scans that the reducing decoder is given at most; each costs a pass over the picture, and
-/// encoders write about ten.
-const MOST_SCANS: usize = 100;
+/// Pixels times scans: sixteen scans of 40 megapixels. Writers make ten to fourteen.
+const MOST_SCANNED: u64 = 16 * 40_000_000;
+
+/// Scans of a small picture.
+const MOST_SCANS: u64 = 100;
 
 pub(super) fn peek(bytes: &[u8]) -> Result<Announced, String> {
     let mut frame = None;
@@ -55,10 +57,7 @@ pub(super) fn peek(bytes: &[u8]) -> Result<Announced, String> {
 }
 
 pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Rgb8, String> {
-    // The decoder fills up what is missing; Pillow refuses, and so do we.
-    if scans_until_end(bytes).is_none() {
-        return Err("it is truncated".to_owned());
-    }
+    check_scans(bytes, header)?;
     let decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(|error| error.to_string())?;
     color::read(decoder, header.stored_size())
 }
@@ -67,10 +66,7 @@ pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Rgb8, String> {
 /// `8 / reduction`, out of its lowest frequencies. `None` where this decoder gives up on what the
 /// other one may take.
 pub(super) fn decode_reduced(bytes: &[u8], header: &Header, reduction: u32) -> Option<Rgb8> {
-    // The other decoder has a limit of its own.
-    if scans_until_end(bytes).is_none_or(|scans| scans > MOST_SCANS) {
-        return None;
-    }
+    check_scans(bytes, header).ok()?;
     let (width, height) = header.stored_size();
     let side = |pixels: u32| u16::try_from(pixels.div_ceil(reduction));
     let (width, height) = (side(width).ok()?, side(height).ok()?);
@@ -154,19 +150,26 @@ fn unsupported_frame(marker: u8) -> String {
     }
 }
 
-/// How many scans there are before the end, if the end is marked behind them. Thumbnails inside
-/// segments do not count.
-fn scans_until_end(bytes: &[u8]) -> Option<usize> {
-    let segments = Segments { rest: &bytes[2..] };
+/// That the end is marked behind the pixels (the decoders fill up what is missing; Pillow refuses,
+/// and so do we), and that the scans are not so many that walking over them takes for ever: each
+/// may be a few bytes long, and costs a walk over the whole picture. Thumbnails inside segments do
+/// not count.
+fn check_scans(bytes: &[u8], header: &Header) -> Result<(), String> {
+    let pixels = u64::from(header.width) * u64::from(header.height);
+    let most = (MOST_SCANNED / pixels.max(1)).clamp(1, MOST_SCANS);
     let mut scans = 0;
-    for (marker, _) in segments {
+    for (marker, _) in (Segments { rest: &bytes[2..] }) {
         match marker {
+            SOS if scans == most => {
+                return Err(format!("it has more than {most} scans"));
+            }
             SOS => scans += 1,
-            EOI => return (scans > 0).then_some(scans),
+            EOI if scans > 0 => return Ok(()),
+            EOI => break,
             _ => {}
         }
     }
-    None
+    Err("it is truncated".to_owned())
 }
 
 /// Markers with their segments; entropy-coded data and stray bytes between them are passed over.
