@@ -65,7 +65,7 @@ const PROBLEMS: &[(u16, &str, &[&str])] = &[
     ),
     (
         422,
-        "The picture is damaged, or has too many pixels.",
+        "The picture is damaged or has too many pixels, or the model directory is refused.",
         &["image_undecodable", "image_too_large", "model_refused"],
     ),
     (
