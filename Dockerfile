@@ -15,14 +15,16 @@ WORKDIR /src
 COPY . .
 
 FROM source AS build-cpu
+ARG REVISION=unknown
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    container/assemble
+    PATCHLIGHT_COMMIT="${REVISION}" container/assemble
 
 FROM source AS build-cuda
+ARG REVISION=unknown
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    container/assemble cuda
+    PATCHLIGHT_COMMIT="${REVISION}" container/assemble cuda
 
 # CUDA and cuDNN as NVIDIA packages them for pip, pinned by digest.
 FROM source AS cuda-libraries

@@ -207,7 +207,7 @@ pub struct ServeArgs {
     pub jpeg_scaling: String,
 
     /// Where attention maps are kept: memory, signed (in their own ids), or the address of a Redis or
-    /// Valkey server, redis://[:PASSWORD@]HOST[:PORT][/DATABASE] [default: memory]
+    /// Valkey server, redis://[:PASSWORD@]HOST[:PORT][/DATABASE], rediss:// for TLS [default: memory]
     #[arg(
         long,
         value_name = "STORE",

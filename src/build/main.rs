@@ -34,6 +34,7 @@ fn main() {
     println!("cargo:rerun-if-changed={PINS}");
     println!("cargo:rerun-if-changed=src/build/main.rs");
     println!("cargo:rerun-if-env-changed=ORT_DYLIB_PATH");
+    println!("cargo:rerun-if-env-changed=PATCHLIGHT_COMMIT");
     println!("cargo:rustc-env=PATCHLIGHT_COMMIT={}", commit());
     if let Err(why) = samples::carry() {
         eprintln!("\nThe page's sample pictures could not be read: {why}\n");
@@ -196,13 +197,27 @@ fn unpack(wheel: &[u8], name: &str) -> Result<Vec<u8>, Box<dyn Error>> {
     Ok(library)
 }
 
-/// The commit being built, for `build_info`; "unknown" outside a checkout.
+/// The commit being built, for `build_info`: as the environment says, where the build has no
+/// checkout (a container), or git; otherwise "unknown".
 fn commit() -> String {
-    let output = Command::new("git")
-        .args(["rev-parse", "--short=12", "HEAD"])
-        .output();
-    match output {
-        Ok(out) if out.status.success() => String::from_utf8_lossy(&out.stdout).trim().to_owned(),
-        _ => "unknown".to_owned(),
+    if let Ok(given) = env::var("PATCHLIGHT_COMMIT")
+        && !given.is_empty()
+    {
+        return given.chars().take(12).collect();
     }
+    // A release says what it is made of; while developing, a commit alone compiles nothing anew.
+    if env::var("PROFILE").is_ok_and(|profile| profile == "release")
+        && let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"])
+        && Path::new(&log).exists()
+    {
+        println!("cargo:rerun-if-changed={log}");
+    }
+    git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// What git answers; nothing outside a checkout.
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
 }

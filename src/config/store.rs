@@ -159,7 +159,11 @@ mod tests {
 
     #[test]
     fn a_password_is_in_no_complaint_and_no_debug_output() {
-        for wrong in ["redis://:hunter2@", "rediss://:hunter2@host", "hunter2"] {
+        for wrong in [
+            "redis://:hunter2@",
+            "rediss://:hunter2@host/#insecure",
+            "hunter2",
+        ] {
             let args = args(wrong, None);
             let why = place(&args, true).unwrap_err();
             assert!(

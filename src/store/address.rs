@@ -4,8 +4,11 @@ use std::{fmt, str::FromStr};
 
 use redis::{Client, ConnectionAddr, IntoConnectionInfo};
 
-/// The address of a Redis or Valkey server: `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`, or
-/// `unix:///PATH?pass=PASSWORD`. It never shows its password.
+/// The address of a Redis or Valkey server: `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`,
+/// the same with `rediss://` for TLS, or `unix:///PATH?pass=PASSWORD`. It never shows its password.
+///
+/// With TLS the server's certificate has to be good for HOST and lead to one that the system
+/// trusts, or to one in the file that `SSL_CERT_FILE` names.
 #[derive(Clone)]
 pub struct RedisAddress(Client);
 
@@ -18,13 +21,12 @@ pub enum NotAnAddress {
          (special characters of a password in percent-encoding)"
     )]
     Form,
-    /// It wants TLS.
+    /// It wants TLS without looking at the certificate.
     #[error(
-        "rediss:// is not supported: reach Redis through a network that you trust or a TLS proxy \
-         beside this server (stunnel, a service mesh); pictures are sealed with the signing key \
-         in any case"
+        "TLS that trusts anybody (#insecure) is not supported: let SSL_CERT_FILE name the \
+         certificate to trust"
     )]
-    Tls,
+    Insecure,
 }
 
 impl RedisAddress {
@@ -37,15 +39,13 @@ impl FromStr for RedisAddress {
     type Err = NotAnAddress;
 
     fn from_str(text: &str) -> Result<Self, NotAnAddress> {
-        let scheme = text.split_once("://").map(|(scheme, _)| scheme);
-        if matches!(scheme, Some("rediss" | "valkeys")) {
-            return Err(NotAnAddress::Tls);
-        }
         let info = text
             .into_connection_info()
             .map_err(|_| NotAnAddress::Form)?;
-        if !info.addr().is_supported() {
-            return Err(NotAnAddress::Form);
+        match info.addr() {
+            ConnectionAddr::TcpTls { insecure: true, .. } => return Err(NotAnAddress::Insecure),
+            addr if !addr.is_supported() => return Err(NotAnAddress::Form),
+            _ => {}
         }
         Client::open(info).map(Self).map_err(|_| NotAnAddress::Form)
     }
@@ -57,6 +57,7 @@ impl fmt::Display for RedisAddress {
         let info = self.0.get_connection_info();
         let scheme = match info.addr() {
             ConnectionAddr::Unix(_) => "unix",
+            ConnectionAddr::TcpTls { .. } => "rediss",
             _ => "redis",
         };
         let database = info.redis_settings().db();
@@ -85,6 +86,8 @@ mod tests {
             assert_eq!(address.to_string(), "redis://cache.internal:6380/3");
             assert!(!format!("{address:?}").contains("hunter2"));
         }
+        let tls: RedisAddress = "rediss://:hunter2@cache.internal".parse().unwrap();
+        assert_eq!(tls.to_string(), "rediss://cache.internal:6379/0");
         let socket: RedisAddress = "unix:///run/redis.sock?pass=hunter2".parse().unwrap();
         assert_eq!(socket.to_string(), "unix:///run/redis.sock/0");
     }
@@ -96,7 +99,7 @@ mod tests {
             "http://:hunter2@host",
             "redis://:hunter2@host:port",
             "redis://:hunter2@host/database",
-            "rediss://:hunter2@host",
+            "rediss://:hunter2@host/#insecure",
             "hunter2",
         ] {
             let why = text.parse::<RedisAddress>().unwrap_err();

@@ -99,6 +99,21 @@ pub(crate) fn redis(password: &str, further: &[&str]) -> Option<Neighbour> {
     Some(Neighbour::start(command, port, folder))
 }
 
+/// The same over TLS alone, with `tls.crt` and `tls.key` of a folder.
+pub(crate) fn redis_over_tls(password: &str, files: &Path) -> Option<Neighbour> {
+    let program = installed(&["redis-server", "valkey-server"])?;
+    let (port, folder) = (free_port(), folder());
+    let number = port.to_string();
+    let mut command = Command::new(program);
+    command.current_dir(folder.path());
+    command.args(["--port", "0", "--tls-port", &number, "--bind", "127.0.0.1"]);
+    command.arg("--tls-cert-file").arg(files.join("tls.crt"));
+    command.arg("--tls-key-file").arg(files.join("tls.key"));
+    command.args(["--tls-auth-clients", "no", "--requirepass", password]);
+    command.args(["--save", "", "--appendonly", "no"]);
+    Some(Neighbour::start(command, port, folder))
+}
+
 /// nginx in front of these servers. It asks each of them anew (`max_fails=0`) and goes on to the next:
 /// with a memory of failures, one that is back already would count as away while the next is killed.
 pub(crate) fn nginx(servers: &[String]) -> Option<Neighbour> {

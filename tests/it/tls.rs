@@ -20,7 +20,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::process::{Server, models, program};
 
 /// Writes a certificate for `localhost` that signs itself, and its key.
-fn certify(folder: &Path) {
+pub(crate) fn certify(folder: &Path) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     fs::write(folder.join("tls.crt"), made.cert.pem()).unwrap();
     fs::write(folder.join("tls.key"), made.signing_key.serialize_pem()).unwrap();

@@ -74,3 +74,13 @@ export async function untested(route, url) {
   delete answer.attention.verify;
   return route.fulfill({ response, json: answer });
 }
+
+/** A server whose ids carry the rollout and nothing else. */
+export async function rolloutAlone(route, url) {
+  if (url.searchParams.has("class")) return route.fulfill(problem(409, "map_not_kept", "no evidence is kept"));
+  if (url.pathname !== "/classify") return route.continue();
+  const response = await route.fetch();
+  const answer = await response.json();
+  answer.attention.maps = ["rollout"];
+  return route.fulfill({ response, json: answer });
+}

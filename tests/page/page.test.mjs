@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
-import { answerWith, evidence, heads, keyed, slowTest, untested } from "./answers.mjs";
+import { answerWith, evidence, heads, keyed, rolloutAlone, slowTest, untested } from "./answers.mjs";
 import { launch, open, painted } from "./browser.mjs";
 import { lowContrast, nameless } from "./eyes.mjs";
 
@@ -209,25 +209,31 @@ onPage("before and after are divided where the divider is", async (page) => {
   assert.match(await clip(), /2[3-7]%\)$/);
 });
 
-onPage("a label shows its evidence, or the reason why there is none", async (page) => {
+onPage("a label shows its evidence, and the rollout again", async (page) => {
   await classified(page);
-  const { maps } = (await answered(page)).attention;
   const label = page.locator("#labels button").nth(1);
   await label.click();
   assert.equal(await label.getAttribute("aria-pressed"), "true");
-  if (maps.includes("class")) {
-    await painted(page);
-    assert.match(await page.locator("#frame").getAttribute("aria-label"), /^Evidence for /);
-    assert.ok(await page.locator("#account").isVisible());
-  } else {
-    await page.locator("#map-note").waitFor();
-    assert.match(await page.locator("#map-note").textContent(), /^This map was not kept\. /);
-    assert.ok(await page.locator("#link-png").isHidden());
-  }
+  await painted(page);
+  assert.match(await page.locator("#frame").getAttribute("aria-label"), /^Evidence for /);
+  assert.ok(await page.locator("#account").isVisible());
   await label.click();
   await painted(page);
   assert.equal(await label.getAttribute("aria-pressed"), "false");
   assert.match(await page.locator("#frame").getAttribute("aria-label"), /^Rollout/);
+});
+
+onPage("evidence that is not kept is not offered, and what was chosen falls back to the rollout", async (page) => {
+  await classified(page);
+  await page.getByLabel("Evidence", { exact: true }).check();
+  await painted(page);
+  const asked = await answerWith(page, rolloutAlone);
+  await classified(page, other);
+  assert.ok(await page.getByLabel("Evidence", { exact: true }).isDisabled());
+  assert.ok(await page.locator("#labels button").first().isDisabled());
+  assert.match(await page.locator("#labels-hint").textContent(), /not kept/);
+  assert.match(await page.locator("#frame").getAttribute("aria-label"), /^Rollout/);
+  assert.ok(asked.every((url) => !url.includes("class=")));
 });
 
 onPage("evidence is signed, for one label, and adds up", async (page) => {

@@ -100,12 +100,19 @@ async function show() {
 function tell() {
   const { answer, roundTrip } = current;
   verify.offer(answer);
-  showAnswer(answer, roundTrip, (prediction) => {
-    const again = chosen("kind") === "class" && label?.class_id === prediction.class_id;
-    label = prediction;
-    choose("kind", again ? "rollout" : "class");
-    showMap();
-  });
+  // Ids that carry their map have no room for evidence, and some models have none.
+  const explained = answer.attention?.maps.includes("class") ?? false;
+  document.querySelector("input[name=kind][value=class]").disabled = !explained;
+  if (!explained && chosen("kind") === "class") choose("kind", "rollout");
+  showAnswer(answer, roundTrip, explained ? pick : null);
+}
+
+/** Shows the evidence for a label, or the rollout again if it was shown. */
+function pick(prediction) {
+  const again = chosen("kind") === "class" && label?.class_id === prediction.class_id;
+  label = prediction;
+  choose("kind", again ? "rollout" : "class");
+  showMap();
 }
 
 // -- maps --

@@ -13,7 +13,7 @@ function make(tag, className, text) {
 
 const SCORES = { sigmoid: "Each score stands for itself; together they do not make 100 %." };
 
-/** Labels, times and the raw answer. `pick` is called with the prediction whose label is clicked, if there are maps. */
+/** Labels, times and the raw answer. `pick` is called with the prediction whose label is clicked; null where no label has evidence. */
 export function showAnswer(answer, roundTrip, pick) {
   $("intro").hidden = true;
   $("result").hidden = $("more").hidden = false;
@@ -22,8 +22,9 @@ export function showAnswer(answer, roundTrip, pick) {
   $("caution").textContent = caution.filter(Boolean).join(" ");
   $("caution").hidden = $("caution").textContent === "";
   $("labels").replaceChildren(
-    ...answer.predictions.map((prediction) => row(prediction, answer.attention ? pick : null)),
+    ...answer.predictions.map((prediction) => row(prediction, pick)),
   );
+  $("labels-hint").textContent = pick ? "Choose a label to see the evidence for it." : "Evidence for labels is not kept with this map.";
   $("labels-hint").hidden = !answer.attention;
   $("kept").textContent = answer.attention ? `Kept for ${lasting(answer.attention.expires_in_s)} at most.` : "";
   $("forget").hidden = !answer.attention;
