@@ -11,6 +11,8 @@ const LEFT: f64 = 52.0;
 const TOP: f64 = 40.0;
 const BETWEEN: f64 = 44.0;
 const BELOW: f64 = 84.0;
+/// Room for half of the last number below the axis.
+const RIGHT: f64 = 28.0;
 
 /// One for each map, apart also for those who tell colours badly (Okabe & Ito), and dashes.
 const LINES: [(&str, &str); 4] = [
@@ -33,7 +35,7 @@ type CurveOf = fn(&Row) -> &Curve;
 /// Both curves of every map, the mean score over pictures against the share of patches that are
 /// gone or back.
 pub fn plot(summary: &Summary) -> String {
-    let width = LEFT + 2.0 * PANEL.0 + BETWEEN + 16.0;
+    let width = LEFT + 2.0 * PANEL.0 + BETWEEN + RIGHT;
     let height = TOP + PANEL.1 + BELOW;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
@@ -131,7 +133,7 @@ fn legend(svg: &mut String, summary: &Summary) {
             x + 35.0,
             y + 4.0
         );
-        x += 35.0 + 7.0 * name.chars().count() as f64 + 24.0;
+        x += 35.0 + 6.6 * name.chars().count() as f64 + 18.0;
     }
 }
 
