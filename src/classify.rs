@@ -5,6 +5,7 @@
 //! that has not begun does not begin, and a tensor that waits leaves the queue.
 
 mod answer;
+mod options;
 mod reading;
 mod results;
 mod rows;
@@ -19,6 +20,7 @@ use tokio::{sync::oneshot, task, time::timeout_at};
 
 pub use self::{
     answer::{Attention, Classification, ImageInfo, Timing},
+    options::{Keep, Options},
     results::ResultCache,
 };
 use self::{reading::Reading, results::Key};
@@ -33,30 +35,6 @@ use crate::{
     preprocess::Pipeline,
     store::{NotKept, Owner, Receipt, Store},
 };
-
-/// What one request wants of the answer.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Options {
-    /// How many labels at most.
-    pub top_k: usize,
-    /// Labels below this score are left out.
-    pub min_score: f32,
-    /// Which maps are kept.
-    pub attention: Keep,
-    /// Who asks, and will own the maps.
-    pub owner: Owner,
-}
-
-/// Which maps are kept.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Keep {
-    /// None.
-    Nothing,
-    /// The rollout and the best labels' evidence.
-    Rollout,
-    /// These, and the class token's attention of every layer and head.
-    Heads,
-}
 
 /// A loaded model with everything a picture passes on its way.
 #[derive(Clone, Debug)]
@@ -338,7 +316,7 @@ impl Work {
         let image = ImageInfo {
             width,
             height,
-            format: picture.format.as_str(),
+            format: picture.format,
             region: prepared.region,
         };
         Ok((

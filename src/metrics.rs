@@ -6,9 +6,11 @@
 
 mod catalogue;
 mod guards;
+mod labels;
 mod memory;
 mod models;
 mod reuse;
+mod verify;
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -20,10 +22,11 @@ use prometheus::{
     TextEncoder,
 };
 
-use self::{catalogue::Catalogue, models::Models, reuse::Reuses};
+use self::{catalogue::Catalogue, models::Models, reuse::Reuses, verify::Tests};
 pub use self::{
     catalogue::{Description, table},
     guards::{InFlight, Leaving},
+    labels::{Stage, StoreAction},
     models::ModelState,
     reuse::Reuse,
 };
@@ -36,64 +39,6 @@ const SECONDS: &[f64] = &[
 const BATCH_SIZES: &[f64] = &[
     1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 256.0,
 ];
-
-/// A part of the way of a picture, as a label of `patchlight_stage_duration_seconds`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Stage {
-    /// Bytes to upright RGB.
-    Decode,
-    /// RGB to input tensor.
-    Preprocess,
-    /// Waiting for a batch.
-    Queue,
-    /// The batch's run.
-    Inference,
-    /// Drawing a map.
-    Render,
-}
-
-impl Stage {
-    const ALL: [Self; 5] = [
-        Self::Decode,
-        Self::Preprocess,
-        Self::Queue,
-        Self::Inference,
-        Self::Render,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Decode => "decode",
-            Self::Preprocess => "preprocess",
-            Self::Queue => "queue",
-            Self::Inference => "inference",
-            Self::Render => "render",
-        }
-    }
-}
-
-/// What is asked of a store of maps, as a label of `patchlight_attention_store_failures_total`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum StoreAction {
-    /// To keep a map.
-    Keep,
-    /// To find one.
-    Find,
-    /// To forget one.
-    Forget,
-}
-
-impl StoreAction {
-    const ALL: [Self; 3] = [Self::Keep, Self::Find, Self::Forget];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Keep => "keep",
-            Self::Find => "find",
-            Self::Forget => "forget",
-        }
-    }
-}
 
 /// All metrics of the process.
 #[derive(Debug)]
@@ -115,8 +60,7 @@ pub struct Metrics {
     inference_failures: IntCounter,
     decode_panics: IntCounter,
     reuses: Reuses,
-    verify_jobs: IntGaugeVec,
-    verify_ended: IntCounterVec,
+    tests_of_maps: Tests,
     ready: IntGauge,
     build_info: IntGaugeVec,
     /// Held while gauges are filled and read: a scrape never sees half of them.
@@ -186,16 +130,7 @@ impl Metrics {
             "Pictures on which a decoder panicked; the request got 422.",
         )?;
         let reuses = Reuses::new(&mut all)?;
-        let verify_jobs = all.counts(
-            "verify_jobs",
-            "Perturbation tests of kept maps that are under way, by state: waiting, running.",
-            &["state"],
-        )?;
-        let verify_ended = all.counters(
-            "verify_jobs_total",
-            "Perturbation tests that were asked for, by outcome: done, failed, cancelled, refused.",
-            &["outcome"],
-        )?;
+        let tests_of_maps = Tests::new(&mut all)?;
         let ready = all.count("ready", "1 while `/readyz` says so, 0 while draining.")?;
         let memory_limit = all.counts(
             "memory_limit_bytes",
@@ -228,12 +163,6 @@ impl Metrics {
         for stage in ["upload", "decode", "queue", "inference"] {
             abandoned.with_label_values(&[stage]);
         }
-        for outcome in ["done", "failed", "cancelled", "refused"] {
-            verify_ended.with_label_values(&[outcome]);
-        }
-        for state in ["waiting", "running"] {
-            verify_jobs.with_label_values(&[state]);
-        }
         for stage in Stage::ALL {
             stage_seconds.with_label_values(&[stage.name()]);
         }
@@ -259,8 +188,7 @@ impl Metrics {
             inference_failures,
             decode_panics,
             reuses,
-            verify_jobs,
-            verify_ended,
+            tests_of_maps,
             ready,
             build_info,
             scrape: Mutex::default(),
@@ -379,16 +307,12 @@ impl Metrics {
 
     /// So many perturbation tests are under way.
     pub fn verify_jobs(&self, waiting: usize, running: usize) {
-        for (state, count) in [("waiting", waiting), ("running", running)] {
-            self.verify_jobs
-                .with_label_values(&[state])
-                .set(count as i64);
-        }
+        self.tests_of_maps.under_way(waiting, running);
     }
 
     /// A perturbation test ended; `outcome` is `done`, `failed`, `cancelled` or `refused`.
     pub fn verify_ended(&self, outcome: &'static str) {
-        self.verify_ended.with_label_values(&[outcome]).inc();
+        self.tests_of_maps.ended(outcome);
     }
 
     /// What runs, said at start.
