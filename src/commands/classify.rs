@@ -1,6 +1,7 @@
 //! `patchlight classify`: pictures on disk through the same stages as the service, without one.
 
 mod output;
+mod table;
 
 use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
@@ -70,7 +71,7 @@ async fn classify_all(
         owner: Owner::ANYONE,
     };
     let bar = progress(pictures.len());
-    let mut output = Output::new(args.json, args.overlay)?;
+    let mut output = Output::new(&pictures, args.json, args.overlay)?;
 
     // Twice the largest batch: one runs while the next is decoded.
     let places = Arc::new(Semaphore::new(2 * config.policy.max_batch.get()));

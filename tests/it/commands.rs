@@ -67,6 +67,30 @@ fn classify_takes_patterns_and_answers_json_lines_in_their_order() {
 }
 
 #[test]
+fn classify_aligns_files_scores_and_labels() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(models("samples/dog.jpg"), folder.path().join("dog.jpg")).unwrap();
+    let longer = folder.path().join("the-rocket.jpg");
+    fs::copy(models("samples/rocket.jpg"), &longer).unwrap();
+    let place = folder.path().to_str().unwrap();
+
+    let done = run(&["classify", "--top-k", "1", place]);
+    let lines: Vec<&str> = text(&done.stdout).lines().collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].contains("dog.jpg") && lines[0].ends_with(" %  dog"));
+    assert!(lines[1].contains("the-rocket.jpg") && lines[1].ends_with(" %  rocket"));
+    assert_eq!(lines[0].find(" %"), lines[1].find(" %"), "one column");
+
+    let done = run(&["classify", "--top-k", "3", longer.to_str().unwrap()]);
+    let lines: Vec<&str> = text(&done.stdout).lines().collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(
+        lines[1].starts_with("   "),
+        "the name stands once: {lines:?}"
+    );
+}
+
+#[test]
 fn one_bad_picture_makes_the_status_1_and_spoils_no_other() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("a.jpg"), b"no picture").unwrap();

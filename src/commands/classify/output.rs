@@ -9,7 +9,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::Labelled;
+use super::{Labelled, table::Table};
 use crate::{
     classify::Classification,
     explain::{self, Style},
@@ -20,7 +20,8 @@ type Answer = Result<Labelled, String>;
 
 /// Prints answers in the order of the pictures, holding back those that come early.
 pub(super) struct Output {
-    json: bool,
+    /// JSON lines, without.
+    table: Option<Table>,
     overlays: Option<PathBuf>,
     next: usize,
     early: BTreeMap<usize, (PathBuf, Answer)>,
@@ -39,12 +40,20 @@ struct Line<'a> {
 }
 
 impl Output {
-    pub(super) fn new(json: bool, overlays: Option<PathBuf>) -> io::Result<Self> {
+    /// For these pictures.
+    pub(super) fn new(
+        pictures: &[PathBuf],
+        json: bool,
+        overlays: Option<PathBuf>,
+    ) -> io::Result<Self> {
         if let Some(folder) = &overlays {
             fs::create_dir_all(folder)?;
         }
         Ok(Self {
-            json,
+            table: (!json).then(|| {
+                let names: Vec<_> = pictures.iter().map(|path| path.to_string_lossy()).collect();
+                Table::of(names.iter().map(AsRef::as_ref))
+            }),
             overlays,
             next: 0,
             early: BTreeMap::new(),
@@ -71,7 +80,7 @@ impl Output {
             _ => None,
         };
         let mut out = io::stdout().lock();
-        if self.json {
+        let Some(table) = self.table else {
             let (good, error) = match &answer {
                 Ok(answer) => (Some(answer), None),
                 Err(why) => (None, Some(why.as_str())),
@@ -86,25 +95,19 @@ impl Output {
                 },
             )?;
             return writeln!(out);
-        }
-        match answer {
+        };
+        let name = path.to_string_lossy();
+        let lines = match &answer {
             Ok(answer) => {
-                writeln!(out, "{}", path.display())?;
-                for prediction in &answer.predictions {
-                    writeln!(
-                        out,
-                        "  {:6.2} %  {}",
-                        100.0 * prediction.score,
-                        prediction.label
-                    )?;
-                }
+                let mut lines = table.labels(&name, &answer.predictions);
                 if let (Some(_), Some(note)) = (&self.overlays, &answer.attention_note) {
-                    writeln!(out, "  no overlay: {note}")?;
+                    lines += &table.note("", &format!("no overlay: {note}"));
                 }
-                Ok(())
+                lines
             }
-            Err(why) => writeln!(out, "{}\n  {why}", path.display()),
-        }
+            Err(why) => table.note(&name, why),
+        };
+        out.write_all(lines.as_bytes())
     }
 }
 
