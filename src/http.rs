@@ -19,6 +19,7 @@ mod page;
 mod problem;
 mod query;
 mod request_id;
+mod request_timeout;
 mod server_timing;
 mod trace_context;
 mod upload;
@@ -39,10 +40,10 @@ use axum::{
     http::{HeaderValue, StatusCode, Version, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 use tracing::{Instrument, field::Empty};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::{
     admin::admin_router, attention::Easels, auth::KeyRing, cors::CorsOrigins, oip::Oip,
@@ -108,34 +109,10 @@ impl Readiness {
 
 /// All routes of the service.
 pub fn router(state: AppState) -> Router {
-    // What costs something or holds somebody's picture wants a key, where keys are asked for.
-    let keyed = Router::new()
-        .route("/classify", post(classify::classify))
-        .route(
-            "/attention/{id}",
-            get(attention::show).delete(attention::forget),
-        )
-        .route(
-            "/attention/{id}/verify",
-            get(verify::show).post(verify::start).delete(verify::cancel),
-        )
-        .route_layer(middleware::from_fn_with_state(
-            state.clone(),
-            auth::require_key,
-        ));
+    let door = middleware::from_fn_with_state(state.clone(), auth::require_key);
+    let routes = routes(state.metrics_apart, |keyed| keyed.route_layer(door.clone()));
     let cors = state.cors.as_ref().map(CorsOrigins::layer);
-    let open = match state.metrics_apart {
-        false => Router::new().route("/metrics", get(health::metrics)),
-        true => Router::new(),
-    };
-    let routes = Router::new()
-        .merge(keyed)
-        .merge(open)
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .merge(oip::routes(&state))
-        .merge(openapi::routes())
-        .merge(page::routes())
+    let routes = openapi::described(routes)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(state.clone());
@@ -144,6 +121,31 @@ pub fn router(state: AppState) -> Router {
         None => routes,
     };
     observed(routes, state)
+}
+
+/// What is served. `lock` puts what costs something or holds somebody's picture behind a key, where
+/// keys are asked for.
+fn routes(
+    metrics_apart: bool,
+    lock: impl Fn(OpenApiRouter<AppState>) -> OpenApiRouter<AppState>,
+) -> OpenApiRouter<AppState> {
+    let pictures = OpenApiRouter::default()
+        .routes(routes!(classify::classify))
+        .routes(routes!(attention::show, attention::forget))
+        .routes(routes!(verify::show, verify::start, verify::cancel));
+    let metrics = match metrics_apart {
+        false => OpenApiRouter::default().routes(routes!(health::metrics)),
+        true => OpenApiRouter::default(),
+    };
+    OpenApiRouter::default()
+        .merge(lock(openapi::keyed(pictures)))
+        .merge(oip::open())
+        .merge(lock(openapi::keyed(oip::keyed())))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .merge(metrics)
+        .merge(page::routes())
+        .merge(page::docs_routes())
 }
 
 /// What every request passes, whichever listener it came by.

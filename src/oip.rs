@@ -12,12 +12,17 @@
 
 pub mod data;
 pub mod face;
+pub mod metadata;
 pub mod request;
 pub mod response;
 pub mod statistics;
 
+use serde::Serialize;
+use utoipa::ToSchema;
+
 pub use self::{
     face::Face,
+    metadata::{ModelConfig, ModelMetadata},
     request::{Data, InferRequest, Input, Requested},
     response::{Encoded, InferResponse, Tensor, Values},
     statistics::{ModelStatistics, Passed},
@@ -34,3 +39,23 @@ pub const EXTENSIONS: [&str; 5] = [
     "statistics",
     "binary_tensor_data",
 ];
+
+/// A type of tensors that models here take and give, by the protocol's name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Datatype {
+    /// 32-bit floating point.
+    Fp32,
+    /// Strings of bytes.
+    Bytes,
+}
+
+impl Datatype {
+    /// As the protocol writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fp32 => "FP32",
+            Self::Bytes => "BYTES",
+        }
+    }
+}

@@ -38,7 +38,7 @@ use self::id::MapId;
 pub use self::{
     address::RedisAddress,
     evidence::{ClassEvidence, KeptEvidence},
-    kept::KeptMap,
+    kept::{KeptMap, MapKind},
     keys::SigningKeys,
     memory::MemoryStore,
     owner::Owner,
@@ -97,7 +97,7 @@ pub struct Receipt {
     /// Its id, a secret shared with the client.
     pub id: String,
     /// The kinds of maps that can be asked for.
-    pub maps: Vec<&'static str>,
+    pub maps: Vec<MapKind>,
     /// How long it is kept at the longest.
     pub expires_in: Duration,
 }

@@ -3,40 +3,55 @@
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use crate::{
+    decode::Format,
     model::{ModelInfo, Prediction, manifest::TaskKind},
     preprocess::Region,
-    store::{NotKept, Receipt},
+    store::{MapKind, NotKept, Receipt},
 };
 
 /// One picture's answer.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Classification {
     /// The map's id, or null without a map.
+    #[schema(required)]
     pub id: Option<String>,
     /// The model's name.
     pub model: String,
-    /// Labels, best first.
+    /// Labels, best first; ties by class id.
     pub predictions: Vec<Prediction>,
-    /// `"sigmoid"` for a multi-label model, whose scores do not add up to 1; absent otherwise.
+    /// How the scores of a multi-label model come about: they do not add up to 1. Absent otherwise.
+    #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub scores: Option<&'static str>,
+    pub scores: Option<Activation>,
     /// Where the map is, or null.
+    #[schema(required)]
     pub attention: Option<AttentionLink>,
     /// Why there is no map.
+    #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attention_note: Option<String>,
     /// A caution about the model, such as random weights.
+    #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caution: Option<String>,
-    /// Whether the result was computed for an identical request; absent otherwise.
+    /// True if the result was computed for an identical request; absent otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cached: bool,
     /// The picture as it was understood.
     pub image: ImageInfo,
     /// Where the time went.
     pub timing_ms: Timing,
+}
+
+/// What makes scores of logits, where it is not the softmax.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// Of each label for itself.
+    Sigmoid,
 }
 
 /// What became of the map.
@@ -58,47 +73,66 @@ impl From<Result<Receipt, NotKept>> for Attention {
     }
 }
 
-/// Where a map is.
-#[derive(Clone, Debug, Serialize)]
+/// Where a picture's map is.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Attention)]
 pub struct AttentionLink {
+    /// Its path on this server.
     url: String,
-    method: &'static str,
-    maps: Vec<&'static str>,
-    /// Where the map can be tested, if the server makes such tests.
+    /// What it shows unless something else is asked for.
+    method: DefaultMap,
+    /// What can be asked for there.
+    maps: Vec<MapKind>,
+    /// Where the map can be tested by perturbation, if the server makes such tests.
+    #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     verify: Option<String>,
+    /// Seconds until it is forgotten; memory may run short before.
     expires_in_s: u64,
 }
 
+/// The map that is shown unless something else is asked for.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum DefaultMap {
+    Rollout,
+}
+
 /// The picture as it was understood: upright, after EXIF orientation.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Image)]
 pub struct ImageInfo {
     /// Pixels.
     pub width: u32,
     /// Pixels.
     pub height: u32,
-    /// `jpeg`, `png`, `webp` or `gif`.
-    pub format: &'static str,
+    /// What its bytes are, whatever their name.
+    pub format: Format,
     /// The part that the model saw after resize and crop.
     pub region: Region,
 }
 
 /// Where the time went, in milliseconds.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub struct Timing {
     /// Bytes to upright RGB.
+    #[schema(value_type = f64, minimum = 0)]
     #[serde(serialize_with = "milliseconds")]
     pub decode: Duration,
     /// RGB to input tensor.
+    #[schema(value_type = f64, minimum = 0)]
     #[serde(serialize_with = "milliseconds")]
     pub preprocess: Duration,
     /// Waiting for a batch.
+    #[schema(value_type = f64, minimum = 0)]
     #[serde(serialize_with = "milliseconds")]
     pub queue: Duration,
     /// The batch's run.
+    #[schema(value_type = f64, minimum = 0)]
     #[serde(serialize_with = "milliseconds")]
     pub inference: Duration,
     /// From the complete upload to the answer.
+    #[schema(value_type = f64, minimum = 0)]
     #[serde(serialize_with = "milliseconds")]
     pub total: Duration,
 }
@@ -133,7 +167,7 @@ impl Classification {
             }) => {
                 let link = AttentionLink {
                     url: format!("/attention/{id}"),
-                    method: "rollout",
+                    method: DefaultMap::Rollout,
                     maps,
                     verify: None,
                     expires_in_s: expires_in.as_secs(),
@@ -145,7 +179,7 @@ impl Classification {
             id,
             model: model.name.clone(),
             predictions,
-            scores: (task.kind == TaskKind::MultiLabel).then_some("sigmoid"),
+            scores: (task.kind == TaskKind::MultiLabel).then_some(Activation::Sigmoid),
             attention: link,
             attention_note,
             caution: task.caution.clone(),

@@ -1,12 +1,14 @@
 //! Which format the bytes are, by their first few.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::error::{Error, Result};
 
 /// A format that is served.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = PictureFormat)]
 pub enum Format {
     /// Baseline or progressive, Huffman-coded, 8 bits.
     Jpeg,

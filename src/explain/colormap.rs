@@ -2,9 +2,12 @@
 
 mod tables;
 
+use utoipa::ToSchema;
+
 /// A colormap. Viridis, magma and grey rise evenly in lightness; turbo is a rainbow without the
 /// false edges of jet, and stays legible over photographs; coolwarm diverges from a neutral middle.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, ToSchema)]
+#[schema(rename_all = "lowercase")]
 pub enum Colormap {
     /// Blue, green, yellow, red.
     Turbo,

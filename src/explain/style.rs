@@ -2,11 +2,14 @@
 
 use std::str::FromStr;
 
+use utoipa::ToSchema;
+
 use super::Colormap;
 use crate::{Error, Result};
 
 /// What the picture shows.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, ToSchema)]
+#[schema(rename_all = "lowercase", default = "overlay")]
 pub enum View {
     /// The map's colours over the picture.
     #[default]
@@ -18,7 +21,8 @@ pub enum View {
 }
 
 /// What is drawn between patch centres.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, ToSchema)]
+#[schema(rename_all = "lowercase", default = "bilinear")]
 pub enum Smooth {
     /// Every patch a rectangle of one colour: the numbers themselves.
     None,

@@ -3,22 +3,25 @@
 //!
 //! Each change leaves a line in the log, with the key's fingerprint, whatever became of it.
 
-use std::path::PathBuf;
+mod bodies;
 
 use axum::{
     Json, Router,
-    extract::{Extension, FromRef, Path, Request, State},
+    extract::{Extension, FromRef, Request, State},
     http::StatusCode,
     middleware,
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
-use serde::{Deserialize, Serialize};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{AppState, Problem, RequestId, auth, health, method_not_allowed, observed, upload};
+use self::bodies::{Card, Changed, List, Name, Wanted, Word, example};
+use super::{
+    AppState, Problem, RequestId, auth, health, method_not_allowed, observed,
+    openapi::{self, ADMINISTRATION, Refused},
+    page, upload,
+};
 use crate::{
     Error, Result,
-    classify::Classifier,
     registry::{Change, Keeper, Outcome},
     store::Owner,
 };
@@ -28,7 +31,7 @@ const LONGEST_NAME: usize = 64;
 
 /// What the routes of the admin listener share.
 #[derive(Clone, Debug)]
-struct AdminState {
+pub(super) struct AdminState {
     app: AppState,
     keeper: Keeper,
 }
@@ -41,19 +44,9 @@ impl FromRef<AdminState> for AppState {
 
 /// All routes of the admin listener.
 pub fn admin_router(app: AppState, keeper: Keeper) -> Router {
-    let keyed = Router::new()
-        .route("/admin/models", get(list))
-        .route("/admin/models/{name}", get(show).put(put).delete(remove))
-        .route("/admin/models/{name}/reload", post(reload))
-        .route_layer(middleware::from_fn_with_state(
-            app.clone(),
-            auth::require_key,
-        ));
-    let routes = Router::new()
-        .merge(keyed)
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics))
+    let door = middleware::from_fn_with_state(app.clone(), auth::require_key);
+    let routes = routes(|keyed| keyed.route_layer(door.clone()));
+    let routes = openapi::described(routes)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(AdminState {
@@ -63,61 +56,30 @@ pub fn admin_router(app: AppState, keeper: Keeper) -> Router {
     observed(routes, app)
 }
 
+/// What is served here; `lock` puts what tells or changes something about models behind a key.
+pub(super) fn routes(
+    lock: impl FnOnce(OpenApiRouter<AdminState>) -> OpenApiRouter<AdminState>,
+) -> OpenApiRouter<AdminState> {
+    let models = OpenApiRouter::default()
+        .routes(routes!(list))
+        .routes(routes!(show, put, remove))
+        .routes(routes!(reload));
+    OpenApiRouter::default()
+        .merge(lock(openapi::always_keyed(models)))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::metrics))
+        .merge(page::docs_routes())
+}
+
 /// All models that are served.
-#[derive(Serialize)]
-struct List {
-    /// The one that answers where none is named.
-    default: String,
-    models: Vec<Card>,
-}
-
-/// A model that is served.
-#[derive(Serialize)]
-struct Card {
-    name: String,
-    directory: PathBuf,
-    architecture: String,
-    precision: String,
-    classes: usize,
-    digest: String,
-    device: String,
-    waiting: usize,
-    running: usize,
-}
-
-impl Card {
-    fn new(served: &Classifier) -> Self {
-        let model = &served.model;
-        let load = served.batcher.load();
-        Self {
-            name: model.name.clone(),
-            directory: model.directory.clone(),
-            architecture: model.manifest.architecture.name.clone(),
-            precision: model.manifest.graph.precision.to_string(),
-            classes: model.manifest.task.classes,
-            digest: model.digest.clone(),
-            device: served.device.to_string(),
-            waiting: load.waiting,
-            running: load.running,
-        }
-    }
-}
-
-/// What became of a change.
-#[derive(Serialize)]
-struct Changed {
-    outcome: &'static str,
-    took_ms: u64,
-    model: Card,
-}
-
-/// The body of `PUT /admin/models/{name}`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wanted {
-    directory: PathBuf,
-}
-
+#[utoipa::path(
+    get, path = "/admin/models", operation_id = "models", tag = ADMINISTRATION,
+    responses((
+        status = 200, description = "The models.", body = List,
+        example = json!({"default": "demo", "models": [example()]}),
+    )),
+)]
 async fn list(State(state): State<AdminState>) -> Json<List> {
     let registry = state.keeper.registry();
     Json(List {
@@ -130,10 +92,19 @@ async fn list(State(state): State<AdminState>) -> Json<List> {
     })
 }
 
+/// A model that is served.
+#[utoipa::path(
+    get, path = "/admin/models/{name}", operation_id = "model", tag = ADMINISTRATION,
+    params(Name),
+    responses(
+        (status = 200, description = "The model.", body = Card, example = json!(example())),
+        Refused<400>, Refused<404>,
+    ),
+)]
 async fn show(
     State(state): State<AdminState>,
     Extension(id): Extension<RequestId>,
-    Path(name): Path<String>,
+    Name { name }: Name,
 ) -> Response {
     match state.keeper.registry().resolve(Some(&name)) {
         Ok(served) => Json(Card::new(&served)).into_response(),
@@ -141,11 +112,27 @@ async fn show(
     }
 }
 
+/// Add or replace a model without dropping a request.
+///
+/// The directory is loaded, verified by its digests and warmed up beside what is served, then
+/// switched to at once. If anything is wrong with it, nothing changes.
+#[utoipa::path(
+    put, path = "/admin/models/{name}", operation_id = "putModel", tag = ADMINISTRATION,
+    params(Name),
+    request_body(content = Wanted, example = json!({"directory": "/models/vit-b-16"})),
+    responses(
+        (status = 200, description = "It is replaced, or was this one already.", body = Changed,
+         example = json!({"outcome": "replaced", "took_ms": 1830, "model": example()})),
+        (status = 201, description = "It is added.", body = Changed,
+         example = json!({"outcome": "added", "took_ms": 1830, "model": example()})),
+        Refused<400>, Refused<408>, Refused<413>, Refused<422>, Refused<500>, Refused<503>,
+    ),
+)]
 async fn put(
     State(state): State<AdminState>,
     Extension(id): Extension<RequestId>,
     Extension(owner): Extension<Owner>,
-    Path(name): Path<String>,
+    Name { name }: Name,
     request: Request,
 ) -> Response {
     let outcome = async {
@@ -162,11 +149,23 @@ async fn put(
     answer("put", &name, owner, outcome.await, &id)
 }
 
+/// Load a model's directory again.
+///
+/// As if it were put again: for files that have changed in their place.
+#[utoipa::path(
+    post, path = "/admin/models/{name}/reload", operation_id = "reloadModel", tag = ADMINISTRATION,
+    params(Name),
+    responses(
+        (status = 200, description = "It is reloaded, or had not changed.", body = Changed,
+         example = json!({"outcome": "unchanged", "took_ms": 40, "model": example()})),
+        Refused<400>, Refused<404>, Refused<422>, Refused<500>, Refused<503>,
+    ),
+)]
 async fn reload(
     State(state): State<AdminState>,
     Extension(id): Extension<RequestId>,
     Extension(owner): Extension<Owner>,
-    Path(name): Path<String>,
+    Name { name }: Name,
 ) -> Response {
     answer(
         "reload",
@@ -177,11 +176,20 @@ async fn reload(
     )
 }
 
+/// Remove a model, once its requests are answered.
+#[utoipa::path(
+    delete, path = "/admin/models/{name}", operation_id = "removeModel", tag = ADMINISTRATION,
+    params(Name),
+    responses(
+        (status = 204, description = "It is removed."),
+        Refused<400>, Refused<404>, Refused<409>, Refused<500>, Refused<503>,
+    ),
+)]
 async fn remove(
     State(state): State<AdminState>,
     Extension(id): Extension<RequestId>,
     Extension(owner): Extension<Owner>,
-    Path(name): Path<String>,
+    Name { name }: Name,
 ) -> Response {
     let outcome = state.keeper.remove(&name).await;
     audit("remove", &name, owner, outcome.as_ref().err());
@@ -204,9 +212,9 @@ fn answer(
         Err(why) => return Problem::new(&why, id).into_response(),
     };
     let (status, word) = match change.outcome {
-        Outcome::Added => (StatusCode::CREATED, "added"),
-        Outcome::Replaced => (StatusCode::OK, "replaced"),
-        Outcome::Unchanged => (StatusCode::OK, "unchanged"),
+        Outcome::Added => (StatusCode::CREATED, Word::Added),
+        Outcome::Replaced => (StatusCode::OK, Word::Replaced),
+        Outcome::Unchanged => (StatusCode::OK, Word::Unchanged),
     };
     let changed = Changed {
         outcome: word,
@@ -246,8 +254,8 @@ fn check_name(name: &str) -> Result<()> {
 
 async fn not_found(request: Request) -> Problem {
     let detail = "there is nothing here; the routes are GET /admin/models, GET, PUT and DELETE \
-                  /admin/models/{name}, POST /admin/models/{name}/reload, GET /healthz, GET /readyz \
-                  and GET /metrics";
+                  /admin/models/{name}, POST /admin/models/{name}/reload, GET /healthz, GET /readyz, \
+                  GET /metrics and GET /openapi.json (GET /docs shows it)";
     Problem::of_routing(StatusCode::NOT_FOUND, detail, &super::request_id(&request))
 }
 

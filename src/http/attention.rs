@@ -7,12 +7,13 @@
 mod describe;
 mod easels;
 mod form;
+mod id;
 mod picked;
 
 use std::{sync::Arc, time::Instant};
 
 use axum::{
-    extract::{Extension, Path, State},
+    extract::{Extension, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
@@ -20,12 +21,17 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 pub use self::easels::Easels;
+pub(super) use self::id::MapId;
 use self::{
-    describe::describe,
-    form::{Form, Format},
+    describe::{Description, describe},
+    form::{Form, Format, Parameters},
     picked::{Picked, Shares},
 };
-use super::{AppState, Problem, RequestId, server_timing};
+use super::{
+    AppState, Problem, RequestId,
+    openapi::{Binary, PICTURES, Refused},
+    server_timing,
+};
 use crate::{
     Error, Result,
     explain::{self, PatchMap, Raster, Scale, View},
@@ -37,12 +43,47 @@ use crate::{
 /// Says which view was really drawn: an overlay without a kept picture is a heat map.
 const VIEW: HeaderName = HeaderName::from_static("x-patchlight-view");
 
-/// Draws or writes a map; HEAD, too.
+/// A kept map as a picture, as numbers or as an array.
+///
+/// `Accept` says which, and `format` has the last word. Ask for one map: `start_layer` (rollout),
+/// `class` with or without `contrast` (evidence), or `layer` with or without `head` (attention).
+#[utoipa::path(
+    get, path = "/attention/{id}", operation_id = "attention", tag = PICTURES,
+    params(MapId, Parameters),
+    responses(
+        (
+            status = 200, description = "The map.",
+            content(
+                (inline(Binary) = "image/png"),
+                (Description<'_> = "application/json", example = json!({
+                    "id": "gakSA12YEx1y9T-cZUaogg", "model": "demo",
+                    "model_digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                    "method": "rollout",
+                    "about": "rollout is class-agnostic: one map a picture, whatever the label",
+                    "head_fusion": "mean", "start_layer": 0, "grid": [2, 2],
+                    "values": [0.25, 0.125, 0.125, 0.25], "prefix_mass": 0.25,
+                    "region": {"x": 0, "y": 0, "width": 1200, "height": 800},
+                    "image": {"width": 1200, "height": 800},
+                })),
+                (inline(Binary) = "application/x-npy"),
+            ),
+            headers(
+                ("ETag" = String, description = "Strong; for If-None-Match."),
+                (
+                    "X-Patchlight-View" = String,
+                    description = "The view that was drawn: an overlay without a kept picture is a heat map."
+                ),
+            ),
+        ),
+        (status = 304, description = "What If-None-Match names is still right."),
+        Refused<400>, Refused<404>, Refused<406>, Refused<409>, Refused<500>, Refused<503>,
+    ),
+)]
 pub(super) async fn show(
     State(state): State<AppState>,
     Extension(request): Extension<RequestId>,
     Extension(owner): Extension<Owner>,
-    Path(id): Path<String>,
+    MapId { id }: MapId,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
@@ -70,12 +111,20 @@ pub(super) async fn show(
         .unwrap_or_else(|why: Error| Problem::new(&why, &request).into_response())
 }
 
-/// Forgets a map and its picture.
+/// Forget a map and its picture.
+#[utoipa::path(
+    delete, path = "/attention/{id}", operation_id = "forget", tag = PICTURES,
+    params(MapId),
+    responses(
+        (status = 204, description = "It is forgotten."),
+        Refused<404>, Refused<409>, Refused<500>, Refused<503>,
+    ),
+)]
 pub(super) async fn forget(
     State(state): State<AppState>,
     Extension(request): Extension<RequestId>,
     Extension(owner): Extension<Owner>,
-    Path(id): Path<String>,
+    MapId { id }: MapId,
 ) -> Response {
     match state.store.forget(&id, owner).await {
         Ok(()) => {

@@ -1,10 +1,6 @@
 //! `POST /classify`.
 
-use std::{
-    str::FromStr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{str::FromStr, sync::Arc, time::Instant};
 
 use axum::{
     Json,
@@ -14,10 +10,17 @@ use axum::{
 };
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
+use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
+use utoipa::ToSchema;
 
 use super::{
-    AppState, Problem, RequestId, auth::Allowance, query::Query, server_timing, upload, verify,
+    AppState, Problem, RequestId,
+    auth::Allowance,
+    openapi::{Binary, PICTURES, Refused, RefusedOr},
+    query::Query,
+    request_timeout::{RequestTimeout, time_allowed},
+    server_timing, upload, verify,
 };
 use crate::{
     Error, Result,
@@ -34,10 +37,51 @@ const DEFAULT_TOP_K: usize = 5;
 /// share of the decode threads.
 const AT_ONCE: usize = 8;
 
-/// The header that shortens the server's time-out for one request, in seconds.
-const REQUEST_TIMEOUT: &str = "request-timeout";
-
-/// One picture gives its result; several give `{"results": […]}` in their order.
+/// Labels for one to sixteen pictures.
+///
+/// The bytes decide what a picture is, never the header: JPEG, PNG, WebP, or the first frame of a
+/// GIF. One picture gives its result; several give all results in their order, each either a result
+/// or a problem, with status 200 if any was processed.
+#[utoipa::path(
+    post, path = "/classify", operation_id = "classify", tag = PICTURES,
+    params(Asked, RequestTimeout),
+    request_body(description = "The pictures.", content(
+        (upload::PictureForm = "multipart/form-data"),
+        (upload::PictureJson<'_> = "application/json", example = json!({"image": "R0lGODlhAQABAAAAACw="})),
+        (inline(Binary) = "image/jpeg"),
+        (inline(Binary) = "image/png"),
+        (inline(Binary) = "image/webp"),
+        (inline(Binary) = "image/gif"),
+        (inline(Binary) = "application/octet-stream"),
+    )),
+    responses(
+        (
+            status = 200, description = "One picture's result, or those of several in their order.",
+            body = Answer,
+            links(
+                ("itsMap" = (
+                    operation_id = "attention", parameters(("id" = "$response.body#/id")),
+                    description = "The map of the picture.",
+                )),
+                ("testIt" = (
+                    operation_id = "testMap", parameters(("id" = "$response.body#/id")),
+                    description = "The perturbation test of that map.",
+                )),
+                ("forgetIt" = (
+                    operation_id = "forget", parameters(("id" = "$response.body#/id")),
+                    description = "Forgetting that map.",
+                )),
+            ),
+            examples(
+                ("one picture" = (value = json!(example()))),
+                ("several pictures" = (value = json!({"results": [example(), Problem::example()]}))),
+            ),
+        ),
+        Refused<400>, Refused<404>, Refused<408>, Refused<413>,
+        RefusedOr<415, Results>, RefusedOr<422, Results>, RefusedOr<500, Results>,
+        RefusedOr<503, Results>, RefusedOr<504, Results>,
+    ),
+)]
 pub(super) async fn classify(
     State(state): State<AppState>,
     Extension(id): Extension<RequestId>,
@@ -84,9 +128,9 @@ fn admit(
     query: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<Admitted> {
-    let mut query = Query::parse(query)?;
-    let classifier = state.models.resolve(query.text("model")?.as_deref())?;
-    let options = options(owner, query, &classifier.model)?;
+    let asked = Asked::read(query)?;
+    let classifier = state.models.resolve(asked.model.as_deref())?;
+    let options = options(owner, &asked, &classifier.model)?;
     let deadline = Deadline::after(time_allowed(headers, state.limits.request_timeout)?);
     classifier.admit(deadline)?;
     let room = state.uploads.admit(headers, state.limits);
@@ -123,7 +167,7 @@ async fn run(admitted: &Admitted, mut pictures: Vec<bytes::Bytes>, id: &RequestI
         return match classify(picture).await {
             Ok(answer) => {
                 let timing = answer.timing_ms;
-                let mut response = Json(answer).into_response();
+                let mut response = Json(Answer::One(Box::new(answer))).into_response();
                 server_timing::add(
                     &mut response,
                     &[
@@ -156,19 +200,31 @@ async fn run(admitted: &Admitted, mut pictures: Vec<bytes::Bytes>, id: &RequestI
             .map_or(StatusCode::BAD_REQUEST, Item::status),
         false => StatusCode::OK,
     };
-    let mut response = (status, Json(Results { results })).into_response();
+    let answer = Answer::Several(Results { results });
+    let mut response = (status, Json(answer)).into_response();
     // Their stages overlap; each result has its own.
     server_timing::add(&mut response, &[("total", started.elapsed())]);
     response
 }
 
-#[derive(Serialize)]
+/// What became of the pictures of a request.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ClassifyAnswer)]
+#[serde(untagged)]
+enum Answer {
+    One(Box<Classification>),
+    Several(Results),
+}
+
+/// What became of several pictures, in their order.
+#[derive(Serialize, ToSchema)]
 struct Results {
+    #[schema(max_items = 16, inline)]
     results: Vec<Item>,
 }
 
 /// What became of one picture of several.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 enum Item {
     Result(Box<Classification>),
@@ -184,10 +240,41 @@ impl Item {
     }
 }
 
-fn options(owner: Owner, mut query: Query, model: &ModelInfo) -> Result<Options> {
+/// The query.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Asked {
+    /// How many labels, up to the number of classes.
+    #[param(minimum = 1, default = 5, example = 3)]
+    top_k: Option<usize>,
+    /// Leave out labels below this score.
+    #[param(minimum = 0, maximum = 1, default = 0, example = 0.1)]
+    min_score: Option<f32>,
+    /// Which maps are kept.
+    #[param(inline, example = "rollout")]
+    attention: Option<Keep>,
+    /// Which model; the first one that is served, without.
+    #[param(example = "demo")]
+    model: Option<String>,
+}
+
+impl Asked {
+    fn read(query: Option<&str>) -> Result<Self> {
+        let mut query = Query::parse(query)?;
+        let asked = Self {
+            top_k: query.value("top_k")?,
+            min_score: query.value("min_score")?,
+            attention: query.value("attention")?,
+            model: query.text("model")?,
+        };
+        query.finish("top_k, min_score, attention, model")?;
+        Ok(asked)
+    }
+}
+
+fn options(owner: Owner, asked: &Asked, model: &ModelInfo) -> Result<Options> {
     let classes = model.manifest.task.classes;
-    let default = DEFAULT_TOP_K.min(classes);
-    let top_k = query.value("top_k")?.unwrap_or(default);
+    let top_k = asked.top_k.unwrap_or(DEFAULT_TOP_K.min(classes));
     if !(1..=classes).contains(&top_k) {
         let detail = format!("{top_k} is not between 1 and {classes}, the number of classes");
         return Err(Error::InvalidParameter {
@@ -195,7 +282,7 @@ fn options(owner: Owner, mut query: Query, model: &ModelInfo) -> Result<Options>
             detail,
         });
     }
-    let min_score: f32 = query.value("min_score")?.unwrap_or(0.0);
+    let min_score = asked.min_score.unwrap_or(0.0);
     if !(0.0..=1.0).contains(&min_score) {
         let detail = "it must be between 0 and 1".to_owned();
         return Err(Error::InvalidParameter {
@@ -203,13 +290,30 @@ fn options(owner: Owner, mut query: Query, model: &ModelInfo) -> Result<Options>
             detail,
         });
     }
-    let attention = query.value("attention")?.unwrap_or(Keep::Rollout);
-    query.finish("top_k, min_score, attention, model")?;
     Ok(Options {
         top_k,
         min_score,
-        attention,
+        attention: asked.attention.unwrap_or(Keep::Rollout),
         owner,
+    })
+}
+
+/// An answer as it may look.
+fn example() -> serde_json::Value {
+    json!({
+        "id": "gakSA12YEx1y9T-cZUaogg", "model": "demo",
+        "predictions": [{"class_id": 11, "label": "elephant", "score": 0.93}],
+        "attention": {
+            "url": "/attention/gakSA12YEx1y9T-cZUaogg", "method": "rollout",
+            "maps": ["rollout", "class"], "expires_in_s": 3600,
+        },
+        "image": {
+            "width": 1200, "height": 800, "format": "jpeg",
+            "region": {"x": 0, "y": 0, "width": 1200, "height": 800},
+        },
+        "timing_ms": {
+            "decode": 4.1, "preprocess": 2.0, "queue": 0.1, "inference": 15.2, "total": 21.6,
+        },
     })
 }
 
@@ -223,51 +327,6 @@ impl FromStr for Keep {
             "heads" => Ok(Self::Heads),
             "none" => Ok(Self::Nothing),
             _ => Err("it must be one of rollout, heads, none"),
-        }
-    }
-}
-
-/// The server's time-out, or less if the client asks for less.
-pub(super) fn time_allowed(headers: &HeaderMap, server: Duration) -> Result<Duration> {
-    let Some(value) = headers.get(REQUEST_TIMEOUT) else {
-        return Ok(server);
-    };
-    value
-        .to_str()
-        .ok()
-        .and_then(|text| text.trim().parse::<f64>().ok())
-        .filter(|&seconds| seconds > 0.0)
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds.min(1e9)).ok())
-        .map(|asked| asked.min(server))
-        .ok_or_else(|| Error::InvalidParameter {
-            name: "Request-Timeout",
-            detail: "it must be a number of seconds above 0".to_owned(),
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn allowed(header: &'static str) -> Result<Duration> {
-        let headers = HeaderMap::from_iter([(
-            header::HeaderName::from_static(REQUEST_TIMEOUT),
-            HeaderValue::from_static(header),
-        )]);
-        time_allowed(&headers, Duration::from_secs(10))
-    }
-
-    #[test]
-    fn a_request_can_only_shorten_its_time() {
-        assert_eq!(allowed("2.5").unwrap(), Duration::from_millis(2500));
-        assert_eq!(allowed("3600").unwrap(), Duration::from_secs(10));
-        assert_eq!(allowed("inf").unwrap(), Duration::from_secs(10));
-    }
-
-    #[test]
-    fn a_time_that_is_none_is_refused() {
-        for header in ["", "0", "-1", "NaN", "10s"] {
-            assert!(allowed(header).is_err(), "{header}");
         }
     }
 }

@@ -6,15 +6,33 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{AppState, Problem, RequestId};
+use super::{
+    AppState, Problem, RequestId,
+    openapi::{OPERATION, Refused},
+};
 use crate::{Error, metrics::ModelState};
 
-/// `GET /healthz`: the process answers. Never false because of load.
+/// The process answers.
+///
+/// Never false because of load.
+#[utoipa::path(
+    get, path = "/healthz", operation_id = "alive", tag = OPERATION,
+    responses((status = 200, description = "It does.", body = String, content_type = "text/plain")),
+)]
 pub(super) async fn alive() -> &'static str {
     "alive\n"
 }
 
-/// `GET /readyz`: the model is warmed up and the server is not draining.
+/// New work should be sent here.
+///
+/// The model is warmed up and the server is not draining.
+#[utoipa::path(
+    get, path = "/readyz", operation_id = "ready", tag = OPERATION,
+    responses(
+        (status = 200, description = "It should.", body = String, content_type = "text/plain"),
+        Refused<503>,
+    ),
+)]
 pub(super) async fn ready(
     State(state): State<AppState>,
     Extension(id): Extension<RequestId>,
@@ -25,7 +43,16 @@ pub(super) async fn ready(
     }
 }
 
-/// `GET /metrics`: the Prometheus text format.
+/// All metrics in the Prometheus text format.
+///
+/// They move to the admin listener where there is one.
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "metrics", tag = OPERATION,
+    responses(
+        (status = 200, description = "All metrics.", body = String, content_type = "text/plain"),
+        Refused<500>,
+    ),
+)]
 pub(super) async fn metrics(
     State(state): State<AppState>,
     Extension(id): Extension<RequestId>,

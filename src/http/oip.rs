@@ -4,6 +4,7 @@
 //! the same admission, deadlines, decode budget, batcher and limits. What goes wrong is said as
 //! `{"error": …}` ([`errors`]), which is what these clients look for.
 
+mod answers;
 mod asked;
 mod coding;
 mod errors;
@@ -16,22 +17,31 @@ use std::{
 };
 
 use axum::{
-    Json, Router,
+    Json,
     extract::State,
     http::StatusCode,
-    middleware,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::get,
 };
-use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub(super) use self::errors::reworded;
-use self::target::Target;
-use super::{AppState, auth, upload};
+pub(super) use self::errors::{OipError, reworded};
+use self::{
+    answers::{IndexEntry, Live, ModelReady, Ready, ServerMetadata, Statistics},
+    target::{Named, Target, versioned},
+};
+use super::{
+    AppState,
+    openapi::{OIP, OipRefused},
+    upload,
+};
 use crate::{
     classify::Classifier,
-    oip::{EXTENSIONS, Face, ModelStatistics, VERSION},
+    oip::{
+        EXTENSIONS, Face, ModelConfig, ModelMetadata, ModelStatistics, VERSION,
+        statistics::Described,
+    },
 };
 
 /// What the routes of `/v2` share. A handle; clones share the content.
@@ -66,43 +76,25 @@ impl Oip {
     }
 }
 
-/// All routes below `/v2`.
-pub(super) fn routes(state: &AppState) -> Router<AppState> {
-    let model = |rest: &str| {
-        [
-            format!("/v2/models/{{model}}{rest}"),
-            format!("/v2/models/{{model}}/versions/{{version}}{rest}"),
-        ]
-    };
-    let mut keyed = Router::new()
-        .route("/v2/models/stats", get(all_statistics))
-        .route("/v2/repository/index", post(index));
-    for route in model("") {
-        keyed = keyed.route(&route, get(metadata));
-    }
-    for route in model("/config") {
-        keyed = keyed.route(&route, get(config));
-    }
-    for route in model("/stats") {
-        keyed = keyed.route(&route, get(statistics));
-    }
-    for route in model("/infer") {
-        keyed = keyed.route(&route, post(infer::infer));
-    }
-    let keyed = keyed.route_layer(middleware::from_fn_with_state(
-        state.clone(),
-        auth::require_key,
-    ));
-    // Probes and the greeting want no key, as elsewhere.
-    let mut open = Router::new()
-        .route("/v2", get(server))
+/// What probes and the curious ask for: these want no key, as elsewhere.
+pub(super) fn open() -> OpenApiRouter<AppState> {
+    OpenApiRouter::default()
+        .routes(routes!(server))
         .route("/v2/", get(server))
-        .route("/v2/health/live", get(live))
-        .route("/v2/health/ready", get(ready));
-    for route in model("/ready") {
-        open = open.route(&route, get(model_ready));
-    }
-    keyed.merge(open)
+        .routes(routes!(live))
+        .routes(routes!(ready))
+        .merge(versioned(routes!(model_ready)))
+}
+
+/// All other routes below `/v2`.
+pub(super) fn keyed() -> OpenApiRouter<AppState> {
+    OpenApiRouter::default()
+        .merge(versioned(routes!(metadata)))
+        .merge(versioned(routes!(config)))
+        .merge(versioned(routes!(statistics)))
+        .merge(versioned(routes!(infer::infer)))
+        .routes(routes!(all_statistics))
+        .routes(routes!(index))
 }
 
 /// Whether a path belongs to the protocol, known or not.
@@ -115,31 +107,55 @@ fn most_rows(classifier: &Classifier) -> usize {
     classifier.batcher.max_batch().max(upload::MOST_PICTURES)
 }
 
-/// `GET /v2`: who answers, and what of the protocol's extensions it speaks.
-async fn server() -> Json<Value> {
-    Json(json!({
-        "name": env!("CARGO_PKG_NAME"),
-        "version": crate::VERSION,
-        "extensions": EXTENSIONS,
-    }))
+/// Name, version and extensions.
+#[utoipa::path(
+    get, path = "/v2", operation_id = "v2Server", tag = OIP,
+    responses((status = 200, description = "Who answers.", body = ServerMetadata)),
+)]
+async fn server() -> Json<ServerMetadata> {
+    Json(ServerMetadata {
+        name: env!("CARGO_PKG_NAME"),
+        version: crate::VERSION,
+        extensions: EXTENSIONS.to_vec(),
+    })
 }
 
-/// `GET /v2/health/live`: the process answers.
-async fn live() -> Json<Value> {
-    Json(json!({"live": true}))
+/// The process answers.
+#[utoipa::path(
+    get, path = "/v2/health/live", operation_id = "v2Live", tag = OIP,
+    responses((status = 200, description = "It does.", body = Live)),
+)]
+async fn live() -> Json<Live> {
+    Json(Live { live: true })
 }
 
-/// `GET /v2/health/ready`: new work should be sent here. Not 200 stands for no.
+/// New work should be sent here.
+#[utoipa::path(
+    get, path = "/v2/health/ready", operation_id = "v2Ready", tag = OIP,
+    responses(
+        (status = 200, description = "Yes.", body = Ready),
+        (status = 503, description = "No.", body = Ready),
+    ),
+)]
 async fn ready(State(state): State<AppState>) -> Response {
     let ready = state.readiness.get();
-    (said(ready), Json(json!({"ready": ready}))).into_response()
+    (said(ready), Json(Ready { ready })).into_response()
 }
 
-/// `GET /v2/models/{model}/ready`: the same of one model.
+/// New work should be sent to this model.
+#[utoipa::path(
+    get, path = "/v2/models/{model}/ready", operation_id = "v2ModelReady", tag = OIP,
+    params(Named),
+    responses(
+        (status = 200, description = "Yes.", body = ModelReady),
+        OipRefused<400>, OipRefused<404>,
+        (status = 503, description = "No.", body = ModelReady),
+    ),
+)]
 async fn model_ready(State(state): State<AppState>, target: Target) -> Response {
     let ready = state.readiness.get();
-    let body = json!({"name": target.shown(), "ready": ready});
-    (said(ready), Json(body)).into_response()
+    let name = target.shown();
+    (said(ready), Json(ModelReady { name, ready })).into_response()
 }
 
 fn said(ready: bool) -> StatusCode {
@@ -149,42 +165,99 @@ fn said(ready: bool) -> StatusCode {
     }
 }
 
-/// `GET /v2/models/{model}`: its tensors.
-async fn metadata(target: Target) -> Json<Value> {
+/// The model's tensors.
+#[utoipa::path(
+    get, path = "/v2/models/{model}", operation_id = "v2Metadata", tag = OIP,
+    params(Named),
+    responses(
+        (status = 200, description = "Its tensors.", body = ModelMetadata, example = json!({
+            "name": "demo_image", "versions": ["1"], "platform": "onnxruntime_onnx",
+            "inputs": [{"name": "image", "datatype": "BYTES", "shape": [-1]}],
+            "outputs": [
+                {"name": "logits", "datatype": "FP32", "shape": [-1, 12]},
+                {"name": "rollout", "datatype": "FP32", "shape": [-1, 14, 14]},
+            ],
+        })),
+        OipRefused<400>, OipRefused<404>,
+    ),
+)]
+async fn metadata(target: Target) -> Json<ModelMetadata> {
     let model = &target.classifier.model;
-    Json(target.face.metadata(&target.name, &model.manifest))
+    Json(ModelMetadata::new(
+        target.face,
+        &target.name,
+        &model.manifest,
+    ))
 }
 
-/// `GET /v2/models/{model}/config`: the same as Triton configures models, with the largest batch.
-async fn config(target: Target) -> Json<Value> {
+/// The model in the words of Triton's configuration.
+#[utoipa::path(
+    get, path = "/v2/models/{model}/config", operation_id = "v2Config", tag = OIP,
+    params(Named),
+    responses(
+        (status = 200, description = "Its configuration.", body = ModelConfig),
+        OipRefused<400>, OipRefused<404>,
+    ),
+)]
+async fn config(target: Target) -> Json<ModelConfig> {
     let model = &target.classifier.model;
     let most = most_rows(&target.classifier);
-    Json(target.face.config(&target.name, &model.manifest, most))
+    Json(ModelConfig::new(
+        target.face,
+        &target.name,
+        &model.manifest,
+        most,
+    ))
 }
 
-/// `GET /v2/models/{model}/stats`: what it has done since the program started.
-async fn statistics(State(state): State<AppState>, target: Target) -> Json<Value> {
-    Json(json!({"model_stats": [described(&state, &target)]}))
-}
-
-/// `GET /v2/models/stats`: the same of all.
-async fn all_statistics(State(state): State<AppState>) -> Json<Value> {
-    let described: Vec<Value> = Target::all(&state)
-        .iter()
-        .map(|target| described(&state, target))
-        .collect();
-    Json(json!({"model_stats": described}))
-}
-
-fn described(state: &AppState, target: &Target) -> Value {
-    let name = target.shown();
-    state.oip.statistics(target, |statistics| {
-        json!(statistics.describe(name, VERSION))
+/// What this name has done since the program started.
+#[utoipa::path(
+    get, path = "/v2/models/{model}/stats", operation_id = "v2Statistics", tag = OIP,
+    params(Named),
+    responses(
+        (status = 200, description = "Its counters.", body = Statistics),
+        OipRefused<400>, OipRefused<404>,
+    ),
+)]
+async fn statistics(State(state): State<AppState>, target: Target) -> Json<Statistics> {
+    Json(Statistics {
+        model_stats: vec![described(&state, &target)],
     })
 }
 
-/// `POST /v2/repository/index`: every name that can be asked.
-async fn index(State(state): State<AppState>) -> Json<Value> {
-    let entry = |target: &Target| json!({"name": target.shown(), "version": VERSION, "state": "READY", "reason": ""});
+/// What every name has done since the program started.
+#[utoipa::path(
+    get, path = "/v2/models/stats", operation_id = "v2AllStatistics", tag = OIP,
+    responses((status = 200, description = "All counters.", body = Statistics)),
+)]
+async fn all_statistics(State(state): State<AppState>) -> Json<Statistics> {
+    let targets = Target::all(&state);
+    Json(Statistics {
+        model_stats: targets
+            .iter()
+            .map(|target| described(&state, target))
+            .collect(),
+    })
+}
+
+fn described(state: &AppState, target: &Target) -> Described {
+    let name = target.shown();
+    state
+        .oip
+        .statistics(target, |statistics| statistics.describe(name, VERSION))
+}
+
+/// Every name that can be asked.
+#[utoipa::path(
+    post, path = "/v2/repository/index", operation_id = "v2Index", tag = OIP,
+    responses((status = 200, description = "All names.", body = Vec<IndexEntry>)),
+)]
+async fn index(State(state): State<AppState>) -> Json<Vec<IndexEntry>> {
+    let entry = |target: &Target| IndexEntry {
+        name: target.shown(),
+        version: VERSION,
+        state: "READY",
+        reason: "",
+    };
     Json(Target::all(&state).iter().map(entry).collect())
 }

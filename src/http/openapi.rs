@@ -1,238 +1,220 @@
-//! `GET /openapi.json` and `GET /docs`: the interface in the words of OpenAPI 3.1, and as a page.
+//! `GET /openapi.json`: what a listener serves, in the words of OpenAPI 3.1.
 //!
-//! `openapi/document.json` has the operations. What the program knows itself is filled in here: its
-//! version, and every status with every code, from the table that a test compares with the errors
-//! and their statuses. `tests/clients/openapi.py` lets schemathesis compare the rest with a running
-//! server, and a test here looks for every route.
+//! Nothing of it is written down apart: operations stand beside their handlers and are registered
+//! with them (`utoipa_axum::routes!`), schemas are derived from the structures that are answered,
+//! and [`problems`] makes the answers of errors by making the errors. So each listener describes
+//! what it serves and nothing else.
 
-use std::sync::Arc;
+mod problems;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
     Router,
+    extract::State,
     http::header,
     response::{IntoResponse, Response},
-    routing::get,
 };
-use serde_json::{Map, Value, json};
+use utoipa::{
+    IntoResponses, PartialSchema, ToSchema,
+    openapi::{
+        self, Info, InfoBuilder, KnownFormat, LicenseBuilder, ObjectBuilder, PathItem, RefOr,
+        Schema, SchemaFormat, SecurityRequirement, Tag, Type,
+        path::Operation,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+        tag::TagBuilder,
+    },
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-const DOCUMENT: &str = include_str!("openapi/document.json");
+pub(super) use self::problems::{Code, OipRefused, Refused, RefusedOr};
+use super::oip;
 
-/// Every status of a problem with its codes.
-const PROBLEMS: &[(u16, &str, &[&str])] = &[
+/// The tag of what pictures are sent to and maps come from.
+pub(super) const PICTURES: &str = "pictures";
+
+/// The tag of everything below `/v2`.
+pub(super) const OIP: &str = "Open Inference Protocol";
+
+/// The tag of what probes, scrapers and curious people ask for.
+pub(super) const OPERATION: &str = "operation";
+
+/// The tag of what only the admin listener serves.
+pub(super) const ADMINISTRATION: &str = "administration";
+
+const TAGS: [(&str, &str); 4] = [
     (
-        400,
-        "The request is not of the documented form.",
-        &["malformed_request", "invalid_parameter"],
-    ),
-    (401, "No API key, or not one in force.", &["unauthorized"]),
-    (
-        403,
-        "Not allowed by whoever runs the server.",
-        &["verify_not_allowed"],
-    ),
-    (
-        404,
-        "No such route, model, map or test.",
-        &[
-            "not_found",
-            "no_such_model",
-            "map_not_found",
-            "verify_not_found",
-        ],
-    ),
-    (405, "Not with this method.", &["method_not_allowed"]),
-    (406, "Not in an accepted media type.", &["not_acceptable"]),
-    (
-        408,
-        "The body took too long to arrive.",
-        &["upload_too_slow"],
+        PICTURES,
+        "Labels for pictures, and which patches the model looked at.",
     ),
     (
-        409,
-        "There is no such map of this picture, or it cannot be changed so.",
-        &[
-            "map_not_kept",
-            "map_not_forgettable",
-            "not_verifiable",
-            "default_model",
-        ],
-    ),
-    (413, "The body is too large.", &["body_too_large"]),
-    (
-        415,
-        "Not a picture that is read here.",
-        &["unsupported_format"],
+        OIP,
+        "Version 2 of the protocol, for clients of KServe and Triton. Errors have its own form.",
     ),
     (
-        422,
-        "The picture is damaged or has too many pixels, or the model directory is refused.",
-        &["image_undecodable", "image_too_large", "model_refused"],
+        ADMINISTRATION,
+        "Which models are served. These routes exist on --admin-listen only.",
     ),
-    (
-        429,
-        "This client's quota is used up; Retry-After says when there is more.",
-        &["quota_exceeded", "too_many_jobs"],
-    ),
-    (
-        500,
-        "Our fault.",
-        &["inference_failed", "not_finite", "internal"],
-    ),
-    (
-        503,
-        "Not now; Retry-After says when.",
-        &["overloaded", "draining", "not_ready", "map_store_away"],
-    ),
-    (504, "The deadline passed.", &["deadline_passed"]),
+    (OPERATION, "Probes, metrics and descriptions."),
 ];
 
-/// The document and its page.
-pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    let document: Arc<str> = document().to_string().into();
-    let show = async move || -> Response {
-        let kind = [(header::CONTENT_TYPE, "application/json")];
-        (kind, document.to_string()).into_response()
-    };
-    Router::new().route("/openapi.json", get(show))
+/// The security scheme's name.
+const KEY: &str = "key";
+
+/// A document, ready to be sent.
+#[derive(Clone)]
+struct Document(Arc<str>);
+
+/// Adds `GET /openapi.json`, which describes all of `routes` and itself.
+pub(super) fn described<S>(routes: OpenApiRouter<S>) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    let (own, itself) = OpenApiRouter::default()
+        .routes(routes!(show))
+        .split_for_parts();
+    let (routes, mut document) = routes.split_for_parts();
+    document.merge(itself);
+    let document = complete(document);
+    // A document of strings, numbers and maps with names always has a JSON form.
+    let text = document.to_json().unwrap_or_default();
+    routes.merge(own.with_state(Document(text.into())))
 }
 
-/// The whole document.
-fn document() -> Value {
-    // A test reads it; were it not JSON, the answer would be an empty document.
-    let mut document: Value = serde_json::from_str(DOCUMENT).unwrap_or_default();
-    document["info"]["version"] = json!(crate::VERSION);
-    let codes = PROBLEMS.iter().flat_map(|(_, _, codes)| codes.iter());
-    document["components"]["schemas"]["Code"] = json!({"enum": codes.collect::<Vec<_>>()});
-    document["components"]["responses"] = PROBLEMS
-        .iter()
-        .flat_map(|&(status, about, codes)| {
-            [
-                (format!("Problem{status}"), problem(status, about, codes)),
-                (format!("Oip{status}"), oip_error(status, about, codes)),
-            ]
-        })
-        .collect::<Map<String, Value>>()
-        .into();
+/// This document.
+#[utoipa::path(
+    get, path = "/openapi.json", operation_id = "openapi", tag = OPERATION,
+    responses((status = 200, description = "OpenAPI 3.1.", content(("application/json")))),
+)]
+async fn show(State(Document(text)): State<Document>) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (kind, text.to_string()).into_response()
+}
+
+/// Says that all of `routes` want a key where the server runs with keys, and what they answer
+/// without.
+pub(super) fn keyed<S>(routes: OpenApiRouter<S>) -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    locked(routes, &[SecurityRequirement::default(), wanted()])
+}
+
+/// Says that all of `routes` always want a key.
+pub(super) fn always_keyed<S>(routes: OpenApiRouter<S>) -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    locked(routes, &[wanted()])
+}
+
+fn wanted() -> SecurityRequirement {
+    SecurityRequirement::new(KEY, [""; 0])
+}
+
+fn locked<S>(mut routes: OpenApiRouter<S>, security: &[SecurityRequirement]) -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    for (path, item) in &mut routes.get_openapi_mut().paths.paths {
+        let (unknown, exhausted) = match oip::is_below(path) {
+            true => (
+                OipRefused::<401>::responses(),
+                OipRefused::<429>::responses(),
+            ),
+            false => (Refused::<401>::responses(), Refused::<429>::responses()),
+        };
+        for operation in operations(item) {
+            operation.security = Some(security.to_vec());
+            operation.responses.responses.extend(unknown.clone());
+        }
+        // Quotas count what makes work.
+        if let Some(post) = &mut item.post {
+            post.responses.responses.extend(exhausted);
+        }
+    }
+    routes
+}
+
+/// Everything that is not said by single operations.
+fn complete(mut document: openapi::OpenApi) -> openapi::OpenApi {
+    document.info = info();
+    let mut tags = BTreeSet::new();
+    let mut answers = BTreeSet::new();
+    for item in document.paths.paths.values_mut() {
+        for operation in operations(item) {
+            tags.extend(operation.tags.iter().flatten().cloned());
+            let responses = operation.responses.responses.values();
+            answers.extend(responses.filter_map(|response| match response {
+                RefOr::Ref(to) => to.ref_location.rsplit('/').next().map(str::to_owned),
+                RefOr::T(_) => None,
+            }));
+        }
+    }
+    let used = TAGS.iter().filter(|(name, _)| tags.contains(*name));
+    document.tags = Some(used.map(|&(name, about)| tag(name, about)).collect());
+    let components = document.components.get_or_insert_default();
+    problems::describe(components, &answers);
+    components.add_security_scheme(
+        KEY,
+        SecurityScheme::Http(
+            HttpBuilder::new()
+                .scheme(HttpAuthScheme::Bearer)
+                .description(Some("A key of --api-key-file."))
+                .build(),
+        ),
+    );
     document
 }
 
-fn problem(status: u16, about: &str, codes: &[&str]) -> Value {
-    let example = |code: &&str| {
-        let value = json!({
-            "type": format!("urn:patchlight:problem:{code}"), "title": about, "status": status,
-            "detail": about, "code": code, "request_id": "6dae637986c46af1",
-        });
-        ((*code).to_owned(), json!({"value": value}))
-    };
-    response(
-        status,
-        about,
-        json!({"application/problem+json": {
-            "schema": {"$ref": "#/components/schemas/Problem"},
-            "examples": codes.iter().map(example).collect::<Map<String, Value>>(),
-        }}),
-    )
+fn info() -> Info {
+    let license = LicenseBuilder::new()
+        .name(env!("CARGO_PKG_LICENSE"))
+        .identifier(Some(env!("CARGO_PKG_LICENSE")))
+        .build();
+    InfoBuilder::new()
+        .title(env!("CARGO_PKG_NAME"))
+        .version(crate::VERSION)
+        .description(Some(
+            "Labels for a picture, and which patches the model looked at. Errors are problem \
+             documents with a stable code; below /v2 they have the form of the Open Inference \
+             Protocol.",
+        ))
+        .license(Some(license))
+        .build()
 }
 
-fn oip_error(status: u16, about: &str, codes: &[&str]) -> Value {
-    let example = |code: &&str| {
-        let value = json!({"error": about, "code": code, "request_id": "6dae637986c46af1"});
-        ((*code).to_owned(), json!({"value": value}))
-    };
-    response(
-        status,
-        about,
-        json!({"application/json": {
-            "schema": {"$ref": "#/components/schemas/OipError"},
-            "examples": codes.iter().map(example).collect::<Map<String, Value>>(),
-        }}),
-    )
+fn tag(name: &str, about: &str) -> Tag {
+    TagBuilder::new()
+        .name(name)
+        .description(Some(about))
+        .build()
 }
 
-fn response(status: u16, about: &str, content: Value) -> Value {
-    let mut response = json!({"description": about, "content": content});
-    let seconds = json!({"schema": {"type": "integer", "minimum": 1}});
-    match status {
-        401 => {
-            response["headers"] = json!({"WWW-Authenticate": {"schema": {"const": "Bearer"}}});
-        }
-        429 | 503 => response["headers"] = json!({"Retry-After": seconds}),
-        _ => {}
-    }
-    response
+/// The operations of a path, of the methods that are used here.
+pub(super) fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem {
+        get,
+        put,
+        post,
+        delete,
+        ..
+    } = item;
+    [get, put, post, delete].into_iter().flatten()
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
+/// A body that is not JSON.
+pub(super) struct Binary;
 
-    use super::*;
-
-    /// The text between `before` and the next quotation mark, wherever that is in a source.
-    fn quoted<'a>(source: &'a str, before: &'a str) -> impl Iterator<Item = &'a str> {
-        let parts = source.split(before).skip(1);
-        parts.filter_map(|rest| rest.split('"').next())
-    }
-
-    #[test]
-    fn every_code_is_in_the_document() {
-        let listed = PROBLEMS.iter().flat_map(|(_, _, codes)| codes.iter());
-        let listed: BTreeSet<&str> = listed.copied().collect();
-        let errors = include_str!("../error.rs");
-        let codes: BTreeSet<&str> = quoted(errors, "=> \"")
-            .chain(["not_found", "method_not_allowed"])
-            .collect();
-        assert!(codes.len() > 15);
-        let missing: Vec<_> = codes.difference(&listed).collect();
-        assert!(missing.is_empty(), "add them to PROBLEMS: {missing:?}");
-        let document = document();
-        for (status, _, _) in PROBLEMS {
-            for form in ["Problem", "Oip"] {
-                assert!(document["components"]["responses"][format!("{form}{status}")].is_object());
-            }
-        }
-    }
-
-    #[test]
-    fn every_route_is_in_the_document() {
-        let document = document();
-        let paths = document["paths"].as_object().unwrap();
-        let mut seen = 0;
-        for source in [
-            include_str!("../http.rs"),
-            include_str!("oip.rs"),
-            include_str!("openapi.rs"),
-        ] {
-            let compact: String = source.split_whitespace().collect();
-            for route in quoted(&compact, ".route(\"").filter(|route| route.starts_with('/')) {
-                let route = route.trim_end_matches('/');
-                assert!(paths.contains_key(route), "{route} is not described");
-                seen += 1;
-            }
-        }
-        assert!(seen > 8, "only {seen} routes were found");
-    }
-
-    #[test]
-    fn every_reference_leads_somewhere() {
-        let document = document();
-        let text = document.to_string();
-        let references: BTreeSet<&str> = quoted(&text, "\"$ref\":\"#").collect();
-        assert!(references.len() > 20);
-        for reference in references {
-            assert!(document.pointer(reference).is_some(), "{reference}");
-        }
-    }
-
-    #[test]
-    fn operations_have_names_of_their_own() {
-        let document = document();
-        let operations = document["paths"].as_object().unwrap().values();
-        let names: Vec<&str> = operations
-            .flat_map(|methods| methods.as_object().unwrap().values())
-            .map(|operation| operation["operationId"].as_str().unwrap())
-            .collect();
-        let distinct: BTreeSet<&str> = names.iter().copied().collect();
-        assert_eq!(distinct.len(), names.len());
+impl PartialSchema for Binary {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)))
+            .into()
     }
 }
+
+impl ToSchema for Binary {}

@@ -4,14 +4,18 @@
 //! that they do not say. These files are the same for everyone and need no API key.
 
 use axum::{
-    Router,
+    extract::State,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use sha2::{Digest, Sha256};
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouterExt},
+    routes,
+};
 
-use super::attention::matches_etag;
+use super::{attention::matches_etag, openapi::OPERATION};
 
 /// Nothing from elsewhere, nothing inline, no frames around it. `blob:` is a picture that was picked
 /// or a map that was fetched with a key; `data:` is the icon.
@@ -37,11 +41,15 @@ macro_rules! part {
 /// The route, media type and bytes of a file.
 type Part = (&'static str, &'static str, &'static [u8]);
 
-static FILES: [Part; 17] = [
-    ("/", HTML, include_bytes!("page/index.html")),
-    ("/docs", HTML, include_bytes!("page/docs.html")),
-    part!(CSS, "docs.css"),
-    part!(JAVASCRIPT, "docs.js"),
+static PAGE: Part = ("/", HTML, include_bytes!("page/index.html"));
+
+static DOCS: Part = ("/docs", HTML, include_bytes!("page/docs.html"));
+
+/// What [`DOCS`] consists of besides.
+static DOCS_PARTS: [Part; 2] = [part!(CSS, "docs.css"), part!(JAVASCRIPT, "docs.js")];
+
+/// What [`PAGE`] consists of besides.
+static PAGE_PARTS: [Part; 13] = [
     part!(CSS, "page.css"),
     part!(JAVASCRIPT, "page.js"),
     part!(JAVASCRIPT, "chart.js"),
@@ -61,17 +69,50 @@ static FILES: [Part; 17] = [
 static SAMPLES: &[Part] = &include!(concat!(env!("OUT_DIR"), "/samples.rs"));
 
 /// The page, its parts and the sample pictures.
-pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    FILES
-        .iter()
-        .chain(SAMPLES)
-        .fold(Router::new(), |router, &(route, kind, bytes)| {
-            let file = File::new(kind, bytes);
-            router.route(
-                route,
-                get(async move |headers: HeaderMap| file.answer(&headers)),
-            )
-        })
+pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> OpenApiRouter<S> {
+    let page = OpenApiRouter::default().routes(routes!(page).with_state(File::new(&PAGE)));
+    with_files(page, PAGE_PARTS.iter().chain(SAMPLES))
+}
+
+/// The page that shows the document of its listener.
+pub(super) fn docs_routes<S: Clone + Send + Sync + 'static>() -> OpenApiRouter<S> {
+    let docs = OpenApiRouter::default().routes(routes!(docs).with_state(File::new(&DOCS)));
+    with_files(docs, &DOCS_PARTS)
+}
+
+fn with_files<S: Clone + Send + Sync + 'static>(
+    router: OpenApiRouter<S>,
+    parts: impl IntoIterator<Item = &'static Part>,
+) -> OpenApiRouter<S> {
+    parts.into_iter().fold(router, |router, part| {
+        let file = File::new(part);
+        let answer = async move |headers: HeaderMap| file.answer(&headers);
+        router.route(part.0, get(answer))
+    })
+}
+
+/// The page to try it on.
+#[utoipa::path(
+    get, path = "/", operation_id = "page", tag = OPERATION,
+    responses(
+        (status = 200, description = "The page.", body = String, content_type = "text/html"),
+        (status = 304, description = "What If-None-Match names is still right."),
+    ),
+)]
+async fn page(State(file): State<File>, headers: HeaderMap) -> Response {
+    file.answer(&headers)
+}
+
+/// The document as a page.
+#[utoipa::path(
+    get, path = "/docs", operation_id = "docs", tag = OPERATION,
+    responses(
+        (status = 200, description = "The page.", body = String, content_type = "text/html"),
+        (status = 304, description = "What If-None-Match names is still right."),
+    ),
+)]
+async fn docs(State(file): State<File>, headers: HeaderMap) -> Response {
+    file.answer(&headers)
 }
 
 #[derive(Clone)]
@@ -82,7 +123,7 @@ struct File {
 }
 
 impl File {
-    fn new(kind: &'static str, bytes: &'static [u8]) -> Self {
+    fn new(&(_, kind, bytes): &'static Part) -> Self {
         let digest = Sha256::digest(bytes);
         let hex: String = digest
             .iter()
@@ -116,10 +157,17 @@ impl File {
 mod tests {
     use super::*;
 
+    /// Everything but the samples.
+    fn files() -> impl Iterator<Item = &'static Part> {
+        [&PAGE, &DOCS]
+            .into_iter()
+            .chain(&DOCS_PARTS)
+            .chain(&PAGE_PARTS)
+    }
+
     /// The text files.
     fn texts() -> impl Iterator<Item = (&'static str, &'static str)> {
-        FILES
-            .iter()
+        files()
             .filter(|(_, kind, _)| kind.starts_with("text/"))
             .map(|&(route, _, bytes)| (route, str::from_utf8(bytes).unwrap()))
     }
@@ -135,11 +183,7 @@ mod tests {
 
     #[test]
     fn whatever_the_files_refer_to_is_served() {
-        let routes: Vec<&str> = FILES
-            .iter()
-            .chain(SAMPLES)
-            .map(|(route, ..)| *route)
-            .collect();
+        let routes: Vec<&str> = files().chain(SAMPLES).map(|(route, ..)| *route).collect();
         let mut referred = 0;
         for (route, text) in texts() {
             for part in text.split('"').filter(|part| part.len() < 60) {
@@ -158,7 +202,7 @@ mod tests {
             }
         }
         assert!(
-            referred >= FILES.len(),
+            referred >= files().count(),
             "only {referred} references were found"
         );
     }

@@ -6,25 +6,36 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::RequestId;
+use super::{RequestId, openapi::Code};
 use crate::Error;
 
-/// A problem document.
-#[derive(Clone, Debug, Serialize)]
+/// What went wrong: an RFC 9457 problem document with a stable code.
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
+    /// A URN that ends with the code.
     #[serde(rename = "type")]
     kind: String,
+    /// The status in words.
     title: &'static str,
+    /// The HTTP status.
     status: u16,
+    /// What happened and what to do, for people.
     detail: String,
+    /// What happened, for programs.
+    #[schema(value_type = Code)]
     code: &'static str,
+    /// As in the header `X-Request-Id` and in the log.
     request_id: String,
     #[serde(skip)]
     retry_after: Option<u64>,
 }
 
 impl Problem {
+    /// RFC 9457, section 3.
+    pub(super) const MEDIA_TYPE: &str = "application/problem+json";
+
     /// The document for an error.
     pub fn new(error: &Error, request_id: &RequestId) -> Self {
         let retry_after = match error {
@@ -73,6 +84,12 @@ impl Problem {
         }
     }
 
+    /// One for descriptions.
+    pub(super) fn example() -> Self {
+        let found = "PDF".to_owned();
+        Self::new(&Error::UnsupportedFormat { found }, &RequestId::example())
+    }
+
     /// What happened, in words.
     pub(super) fn detail(&self) -> &str {
         &self.detail
@@ -86,6 +103,11 @@ impl Problem {
     /// The request's name.
     pub(super) fn request_id(&self) -> &str {
         &self.request_id
+    }
+
+    /// Whether it says when to try again.
+    pub(super) fn says_when(&self) -> bool {
+        self.retry_after.is_some()
     }
 
     /// The HTTP status.
@@ -104,7 +126,7 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
+            HeaderValue::from_static(Self::MEDIA_TYPE),
         );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, request::Parts};
 
 /// The header that brings and returns it.
 pub(super) const HEADER: &str = "x-request-id";
@@ -21,6 +21,17 @@ impl RequestId {
             .and_then(|value| value.to_str().ok())
             .filter(|text| is_harmless(text))
             .map_or_else(Self::random, |text| Self(text.to_owned()))
+    }
+
+    /// The id that a request was given on its way in.
+    pub(super) fn given(parts: &Parts) -> Self {
+        let given = parts.extensions.get::<Self>().cloned();
+        given.unwrap_or_else(|| Self::of(&parts.headers))
+    }
+
+    /// One for descriptions.
+    pub(super) fn example() -> Self {
+        Self("6dae637986c46af1".to_owned())
     }
 
     /// As a header.

@@ -3,7 +3,7 @@
 //! A picture comes as the raw body, as parts of `multipart/form-data`, or as base64 in JSON. Only
 //! the framing is undone here; whether it is a picture is for the decoder to say.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -20,8 +20,9 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
+use utoipa::ToSchema;
 
-use super::HttpLimits;
+use super::{HttpLimits, openapi::Binary};
 use crate::{Error, Result, metrics::Metrics};
 
 /// The most pictures that one request may bring.
@@ -186,14 +187,27 @@ fn futures_of(body: Bytes) -> http_body_util::BodyDataStream<http_body_util::Ful
     http_body_util::BodyDataStream::new(http_body_util::Full::new(body))
 }
 
+/// Pictures as parts of a form, named `image` or `file`.
+#[derive(ToSchema)]
+pub(super) struct PictureForm {
+    /// Files.
+    #[schema(inline, min_items = 1, max_items = 16)]
+    #[expect(dead_code, reason = "the reader takes parts as they come")]
+    image: Vec<Binary>,
+}
+
+/// A picture as text.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PictureJson<'a> {
+    /// Base64, with padding or without, or a data: URL of it.
+    #[schema(value_type = String)]
+    #[serde(borrow)]
+    image: Cow<'a, str>,
+}
+
 fn from_json(body: &[u8]) -> Result<Bytes> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Envelope<'a> {
-        #[serde(borrow)]
-        image: std::borrow::Cow<'a, str>,
-    }
-    let envelope: Envelope<'_> = serde_json::from_slice(body).map_err(|why| {
+    let envelope: PictureJson<'_> = serde_json::from_slice(body).map_err(|why| {
         Error::MalformedRequest(format!(
             "JSON body: {why}; expected {{\"image\": \"<base64 or data: URL>\"}}"
         ))

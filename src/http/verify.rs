@@ -7,24 +7,50 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Extension, Path, State},
+    extract::{Extension, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use serde_json::json;
 
-use super::{AppState, Problem, RequestId};
+use super::{
+    AppState, Problem, RequestId,
+    attention::MapId,
+    openapi::{PICTURES, Refused},
+};
 use crate::{
     Error, Result,
     store::{Found, Owner},
     verify::{Jobs, Key, Status, Subject},
 };
 
-/// Starts the test, or says how the one that there is stands.
+/// Test a map by perturbation, in the background.
+///
+/// A server that allows it (`--allow-verify`) says so in the answer of `POST /classify`. If there
+/// is a test of this map already, this says how it stands.
+#[utoipa::path(
+    post, path = "/attention/{id}/verify", operation_id = "testMap", tag = PICTURES,
+    params(MapId),
+    responses(
+        (status = 200, description = "It was done before.", body = Status, example = json!(done())),
+        (
+            status = 202, description = "It waits or runs; Location says where to ask.",
+            body = Status,
+            headers(("Location" = String, description = "Where to ask how it stands.")),
+            links(("itsStatus" = (
+                operation_id = "testOfMap", parameters(("id" = "$request.path.id")),
+                description = "How the test stands.",
+            ))),
+            example = json!({"status": "waiting", "progress": {"done": 0, "of": 0}}),
+        ),
+        Refused<403>, Refused<404>, Refused<409>, Refused<500>, Refused<503>,
+    ),
+)]
 pub(super) async fn start(
     State(state): State<AppState>,
     Extension(request): Extension<RequestId>,
     Extension(owner): Extension<Owner>,
-    Path(id): Path<String>,
+    MapId { id }: MapId,
 ) -> Response {
     let answer = async {
         let (jobs, found) = find(&state, &id, owner).await?;
@@ -42,12 +68,23 @@ pub(super) async fn start(
     answered(answer.await, &request)
 }
 
-/// How the test stands, and what it found.
+/// How the perturbation test of a map stands, and what it found.
+#[utoipa::path(
+    get, path = "/attention/{id}/verify", operation_id = "testOfMap", tag = PICTURES,
+    params(MapId),
+    responses(
+        (status = 200, description = "Its status.", body = Status, examples(
+            ("running" = (value = json!({"status": "running", "progress": {"done": 12, "of": 56}}))),
+            ("done" = (value = json!(done()))),
+        )),
+        Refused<403>, Refused<404>, Refused<500>, Refused<503>,
+    ),
+)]
 pub(super) async fn show(
     State(state): State<AppState>,
     Extension(request): Extension<RequestId>,
     Extension(owner): Extension<Owner>,
-    Path(id): Path<String>,
+    MapId { id }: MapId,
 ) -> Response {
     let answer = async {
         let (jobs, _) = find(&state, &id, owner).await?;
@@ -57,12 +94,20 @@ pub(super) async fn show(
     answered(answer.await, &request)
 }
 
-/// Calls the test off, or forgets what it found.
+/// Call a test off, or forget what it found.
+#[utoipa::path(
+    delete, path = "/attention/{id}/verify", operation_id = "forgetTest", tag = PICTURES,
+    params(MapId),
+    responses(
+        (status = 204, description = "It is called off or forgotten."),
+        Refused<403>, Refused<404>, Refused<500>, Refused<503>,
+    ),
+)]
 pub(super) async fn cancel(
     State(state): State<AppState>,
     Extension(request): Extension<RequestId>,
     Extension(owner): Extension<Owner>,
-    Path(id): Path<String>,
+    MapId { id }: MapId,
 ) -> Response {
     let answer = async {
         let (jobs, _) = find(&state, &id, owner).await?;
@@ -102,6 +147,26 @@ fn subject(state: &AppState, found: Found) -> Result<Subject> {
         classifier: Arc::clone(&classifier),
         map,
         picture,
+    })
+}
+
+/// A finished test as it may look.
+fn done() -> serde_json::Value {
+    let curve = |scores: [f64; 3], area: f64| json!({"scores": scores, "area": area});
+    json!({
+        "status": "done", "progress": {"done": 8, "of": 8},
+        "result": {
+            "about": "patches were replaced in the order of each map, strongest first (deletion), …",
+            "class_id": 11, "label": "elephant", "fill": "mean of the picture", "steps": 2,
+            "maps": [{
+                "map": "rollout",
+                "deletion": curve([0.9, 0.3, 0.1], 0.4), "insertion": curve([0.1, 0.7, 0.9], 0.6),
+                "gain": {"deletion": 0.15, "insertion": 0.1},
+            }],
+            "random": {
+                "deletion": curve([0.9, 0.6, 0.1], 0.55), "insertion": curve([0.1, 0.5, 0.9], 0.5),
+            },
+        },
     })
 }
 

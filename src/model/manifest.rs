@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, fmt, path::Path};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::preprocess::Preprocess;
 
@@ -261,7 +262,7 @@ pub struct Rollout {
 }
 
 /// How the heads' attention matrices become one.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HeadFusion {
     /// Their mean, as in the paper.

@@ -1,16 +1,19 @@
 //! From logits to scores and the best of them.
 
-use super::{ModelInfo, manifest::TaskKind};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-/// One line of an answer.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+use super::{ModelInfo, manifest::TaskKind};
+
+/// A label and how sure the model is of it.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Prediction {
-    /// Index into the logits.
+    /// The class's number, from 0.
     pub class_id: usize,
     /// The class's name.
     pub label: String,
     /// Probability: softmax, or sigmoid for a multi-label model.
+    #[schema(minimum = 0, maximum = 1)]
     pub score: f32,
 }
 

@@ -5,7 +5,10 @@ use std::fmt;
 use bytes::{Buf, Bytes};
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 
-use super::request::{Data, Input, malformed};
+use super::{
+    Datatype,
+    request::{Data, Input, malformed},
+};
 use crate::Result;
 
 impl Input {
@@ -15,7 +18,7 @@ impl Input {
     /// # Errors
     /// [`Error::MalformedRequest`] when there are more or fewer, or when they are something else.
     pub fn fp32(&self, count: usize) -> Result<Vec<f32>> {
-        self.expect("FP32")?;
+        self.expect(Datatype::Fp32)?;
         let values: Vec<f32> = match &self.data {
             Data::Binary(bytes) => {
                 if Some(bytes.len()) != count.checked_mul(4) {
@@ -45,7 +48,7 @@ impl Input {
     /// # Errors
     /// As [`fp32`](Self::fp32), and those of `text`.
     pub fn bytes(&self, count: usize, text: impl Fn(&str) -> Result<Bytes>) -> Result<Vec<Bytes>> {
-        self.expect("BYTES")?;
+        self.expect(Datatype::Bytes)?;
         match &self.data {
             Data::Binary(bytes) => self.elements(bytes.clone(), count),
             Data::Json(json) => {
@@ -73,7 +76,8 @@ impl Input {
         self.complete(elements, count)
     }
 
-    fn expect(&self, datatype: &str) -> Result<()> {
+    fn expect(&self, datatype: Datatype) -> Result<()> {
+        let datatype = datatype.name();
         match self.datatype == datatype {
             true => Ok(()),
             false => self.refuse(&format!(

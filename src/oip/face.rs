@@ -9,9 +9,7 @@
 //! | `NAME_explain` | the same | `logits`, `rollout` |
 //! | `NAME_image` | `image` BYTES `[n]`: JPEG, PNG, WebP or GIF | `logits`, `rollout` |
 
-use serde_json::{Value, json};
-
-use super::VERSION;
+use super::Datatype;
 use crate::model::Manifest;
 
 /// The output with one value a class.
@@ -69,10 +67,10 @@ impl Face {
     }
 
     /// The input's datatype.
-    pub fn datatype(self) -> &'static str {
+    pub fn datatype(self) -> Datatype {
         match self {
-            Self::Plain | Self::Explain => "FP32",
-            Self::Image => "BYTES",
+            Self::Plain | Self::Explain => Datatype::Fp32,
+            Self::Image => Datatype::Bytes,
         }
     }
 
@@ -99,67 +97,6 @@ impl Face {
             Self::Plain | Self::Explain => vec![3, height, width],
             Self::Image => Vec::new(),
         }
-    }
-
-    /// The answer of `GET /v2/models/{name}`.
-    pub fn metadata(self, model: &str, manifest: &Manifest) -> Value {
-        let tensor = |name: &str, datatype: &str, shape: Vec<usize>| {
-            let shape = shape.into_iter().map(|length| json!(length));
-            let shape: Vec<Value> = std::iter::once(json!(-1)).chain(shape).collect();
-            json!({"name": name, "datatype": datatype, "shape": shape})
-        };
-        let outputs = self.outputs().iter();
-        let outputs: Vec<Value> = outputs
-            .map(|name| tensor(name, "FP32", Self::output_shape(manifest, name)))
-            .collect();
-        json!({
-            "name": self.name(model),
-            "versions": [VERSION],
-            "platform": "onnxruntime_onnx",
-            "inputs": [tensor(self.input(manifest), self.datatype(), self.input_shape(manifest))],
-            "outputs": outputs,
-        })
-    }
-
-    /// The answer of `GET /v2/models/{name}/config`, in the words of Triton's model configuration.
-    /// `most` is how many rows a request may have.
-    ///
-    /// Encoded pictures have no dimension besides their number, which Triton's configuration can
-    /// only say of a model without a batch dimension.
-    pub fn config(self, model: &str, manifest: &Manifest, most: usize) -> Value {
-        let batched = self != Self::Image;
-        let dims = |shape: Vec<usize>| -> Vec<Value> {
-            let first = (!batched).then(|| json!(-1));
-            let rest = shape.into_iter().map(|length| json!(length));
-            first.into_iter().chain(rest).collect()
-        };
-        let input = json!({
-            "name": self.input(manifest),
-            "data_type": if batched { "TYPE_FP32" } else { "TYPE_STRING" },
-            "format": if batched { "FORMAT_NCHW" } else { "FORMAT_NONE" },
-            "dims": dims(self.input_shape(manifest)),
-        });
-        let outputs = self.outputs().iter();
-        let outputs: Vec<Value> = outputs
-            .map(|&name| {
-                json!({
-                    "name": name,
-                    "data_type": "TYPE_FP32",
-                    "dims": dims(Self::output_shape(manifest, name)),
-                    "label_filename": if name == LOGITS { "labels.txt" } else { "" },
-                })
-            })
-            .collect();
-        json!({
-            "name": self.name(model),
-            "platform": "onnxruntime_onnx",
-            "backend": "onnxruntime",
-            "version_policy": {"latest": {"num_versions": 1}},
-            "max_batch_size": if batched { most } else { 0 },
-            "input": [input],
-            "output": outputs,
-            "dynamic_batching": {"preferred_batch_size": [], "max_queue_delay_microseconds": 0},
-        })
     }
 }
 

@@ -13,7 +13,9 @@ use serde::{
     de::{SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
+use super::Datatype;
 use crate::{Error, Result};
 
 /// More dimensions than any tensor here has.
@@ -153,58 +155,84 @@ fn requested(outputs: Vec<DocumentOutput>) -> Vec<Requested> {
         .collect()
 }
 
-/// The request object. Members that mean nothing here (`priority`, `sequence_id`, a client's own
-/// parameters) are skipped without being kept.
-#[derive(Deserialize)]
-struct Document<'a> {
+/// What a model is to run, and what is wanted of it. Other members of the protocol (`priority`,
+/// `sequence_id`, a client's own parameters) are skipped.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = InferRequest)]
+pub struct Document<'a> {
+    /// The client's own name for the request, repeated in the response.
     #[serde(default)]
     id: Option<String>,
     #[serde(default)]
     parameters: DocumentParameters,
+    /// The models here have one.
+    #[schema(max_items = 16)]
     #[serde(borrow, deserialize_with = "few::<_, _, MOST_TENSORS>")]
     inputs: Vec<DocumentInput<'a>>,
+    /// What is wanted, in this order; everything, without.
+    #[schema(max_items = 16)]
     #[serde(default, deserialize_with = "few_or_none::<_, _, MOST_TENSORS>")]
     outputs: Option<Vec<DocumentOutput>>,
 }
 
-#[derive(Default, Deserialize)]
+/// How a request is to be answered.
+#[derive(Default, Deserialize, ToSchema)]
+#[schema(as = InferParameters)]
 struct DocumentParameters {
+    /// Whether outputs follow the JSON as binary tensors unless they say otherwise.
     #[serde(default)]
     binary_data_output: Option<bool>,
-    /// Microseconds.
+    /// Microseconds; can only shorten the server's time-out, and 0 does not.
     #[serde(default)]
     timeout: Option<u64>,
 }
 
-#[derive(Deserialize)]
+/// An input tensor.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = InferInput)]
 struct DocumentInput<'a> {
     name: String,
+    #[schema(value_type = Datatype)]
     datatype: String,
+    /// Lengths of its dimensions.
+    #[schema(max_items = 8)]
     #[serde(deserialize_with = "few::<_, _, MOST_DIMENSIONS>")]
     shape: Vec<u64>,
     #[serde(default)]
     parameters: InputParameters,
+    /// Its values, flat or nested, row-major; those of `BYTES` are strings, pictures in base64.
+    #[schema(value_type = Option<Vec<serde_json::Value>>)]
     #[serde(borrow, default)]
     data: Option<&'a RawValue>,
 }
 
-#[derive(Default, Deserialize)]
+/// Where an input's values are if not in the JSON.
+#[derive(Default, Deserialize, ToSchema)]
+#[schema(as = InferInputParameters)]
 struct InputParameters {
+    /// So many bytes of what follows the JSON, in the order of the inputs.
     #[serde(default)]
     binary_data_size: Option<usize>,
 }
 
-#[derive(Deserialize)]
+/// An output that is wanted.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = InferRequestedOutput)]
 struct DocumentOutput {
     name: String,
     #[serde(default)]
     parameters: OutputParameters,
 }
 
-#[derive(Default, Deserialize)]
+/// In which form an output is wanted.
+#[derive(Default, Deserialize, ToSchema)]
+#[schema(as = InferOutputParameters)]
 struct OutputParameters {
+    /// Whether it follows the JSON as a binary tensor.
     #[serde(default)]
     binary_data: Option<bool>,
+    /// As the best so many classes, `value:index:label` each, instead of as numbers.
+    #[schema(minimum = 1)]
     #[serde(default)]
     classification: Option<usize>,
 }

@@ -1,17 +1,23 @@
 //! From output tensors to the body of an inference response.
 
-use serde::{Serialize, Serializer, ser::SerializeStruct};
+use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
-/// A response before it is bytes.
-#[derive(Clone, Debug)]
+use super::Datatype;
+
+/// What a model made of the rows of a request.
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct InferResponse {
     /// As the client called it.
     pub model_name: String,
     /// The version that answered.
     pub model_version: &'static str,
     /// The request's id.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// In the order that was asked for.
+    #[schema(value_type = Vec<Written<'_>>)]
     pub outputs: Vec<Tensor>,
 }
 
@@ -28,8 +34,9 @@ pub struct Tensor {
     pub binary: bool,
 }
 
-/// The values of an output.
-#[derive(Clone, Debug, PartialEq)]
+/// The values of an output, row-major.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(untagged)]
 pub enum Values {
     /// `FP32`.
     Fp32(Vec<f32>),
@@ -71,10 +78,10 @@ impl InferResponse {
 }
 
 impl Values {
-    fn datatype(&self) -> &'static str {
+    fn datatype(&self) -> Datatype {
         match self {
-            Self::Fp32(_) => "FP32",
-            Self::Bytes(_) => "BYTES",
+            Self::Fp32(_) => Datatype::Fp32,
+            Self::Bytes(_) => Datatype::Bytes,
         }
     }
 
@@ -102,41 +109,43 @@ impl Values {
     }
 }
 
-impl Serialize for InferResponse {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut object = serializer.serialize_struct("InferResponse", 4)?;
-        object.serialize_field("model_name", &self.model_name)?;
-        object.serialize_field("model_version", &self.model_version)?;
-        if let Some(id) = &self.id {
-            object.serialize_field("id", id)?;
-        }
-        object.serialize_field("outputs", &self.outputs)?;
-        object.end()
-    }
+/// An output as it stands in the JSON.
+#[derive(Serialize, ToSchema)]
+#[schema(as = InferOutput)]
+struct Written<'a> {
+    name: &'a str,
+    datatype: Datatype,
+    /// Lengths of its dimensions.
+    shape: &'a [usize],
+    /// Of a tensor that follows the JSON.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<BinarySize>,
+    /// The values of any other, row-major.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a Values>,
 }
 
-#[derive(Serialize)]
+/// How long a tensor is that follows the JSON.
+#[derive(Serialize, ToSchema)]
 struct BinarySize {
+    /// Bytes.
     binary_data_size: usize,
 }
 
 impl Serialize for Tensor {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut object = serializer.serialize_struct("Tensor", 4)?;
-        object.serialize_field("name", self.name)?;
-        object.serialize_field("datatype", self.values.datatype())?;
-        object.serialize_field("shape", &self.shape)?;
-        match &self.values {
-            values if self.binary => object.serialize_field(
-                "parameters",
-                &BinarySize {
-                    binary_data_size: values.size(),
-                },
-            )?,
-            Values::Fp32(values) => object.serialize_field("data", values)?,
-            Values::Bytes(texts) => object.serialize_field("data", texts)?,
-        }
-        object.end()
+        let written = Written {
+            name: self.name,
+            datatype: self.values.datatype(),
+            shape: &self.shape,
+            parameters: self.binary.then(|| BinarySize {
+                binary_data_size: self.values.size(),
+            }),
+            data: (!self.binary).then_some(&self.values),
+        };
+        written.serialize(serializer)
     }
 }
 

@@ -6,9 +6,10 @@ use std::{
 };
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// How many times something happened and how long that took together.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, ToSchema)]
 pub struct Count {
     /// Times.
     pub count: u64,
@@ -145,31 +146,44 @@ impl ModelStatistics {
     }
 }
 
-/// One entry of `model_stats`, in the protocol's words.
-#[derive(Clone, Debug, Serialize)]
+/// What one name of a model has done since the program started.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = ModelStatistics)]
 pub struct Described {
+    /// As clients call it.
     name: String,
     version: &'static str,
+    /// Milliseconds since 1970; 0 before the first.
     last_inference: u64,
+    /// Rows that were run.
     inference_count: u64,
+    /// Batches in which they ran.
     execution_count: u64,
     inference_stats: InferenceStats,
     batch_stats: Vec<BatchStats>,
 }
 
-#[derive(Clone, Copy, Debug, Serialize)]
+/// How requests went.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 struct InferenceStats {
     success: Count,
     fail: Count,
+    /// Waiting for a batch.
     queue: Count,
+    /// Reading tensors, and decoding pictures.
     compute_input: Count,
+    /// The runs of batches.
     compute_infer: Count,
+    /// Writing outputs.
     compute_output: Count,
+    /// Always 0, as the protocol's answers are not kept.
     cache_hit: Count,
+    /// As above.
     cache_miss: Count,
 }
 
-#[derive(Clone, Copy, Debug, Serialize)]
+/// How batches of one size went.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 struct BatchStats {
     batch_size: usize,
     compute_input: Count,

@@ -2,19 +2,22 @@
 //! picture that was. Whole numbers in, whole numbers out; no pixels here.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Crop, CropRounding, Resize};
 
 /// The part of the upright picture that the model saw, in whole pixels of that picture.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, ToSchema)]
 pub struct Region {
-    /// Left edge.
+    /// Left edge, in pixels.
     pub x: u32,
-    /// Upper edge.
+    /// Upper edge, in pixels.
     pub y: u32,
     /// At least 1; `x + width` stays inside the picture.
+    #[schema(minimum = 1)]
     pub width: u32,
     /// At least 1; `y + height` stays inside the picture.
+    #[schema(minimum = 1)]
     pub height: u32,
 }
 

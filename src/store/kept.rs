@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+use utoipa::ToSchema;
+
 use super::{KeptEvidence, Owner};
 use crate::{
     explain::{Grid, Invalid, PatchMap, Placement},
@@ -29,6 +32,18 @@ pub struct KeptMap {
     pub region: Region,
     /// Whether the id carries the map, which has room for the whole rollout and nothing else.
     pub abridged: bool,
+}
+
+/// A kind of map that can be asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MapKind {
+    /// The rollout.
+    Rollout,
+    /// A label's evidence.
+    Class,
+    /// The class token's attention of every layer and head.
+    Heads,
 }
 
 impl KeptMap {
@@ -61,11 +76,15 @@ impl KeptMap {
         heads.nth(layer * self.model.heads + head)
     }
 
-    /// The kinds of maps in it, as answers call them.
-    pub fn names(&self) -> Vec<&'static str> {
-        let class = self.evidence.is_some().then_some("class");
-        let heads = self.class_attention.is_some().then_some("heads");
-        ["rollout"].into_iter().chain(class).chain(heads).collect()
+    /// The kinds of maps in it.
+    pub fn kinds(&self) -> Vec<MapKind> {
+        let class = self.evidence.is_some().then_some(MapKind::Class);
+        let heads = self.class_attention.is_some().then_some(MapKind::Heads);
+        [MapKind::Rollout]
+            .into_iter()
+            .chain(class)
+            .chain(heads)
+            .collect()
     }
 
     /// Bytes of its values.

@@ -70,7 +70,7 @@ impl MemoryStore {
         picture: Option<Bytes>,
     ) -> std::result::Result<Receipt, NotKept> {
         let id = MapId::random()?;
-        let maps = map.names();
+        let maps = map.kinds();
         self.maps.insert(
             id,
             Kept {

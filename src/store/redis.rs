@@ -101,7 +101,7 @@ impl RedisStore {
                 })?;
         Ok(Receipt {
             id: id.to_string(),
-            maps: map.names(),
+            maps: map.kinds(),
             expires_in: self.ttl,
         })
     }

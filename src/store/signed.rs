@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use super::{Found, KeptMap, NotKept, Owner, Receipt, SigningKeys, entry, keys::Purpose};
+use super::{Found, KeptMap, MapKind, NotKept, Owner, Receipt, SigningKeys, entry, keys::Purpose};
 use crate::{Error, Result};
 
 /// Ids that are not there. A handle; clones share the keys.
@@ -36,7 +36,7 @@ impl SignedStore {
         }
         Ok(Receipt {
             id,
-            maps: vec!["rollout"],
+            maps: vec![MapKind::Rollout],
             expires_in: self.ttl,
         })
     }

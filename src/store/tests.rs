@@ -80,7 +80,7 @@ async fn memory_gives_back_what_it_was_given() {
     let picture = Bytes::from_static(b"a picture");
     let receipt = store.keep(kept.clone(), Some(picture.clone())).await;
     let Receipt { id, maps, .. } = receipt.unwrap();
-    assert_eq!(maps, ["rollout", "class", "heads"]);
+    assert_eq!(maps, [MapKind::Rollout, MapKind::Class, MapKind::Heads]);
     let found = store.find(&id, kept.owner).await.unwrap();
     assert_eq!(found.map, kept);
     assert_eq!(found.picture, Some(picture));

@@ -17,7 +17,7 @@ use crate::{
     decode::{self, Limits},
     model::scores,
     perturb::{Cut, Fill, Order, Plan},
-    store::KeptMap,
+    store::{KeptMap, MapKind},
 };
 
 const ABOUT: &str = "patches were replaced in the order of each map, strongest first (deletion), or \
@@ -54,7 +54,7 @@ pub(super) async fn run(
         classifier, map, ..
     } = subject;
     let manifest = &classifier.model.manifest;
-    let (names, orders): (Vec<&str>, Vec<Order>) = orders(map)?.into_iter().unzip();
+    let (kinds, orders): (Vec<MapKind>, Vec<Order>) = orders(map)?.into_iter().unzip();
     let plan = Plan::new(orders, manifest.tokens.patches(), STEPS, SEED);
     progress.expect(plan.pictures());
 
@@ -82,10 +82,10 @@ pub(super) async fn run(
         .filter_map(|scores| scores.get(class).copied().map(f64::from))
         .collect();
     let outcome = plan.outcome(&of_class).ok_or(Error::Internal)?;
-    let tested = names
+    let tested = kinds
         .into_iter()
         .zip(&outcome.maps)
-        .map(|(name, curves)| Tested::new(name, curves, &outcome.random));
+        .map(|(kind, curves)| Tested::new(kind, curves, &outcome.random));
     Ok(Report {
         about: ABOUT,
         class_id: class,
@@ -98,18 +98,24 @@ pub(super) async fn run(
 }
 
 /// The orders of the maps that every picture has.
-fn orders(map: &KeptMap) -> Result<Vec<(&'static str, Order)>> {
+fn orders(map: &KeptMap) -> Result<Vec<(MapKind, Order)>> {
     let rollout = map.patches(0).map_err(|why| {
         tracing::error!(%why, "a kept map is not whole");
         Error::Internal
     })?;
-    let mut orders = vec![("rollout", Order::strongest_first(rollout.values(), SEED))];
+    let mut orders = vec![(
+        MapKind::Rollout,
+        Order::strongest_first(rollout.values(), SEED),
+    )];
     let evidence = map.evidence.as_ref().and_then(|evidence| {
         let best = *evidence.classes.first()?;
         evidence.of(best, true)
     });
     if let Some(account) = evidence {
-        orders.push(("class", Order::strongest_first(&account.values, SEED)));
+        orders.push((
+            MapKind::Class,
+            Order::strongest_first(&account.values, SEED),
+        ));
     }
     Ok(orders)
 }

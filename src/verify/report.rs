@@ -6,8 +6,9 @@ use std::sync::{
 };
 
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
-use crate::{Error, perturb::Curves};
+use crate::{Error, perturb::Curves, store::MapKind};
 
 /// How many of its pictures a job has run.
 #[derive(Debug, Default)]
@@ -35,39 +36,57 @@ pub(super) enum Stand {
     Failed(Error),
 }
 
-/// How a job stands.
-#[derive(Clone, Debug, Serialize)]
+/// How the perturbation test of a map stands.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Test)]
 pub struct Status {
-    status: &'static str,
+    #[schema(inline)]
+    status: Word,
     progress: Counted,
     /// Why it failed.
+    #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Reason>,
-    /// What it found.
+    /// What it found, once it is done.
+    #[schema(nullable = false, value_type = Option<Report>)]
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shared")]
     result: Option<Arc<Report>>,
 }
 
+/// What a test is at.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Word {
+    Waiting,
+    Running,
+    Done,
+    Failed,
+}
+
 /// Pictures that were run, of those that have to be; 0 of 0 before its turn.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[schema(as = Progress)]
 struct Counted {
     done: usize,
     of: usize,
 }
 
-#[derive(Clone, Debug, Serialize)]
+/// Why a test failed.
+#[derive(Clone, Debug, Serialize, ToSchema)]
 struct Reason {
+    /// As in a problem document.
     code: &'static str,
+    /// The same in words.
     detail: String,
 }
 
 impl Status {
     pub(super) fn new(stand: &Stand, progress: &Progress) -> Self {
         let (status, error, result) = match stand {
-            Stand::Waiting => ("waiting", None, None),
-            Stand::Running => ("running", None, None),
-            Stand::Done(report) => ("done", None, Some(Arc::clone(report))),
-            Stand::Failed(why) => ("failed", Some(why), None),
+            Stand::Waiting => (Word::Waiting, None, None),
+            Stand::Running => (Word::Running, None, None),
+            Stand::Done(report) => (Word::Done, None, Some(Arc::clone(report))),
+            Stand::Failed(why) => (Word::Failed, Some(why), None),
         };
         Self {
             status,
@@ -95,7 +114,7 @@ fn shared<S: Serializer>(report: &Option<Arc<Report>>, serializer: S) -> Result<
 }
 
 /// What a perturbation test found.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Report {
     /// What was done, in words.
     pub about: &'static str,
@@ -106,18 +125,19 @@ pub struct Report {
     /// What replaced patches.
     pub fill: String,
     /// Into how many equal steps each curve is cut: it has one score more.
+    #[schema(minimum = 1)]
     pub steps: usize,
-    /// Of each map that was tested.
+    /// The curves of each map that was tested.
     pub maps: Vec<Tested>,
     /// The mean of a random order and its reverse.
     pub random: Areas,
 }
 
 /// One map's curves.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Tested {
     /// `rollout`, or `class` for the label's evidence against the mean of all classes.
-    pub map: &'static str,
+    pub map: MapKind,
     /// The curves.
     #[serde(flatten)]
     pub areas: Areas,
@@ -126,21 +146,27 @@ pub struct Tested {
     pub gain: Gain,
 }
 
-/// Scores, and the area under them.
-#[derive(Clone, Debug, Serialize)]
+/// What taking patches away and putting them back does to the score.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Curves)]
 pub struct Areas {
+    /// Patches are taken away, the map's strongest first.
     deletion: Area,
+    /// Patches are put back in that order.
     insertion: Area,
 }
 
-#[derive(Clone, Debug, Serialize)]
+/// The label's scores, from no patch that counts to all, and the area under them.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Curve)]
 struct Area {
     scores: Vec<f64>,
+    /// Between 0 and 1, by the trapezoidal rule.
     area: f64,
 }
 
-/// Against the random order.
-#[derive(Clone, Copy, Debug, Serialize)]
+/// How much better than the random order; negative if worse.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct Gain {
     deletion: f64,
     insertion: f64,
@@ -161,7 +187,7 @@ impl From<&Curves> for Areas {
 
 impl Tested {
     /// A map's curves beside those of the random order.
-    pub(super) fn new(map: &'static str, curves: &Curves, random: &Curves) -> Self {
+    pub(super) fn new(map: MapKind, curves: &Curves, random: &Curves) -> Self {
         Self {
             map,
             areas: curves.into(),

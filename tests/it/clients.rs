@@ -131,11 +131,28 @@ fn the_javascript_example_works() {
 #[test]
 fn the_server_is_as_its_openapi_document_says() {
     let Some(python) = python() else { return };
-    let server = Server::demo();
-    let samples = models("samples");
-    run(
-        &python,
-        "openapi.py",
-        &[&server.address, samples.to_str().unwrap()],
-    );
+    // Half of the requests come while the machine does something else.
+    let server = Server::start(&[
+        "--drain-delay",
+        "200ms",
+        "--request-timeout",
+        "2m",
+        "--allow-verify",
+    ]);
+    run(&python, "openapi.py", &[&server.address]);
+}
+
+#[test]
+fn the_admin_listener_is_as_its_openapi_document_says() {
+    let Some(python) = python() else { return };
+    let key = "a-key-of-the-tests-0123456789";
+    let keys = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(keys.path(), key).unwrap();
+    let server = Server::start(&[
+        "--api-key-file",
+        keys.path().to_str().unwrap(),
+        "--admin-listen",
+        "127.0.0.1:0",
+    ]);
+    run(&python, "openapi.py", &[&server.admin(), key]);
 }

@@ -350,6 +350,20 @@ onPage("patches are read with the arrow keys", async (page) => {
   assert.match(await readout.textContent(), /^Rollout/);
 });
 
+onPage("the interface is shown with all its operations, and found by a word", async (page) => {
+  await page.goto(`http://${address}/docs`);
+  const told = await (await fetch(`http://${address}/openapi.json`)).json();
+  const operations = Object.values(told.paths).flatMap((methods) => Object.values(methods));
+  for (const { operationId } of operations) await page.locator(`#${operationId}`).waitFor();
+  await page.locator("#classify > summary").click();
+  assert.match(await page.locator("#classify").textContent(), /top_k.*multipart\/form-data/s);
+  await page.locator("#schema-Map > summary").click();
+  assert.match(await page.locator("#schema-Map").textContent(), /unattributed/, "members of every form are there");
+  await page.locator("#find").fill("prometheus");
+  assert.ok(await page.locator("#metrics").isVisible());
+  assert.ok(await page.locator("#classify").isHidden());
+});
+
 for (const [name, options] of [
   ["light", { colorScheme: "light" }],
   ["dark", { colorScheme: "dark" }],

@@ -1,6 +1,7 @@
 //! Maps as JSON.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{form::Asked, picked::Picked};
 use crate::{
@@ -14,67 +15,98 @@ const ATTRIBUTION: &str = "evidence is the direct path only: what attention carr
 const ATTENTION: &str = "attention is class-agnostic: where the class token read in this layer, \
                          whatever the label";
 
-/// A map with what all of them have in common.
-#[derive(Serialize)]
-struct Description<'a> {
+/// A map in numbers. Rollout, evidence or attention, by method; docs/maps.md says what each means.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Map)]
+pub(super) struct Description<'a> {
+    /// The map's id.
     id: &'a str,
+    /// The model that made it.
     model: &'a str,
+    /// Of that model's files: SHA-256 in hexadecimal.
     model_digest: &'a str,
+    #[schema(inline)]
     #[serde(flatten)]
-    map: Map<'a>,
+    map: ByMethod<'a>,
+    /// Rows and columns of patches.
+    #[schema(min_items = 2, max_items = 2)]
     grid: [usize; 2],
     region: Region,
     image: Size,
 }
 
 /// `values` are row-major.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(tag = "method", rename_all = "lowercase")]
-enum Map<'a> {
+enum ByMethod<'a> {
     /// `values` and `prefix_mass` add up to 1.
     Rollout {
+        /// What the map says, in words.
         about: &'static str,
+        #[schema(inline)]
         head_fusion: HeadFusion,
+        /// The block at which the product starts.
         start_layer: usize,
+        /// Row-major weights of the patches, not rescaled.
         values: &'a [f32],
+        /// What the prefix tokens hold.
         prefix_mass: f32,
     },
     /// `values`, `unattributed` and `residual` add up to `logit`.
     Attribution {
+        /// What the map says, in words.
         about: &'static str,
+        /// The label's class.
         class_id: usize,
+        /// The label.
         label: &'a str,
+        /// Whether the mean over all classes is taken away.
         contrast: bool,
+        /// Row-major, signed, in logits.
         values: &'a [f32],
+        /// The share of prefix tokens, biases, MLPs and embedding, in logits.
         unattributed: f32,
+        /// The label's logit.
         logit: f32,
+        /// What the account does not close by.
         residual: f32,
     },
-    /// One head's `values` and `prefix_mass` add up to 1.
+    /// The class token's attention in one layer.
     Attention {
+        /// What the map says, in words.
         about: &'static str,
+        /// The layer, from 0.
         layer: usize,
+        #[schema(inline)]
         #[serde(flatten)]
         heads: Heads<'a>,
     },
 }
 
-#[derive(Serialize)]
+/// One head of a layer, or all.
+#[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 enum Heads<'a> {
+    /// `values` and `prefix_mass` add up to 1.
     One {
+        /// The head, from 0.
         head: usize,
+        /// Row-major.
         values: &'a [f32],
+        /// What the prefix tokens hold.
         prefix_mass: f32,
     },
-    /// By head, row and column.
+    /// Those of each head add up to 1.
     All {
+        /// By head, row and column.
         values: Vec<Vec<&'a [f32]>>,
+        /// What the prefix tokens hold, by head.
         prefix_mass: Vec<f32>,
     },
 }
 
-#[derive(Serialize)]
+/// Pixels of the upright picture.
+#[derive(Serialize, ToSchema)]
 struct Size {
     width: u32,
     height: u32,
@@ -84,24 +116,26 @@ struct Size {
 pub(super) fn describe(id: &str, kept: &KeptMap, asked: Asked, picked: &Picked) -> Result<Vec<u8>> {
     let model = &kept.model;
     let map = match (asked, picked) {
-        (Asked::Rollout { start_layer }, Picked::Rollout(shares)) => Map::Rollout {
+        (Asked::Rollout { start_layer }, Picked::Rollout(shares)) => ByMethod::Rollout {
             about: ROLLOUT,
             head_fusion: model.head_fusion,
             start_layer,
             values: shares.patches.values(),
             prefix_mass: shares.prefix_mass,
         },
-        (Asked::Class { class, contrast }, Picked::Class { map, evidence }) => Map::Attribution {
-            about: ATTRIBUTION,
-            class_id: class,
-            label: &evidence.label,
-            contrast,
-            values: map.values(),
-            unattributed: evidence.unattributed,
-            logit: evidence.logit,
-            residual: evidence.residual,
-        },
-        (Asked::Head { layer, head }, Picked::Head(shares)) => Map::Attention {
+        (Asked::Class { class, contrast }, Picked::Class { map, evidence }) => {
+            ByMethod::Attribution {
+                about: ATTRIBUTION,
+                class_id: class,
+                label: &evidence.label,
+                contrast,
+                values: map.values(),
+                unattributed: evidence.unattributed,
+                logit: evidence.logit,
+                residual: evidence.residual,
+            }
+        }
+        (Asked::Head { layer, head }, Picked::Head(shares)) => ByMethod::Attention {
             about: ATTENTION,
             layer,
             heads: Heads::One {
@@ -110,7 +144,7 @@ pub(super) fn describe(id: &str, kept: &KeptMap, asked: Asked, picked: &Picked) 
                 prefix_mass: shares.prefix_mass,
             },
         },
-        (Asked::Layer { layer }, Picked::Layer(heads)) => Map::Attention {
+        (Asked::Layer { layer }, Picked::Layer(heads)) => ByMethod::Attention {
             about: ATTENTION,
             layer,
             heads: Heads::All {

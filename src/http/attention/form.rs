@@ -1,10 +1,13 @@
 //! The form in which a map is asked for: query and `Accept`.
 
+use std::str::FromStr;
+
 use axum::http::HeaderMap;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     Error, Result,
-    explain::{Colormap, Style},
+    explain::{Alpha, Colormap, Smooth, Style, View},
     http::{negotiate, query::Query},
     model::Outline,
 };
@@ -17,11 +20,65 @@ const OFFERS: [(&str, Format); 3] = [
 ];
 
 /// How a map is written.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ToSchema)]
+#[schema(rename_all = "lowercase")]
 pub(super) enum Format {
     Png,
     Json,
     Npy,
+}
+
+/// The query.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Parameters {
+    /// Instead of `Accept`.
+    #[param(inline)]
+    format: Option<Format>,
+    /// What the picture shows.
+    #[param(inline)]
+    view: Option<View>,
+    /// turbo unless named; coolwarm, and no other, for evidence.
+    #[param(inline)]
+    colormap: Option<Colormap>,
+    /// How much of an overlay is the map: from the picture alone to the colours alone.
+    #[param(value_type = Option<f32>, minimum = 0, maximum = 1, default = 0.5)]
+    alpha: Option<Alpha>,
+    /// One colour a patch, or smooth between patch centres.
+    #[param(inline)]
+    smooth: Option<Smooth>,
+    /// Start the product of the rollout at this block.
+    start_layer: Option<usize>,
+    /// This label's evidence instead of the rollout, for the picture's five best labels.
+    class: Option<usize>,
+    /// Evidence without the mean over all classes.
+    contrast: Option<bool>,
+    /// The class token's attention in this layer instead, kept with `attention=heads`.
+    layer: Option<usize>,
+    /// In this head of it; a sheet of all heads, without.
+    head: Option<usize>,
+}
+
+impl Parameters {
+    fn read(query: Option<&str>) -> Result<Self> {
+        let mut query = Query::parse(query)?;
+        let parameters = Self {
+            format: query.choice("format")?,
+            view: query.choice("view")?,
+            colormap: query.choice("colormap")?,
+            alpha: query.choice("alpha")?,
+            smooth: query.choice("smooth")?,
+            start_layer: query.value("start_layer")?,
+            class: query.value("class")?,
+            contrast: query.value("contrast")?,
+            layer: query.value("layer")?,
+            head: query.value("head")?,
+        };
+        query.finish(
+            "format, view, colormap, alpha, smooth, start_layer, class, contrast, layer, head",
+        )?;
+        Ok(parameters)
+    }
 }
 
 /// Which map is meant.
@@ -48,13 +105,13 @@ pub(super) struct Form {
 impl Form {
     /// Reads query and `Accept`; the query's `format` has the last word.
     pub(super) fn read(query: Option<&str>, headers: &HeaderMap, model: &Outline) -> Result<Self> {
-        let mut query = Query::parse(query)?;
-        let format = match query.text("format")? {
-            Some(name) => format_named(&name)?,
+        let parameters = Parameters::read(query)?;
+        let format = match parameters.format {
+            Some(format) => format,
             None => format_accepted(headers)?,
         };
-        let asked = Asked::read(&mut query, model)?;
-        let (view, alpha) = (query.choice("view")?, query.choice("alpha")?);
+        let asked = Asked::of(&parameters, model)?;
+        let Parameters { view, alpha, .. } = parameters;
         if matches!(asked, Asked::Layer { .. }) && (view.is_some() || alpha.is_some()) {
             return Err(Error::MalformedRequest(
                 "the sheet of a layer's heads has no view and no alpha; give `head` for one map \
@@ -64,9 +121,9 @@ impl Form {
         }
         let style = Style {
             view: view.unwrap_or_default(),
-            colormap: query.choice("colormap")?,
+            colormap: parameters.colormap,
             alpha: alpha.unwrap_or_default(),
-            smooth: query.choice("smooth")?.unwrap_or_default(),
+            smooth: parameters.smooth.unwrap_or_default(),
         };
         if matches!(asked, Asked::Class { .. })
             && style.colormap.is_some_and(|map| map != Colormap::Coolwarm)
@@ -77,9 +134,6 @@ impl Form {
                     .to_owned(),
             });
         }
-        query.finish(
-            "format, view, colormap, alpha, smooth, start_layer, class, contrast, layer, head",
-        )?;
         Ok(Self {
             format,
             asked,
@@ -89,12 +143,17 @@ impl Form {
 }
 
 impl Asked {
-    fn read(query: &mut Query, model: &Outline) -> Result<Self> {
-        let start_layer = index(query, "start_layer", "layers", model.layers)?;
-        let class = index(query, "class", "classes", model.classes)?;
-        let contrast = query.value("contrast")?;
-        let layer = index(query, "layer", "layers", model.layers)?;
-        let head = index(query, "head", "heads", model.heads)?;
+    fn of(parameters: &Parameters, model: &Outline) -> Result<Self> {
+        let start_layer = below(
+            "start_layer",
+            parameters.start_layer,
+            "layers",
+            model.layers,
+        )?;
+        let class = below("class", parameters.class, "classes", model.classes)?;
+        let layer = below("layer", parameters.layer, "layers", model.layers)?;
+        let head = below("head", parameters.head, "heads", model.heads)?;
+        let contrast = parameters.contrast;
         match (start_layer, class, contrast, layer, head) {
             (start, None, None, None, None) => Ok(Self::Rollout {
                 start_layer: start.unwrap_or(0),
@@ -115,8 +174,12 @@ impl Asked {
 }
 
 /// A number below `count`.
-fn index(query: &mut Query, name: &'static str, of: &str, count: usize) -> Result<Option<usize>> {
-    let value = query.value(name)?;
+fn below(
+    name: &'static str,
+    value: Option<usize>,
+    of: &str,
+    count: usize,
+) -> Result<Option<usize>> {
     if value.is_some_and(|value| value >= count) {
         let detail = format!("the model's {of} are 0 to {}", count - 1);
         return Err(Error::InvalidParameter { name, detail });
@@ -124,15 +187,19 @@ fn index(query: &mut Query, name: &'static str, of: &str, count: usize) -> Resul
     Ok(value)
 }
 
-fn format_named(name: &str) -> Result<Format> {
-    match name {
-        "png" => Ok(Format::Png),
-        "json" => Ok(Format::Json),
-        "npy" => Ok(Format::Npy),
-        _ => Err(Error::InvalidParameter {
-            name: "format",
-            detail: "it must be one of png, json, npy".to_owned(),
-        }),
+impl FromStr for Format {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "png" => Ok(Self::Png),
+            "json" => Ok(Self::Json),
+            "npy" => Ok(Self::Npy),
+            _ => Err(Error::InvalidParameter {
+                name: "format",
+                detail: "it must be one of png, json, npy".to_owned(),
+            }),
+        }
     }
 }
 

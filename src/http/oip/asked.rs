@@ -98,7 +98,7 @@ impl Asked {
             Face::Plain | Face::Explain => {
                 let input = Input {
                     name: face.input(&model.manifest).to_owned(),
-                    datatype: face.datatype().to_owned(),
+                    datatype: face.datatype().name().to_owned(),
                     shape: Vec::new(),
                     data: Data::Binary(body),
                 };

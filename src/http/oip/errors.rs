@@ -5,22 +5,47 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use crate::http::Problem;
+use crate::http::{Problem, openapi::Code};
 
-/// The same answer for a client of the Open Inference Protocol: a problem document becomes
-/// `{"error": …, "code": …, "request_id": …}`; its status and headers stay. Anything else is
-/// returned as it is.
+/// What went wrong, as the Open Inference Protocol says it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(in crate::http) struct OipError {
+    /// What happened and what to do, for people.
+    error: String,
+    /// What happened, for programs.
+    #[schema(value_type = Code)]
+    code: &'static str,
+    /// As in the header `X-Request-Id` and in the log.
+    request_id: String,
+}
+
+impl From<&Problem> for OipError {
+    fn from(problem: &Problem) -> Self {
+        Self {
+            error: problem.detail().to_owned(),
+            code: problem.code(),
+            request_id: problem.request_id().to_owned(),
+        }
+    }
+}
+
+impl OipError {
+    /// What happened, for programs.
+    pub(in crate::http) fn code(&self) -> &'static str {
+        self.code
+    }
+}
+
+/// The same answer for a client of the Open Inference Protocol: a problem document becomes an
+/// [`OipError`]; its status and headers stay. Anything else is returned as it is.
 pub(in crate::http) fn reworded(mut response: Response) -> Response {
     let Some(problem) = response.extensions_mut().remove::<Problem>() else {
         return response;
     };
-    let body = Json(json!({
-        "error": problem.detail(),
-        "code": problem.code(),
-        "request_id": problem.request_id(),
-    }));
+    let body = Json(OipError::from(&problem));
     let (mut parts, _) = response.into_parts();
     parts.headers.remove(header::CONTENT_TYPE);
     parts.headers.remove(header::CONTENT_LENGTH);

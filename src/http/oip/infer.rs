@@ -23,24 +23,66 @@ use super::{
     asked::{Asked, Framing, Rows, Wanted},
     coding::Coding,
     most_rows,
-    target::Target,
+    target::{Named, Target},
 };
 use crate::{
     Error, Result,
     batch::{Deadline, Inference},
     classify::Classifier,
-    http::{AppState, Problem, RequestId, classify::time_allowed, upload},
+    http::{
+        AppState, Problem, RequestId,
+        openapi::{Binary, OIP, OipRefused},
+        request_timeout::{RequestTimeout, time_allowed},
+        upload,
+    },
     model::{ModelInfo, scores},
     oip::{
         Encoded, Face, InferResponse, Passed, Tensor, VERSION, Values, face::ROLLOUT,
-        response::classification, statistics::Took,
+        request::Document, response::classification, statistics::Took,
     },
 };
 
 /// How many bytes of a body are JSON.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
-/// Runs one request's rows, each for itself in whatever batch, and answers when all are done.
+/// Inference.
+///
+/// Each row of the request runs in whatever batch there is, and the answer comes when all are done.
+/// Bodies may be compressed with gzip or deflate. With `Inference-Header-Content-Length: N` the
+/// first N bytes are JSON and binary tensors follow; with 0 the whole body is the only input.
+/// docs/oip.md has the rules.
+#[utoipa::path(
+    post, path = "/v2/models/{model}/infer", operation_id = "v2Infer", tag = OIP,
+    params(
+        Named, RequestTimeout,
+        (
+            "Inference-Header-Content-Length" = Option<usize>, Header, nullable = false,
+            description = "How many bytes of the body are JSON; all, without.",
+        ),
+    ),
+    request_body(description = "JSON, or JSON followed by binary tensors.", content(
+        (Document<'_> = "application/json", example = json!({
+            "id": "7", "parameters": {"timeout": 2_000_000},
+            "inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": ["/9j/4AAQ"]}],
+            "outputs": [{"name": "logits", "parameters": {"classification": 1}}],
+        })),
+        (inline(Binary) = "application/octet-stream"),
+    )),
+    responses(
+        (status = 200, description = "The outputs: JSON, or JSON followed by binary tensors.", content(
+            (InferResponse = "application/json", example = json!({
+                "model_name": "demo_image", "model_version": "1", "id": "7",
+                "outputs": [{
+                    "name": "logits", "datatype": "BYTES", "shape": [1, 1],
+                    "data": ["8.377615:10:penguin"],
+                }],
+            })),
+            (inline(Binary) = "application/octet-stream"),
+        )),
+        OipRefused<400>, OipRefused<404>, OipRefused<408>, OipRefused<413>, OipRefused<415>,
+        OipRefused<422>, OipRefused<500>, OipRefused<503>, OipRefused<504>,
+    ),
+)]
 pub(super) async fn infer(
     State(state): State<AppState>,
     Extension(id): Extension<RequestId>,

@@ -7,11 +7,19 @@ use axum::{
     http::request::Parts,
 };
 use serde::Deserialize;
+use utoipa::{
+    IntoParams, PartialSchema,
+    openapi::{
+        Paths, Required,
+        path::{Parameter, ParameterBuilder, ParameterIn},
+    },
+};
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use crate::{
     Error,
     classify::Classifier,
-    http::{AppState, Problem, RequestId},
+    http::{AppState, Problem, RequestId, openapi},
     oip::{Face, VERSION},
 };
 
@@ -43,7 +51,7 @@ impl Target {
         self.face.name(&self.name)
     }
 
-    fn find(state: &AppState, asked: &Asked) -> Result<Self, Error> {
+    fn find(state: &AppState, asked: &Named) -> Result<Self, Error> {
         let models = state.models.all();
         let known = |model: &str| models.iter().any(|(name, _)| **name == *model);
         let version = asked.version.as_deref();
@@ -67,25 +75,61 @@ impl Target {
     }
 }
 
-#[derive(Deserialize)]
-struct Asked {
+/// How a path names a model.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct Named {
+    /// NAME, NAME_explain or NAME_image.
+    #[param(min_length = 1, example = "demo_image")]
     model: String,
+    /// Added by [`versioned`].
+    #[param(ignore)]
     #[serde(default)]
     version: Option<String>,
+}
+
+/// A route below `/v2/models/{model}`, and the same below `/v2/models/{model}/versions/{version}`.
+pub(super) fn versioned(route: UtoipaMethodRouter<AppState>) -> OpenApiRouter<AppState> {
+    let (schemas, paths, methods) = route.clone();
+    let mut versioned = Paths::new();
+    for (path, mut item) in paths.paths {
+        let path = path.replace("{model}", "{model}/versions/{version}");
+        for operation in openapi::operations(&mut item) {
+            operation
+                .parameters
+                .get_or_insert_default()
+                .push(version().into());
+            if let Some(id) = &mut operation.operation_id {
+                id.push_str("Version");
+            }
+        }
+        versioned.paths.insert(path, item);
+    }
+    OpenApiRouter::default()
+        .routes(route)
+        .routes((schemas, versioned, methods))
+}
+
+fn version() -> Parameter {
+    ParameterBuilder::new()
+        .name("version")
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .description(Some("There is one."))
+        .schema(Some(String::schema()))
+        .example(Some(VERSION.into()))
+        .build()
 }
 
 impl FromRequestParts<AppState> for Target {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let asked = Path::<Asked>::from_request_parts(parts, state).await;
+        let asked = Path::<Named>::from_request_parts(parts, state).await;
         let found = match asked {
             Ok(Path(asked)) => Self::find(state, &asked),
             Err(why) => Err(Error::MalformedRequest(why.body_text())),
         };
-        found.map_err(|why| {
-            let id = parts.extensions.get::<RequestId>().cloned();
-            Problem::new(&why, &id.unwrap_or_else(|| RequestId::of(&parts.headers)))
-        })
+        found.map_err(|why| Problem::new(&why, &RequestId::given(parts)))
     }
 }

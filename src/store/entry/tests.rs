@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::{super::tests::map, *};
+use crate::store::MapKind;
 
 #[test]
 fn everything_survives_the_way_to_bytes_and_back() {
@@ -25,7 +26,7 @@ fn an_abridged_map_is_the_first_row_and_adds_up_to_1() {
     let (after, _) = read(&abridge(&before, 1000), 0).unwrap();
     assert!(after.abridged);
     assert_eq!((&after.evidence, &after.class_attention), (&None, &None));
-    assert_eq!(after.names(), ["rollout"]);
+    assert_eq!(after.kinds(), [MapKind::Rollout]);
     assert_eq!(after.placement, before.placement);
     assert_eq!(after.region, before.region);
     assert_eq!(after.owner, before.owner);

@@ -16,7 +16,7 @@ fn store(lines: &[&str]) -> SignedStore {
 fn any_process_with_the_key_reads_an_id() {
     let kept = map(14, 14);
     let receipt = store(&KEYS[..1]).keep(&kept, NOW).unwrap();
-    assert_eq!(receipt.maps, ["rollout"]);
+    assert_eq!(receipt.maps, [MapKind::Rollout]);
     let found = store(&KEYS[..1])
         .find(&receipt.id, kept.owner, NOW + 20)
         .unwrap();

@@ -1,0 +1,188 @@
+//! What a model says of itself: its tensors, and the same in the words of Triton's configuration.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Datatype, Face, VERSION, face::LOGITS};
+use crate::model::Manifest;
+
+const PLATFORM: &str = "onnxruntime_onnx";
+
+/// A length of a dimension that requests choose.
+const ANY: i64 = -1;
+
+/// A model's tensors.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ModelMetadata {
+    /// As the client called it.
+    name: String,
+    /// There is one: a model that is replaced keeps its number.
+    versions: Vec<&'static str>,
+    /// What runs it, by Triton's name.
+    platform: &'static str,
+    inputs: Vec<TensorMetadata>,
+    outputs: Vec<TensorMetadata>,
+}
+
+/// A tensor of a model.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct TensorMetadata {
+    name: String,
+    datatype: Datatype,
+    /// Lengths of its dimensions; -1 is what the request chooses.
+    shape: Vec<i64>,
+}
+
+/// A model in the words of Triton's model configuration.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ModelConfig {
+    /// As the client called it.
+    name: String,
+    platform: &'static str,
+    backend: &'static str,
+    version_policy: VersionPolicy,
+    /// The most rows of a request; 0 for a model whose input has no dimension besides.
+    max_batch_size: usize,
+    input: Vec<InputConfig>,
+    output: Vec<OutputConfig>,
+    dynamic_batching: DynamicBatching,
+}
+
+/// Which versions are served.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+struct VersionPolicy {
+    latest: Latest,
+}
+
+/// The newest so many.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+struct Latest {
+    num_versions: u32,
+}
+
+/// An input in the words of Triton's model configuration.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+struct InputConfig {
+    name: String,
+    #[schema(inline)]
+    data_type: DataType,
+    #[schema(inline)]
+    format: Layout,
+    /// Lengths of its dimensions without the batch's.
+    dims: Vec<i64>,
+}
+
+/// An output in the words of Triton's model configuration.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+struct OutputConfig {
+    name: &'static str,
+    #[schema(inline)]
+    data_type: DataType,
+    /// Lengths of its dimensions without the batch's.
+    dims: Vec<i64>,
+    /// Not empty where values are classes.
+    label_filename: &'static str,
+}
+
+/// How requests share batches.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+struct DynamicBatching {
+    /// None: a batch is what is waiting.
+    preferred_batch_size: Vec<u32>,
+    max_queue_delay_microseconds: u64,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+enum DataType {
+    #[serde(rename = "TYPE_FP32")]
+    Fp32,
+    #[serde(rename = "TYPE_STRING")]
+    Text,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+enum Layout {
+    #[serde(rename = "FORMAT_NCHW")]
+    Planes,
+    #[serde(rename = "FORMAT_NONE")]
+    None,
+}
+
+impl ModelMetadata {
+    /// The answer of `GET /v2/models/{name}`.
+    pub fn new(face: Face, model: &str, manifest: &Manifest) -> Self {
+        let tensor = |name: &str, datatype: Datatype, shape: Vec<usize>| TensorMetadata {
+            name: name.to_owned(),
+            datatype,
+            shape: [ANY].into_iter().chain(lengths(shape)).collect(),
+        };
+        let outputs = face.outputs().iter();
+        let outputs = outputs
+            .map(|name| tensor(name, Datatype::Fp32, Face::output_shape(manifest, name)))
+            .collect();
+        let input = face.input_shape(manifest);
+        Self {
+            name: face.name(model),
+            versions: vec![VERSION],
+            platform: PLATFORM,
+            inputs: vec![tensor(face.input(manifest), face.datatype(), input)],
+            outputs,
+        }
+    }
+}
+
+impl ModelConfig {
+    /// The answer of `GET /v2/models/{name}/config`. `most` is how many rows a request may have.
+    ///
+    /// Encoded pictures have no dimension besides their number, which Triton's configuration can
+    /// only say of a model without a batch dimension.
+    pub fn new(face: Face, model: &str, manifest: &Manifest, most: usize) -> Self {
+        let batched = face != Face::Image;
+        let dims = |shape: Vec<usize>| -> Vec<i64> {
+            let first = (!batched).then_some(ANY);
+            first.into_iter().chain(lengths(shape)).collect()
+        };
+        let (data_type, format) = match batched {
+            true => (DataType::Fp32, Layout::Planes),
+            false => (DataType::Text, Layout::None),
+        };
+        let outputs = face.outputs().iter();
+        let output = outputs
+            .map(|&name| OutputConfig {
+                name,
+                data_type: DataType::Fp32,
+                dims: dims(Face::output_shape(manifest, name)),
+                label_filename: match name {
+                    LOGITS => "labels.txt",
+                    _ => "",
+                },
+            })
+            .collect();
+        Self {
+            name: face.name(model),
+            platform: PLATFORM,
+            backend: "onnxruntime",
+            version_policy: VersionPolicy {
+                latest: Latest { num_versions: 1 },
+            },
+            max_batch_size: if batched { most } else { 0 },
+            input: vec![InputConfig {
+                name: face.input(manifest).to_owned(),
+                data_type,
+                format,
+                dims: dims(face.input_shape(manifest)),
+            }],
+            output,
+            dynamic_batching: DynamicBatching {
+                preferred_batch_size: Vec::new(),
+                max_queue_delay_microseconds: 0,
+            },
+        }
+    }
+}
+
+/// Lengths as the protocol writes them. None comes near 2⁶³.
+fn lengths(shape: Vec<usize>) -> impl Iterator<Item = i64> {
+    let lengths = shape.into_iter();
+    lengths.map(|length| i64::try_from(length).unwrap_or(i64::MAX))
+}
