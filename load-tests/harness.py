@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import json
 import os
+import platform
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -18,20 +20,23 @@ ROOT = Path(__file__).resolve().parent.parent
 class Server:
     """A patchlight on a free port; ended when the block ends."""
 
-    def __init__(self, *flags, program=None):
+    def __init__(self, *flags, program=None, env=None, log=None):
         program = program or os.environ.get("PATCHLIGHT", ROOT / "target/release/patchlight")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         command = [str(program), "serve", "--listen", f"127.0.0.1:{self.port}", *flags]
         clean = {k: v for k, v in os.environ.items() if not k.startswith("PATCHLIGHT")}
-        self.process = subprocess.Popen(command, env=clean)
+        began = now()
+        self.process = subprocess.Popen(command, env=clean | (env or {}), stderr=log)
         while True:
             if self.process.poll() is not None:
                 raise SystemExit("the server did not start")
             with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz"):
                 break
-            time.sleep(0.1)
+            time.sleep(0.005)
+        # From the start of the process to its first "ready", to five milliseconds.
+        self.ready_s = now() - began
 
     def __enter__(self):
         return self
@@ -98,6 +103,68 @@ async def metrics(port):
     return samples
 
 
+def generate(url, pictures, seconds, warmup=1, clients=None, rate=None, seed=1, timeout=120):
+    """One run of patchlight-load, closed loop with `clients` or open loop with `rate`: its report."""
+    loader = os.environ.get("PATCHLIGHT_LOAD", ROOT / "target/release/patchlight-load")
+    loop = ["--clients", str(clients)] if clients else ["--rate", str(rate), "--seed", str(seed)]
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        times = ["--duration", f"{int(seconds * 1000)}ms", "--warmup", f"{int(warmup * 1000)}ms", "--timeout", f"{timeout}s"]
+        command = [loader, "--url", url, *loop, *times, "--json", file.name, *pictures]
+        # Exit status 1 when nothing succeeded: the report says so as well.
+        subprocess.run(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return json.loads(Path(file.name).read_text())
+
+
+def machine():
+    """What figures of this run belong to."""
+    said = lambda *command: subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    model = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return {
+        "processor": model[0] if model else platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "commit": said("git", "rev-parse", "--short=10", "HEAD") + ("+" if said("git", "status", "--porcelain", "src", "load-tests") else ""),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def tree(pid):
+    """A process and all below it."""
+    below = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            text = stat.read_text()
+            below.setdefault(int(text.rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
+    found, waiting = [], [pid]
+    while waiting:
+        found.append(waiting.pop())
+        waiting += below.get(found[-1], [])
+    return found
+
+
+def shared_out_bytes(pid):
+    """Memory of a process and all below it, pages that several of them share counted once (PSS)."""
+    total = 0
+    for one in tree(pid):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1]) * 1024
+    return total
+
+
+def processor_seconds(pid):
+    """Processor time of a process so far, all threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def table(head, rows):
+    """A table as Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    print("\n" + "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines))
+
+
 def percentile(values, share):
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
@@ -112,10 +179,13 @@ def progress(text):
     print(f"\r{text:<78}", end="", file=sys.stderr, flush=True)
 
 
-def report(scenario, figures, failures):
+def report(scenario, figures, failures, path=None):
     """Prints figures and what is out of bounds, as JSON; the exit status says whether anything is."""
     print(file=sys.stderr)
-    print(json.dumps({"scenario": scenario, **figures, "failures": failures}, indent=2))
+    text = json.dumps({"scenario": scenario, **figures, "failures": failures}, indent=2)
+    print(text)
+    if path:
+        Path(path).write_text(text + "\n")
     return 1 if failures else 0
 
 

@@ -59,16 +59,23 @@ def pruned(graph, outputs):
     return out
 
 
-def torch_export(arch, out):
-    """A plain ViT in PyTorch with random weights, exported as torch's guide says."""
-    if out.exists():
-        return out
+def torch_model(arch):
+    """A plain ViT in PyTorch with random weights, always the same."""
     import torch
     from transformers import ViTConfig, ViTForImageClassification
     layers, heads, hidden = SIZES[arch]
     config = ViTConfig(hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads,
                        intermediate_size=4 * hidden, num_labels=1000)
-    model = ViTForImageClassification(config).eval()
+    torch.manual_seed(0)
+    return ViTForImageClassification(config).eval()
+
+
+def torch_export(arch, out, model=None):
+    """Such a model, exported as torch's guide says."""
+    if out.exists():
+        return out
+    import torch
+    model = model or torch_model(arch)
 
     class Logits(torch.nn.Module):
         def __init__(self):

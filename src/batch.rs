@@ -15,6 +15,7 @@
 //! [`Alarm`] is rung.
 
 mod admission;
+mod arrivals;
 mod curve;
 mod pending;
 pub mod policy;
@@ -37,7 +38,7 @@ use self::{
 };
 use crate::{
     Error, Result,
-    engine::{Engine, Output},
+    engine::{Engine, Input, Output},
     metrics::Metrics,
 };
 
@@ -54,6 +55,34 @@ pub struct Inference {
     pub batch_size: usize,
     /// The batch's number: every run of an engine has its own.
     pub batch: u64,
+}
+
+/// One picture for the engine, owned.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// `3·height·width` values in NCHW order.
+    pub tensor: Vec<f32>,
+    /// Whether the class token's attention is wanted with the answer.
+    pub class_attention: bool,
+}
+
+impl Ask {
+    fn input(&self) -> Input<'_> {
+        Input {
+            tensor: &self.tensor,
+            class_attention: self.class_attention,
+        }
+    }
+}
+
+impl From<Vec<f32>> for Ask {
+    /// Without the class token's attention.
+    fn from(tensor: Vec<f32>) -> Self {
+        Self {
+            tensor,
+            class_attention: false,
+        }
+    }
 }
 
 /// Handle to the queue in front of one engine. Cheap to clone. When the last one is dropped, the
@@ -77,21 +106,25 @@ impl Drop for Entrance {
 impl Batcher {
     /// Starts the worker thread that owns `engine` and rings `alarm` when that is beyond repair.
     ///
+    /// `warm_up` says how long batches took that `engine` has run already: what is expected of it
+    /// until it has served some.
+    ///
     /// # Errors
     /// When the thread cannot be started.
     pub fn spawn(
         engine: impl Engine,
         policy: Policy,
+        warm_up: &[(usize, Duration)],
         metrics: Arc<Metrics>,
         alarm: Alarm,
     ) -> io::Result<(Self, WorkerHandle)> {
-        let queue = Arc::new(Queue::new(policy));
+        let queue = Arc::new(Queue::new(policy, warm_up));
         let worker = worker::spawn(engine, Arc::clone(&queue), Arc::clone(&metrics), alarm)?;
         let entrance = Arc::new(Entrance(queue));
         Ok((Self { entrance, metrics }, worker))
     }
 
-    /// Runs one input tensor (`3·height·width` values, NCHW) in some batch.
+    /// Runs one input in some batch.
     ///
     /// Dropping the future takes the request out of the queue; if its batch has started already,
     /// the answer is thrown away.
@@ -100,8 +133,9 @@ impl Batcher {
     /// [`Error::Overloaded`] when the queue is full, [`Error::DeadlinePassed`] at `deadline`,
     /// [`Error::Draining`] after [`close`](Self::close), [`Error::Inference`] and
     /// [`Error::NotFinite`] for this input's own failure.
-    pub async fn run(&self, input: Vec<f32>, deadline: Deadline) -> Result<Inference> {
-        self.run_with(input, deadline, Priority::Foreground).await
+    pub async fn run(&self, ask: impl Into<Ask>, deadline: Deadline) -> Result<Inference> {
+        self.run_with(ask.into(), deadline, Priority::Foreground)
+            .await
     }
 
     /// The same, whenever no request of [`run`](Self::run) would have to wait for it, which may be
@@ -111,21 +145,22 @@ impl Batcher {
     /// Those of [`run`](Self::run).
     pub async fn run_in_background(
         &self,
-        input: Vec<f32>,
+        ask: impl Into<Ask>,
         deadline: Deadline,
     ) -> Result<Inference> {
-        self.run_with(input, deadline, Priority::Background).await
+        self.run_with(ask.into(), deadline, Priority::Background)
+            .await
     }
 
     async fn run_with(
         &self,
-        input: Vec<f32>,
+        ask: Ask,
         deadline: Deadline,
         priority: Priority,
     ) -> Result<Inference> {
         let (reply, answer) = oneshot::channel();
         let entry = Entry {
-            input,
+            ask,
             deadline: deadline.at,
             queued_at: Instant::now(),
             span: tracing::Span::current(),
@@ -181,7 +216,8 @@ impl Batcher {
         self.queue().policy().max_batch.get()
     }
 
-    /// The learned time of each batch size that has run: pictures and seconds.
+    /// The time of each batch size that has run, if only before the first request: pictures and
+    /// seconds.
     pub fn curve(&self) -> Vec<(usize, f64)> {
         self.queue().curve()
     }

@@ -26,7 +26,7 @@ pub use self::{
 use self::{reading::Reading, results::Key};
 use crate::{
     Error, Result,
-    batch::{Batcher, Deadline},
+    batch::{Ask, Batcher, Deadline},
     decode::{self, DecodeBudget, Header, JpegScaling, Limits, Permit},
     engine::Device,
     explain::{self, Placement, Rect, RgbView},
@@ -155,7 +155,11 @@ impl Classifier {
         leaving.stayed();
         let Decoded { tensor, seen, copy } = decoded?;
 
-        let inference = self.batcher.run(tensor, deadline).await?;
+        let ask = Ask {
+            tensor,
+            class_attention: keep == Keep::Heads,
+        };
+        let inference = self.batcher.run(ask, deadline).await?;
         self.metrics.stage(Stage::Queue, inference.queued);
         // The copy was made while the batch ran and is usually there already. A failed one only
         // means that the overlay will be a heat map.

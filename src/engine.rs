@@ -20,18 +20,37 @@ pub use self::{
 
 /// What runs a batch.
 pub trait Engine: Send + 'static {
-    /// Runs a batch of input tensors, each `3·height·width` values in NCHW order, and answers one
-    /// output for each, in their order.
+    /// Runs a batch and answers one output for each input, in their order.
     ///
     /// # Errors
     /// A failed run says nothing about single inputs: the caller may try them one by one.
-    fn run(&mut self, inputs: &[&[f32]]) -> Result<Vec<Output>, EngineError>;
+    fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EngineError>;
 
     /// Makes everything below it anew, after run upon run has failed.
     ///
     /// # Errors
     /// When that fails, too; it then stays as it was.
     fn rebuild(&mut self) -> Result<(), EngineError>;
+}
+
+/// One picture for the model.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// `3·height·width` values in NCHW order.
+    pub tensor: &'a [f32],
+    /// Whether the class token's attention is wanted, which is by far the largest output: 300 kB
+    /// for ViT-L/16.
+    pub class_attention: bool,
+}
+
+impl<'a> Input<'a> {
+    /// With all outputs that the graph has.
+    pub fn in_full(tensor: &'a [f32]) -> Self {
+        Self {
+            tensor,
+            class_attention: true,
+        }
+    }
 }
 
 /// What the model says of one picture.
@@ -44,7 +63,8 @@ pub struct Output {
     pub rollout: Vec<f32>,
     /// Per-label evidence, if the graph makes it.
     pub evidence: Option<Evidence>,
-    /// The class token's attention, `layers × heads × tokens`, if the graph hands it out.
+    /// The class token's attention, `layers × heads × tokens`, if it is wanted and the graph hands
+    /// it out.
     pub class_attention: Option<Vec<f32>>,
 }
 

@@ -31,7 +31,7 @@ use std::fs;
 use crate::{
     Error,
     decode::{self, Limits},
-    engine::{Engine, EngineError, Output},
+    engine::{Engine, EngineError, Input, Output},
     explain::{Grid, Placement, Rect},
     model::{ModelInfo, scores},
     perturb::{Curves, Cut, Fill, Order, Plan},
@@ -191,7 +191,8 @@ impl<E: Engine> Bench<'_, E> {
     }
 
     fn run(&mut self, inputs: &[&[f32]]) -> Result<Vec<Output>, EngineError> {
-        let outputs = self.engine.run(inputs)?;
+        let inputs: Vec<Input<'_>> = inputs.iter().copied().map(Input::in_full).collect();
+        let outputs = self.engine.run(&inputs)?;
         let classes = self.model.manifest.task.classes;
         let whole =
             |output: &Output| output.logits.len() == classes && output.values().all(f32::is_finite);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Policy, curve::Curve};
+use super::curve::Curve;
 
 /// How busy an engine is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -18,17 +18,16 @@ pub struct Load {
 }
 
 /// Time until a newcomer's answer is ready, behind `waiting` others and a batch of `running` that
-/// started `elapsed` ago: what is left of that batch, then batches of the size that `policy`
-/// chooses for such a crowd.
+/// started `elapsed` ago: what is left of that batch, then batches of `size`.
 pub(super) fn predicted_wait(
-    policy: &Policy,
     curve: &Curve,
+    size: usize,
     waiting: usize,
     running: usize,
     elapsed: Duration,
 ) -> Duration {
     let crowd = waiting + 1;
-    let size = policy.close(crowd, curve).max(1);
+    let size = size.max(1);
     let Some(seconds) = curve.seconds(size) else {
         return Duration::ZERO;
     };
@@ -41,32 +40,24 @@ pub(super) fn predicted_wait(
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
-
     use super::*;
-    use crate::batch::policy::Batching;
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
     fn wait(curve: &Curve, waiting: usize, running: usize, elapsed: Duration) -> Duration {
-        let policy = Policy {
-            batching: Batching::Greedy,
-            max_batch: NonZeroUsize::new(4).unwrap(),
-            max_waiting: NonZeroUsize::new(100).unwrap(),
-        };
-        predicted_wait(&policy, curve, waiting, running, elapsed)
+        predicted_wait(curve, 4.min(waiting + 1), waiting, running, elapsed)
     }
 
     /// 10 ms an input.
     fn curve() -> Curve {
-        let mut curve = Curve::new(4);
+        let mut curve = Curve::new(4, &[]);
         curve.learn(4, MS(40));
         curve
     }
 
     #[test]
     fn nothing_measured_predicts_nothing() {
-        assert_eq!(wait(&Curve::new(4), 10, 3, MS(0)), Duration::ZERO);
+        assert_eq!(wait(&Curve::new(4, &[]), 10, 3, MS(0)), Duration::ZERO);
     }
 
     #[test]

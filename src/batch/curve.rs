@@ -2,36 +2,81 @@
 //!
 //! A size that has run is known by its own running mean. Between and beyond known sizes the curve
 //! is the straight line `fixed + each · size` through them, which is what a device's start-up cost
-//! and its throughput make it.
+//! and its throughput make it. What ran before the first request is believed until its size has
+//! served one: the first run of a session is slower than those that follow.
 
 use std::time::Duration;
 
 /// The engine's time for each batch size.
 #[derive(Clone, Debug)]
 pub(super) struct Curve {
-    /// Seconds by size, from 1; `None` where that size has not run.
-    known: Vec<Option<f64>>,
+    /// By size, from 1; `None` where that size has not run.
+    known: Vec<Option<Known>>,
+    /// Batches that served, of any size.
+    batches: u64,
+}
+
+/// What is known of one size.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    seconds: f64,
+    /// Batches behind it; none if it ran before the first request only.
+    runs: u64,
+    /// The number of the last of them.
+    last: u64,
 }
 
 impl Curve {
-    /// A run's weight in the running mean. A few runs suffice to follow a change of speed, and one
-    /// slow run does not turn clients away.
-    const WEIGHT: f64 = 0.2;
+    /// A run's least weight in the running mean, which is that of all runs until there are twenty.
+    /// Sizes whose speeds differ by less than single runs do are told apart, a change of speed is
+    /// followed within seconds, and one slow run does not turn clients away.
+    const WEIGHT: f64 = 0.05;
 
-    /// Nothing is known yet of batches up to `max_batch`.
-    pub(super) fn new(max_batch: usize) -> Self {
-        Self {
+    /// A size that has not run for so many batches is not known any more: it may have been judged
+    /// by a moment when the machine was busy with something else.
+    const FORGOTTEN: u64 = 1000;
+
+    /// What batches up to `max_batch` took before the first request: `warm_up` has sizes and times.
+    pub(super) fn new(max_batch: usize, warm_up: &[(usize, Duration)]) -> Self {
+        let mut curve = Self {
             known: vec![None; max_batch],
+            batches: 0,
+        };
+        for (size, ran) in warm_up {
+            if let Some(known) = curve.of(*size) {
+                *known = Some(Known {
+                    seconds: ran.as_secs_f64(),
+                    runs: 0,
+                    last: 0,
+                });
+            }
         }
+        curve
     }
 
     /// Learns from a batch that ran.
     pub(super) fn learn(&mut self, size: usize, ran: Duration) {
-        if let Some(known) = size.checked_sub(1).and_then(|at| self.known.get_mut(at)) {
-            let new = ran.as_secs_f64();
-            let old = known.unwrap_or(new);
-            *known = Some(old + Self::WEIGHT * (new - old));
-        }
+        self.batches += 1;
+        let last = self.batches;
+        let fresh = self.knows(size);
+        let Some(known) = self.of(size) else { return };
+        let seconds = ran.as_secs_f64();
+        *known = match *known {
+            Some(old) if fresh => {
+                let runs = old.runs + 1;
+                let weight = Self::WEIGHT.max(1.0 / runs as f64);
+                Some(Known {
+                    seconds: old.seconds + weight * (seconds - old.seconds),
+                    runs,
+                    last,
+                })
+            }
+            _ => Some(Known {
+                seconds,
+                runs: 1,
+                last,
+            }),
+        };
     }
 
     /// Seconds for a batch of `size`; `None` while nothing at all is known.
@@ -41,22 +86,27 @@ impl Curve {
             .and_then(|at| self.known.get(at))
             .copied()
             .flatten();
-        own.or_else(|| self.line().map(|(fixed, each)| fixed + each * size as f64))
+        own.map(|known| known.seconds)
+            .or_else(|| self.line().map(|(fixed, each)| fixed + each * size as f64))
     }
 
-    /// Whether a batch of this size has run.
+    /// Whether a batch of this size has served lately.
     pub(super) fn knows(&self, size: usize) -> bool {
-        size.checked_sub(1)
-            .and_then(|at| self.known.get(at))
-            .is_some_and(Option::is_some)
+        let known = size.checked_sub(1).and_then(|at| self.known.get(at));
+        known.is_some_and(|known| {
+            known
+                .is_some_and(|known| known.runs > 0 && self.batches - known.last <= Self::FORGOTTEN)
+        })
     }
 
     /// Sizes that have run and their seconds.
     pub(super) fn points(&self) -> impl Iterator<Item = (usize, f64)> {
-        self.known
-            .iter()
-            .enumerate()
-            .filter_map(|(at, seconds)| Some((at + 1, (*seconds)?)))
+        let known = self.known.iter().enumerate();
+        known.filter_map(|(at, known)| Some((at + 1, known.as_ref()?.seconds)))
+    }
+
+    fn of(&mut self, size: usize) -> Option<&mut Option<Known>> {
+        size.checked_sub(1).and_then(|at| self.known.get_mut(at))
     }
 
     /// Least squares through the known sizes. Neither part may be negative: noise in few points
@@ -92,7 +142,7 @@ mod tests {
     use super::*;
 
     fn curve(points: &[(usize, u64)]) -> Curve {
-        let mut curve = Curve::new(16);
+        let mut curve = Curve::new(16, &[]);
         for &(size, ms) in points {
             curve.learn(size, Duration::from_millis(ms));
         }
@@ -135,8 +185,36 @@ mod tests {
     }
 
     #[test]
-    fn one_slow_run_moves_the_mean_by_a_fifth() {
-        assert_eq!(ms(&curve(&[(1, 10), (1, 110)]), 1), 30.0);
+    fn a_few_runs_are_averaged_and_later_ones_weigh_a_twentieth() {
+        assert_eq!(ms(&curve(&[(1, 10), (1, 20), (1, 60)]), 1), 30.0);
+        let mut long = curve(&[(1, 10); 100]);
+        long.learn(1, Duration::from_millis(110));
+        assert_eq!(ms(&long, 1), 15.0);
+    }
+
+    #[test]
+    fn what_ran_before_the_first_request_is_believed_until_that_size_serves() {
+        let first_run = [(1, Duration::from_millis(40))];
+        let mut curve = Curve::new(8, &first_run);
+        assert_eq!((ms(&curve, 1), ms(&curve, 8)), (40.0, 320.0));
+        assert!(!curve.knows(1));
+        curve.learn(1, Duration::from_millis(10));
+        assert_eq!(ms(&curve, 1), 10.0);
+        assert!(curve.knows(1));
+    }
+
+    #[test]
+    fn a_size_that_has_not_run_for_long_is_judged_anew() {
+        let mut curve = curve(&[(8, 800)]);
+        for _ in 0..1000 {
+            curve.learn(1, Duration::from_millis(10));
+        }
+        assert!(curve.knows(8));
+        curve.learn(1, Duration::from_millis(10));
+        assert!(!curve.knows(8));
+        assert_eq!(ms(&curve, 8), 800.0, "until it has run again");
+        curve.learn(8, Duration::from_millis(40));
+        assert_eq!(ms(&curve, 8), 40.0);
     }
 
     #[test]

@@ -3,18 +3,20 @@
 //! Requests take turns: each gives its oldest picture, then goes to the end of the line. So a
 //! request with many pictures does not hold up those with one, and is not held up by them for ever.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::oneshot;
 
-use super::Inference;
+use super::{Ask, Inference};
 use crate::Result;
 
 /// One request in the queue.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// `3·height·width` values.
-    pub(super) input: Vec<f32>,
+    pub(super) ask: Ask,
     /// From then on nobody wants the answer. All pictures of one request have the very same, to
     /// the nanosecond, and are known by it to belong together.
     pub(super) deadline: Instant,
@@ -81,14 +83,19 @@ impl Pending {
         None
     }
 
-    /// Drops what nobody wants any more, then takes as many as `close` says, by turns.
-    pub(super) fn take(&mut self, now: Instant, close: impl FnOnce(usize) -> usize) -> Vec<Entry> {
+    /// Drops what nobody wants any more, then takes as many as `close` says, by turns. `close` sees
+    /// how much time is left for each, in the order of their turns.
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        close: impl FnOnce(&[Duration]) -> usize,
+    ) -> Vec<Entry> {
         self.requests.retain_mut(|request| {
             request.entries.retain(|(_, entry)| entry.is_wanted(now));
             !request.entries.is_empty()
         });
-        let waiting = self.len();
-        let count = close(waiting).min(waiting);
+        let left = self.time_left(now);
+        let count = close(&left).min(left.len());
         let mut taken = Vec::with_capacity(count);
         while taken.len() < count
             && let Some(mut request) = self.requests.pop_front()
@@ -101,6 +108,18 @@ impl Pending {
         taken
     }
 
+    /// Of all that wait, in the order in which [`take`](Self::take) would take them.
+    fn time_left(&self, now: Instant) -> Vec<Duration> {
+        let requests = self.requests.iter();
+        let turns = requests.map(|request| request.entries.len()).max();
+        let of_turn = |turn| {
+            let requests = self.requests.iter();
+            let with_one = requests.filter(move |request| request.entries.len() > turn);
+            with_one.map(move |request| request.deadline.saturating_duration_since(now))
+        };
+        (0..turns.unwrap_or_default()).flat_map(of_turn).collect()
+    }
+
     /// How many wait.
     pub(super) fn len(&self) -> usize {
         let requests = self.requests.iter();
@@ -110,8 +129,6 @@ impl Pending {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     type Answer = oneshot::Receiver<Result<Inference>>;
@@ -121,7 +138,7 @@ mod tests {
         let span = tracing::Span::none();
         (
             Entry {
-                input: vec![tag],
+                ask: vec![tag].into(),
                 deadline,
                 queued_at: Instant::now(),
                 waiting: span.clone(),
@@ -133,7 +150,7 @@ mod tests {
     }
 
     fn tags(entries: &[Entry]) -> Vec<f32> {
-        entries.iter().map(|entry| entry.input[0]).collect()
+        entries.iter().map(|entry| entry.ask.tensor[0]).collect()
     }
 
     #[test]
@@ -149,7 +166,7 @@ mod tests {
             })
             .collect();
         assert_eq!(tags(&pending.take(now, |_| 3)), [0.0, 1.0, 2.0]);
-        assert_eq!(tags(&pending.take(now, |n| n)), [3.0, 4.0]);
+        assert_eq!(tags(&pending.take(now, <[_]>::len)), [3.0, 4.0]);
         assert_eq!(answers.len(), 5);
     }
 
@@ -163,7 +180,7 @@ mod tests {
         pending.push(gone);
         pending.push(here);
         drop(answer);
-        assert_eq!(tags(&pending.take(now, |n| n)), [1.0]);
+        assert_eq!(tags(&pending.take(now, <[_]>::len)), [1.0]);
     }
 
     #[test]
@@ -176,7 +193,7 @@ mod tests {
         pending.push(late);
         // Exactly at the deadline is too late.
         assert_eq!(
-            tags(&pending.take(now + Duration::from_millis(10), |n| n)),
+            tags(&pending.take(now + Duration::from_millis(10), <[_]>::len)),
             [1.0]
         );
     }
@@ -190,8 +207,8 @@ mod tests {
         pending.push(expired);
         pending.push(wanted);
         let mut seen = None;
-        pending.take(now, |n| {
-            seen = Some(n);
+        pending.take(now, |left| {
+            seen = Some(left.len());
             0
         });
         assert_eq!(seen, Some(1));
@@ -210,8 +227,8 @@ mod tests {
                 pending.push(entry)
             })
             .collect();
-        assert_eq!(pending.remove(numbers[1]).unwrap().input, [1.0]);
-        assert_eq!(pending.remove(numbers[3]).unwrap().input, [3.0]);
+        assert_eq!(pending.remove(numbers[1]).unwrap().ask.tensor, [1.0]);
+        assert_eq!(pending.remove(numbers[3]).unwrap().ask.tensor, [3.0]);
         assert!(pending.remove(numbers[1]).is_none());
         assert_eq!(pending.len(), 2);
     }
@@ -236,6 +253,25 @@ mod tests {
         // Newcomers go behind what has waited longer.
         push(&mut pending, 4.0, after(4));
         push(&mut pending, 5.0, after(5));
-        assert_eq!(tags(&pending.take(now, |n| n)), [1.2, 4.0, 5.0, 1.3]);
+        assert_eq!(tags(&pending.take(now, <[_]>::len)), [1.2, 4.0, 5.0, 1.3]);
+    }
+
+    #[test]
+    fn the_rule_sees_the_time_that_is_left_in_the_order_of_turns() {
+        let now = Instant::now();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let mut pending = Pending::default();
+        let mut answers = Vec::new();
+        for deadline in [3, 3, 3, 1, 2] {
+            let (entry, answer) = entry(0.0, after(deadline));
+            answers.push(answer);
+            pending.push(entry);
+        }
+        let mut seen = Vec::new();
+        pending.take(now, |left| {
+            seen.extend(left.iter().map(Duration::as_secs));
+            0
+        });
+        assert_eq!(seen, [3, 1, 2, 3, 3]);
     }
 }

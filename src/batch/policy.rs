@@ -1,6 +1,6 @@
 //! When to close a batch: a pure rule over what waits.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, time::Duration};
 
 use super::curve::Curve;
 
@@ -20,8 +20,8 @@ pub struct Policy {
 pub enum Batching {
     /// Everything that waits, up to the largest batch, as soon as the engine is free.
     Greedy,
-    /// What the measured speed of each batch size recommends; [`Batching::Greedy`] until anything
-    /// has been learned.
+    /// What the measured speed of each batch size, the rate of arrivals and the deadlines
+    /// recommend; [`Batching::Greedy`] until anything has been measured.
     Auto,
 }
 
@@ -29,22 +29,64 @@ impl Policy {
     /// By what part low-priority inputs may lengthen a batch.
     const UNNOTICED: f64 = 0.05;
 
-    /// How many of the oldest `waiting` inputs run now, the engine being free.
+    /// How much longer than with the fastest batch size the queue may be for the sake of quicker
+    /// single answers.
+    const SLACK: f64 = 1.15;
+
+    /// How many of those that wait run now, the engine being free: `left` has the time that is left
+    /// for each, in the order in which they would be taken; `rate` of them arrive a second.
     ///
-    /// [`Batching::Auto`] compares, for each size `k`, the mean time until the `waiting` inputs
-    /// have their answers if they ran in batches of `k`: `seconds(k) · (batches + 1) / 2`. Where a
-    /// batch of eight takes eight times as long as a single, nobody is made to wait for the
-    /// others; where batches gain, their size grows with the square root of the crowd, and reaches
-    /// the largest under load. A size that has never run is tried once, the next time the queue
-    /// is long enough for it.
-    pub(super) fn close(&self, waiting: usize, curve: &Curve) -> usize {
+    /// [`Batching::Auto`] takes the [`size`](Self::size) that the curve and the rate recommend, with
+    /// two exceptions: if somebody would get no answer in time that way, the size with the highest
+    /// throughput is taken; and a batch is never so long that it comes too late for one of its own
+    /// who would be served in time by a shorter one. A size that has not run lately is tried when
+    /// the queue is long enough for it and nobody's time is short.
+    pub(super) fn close(&self, left: &[Duration], curve: &Curve, rate: f64) -> usize {
+        let waiting = left.len();
         let most = waiting.min(self.max_batch.get());
-        match self.batching {
-            Batching::Greedy => most,
-            Batching::Auto => self
-                .untried(most, curve)
-                .unwrap_or_else(|| quickest(waiting, most, curve)),
+        if self.batching == Batching::Greedy {
+            return most;
         }
+        if let Some(size) = self.untried(left, curve) {
+            return size;
+        }
+        let Some(single) = curve.seconds(1) else {
+            return most;
+        };
+        let left: Vec<f64> = left.iter().map(Duration::as_secs_f64).collect();
+        let size = match self.size(waiting, curve, rate) {
+            size if all_in_time(size, &left, single, curve) => size,
+            _ => fastest(most, curve),
+        };
+        timely(size, &left, single, curve)
+    }
+
+    /// The size of batches for so many that wait while `rate` more arrive a second, whatever their
+    /// deadlines.
+    ///
+    /// For [`Batching::Auto`] the smallest that keeps up: the longer a batch, the longer the
+    /// first in it wait for the last; the more time each input takes, the longer the queue grows,
+    /// as `1 / (1 − utilisation)`. So the size is the smallest that makes the queue no longer than
+    /// [`SLACK`](Self::SLACK) times what it is with the size of the highest throughput. Where a
+    /// batch of eight takes eight times as long as a single, that is one; with little to do it is
+    /// small; close to capacity, or when two of the largest batches wait already, only throughput
+    /// counts. load-tests/grid.py compares this with fixed sizes.
+    pub(super) fn size(&self, waiting: usize, curve: &Curve, rate: f64) -> usize {
+        let largest = self.max_batch.get();
+        let most = waiting.min(largest);
+        if self.batching == Batching::Greedy {
+            return most;
+        }
+        let Some(least) = least_each(largest, curve) else {
+            return most;
+        };
+        let idle = 1.0 - rate * least;
+        let allowed = match waiting >= 2 * largest || idle <= 0.0 {
+            true => least,
+            // Without any arrivals this is infinite.
+            false => (1.0 - idle / Self::SLACK) / rate,
+        };
+        smallest(most, allowed, curve).unwrap_or_else(|| fastest(most, curve))
     }
 
     /// How many of `background` low-priority inputs join a batch that takes `foreground` others,
@@ -75,37 +117,79 @@ impl Policy {
             .max(least)
     }
 
-    /// The smallest power of two up to `most`, or the largest batch, that has not run yet.
-    fn untried(&self, most: usize, curve: &Curve) -> Option<usize> {
+    /// The smallest power of two up to all that wait, or the largest batch, that has not run lately;
+    /// only where it is expected to take no more than half of anybody's time.
+    fn untried(&self, left: &[Duration], curve: &Curve) -> Option<usize> {
         let largest = self.max_batch.get();
         let powers = (0..usize::BITS)
             .map(|n| 1_usize << n)
             .take_while(|&size| size < largest);
-        powers
+        let size = powers
             .chain([largest])
-            .find(|&size| size <= most && !curve.knows(size))
+            .take_while(|&size| size <= left.len())
+            .find(|&size| !curve.knows(size))?;
+        let shortest = left[..size].iter().min()?.as_secs_f64();
+        let bearable = curve
+            .seconds(size)
+            .is_none_or(|seconds| 2.0 * seconds <= shortest);
+        bearable.then_some(size)
     }
 }
 
-/// The batch size with the least mean time to an answer; the smaller one on a tie.
-fn quickest(waiting: usize, most: usize, curve: &Curve) -> usize {
-    let mean_time = |size: usize| {
-        let batches = waiting.div_ceil(size) as f64;
-        curve
-            .seconds(size)
-            .map(|seconds| seconds * (batches + 1.0) / 2.0)
+/// Seconds for each input of a batch.
+fn each(size: usize, curve: &Curve) -> Option<f64> {
+    curve.seconds(size).map(|seconds| seconds / size as f64)
+}
+
+/// The least time for each input that any size up to `most` has.
+fn least_each(most: usize, curve: &Curve) -> Option<f64> {
+    let sizes = (1..=most).filter_map(|size| each(size, curve));
+    sizes.min_by(f64::total_cmp)
+}
+
+/// The smallest size up to `most` that takes no more than `allowed` for each input.
+fn smallest(most: usize, allowed: f64, curve: &Curve) -> Option<usize> {
+    // Rounding must not make a larger size of one that is as fast.
+    let allowed = allowed * (1.0 + 1e-9);
+    (1..=most).find(|&size| each(size, curve).is_some_and(|each| each <= allowed))
+}
+
+/// The size up to `most` with the highest throughput; the smaller one on a tie.
+fn fastest(most: usize, curve: &Curve) -> usize {
+    let least = least_each(most, curve);
+    let size = least.and_then(|least| smallest(most, least, curve));
+    size.unwrap_or(most)
+}
+
+/// Whether batches of `size` serve everybody in time who would be if the engine took them alone
+/// now. Nothing can be done for the others.
+fn all_in_time(size: usize, left: &[f64], single: f64, curve: &Curve) -> bool {
+    let Some(seconds) = curve.seconds(size) else {
+        return true;
     };
-    (1..=most)
-        .filter_map(|size| Some((size, mean_time(size)?)))
-        .min_by(|(_, a), (_, b)| a.total_cmp(b))
-        .map_or(most, |(size, _)| size)
+    let mut numbered = left.iter().enumerate();
+    numbered.all(|(at, &left)| {
+        let batches = at.checked_div(size).unwrap_or_default() + 1;
+        left < single || batches as f64 * seconds <= left
+    })
+}
+
+/// The largest size up to `size` that ends in time for everybody in it who would be served in time
+/// alone.
+fn timely(size: usize, left: &[f64], single: f64, curve: &Curve) -> usize {
+    let ends_in_time = |&size: &usize| {
+        let seconds = curve.seconds(size).unwrap_or_default();
+        let mut members = left[..size].iter();
+        members.all(|&left| left < single || seconds <= left)
+    };
+    (1..=size).rev().find(ends_in_time).unwrap_or(size)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
 
     fn policy(batching: Batching, max_batch: usize) -> Policy {
         Policy {
@@ -115,80 +199,122 @@ mod tests {
         }
     }
 
+    fn auto(max_batch: usize) -> Policy {
+        policy(Batching::Auto, max_batch)
+    }
+
     /// An engine that takes `fixed + each · size` milliseconds and has run every size.
     fn engine(fixed: u64, each: u64, max_batch: usize) -> Curve {
-        let mut curve = Curve::new(max_batch);
+        let mut curve = Curve::new(max_batch, &[]);
         for size in 1..=max_batch {
-            curve.learn(size, Duration::from_millis(fixed + each * size as u64));
+            curve.learn(size, MS(fixed + each * size as u64));
         }
         curve
+    }
+
+    /// So many wait, and nobody is in a hurry.
+    fn patient(waiting: usize) -> Vec<Duration> {
+        vec![Duration::from_secs(60); waiting]
     }
 
     #[test]
     fn a_lone_request_runs_alone_and_at_once() {
         for batching in [Batching::Greedy, Batching::Auto] {
-            assert_eq!(policy(batching, 8).close(1, &engine(5, 5, 8)), 1);
-            assert_eq!(policy(batching, 8).close(1, &Curve::new(8)), 1);
+            for curve in [engine(5, 5, 8), Curve::new(8, &[])] {
+                for rate in [0.0, 1e6] {
+                    assert_eq!(policy(batching, 8).close(&patient(1), &curve, rate), 1);
+                }
+            }
         }
     }
 
     #[test]
     fn nothing_waiting_closes_nothing() {
         for batching in [Batching::Greedy, Batching::Auto] {
-            assert_eq!(policy(batching, 8).close(0, &engine(5, 5, 8)), 0);
-            assert_eq!(policy(batching, 8).close(0, &Curve::new(8)), 0);
+            for curve in [engine(5, 5, 8), Curve::new(8, &[])] {
+                assert_eq!(policy(batching, 8).close(&[], &curve, 0.0), 0);
+            }
         }
     }
 
     #[test]
     fn greedy_takes_all_up_to_the_largest_batch() {
         let curve = engine(0, 10, 8);
-        assert_eq!(policy(Batching::Greedy, 8).close(5, &curve), 5);
-        assert_eq!(policy(Batching::Greedy, 8).close(50, &curve), 8);
+        let greedy = policy(Batching::Greedy, 8);
+        assert_eq!(greedy.close(&patient(5), &curve, 0.0), 5);
+        assert_eq!(greedy.close(&patient(50), &curve, 0.0), 8);
     }
 
     #[test]
     fn auto_makes_nobody_wait_where_batches_gain_nothing() {
         let curve = engine(0, 10, 8);
         for waiting in [2, 5, 50] {
-            assert_eq!(policy(Batching::Auto, 8).close(waiting, &curve), 1);
+            for rate in [0.0, 50.0, 99.0, 500.0] {
+                assert_eq!(auto(8).close(&patient(waiting), &curve, rate), 1);
+            }
         }
     }
 
     #[test]
     fn auto_fills_up_where_a_batch_costs_as_much_as_a_single() {
         let curve = engine(10, 0, 8);
-        assert_eq!(policy(Batching::Auto, 8).close(5, &curve), 5);
-        assert_eq!(policy(Batching::Auto, 8).close(50, &curve), 8);
+        assert_eq!(auto(8).close(&patient(5), &curve, 400.0), 5);
+        assert_eq!(auto(8).close(&patient(50), &curve, 400.0), 8);
     }
 
     #[test]
-    fn auto_grows_with_the_crowd_in_between() {
+    fn auto_takes_the_smallest_size_that_keeps_up() {
+        // 20 ms for a single; 10.625 ms each in a batch of 16.
         let curve = engine(10, 10, 16);
-        let sizes = [4, 16, 64].map(|waiting| policy(Batching::Auto, 16).close(waiting, &curve));
-        assert!(
-            sizes.is_sorted() && sizes[0] < sizes[2] && sizes[2] < 16,
-            "{sizes:?}"
-        );
+        assert_eq!(auto(16).close(&patient(20), &curve, 1.0), 1);
+        // 60/s leave the engine idle for 1 − 60 · 10.625/1000 = 0.3625 of the time at best, and
+        // 0.3625 / 1.15 of it when each input takes 11.41 ms: a batch of 8 (11.25) and not of 7.
+        assert_eq!(auto(16).close(&patient(20), &curve, 60.0), 8);
+        // As many as there are, where that many would be too few.
+        assert_eq!(auto(16).close(&patient(4), &curve, 60.0), 4);
+        // Beyond capacity, and with two full batches waiting, only throughput counts.
+        assert_eq!(auto(16).close(&patient(20), &curve, 95.0), 16);
+        assert_eq!(auto(16).close(&patient(32), &curve, 1.0), 16);
     }
 
     #[test]
-    fn auto_tries_each_size_once_before_it_judges() {
-        let mut curve = Curve::new(12);
-        let auto = policy(Batching::Auto, 12);
+    fn a_batch_is_cut_short_for_one_whose_time_runs_out() {
+        // A batch of 4 takes 50 ms, one of 3 takes 40.
+        let curve = engine(10, 10, 8);
+        let left = [MS(900), MS(45), MS(900), MS(900)];
+        assert_eq!(auto(8).close(&left, &curve, 1000.0), 3);
+        // Whom nothing can help does not hold up the others.
+        let left = [MS(900), MS(5), MS(900), MS(900)];
+        assert_eq!(auto(8).close(&left, &curve, 1000.0), 4);
+    }
+
+    #[test]
+    fn throughput_comes_first_where_the_last_in_line_would_be_late() {
+        let curve = engine(10, 10, 8);
+        // One by one the fourth has its answer after 80 ms; in a batch of four after 50.
+        assert_eq!(auto(8).close(&[MS(90); 4], &curve, 1.0), 1);
+        assert_eq!(auto(8).close(&[MS(70); 4], &curve, 1.0), 4);
+    }
+
+    #[test]
+    fn auto_tries_each_size_before_it_judges() {
+        let mut curve = Curve::new(12, &[(1, MS(30))]);
         for expected in [1, 2, 4, 8, 12] {
-            assert_eq!(auto.close(40, &curve), expected);
-            curve.learn(expected, Duration::from_millis(10 * expected as u64));
+            assert_eq!(auto(12).close(&patient(40), &curve, 1.0), expected);
+            curve.learn(expected, MS(10 * expected as u64));
         }
-        assert_eq!(auto.close(40, &curve), 1);
+        assert_eq!(auto(12).close(&patient(40), &curve, 1.0), 1);
     }
 
     #[test]
-    fn a_size_is_not_tried_before_that_many_wait() {
-        let mut curve = Curve::new(8);
-        curve.learn(1, Duration::from_millis(10));
-        curve.learn(2, Duration::from_millis(20));
-        assert_eq!(policy(Batching::Auto, 8).close(3, &curve), 1);
+    fn a_size_is_not_tried_before_that_many_wait_nor_when_time_is_short() {
+        let mut curve = Curve::new(8, &[]);
+        curve.learn(1, MS(10));
+        curve.learn(2, MS(20));
+        assert_eq!(auto(8).close(&patient(3), &curve, 1.0), 1);
+        assert_eq!(auto(8).close(&patient(4), &curve, 1.0), 4);
+        // Four are expected to take 40 ms.
+        assert_eq!(auto(8).close(&[MS(79); 4], &curve, 1.0), 1);
     }
 
     #[test]
@@ -214,8 +340,8 @@ mod tests {
     #[test]
     fn an_engine_of_which_nothing_is_known_runs_background_alone_and_only_when_idle() {
         let greedy = policy(Batching::Greedy, 8);
-        assert_eq!(greedy.fill(0, 20, &Curve::new(8)), 1);
-        assert_eq!(greedy.fill(2, 20, &Curve::new(8)), 0);
-        assert_eq!(greedy.fill(0, 0, &Curve::new(8)), 0);
+        assert_eq!(greedy.fill(0, 20, &Curve::new(8, &[])), 1);
+        assert_eq!(greedy.fill(2, 20, &Curve::new(8, &[])), 0);
+        assert_eq!(greedy.fill(0, 0, &Curve::new(8, &[])), 0);
     }
 }

@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     Load, Policy, admission,
+    arrivals::Arrivals,
     curve::Curve,
     pending::{Entry, Pending},
 };
@@ -51,6 +52,7 @@ pub(super) struct Queue {
 struct State {
     foreground: Pending,
     background: Pending,
+    arrivals: Arrivals,
     curve: Curve,
     running: Option<Running>,
     closed: bool,
@@ -72,11 +74,13 @@ struct Running {
 }
 
 impl Queue {
-    pub(super) fn new(policy: Policy) -> Self {
+    /// `warm_up`: what the engine has run already.
+    pub(super) fn new(policy: Policy, warm_up: &[(usize, Duration)]) -> Self {
         let state = State {
             foreground: Pending::default(),
             background: Pending::default(),
-            curve: Curve::new(policy.max_batch.get()),
+            arrivals: Arrivals::default(),
+            curve: Curve::new(policy.max_batch.get(), warm_up),
             running: None,
             closed: false,
         };
@@ -101,7 +105,11 @@ impl Queue {
         if pending.len() >= self.policy.max_waiting.get() {
             return Push::Full;
         }
+        let arrived = entry.queued_at;
         let number = pending.push(entry);
+        if priority == Priority::Foreground {
+            state.arrivals.note(arrived);
+        }
         drop(state);
         self.arrived.notify_one();
         Push::Queued(Place { priority, number })
@@ -121,13 +129,15 @@ impl Queue {
             let State {
                 foreground,
                 background,
+                arrivals,
                 curve,
                 ..
             } = &mut *state;
-            let mut batch = foreground.take(now, |waiting| self.policy.close(waiting, curve));
+            let rate = arrivals.per_second(now);
+            let mut batch = foreground.take(now, |left| self.policy.close(left, curve, rate));
             let (taken, left) = (batch.len(), foreground.len());
             batch.extend(background.take(now, |waiting| match left {
-                0 => self.policy.fill(taken, waiting, curve),
+                0 => self.policy.fill(taken, waiting.len(), curve),
                 _ => 0,
             }));
             if !batch.is_empty() {
@@ -163,13 +173,16 @@ impl Queue {
             None => (0, Duration::ZERO),
         };
         let waiting = state.foreground.len();
+        let size = self
+            .policy
+            .size(waiting + 1, &state.curve, state.arrivals.per_second(now));
         Load {
             waiting,
             background: state.background.len(),
             running,
             predicted_wait: admission::predicted_wait(
-                &self.policy,
                 &state.curve,
+                size,
                 waiting,
                 running,
                 elapsed,
@@ -193,8 +206,8 @@ impl Queue {
         let mut state = self.lock();
         state.closed = true;
         let now = Instant::now();
-        let mut waiting = state.foreground.take(now, |waiting| waiting);
-        waiting.extend(state.background.take(now, |waiting| waiting));
+        let mut waiting = state.foreground.take(now, <[_]>::len);
+        waiting.extend(state.background.take(now, <[_]>::len));
         drop(state);
         self.arrived.notify_all();
         waiting

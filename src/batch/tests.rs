@@ -17,8 +17,8 @@ struct Puppet {
 }
 
 impl Engine for Puppet {
-    fn run(&mut self, inputs: &[&[f32]]) -> std::result::Result<Vec<Output>, EngineError> {
-        let tags: Vec<f32> = inputs.iter().map(|input| input[0]).collect();
+    fn run(&mut self, inputs: &[Input<'_>]) -> std::result::Result<Vec<Output>, EngineError> {
+        let tags: Vec<f32> = inputs.iter().map(|input| input.tensor[0]).collect();
         let _ = self.started.send(tags.clone());
         // A test that holds no more leave is over.
         let _ = self.leave.recv();
@@ -64,7 +64,7 @@ fn stage(max_batch: usize, max_waiting: usize) -> Stage {
         leave: allowed,
     };
     let alarm = Alarm::default();
-    let (batcher, _) = Batcher::spawn(engine, policy, metrics, alarm.clone()).unwrap();
+    let (batcher, _) = Batcher::spawn(engine, policy, &[], metrics, alarm.clone()).unwrap();
     Stage {
         batcher,
         alarm,
@@ -90,7 +90,9 @@ impl Stage {
         let batcher = self.batcher.clone();
         let deadline = Deadline::after(Duration::from_secs(60));
         let task =
-            tokio::spawn(async move { batcher.run_with(vec![tag], deadline, priority).await });
+            tokio::spawn(
+                async move { batcher.run_with(vec![tag].into(), deadline, priority).await },
+            );
         while all(self.batcher.load()) <= before && !task.is_finished() {
             tokio::task::yield_now().await;
         }
@@ -358,7 +360,7 @@ async fn the_last_handle_lets_the_worker_finish_what_waits_and_end() {
     };
     let metrics = Arc::new(Metrics::new().unwrap());
     let alarm = Alarm::default();
-    let (batcher, worker) = Batcher::spawn(engine, policy, metrics, alarm.clone()).unwrap();
+    let (batcher, worker) = Batcher::spawn(engine, policy, &[], metrics, alarm.clone()).unwrap();
     let stage = Stage {
         batcher,
         alarm,

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Error,
-    engine::{Engine, EngineError, Output},
+    engine::{Engine, EngineError, Input, Output},
     metrics::Metrics,
 };
 
@@ -83,7 +83,7 @@ impl<E: Engine> Worker<E> {
             })
             .collect();
         let started = Instant::now();
-        let inputs: Vec<&[f32]> = batch.iter().map(|entry| entry.input.as_slice()).collect();
+        let inputs: Vec<Input<'_>> = batch.iter().map(|entry| entry.ask.input()).collect();
         let outcome = self.run(&inputs);
         self.runs += 1;
         let ran = started.elapsed();
@@ -151,7 +151,7 @@ impl<E: Engine> Worker<E> {
     }
 
     /// A panic in the engine is a failed run, not the end of the service.
-    fn run(&mut self, inputs: &[&[f32]]) -> Result<Vec<Output>, EngineError> {
+    fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EngineError> {
         let engine = &mut self.engine;
         catch_unwind(AssertUnwindSafe(|| engine.run(inputs)))
             .unwrap_or_else(|_| Err(EngineError::Graph("the engine panicked".to_owned())))

@@ -44,10 +44,6 @@ impl Reading {
         labels: &Labels,
     ) -> Self {
         let output = inference.output;
-        let attention = output
-            .class_attention
-            .filter(|_| keep == Keep::Heads)
-            .map(Arc::from);
         let evidence = output
             .evidence
             .filter(|_| keep != Keep::Nothing)
@@ -55,7 +51,7 @@ impl Reading {
         Self {
             rollout: output.rollout.into(),
             evidence,
-            class_attention: attention,
+            class_attention: output.class_attention.map(Arc::from),
             logits: output.logits,
             placement: seen.placement,
             timing: Timing {

@@ -10,7 +10,7 @@ use ort::{
     value::{PrimitiveTensorElementType, TensorRef},
 };
 
-use super::{Device, Engine, EngineError, Evidence, Output, Runtime, cpu};
+use super::{Device, Engine, EngineError, Evidence, Input, Output, Runtime, cpu};
 use crate::model::manifest::{EvidenceOutputs, Manifest, Precision};
 
 /// What a session is made of.
@@ -119,7 +119,7 @@ impl OrtEngine {
     /// # Errors
     /// If the graph has no such output, or the run fails.
     pub fn read(&mut self, inputs: &[&[f32]], output: &str) -> Result<Vec<f32>, EngineError> {
-        let shape = self.fill(inputs);
+        let shape = self.fill(inputs.iter().copied());
         let tensor = TensorRef::from_array_view((shape, &*self.buffer))?;
         let outputs = self
             .session
@@ -131,13 +131,14 @@ impl OrtEngine {
     }
 
     /// Puts a batch into the buffer; its shape.
-    fn fill(&mut self, inputs: &[&[f32]]) -> [usize; 4] {
+    fn fill<'a>(&mut self, inputs: impl ExactSizeIterator<Item = &'a [f32]>) -> [usize; 4] {
+        let count = inputs.len();
         self.buffer.clear();
         for input in inputs {
             self.buffer.extend_from_slice(input);
         }
         let [channels, height, width] = self.input;
-        [inputs.len(), channels, height, width]
+        [count, channels, height, width]
     }
 
     /// Compares the declared shapes; −1 stands for the batch.
@@ -197,8 +198,8 @@ impl OrtEngine {
 }
 
 impl Engine for OrtEngine {
-    fn run(&mut self, inputs: &[&[f32]]) -> Result<Vec<Output>, EngineError> {
-        let shape = self.fill(inputs);
+    fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EngineError> {
+        let shape = self.fill(inputs.iter().map(|input| input.tensor));
         let tensor = TensorRef::from_array_view((shape, &*self.buffer))?;
         let outputs = self
             .session
@@ -209,10 +210,12 @@ impl Engine for OrtEngine {
             outputs: &outputs,
             count: inputs.len(),
         };
-        (0..inputs.len())
-            .map(|at| {
+        let inputs = inputs.iter().enumerate();
+        inputs
+            .map(|(at, input)| {
                 let evidence = names.evidence.as_ref();
                 let attention = names.class_attention.as_ref();
+                let attention = attention.filter(|_| input.class_attention);
                 let logits: Vec<f32> = pictures.values(&names.logits, at)?;
                 Ok(Output {
                     rollout: match &names.rollout {

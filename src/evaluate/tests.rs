@@ -27,9 +27,9 @@ normalize = { scale = 0.00392156862745098, mean = [0.5, 0.5, 0.5], std = [0.5, 0
 struct Looker;
 
 impl Engine for Looker {
-    fn run(&mut self, inputs: &[&[f32]]) -> Result<Vec<Output>, EngineError> {
-        let output = |input: &&[f32]| Output {
-            logits: vec![0.0, 8.0 * input[17 * 32 + 17]],
+    fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EngineError> {
+        let output = |input: &Input<'_>| Output {
+            logits: vec![0.0, 8.0 * input.tensor[17 * 32 + 17]],
             rollout: vec![0.2, 0.0, 0.0, 0.0, 0.8, 1.0, 0.0, 0.0, 0.0, 0.0],
             evidence: None,
             class_attention: Some(vec![0.0, 0.0, 0.0, 0.0, 1.0, 0.5, 0.5, 0.0, 0.0, 0.0]),

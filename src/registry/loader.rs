@@ -1,13 +1,19 @@
 //! From a model directory to a model that answers.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
     batch::{Alarm, Batcher, Policy, WorkerHandle},
     classify::{Classifier, ResultCache},
     config::Config,
     decode::{DecodeBudget, JpegScaling, Limits},
-    engine::{Device, Engine, EngineError, OrtEngine, Output, Runtime, SessionOptions, threads},
+    engine::{
+        Device, Engine, EngineError, Input, OrtEngine, Output, Runtime, SessionOptions, threads,
+    },
     metrics::Metrics,
     model::{ModelError, ModelInfo, Outline},
     preprocess::Pipeline,
@@ -109,11 +115,12 @@ impl Loader {
     /// Whatever keeps the model from answering.
     pub fn load_verified(&self, model: ModelInfo) -> Result<(Classifier, WorkerHandle), LoadError> {
         let pipeline = Pipeline::new(&model.manifest.preprocess).map_err(LoadError::Preprocess)?;
-        let engine = self.engine(&model)?;
+        let (engine, warm_up) = self.engine(&model)?;
         let device = engine.device();
         let (batcher, worker) = Batcher::spawn(
             engine,
             self.policy,
+            &warm_up,
             Arc::clone(&self.metrics),
             self.alarm.clone(),
         )?;
@@ -134,8 +141,11 @@ impl Loader {
         Ok((classifier, worker))
     }
 
-    /// Loads the session and proves that it works.
-    fn engine(&self, model: &ModelInfo) -> Result<OrtEngine, EngineError> {
+    /// Loads the session and proves that it works; also how long it took for each batch size.
+    fn engine(
+        &self,
+        model: &ModelInfo,
+    ) -> Result<(OrtEngine, Vec<(usize, Duration)>), EngineError> {
         let started = Instant::now();
         let options = SessionOptions {
             device: self.device,
@@ -147,18 +157,26 @@ impl Loader {
         let mut engine = OrtEngine::load(&self.runtime, manifest, &options)?;
         let loaded = started.elapsed();
 
-        let started = Instant::now();
+        let first_runs = Instant::now();
         let (height, width) = manifest.input_size();
         let picture = vec![0.0; 3 * height * width];
+        let mut times = Vec::new();
         for size in warm_up(engine.device(), self.policy.max_batch.get()) {
-            let outputs = engine.run(&vec![picture.as_slice(); size])?;
+            let started = Instant::now();
+            let outputs = engine.run(&vec![Input::in_full(&picture); size])?;
+            times.push((size, started.elapsed()));
             if !outputs.iter().flat_map(Output::values).all(f32::is_finite) {
                 let why = "its first run gave values that are not finite".to_owned();
                 return Err(EngineError::Graph(why));
             }
         }
 
-        tracing::info!(device = %engine.device(), threads = self.threads, "device");
+        tracing::info!(
+            device = %engine.device(),
+            threads = self.threads,
+            spin = options.spin,
+            "device"
+        );
         tracing::info!(
             model = model.name,
             architecture = manifest.architecture.name,
@@ -166,20 +184,24 @@ impl Loader {
             digest = model.short_digest(),
             directory = %model.directory.display(),
             load_ms = loaded.as_millis() as u64,
-            first_run_ms = started.elapsed().as_millis() as u64,
+            first_run_ms = first_runs.elapsed().as_millis() as u64,
             "model"
         );
-        Ok(engine)
+        Ok((engine, times))
     }
 }
 
 /// Batch sizes that run before the model is ready. On a CPU one picture proves that it works. A GPU
 /// chooses kernels and takes memory for each size when it first meets it, the largest first, so that
-/// the others fit into what is there.
+/// the others fit into what is there; then each once more, because the first run says nothing of the
+/// time that the following ones take.
 fn warm_up(device: Device, max_batch: usize) -> Vec<usize> {
     match device {
         Device::Auto | Device::Cpu => vec![1],
-        Device::Cuda(_) | Device::TensorRt(_) => (1..=max_batch).rev().collect(),
+        Device::Cuda(_) | Device::TensorRt(_) => {
+            let sizes = (1..=max_batch).rev();
+            sizes.clone().chain(sizes).collect()
+        }
     }
 }
 
@@ -189,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_gpu_meets_every_batch_size_before_the_first_request() {
-        assert_eq!(warm_up(Device::Cuda(0), 3), [3, 2, 1]);
+        assert_eq!(warm_up(Device::Cuda(0), 3), [3, 2, 1, 3, 2, 1]);
         assert_eq!(warm_up(Device::Cpu, 8), [1]);
     }
 }

@@ -10,6 +10,8 @@
 mod client;
 mod clients;
 mod commands;
+#[cfg(target_os = "linux")]
+mod cores;
 mod docs;
 mod evaluate;
 mod evidence;

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     decode::{self, Limits},
-    engine::{Device, Engine, OrtEngine, Runtime, SessionOptions, threads},
+    engine::{Device, Engine, Input, OrtEngine, Runtime, SessionOptions, threads},
     import::{ImportError, Progress},
     model::{ModelInfo, scores},
     onnx::vit::{LAYER_ERRORS, Layer, Part},
@@ -73,7 +73,11 @@ impl Bench {
                 total: self.pictures.len(),
             });
             let inputs = inputs(&pipeline, pictures)?;
-            let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+            let inputs = inputs.iter().map(|tensor| Input {
+                tensor,
+                class_attention: false,
+            });
+            let inputs: Vec<Input<'_>> = inputs.collect();
             let outputs = engine.run(&inputs).map_err(failed)?;
             answers.extend(outputs.into_iter().map(|output| Answer {
                 scores: scores::of_all(model.manifest.task.kind, &output.logits),
