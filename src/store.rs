@@ -77,7 +77,7 @@ pub enum Place {
     /// Into their own ids.
     Signed(SigningKeys),
     /// Into Redis or Valkey; pictures only with keys to seal them with.
-    Redis(RedisAddress, Option<SigningKeys>),
+    Redis(Box<RedisAddress>, Option<SigningKeys>),
 }
 
 /// The store that was chosen. A handle; clones share the content.
@@ -137,7 +137,7 @@ impl Store {
             Place::Memory => Self::Memory(MemoryStore::new(options.bytes, options.ttl, metrics)),
             Place::Signed(keys) => Self::Signed(SignedStore::new(keys.clone(), options.ttl)),
             Place::Redis(address, keys) => Self::Redis(RedisStore::new(
-                address.clone(),
+                RedisAddress::clone(address),
                 keys.clone(),
                 options.ttl,
                 metrics,

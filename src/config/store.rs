@@ -12,7 +12,7 @@ use crate::{
 enum Named {
     Memory,
     Signed,
-    Redis(RedisAddress),
+    Redis(Box<RedisAddress>),
 }
 
 pub(super) fn read(
@@ -78,7 +78,8 @@ fn named(args: &ServeArgs, faults: &mut Faults) -> Option<Named> {
         address => {
             let address = address.parse();
             let address = address.map_err(|why| format!("neither memory nor signed, and {why}"));
-            faults.take(flag, address).map(Named::Redis)
+            let address = faults.take(flag, address).map(Box::new);
+            address.map(Named::Redis)
         }
     }
 }

@@ -274,7 +274,8 @@ impl Asked {
 
 fn options(owner: Owner, asked: &Asked, model: &ModelInfo) -> Result<Options> {
     let classes = model.manifest.task.classes;
-    let top_k = asked.top_k.unwrap_or(DEFAULT_TOP_K.min(classes));
+    let default = DEFAULT_TOP_K.min(classes);
+    let top_k = asked.top_k.unwrap_or(default);
     if !(1..=classes).contains(&top_k) {
         let detail = format!("{top_k} is not between 1 and {classes}, the number of classes");
         return Err(Error::InvalidParameter {
