@@ -18,17 +18,18 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Server:
-    """A patchlight on a free port; ended when the block ends."""
+    """A patchlight on a free port, on these cores if they are named; ended when the block ends."""
 
-    def __init__(self, *flags, program=None, env=None, log=None):
+    def __init__(self, *flags, program=None, env=None, log=None, cores=None):
         program = program or os.environ.get("PATCHLIGHT", ROOT / "target/release/patchlight")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         command = [str(program), "serve", "--listen", f"127.0.0.1:{self.port}", *flags]
         clean = {k: v for k, v in os.environ.items() if not k.startswith("PATCHLIGHT")}
+        pin = (lambda: os.sched_setaffinity(0, cores)) if cores else None
         began = now()
-        self.process = subprocess.Popen(command, env=clean | (env or {}), stderr=log)
+        self.process = subprocess.Popen(command, env=clean | (env or {}), stderr=log, preexec_fn=pin)
         while True:
             if self.process.poll() is not None:
                 raise SystemExit("the server did not start")
@@ -90,6 +91,37 @@ async def ask(port, method, path, body=b"", more=""):
         return await read_answer(reader)
     finally:
         writer.close()
+
+
+class Connections:
+    """Connections that are used again, as many as are needed at a time."""
+
+    def __init__(self, port):
+        self.port, self.free = port, []
+
+    async def ask(self, method, path, body=b"", more=""):
+        reader, writer = self.free.pop() if self.free else await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(head(method, path, len(body), more) + body)
+            answer = await read_answer(reader)
+        except BaseException:
+            writer.close()
+            raise
+        if answer[1].get("connection") == "close":
+            writer.close()
+        else:
+            self.free.append((reader, writer))
+        return answer
+
+    def close(self):
+        for _, writer in self.free:
+            writer.close()
+
+
+def split_cores():
+    """Cores for a server, and one for what sends to it; (None, None) where they cannot be told apart."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return (set(cores[:-1]), {cores[-1]}) if len(cores) > 1 else (None, None)
 
 
 async def metrics(port):

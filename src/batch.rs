@@ -206,6 +206,14 @@ impl Batcher {
         }
     }
 
+    /// Counts an input that will be handed in soon, until the answer is dropped. Without it a crowd
+    /// that arrives at once would find the queue empty, each and every one.
+    pub fn announce(&self) -> Announced {
+        let queue = Arc::clone(&self.entrance.0);
+        queue.announce();
+        Announced(queue)
+    }
+
     /// How busy the engine is, for admission and metrics.
     pub fn load(&self) -> Load {
         self.queue().load(Instant::now())
@@ -237,6 +245,17 @@ impl Batcher {
 
     fn queue(&self) -> &Queue {
         &self.entrance.0
+    }
+}
+
+/// An input that is on its way to the queue.
+#[derive(Debug)]
+#[must_use = "it counts only until it is dropped"]
+pub struct Announced(Arc<Queue>);
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        self.0.retract();
     }
 }
 

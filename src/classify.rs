@@ -26,7 +26,7 @@ pub use self::{
 use self::{reading::Reading, results::Key};
 use crate::{
     Error, Result,
-    batch::{Ask, Batcher, Deadline},
+    batch::{Announced, Ask, Batcher, Deadline},
     decode::{self, DecodeBudget, Header, JpegScaling, Limits, Permit},
     engine::Device,
     explain::{self, Placement, Rect, RgbView},
@@ -66,24 +66,25 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// Whether a newcomer with this deadline has a chance; asked before its body is read.
+    /// Whether a newcomer with this deadline will be answered in time; asked before its body is
+    /// read. It counts among those who come until its pictures do, or the answer is dropped.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] with the time after which a retry has one.
-    pub fn admit(&self, deadline: Deadline) -> Result<()> {
-        let engine = self.batcher.load().predicted_wait;
-        let decoding = self.budget.predicted_wait();
+    /// [`Error::Overloaded`] with the time after which a retry would be let in.
+    pub fn admit(&self, deadline: Deadline) -> Result<Announced> {
+        let load = self.batcher.load();
+        let (engine, decoding) = (load.predicted_wait, self.budget.predicted_wait());
         let wait = engine + decoding;
-        let left = deadline.left();
-        if wait <= left {
-            return Ok(());
+        let bearable = load.bearable(deadline.left());
+        if wait <= bearable {
+            return Ok(self.batcher.announce());
         }
         self.metrics.shed(match decoding > engine {
             true => "decode_wait",
             false => "predicted_wait",
         });
         Err(Error::Overloaded {
-            retry_after: wait - left,
+            retry_after: wait - bearable,
         })
     }
 
@@ -150,11 +151,13 @@ impl Classifier {
 
     /// Has the model look at a picture, for nobody in particular.
     async fn read(&self, upload: Bytes, keep: Keep, deadline: Deadline) -> Result<Reading> {
+        let announced = self.batcher.announce();
         let leaving = self.metrics.leaving("decode");
         let decoded = self.decode(upload, keep != Keep::Nothing, deadline).await;
         leaving.stayed();
         let Decoded { tensor, seen, copy } = decoded?;
 
+        drop(announced);
         let ask = Ask {
             tensor,
             class_attention: keep == Keep::Heads,

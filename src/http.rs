@@ -13,7 +13,7 @@ mod cors;
 mod health;
 mod linger;
 mod negotiate;
-mod oip;
+pub(crate) mod oip;
 mod openapi;
 mod page;
 mod problem;
@@ -22,7 +22,7 @@ mod request_id;
 mod request_timeout;
 mod server_timing;
 mod trace_context;
-mod upload;
+pub(crate) mod upload;
 mod verify;
 
 use std::{

@@ -27,7 +27,7 @@ mod preprocessing;
 mod random;
 mod source;
 mod summary;
-mod tensor_file;
+pub(crate) mod tensor_file;
 #[cfg(test)]
 mod tests;
 mod timm;
@@ -41,6 +41,9 @@ pub use error::ImportError;
 pub use preprocessing::PreprocessSource;
 pub use random::Arch;
 pub use summary::Summary;
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use onnx::look as look_at_graph;
 
 use check::Settled;
 use checkpoint::Checkpoint;

@@ -61,6 +61,8 @@ pub mod engine;
 pub mod error;
 pub mod evaluate;
 pub mod explain;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod http;
 pub mod import;
 pub mod metrics;

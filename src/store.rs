@@ -16,7 +16,7 @@
 
 mod absence;
 mod address;
-mod entry;
+pub(crate) mod entry;
 mod evidence;
 mod id;
 mod kept;
@@ -34,7 +34,7 @@ use std::{
 
 use bytes::Bytes;
 
-use self::id::MapId;
+pub(crate) use self::id::MapId;
 pub use self::{
     address::RedisAddress,
     evidence::{ClassEvidence, KeptEvidence},

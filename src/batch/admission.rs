@@ -13,8 +13,25 @@ pub struct Load {
     pub background: usize,
     /// Inputs in the batch that runs now.
     pub running: usize,
+    /// Inputs that were let in and are still being received or decoded.
+    pub announced: usize,
     /// Time until a newcomer's answer would be ready; zero before anything was measured.
     pub predicted_wait: Duration,
+}
+
+impl Load {
+    /// How much of a newcomer's time may be planned for when others are before it. Speeds drift, and
+    /// decoding what comes meanwhile takes processor time; whoever is let in is to be answered.
+    const PLANNED: f64 = 0.8;
+
+    /// The longest predicted wait with which a newcomer who has `left` is let in.
+    pub fn bearable(&self, left: Duration) -> Duration {
+        match self.waiting + self.running + self.announced {
+            // Nobody else can spoil it, and refusing would help nobody.
+            0 => left,
+            _ => left.mul_f64(Self::PLANNED),
+        }
+    }
 }
 
 /// Time until a newcomer's answer is ready, behind `waiting` others and a batch of `running` that
@@ -69,6 +86,21 @@ mod tests {
     fn what_waits_goes_in_whole_batches_after_what_runs() {
         // Five others and the newcomer are two batches of four.
         assert_eq!(wait(&curve(), 5, 4, MS(15)), MS(25 + 80));
+    }
+
+    #[test]
+    fn only_an_idle_engine_plans_for_all_the_time_there_is() {
+        let idle = Load::default();
+        assert_eq!(idle.bearable(MS(100)), MS(100));
+        for (waiting, running, announced) in [(1, 0, 0), (0, 1, 0), (0, 0, 1)] {
+            let busy = Load {
+                waiting,
+                running,
+                announced,
+                ..idle
+            };
+            assert_eq!(busy.bearable(MS(100)), MS(80));
+        }
     }
 
     #[test]

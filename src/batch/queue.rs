@@ -4,7 +4,10 @@
 //! thread sleeps on a condition variable until something arrives or the queue is closed.
 
 use std::{
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -46,6 +49,8 @@ pub(super) struct Queue {
     policy: Policy,
     state: Mutex<State>,
     arrived: Condvar,
+    /// See [`Load::announced`].
+    announced: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -88,7 +93,17 @@ impl Queue {
             policy,
             state: Mutex::new(state),
             arrived: Condvar::new(),
+            announced: AtomicUsize::new(0),
         }
+    }
+
+    /// An input is on its way, until [`retract`](Self::retract).
+    pub(super) fn announce(&self) {
+        self.announced.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn retract(&self) {
+        self.announced.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The rule that closes batches.
@@ -173,20 +188,17 @@ impl Queue {
             None => (0, Duration::ZERO),
         };
         let waiting = state.foreground.len();
+        let announced = self.announced.load(Ordering::Relaxed);
+        let ahead = waiting + announced;
         let size = self
             .policy
-            .size(waiting + 1, &state.curve, state.arrivals.per_second(now));
+            .size(ahead + 1, &state.curve, state.arrivals.per_second(now));
         Load {
             waiting,
+            announced,
             background: state.background.len(),
             running,
-            predicted_wait: admission::predicted_wait(
-                &state.curve,
-                size,
-                waiting,
-                running,
-                elapsed,
-            ),
+            predicted_wait: admission::predicted_wait(&state.curve, size, ahead, running, elapsed),
         }
     }
 

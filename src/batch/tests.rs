@@ -147,6 +147,28 @@ async fn what_arrives_meanwhile_forms_the_next_batch_and_answers_find_their_requ
 }
 
 #[tokio::test]
+async fn who_is_on_the_way_lengthens_the_predicted_wait_until_dropped() {
+    let stage = stage(1, 8);
+    let request = stage.submit(1.0).await;
+    stage.next_batch();
+    stage.let_run(1);
+    assert_eq!(logit(request.await), 1.0);
+    while stage.batcher.load().running > 0 {
+        tokio::task::yield_now().await;
+    }
+    let idle = stage.batcher.load().predicted_wait;
+    assert!(!idle.is_zero());
+    let coming = [(); 3].map(|()| stage.batcher.announce());
+    let load = stage.batcher.load();
+    assert_eq!((load.waiting, load.announced), (0, 3));
+    // Batches of one: these three, and the newcomer.
+    let rounding = Duration::from_nanos(10);
+    assert!(load.predicted_wait.abs_diff(4 * idle) < rounding);
+    drop(coming);
+    assert_eq!(stage.batcher.load().predicted_wait, idle);
+}
+
+#[tokio::test]
 async fn a_full_queue_refuses_and_says_when_to_come_back() {
     let stage = stage(1, 2);
     let running = stage.submit(1.0).await;

@@ -33,10 +33,12 @@ impl Classifier {
         upload: Bytes,
         deadline: Deadline,
     ) -> Result<(Inference, Duration)> {
+        let announced = self.batcher.announce();
         let leaving = self.metrics.leaving("decode");
         let decoded = self.decode(upload, false, deadline).await;
         leaving.stayed();
         let Decoded { tensor, seen, .. } = decoded?;
+        drop(announced);
         let inference = self.run_tensor(tensor, deadline).await?;
         Ok((inference, seen.decoding + seen.preprocessing))
     }

@@ -36,7 +36,14 @@ pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Rgb8, String> {
         .map_err(|error| error.to_string())?
         .ok_or("it has no frame")?
         .clone();
-    let mut indices = vec![0; usize::from(frame.width) * usize::from(frame.height)];
+    // Before anything is allocated: the decoder might see another frame first than `peek` did.
+    let (stride, rows) = (header.width as usize, header.height as usize);
+    let [left, width, top, height] =
+        [frame.left, frame.width, frame.top, frame.height].map(usize::from);
+    if width == 0 || left + width > stride || top + height > rows {
+        return Err("its frame does not fit its canvas".to_owned());
+    }
+    let mut indices = vec![0; width * height];
     decoder
         .read_into_buffer(&mut indices)
         .map_err(|error| error.to_string())?;
@@ -49,15 +56,9 @@ pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Rgb8, String> {
     // Indices beyond the palette are black.
     let colour = |index: u8| colours.get(usize::from(index)).copied().unwrap_or([0; 3]);
 
-    let stride = header.width as usize;
     let uncovered = colour(frame.transparent.unwrap_or(0));
-    let mut canvas = vec![uncovered; stride * header.height as usize];
-    let left = usize::from(frame.left);
-    let width = usize::from(frame.width);
-    if width == 0 || left + width > stride {
-        return Err("its frame does not fit its canvas".to_owned());
-    }
-    let rows = canvas.chunks_exact_mut(stride).skip(usize::from(frame.top));
+    let mut canvas = vec![uncovered; stride * rows];
+    let rows = canvas.chunks_exact_mut(stride).skip(top);
     for (row, line) in rows.zip(indices.chunks_exact(width)) {
         for (pixel, &index) in row[left..left + width].iter_mut().zip(line) {
             *pixel = colour(index);

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    batch::Deadline,
+    batch::{Announced, Deadline},
     classify::{Classification, Classifier, Keep, Options},
     model::ModelInfo,
     store::Owner,
@@ -90,7 +90,7 @@ pub(super) async fn classify(
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let admitted = match admit(&state, owner, parts.uri.query(), &parts.headers) {
+    let (admitted, announced) = match admit(&state, owner, parts.uri.query(), &parts.headers) {
         Ok(admitted) => admitted,
         Err(why) => return Problem::new(&why, &id).into_response(),
     };
@@ -98,6 +98,8 @@ pub(super) async fn classify(
         let body = upload::read(&parts.headers, body, state.limits, &state.metrics).await?;
         let pictures = upload::pictures(&parts.headers, body).await?;
         allowance.pictures(pictures.len());
+        // From here on each picture announces itself.
+        drop(announced);
         Ok(run(&admitted, pictures, &id).await)
     };
     let mut response = match outcome.await {
@@ -127,23 +129,24 @@ fn admit(
     owner: Owner,
     query: Option<&str>,
     headers: &HeaderMap,
-) -> Result<Admitted> {
+) -> Result<(Admitted, Announced)> {
     let asked = Asked::read(query)?;
     let classifier = state.models.resolve(asked.model.as_deref())?;
     let options = options(owner, &asked, &classifier.model)?;
     let deadline = Deadline::after(time_allowed(headers, state.limits.request_timeout)?);
-    classifier.admit(deadline)?;
+    let announced = classifier.admit(deadline)?;
     let room = state.uploads.admit(headers, state.limits);
     if room.is_err() {
         state.metrics.shed("upload_memory");
     }
-    Ok(Admitted {
+    let admitted = Admitted {
         classifier,
         options,
         deadline,
         testable: state.verify.is_some(),
         _room: room?,
-    })
+    };
+    Ok((admitted, announced))
 }
 
 async fn run(admitted: &Admitted, mut pictures: Vec<bytes::Bytes>, id: &RequestId) -> Response {

@@ -8,7 +8,7 @@ mod answers;
 mod asked;
 mod coding;
 mod errors;
-mod infer;
+pub(crate) mod infer;
 mod target;
 
 use std::{

@@ -26,7 +26,7 @@ use super::{HttpLimits, openapi::Binary};
 use crate::{Error, Result, metrics::Metrics};
 
 /// The most pictures that one request may bring.
-pub(super) const MOST_PICTURES: usize = 16;
+pub(crate) const MOST_PICTURES: usize = 16;
 
 /// Names that a multipart part with a picture may have.
 const PARTS: [&str; 2] = ["image", "file"];
@@ -131,7 +131,7 @@ async fn collect(mut body: Body, limit: u64) -> Result<Bytes> {
 ///
 /// # Errors
 /// [`Error::MalformedRequest`] when the framing is broken or holds no picture.
-pub(super) async fn pictures(headers: &HeaderMap, body: Bytes) -> Result<Vec<Bytes>> {
+pub(crate) async fn pictures(headers: &HeaderMap, body: Bytes) -> Result<Vec<Bytes>> {
     let content_type = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())

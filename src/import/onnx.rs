@@ -134,6 +134,27 @@ pub(super) fn run(
     Ok(Summary::new(options.out.clone(), manifest, named))
 }
 
+/// Everything that is done to a graph before it is run for the first time, and what is then looked
+/// for in it.
+///
+/// # Errors
+/// Why it would be refused.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn look(path: &Path) -> Result<(), ImportError> {
+    let Exported { mut model, .. } = Exported::read(path)?;
+    let signature = Signature::of(&model, path)?;
+    surgery::adopt(&mut model, &signature, [32, 32], 10);
+    spelled::spell_out(&mut model);
+    if let Some(graph) = &mut model.graph {
+        let _ = attention::find(graph, signature.opset);
+        probe::activations(&graph.node);
+        if file::size(graph) < LARGE {
+            file::move_constants(path, graph, None, &mut |_| Ok(()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Large graphs keep their constants in a file of their own, small ones in the graph.
 fn place_constants(
     path: &Path,

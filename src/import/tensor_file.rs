@@ -24,7 +24,7 @@ use super::{ImportError, directory::hexadecimal};
 use crate::onnx::tensor::Tensor;
 
 /// A checkpoint's tensors by name.
-pub(super) trait TensorFile: fmt::Debug {
+pub(crate) trait TensorFile: fmt::Debug {
     /// Where the file is; of shards, their index.
     fn path(&self) -> &Path;
 
@@ -49,7 +49,7 @@ pub(super) trait TensorFile: fmt::Debug {
 
 impl dyn TensorFile {
     /// Reads one tensor of this shape.
-    pub(super) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ImportError> {
+    pub(crate) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ImportError> {
         match self.shape(name) {
             Some(found) if found == shape => self.read(name),
             Some(found) => {
@@ -71,7 +71,7 @@ impl dyn TensorFile {
 
 /// Opens a file of tensors. What it is, its content decides, except that an index is known by its
 /// name.
-pub(super) fn open(path: &Path) -> Result<Box<dyn TensorFile>, ImportError> {
+pub(crate) fn open(path: &Path) -> Result<Box<dyn TensorFile>, ImportError> {
     if path.to_string_lossy().ends_with(".index.json") {
         return Ok(Box::new(Shards::open(path)?));
     }

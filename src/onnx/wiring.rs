@@ -52,15 +52,25 @@ impl<'g> Wiring<'g> {
     /// A value that is fixed in the file: an initializer, or what a `Constant` node makes, also
     /// behind `Identity`.
     pub fn constant(&self, value: &str) -> Option<&'g TensorProto> {
-        if let Some(tensor) = self.initializers.get(value) {
-            return Some(tensor);
+        let mut value = value;
+        for _ in 0..=self.node_count() {
+            if let Some(tensor) = self.initializers.get(value) {
+                return Some(tensor);
+            }
+            let (_, node) = self.maker(value)?;
+            match node.op_type() {
+                "Constant" => return attribute(node, "value")?.t.as_ref(),
+                "Identity" => value = node.input.first()?,
+                _ => return None,
+            }
         }
-        let (_, node) = self.maker(value)?;
-        match node.op_type() {
-            "Constant" => attribute(node, "value")?.t.as_ref(),
-            "Identity" => self.constant(node.input.first()?),
-            _ => None,
-        }
+        None
+    }
+
+    /// How many nodes there are. Whoever goes from node to node goes no further than this: a
+    /// hostile graph has circles.
+    pub fn node_count(&self) -> usize {
+        self.graph.node.len()
     }
 
     /// Everything that a value is computed from, as positions of nodes, its maker included.
@@ -120,6 +130,21 @@ mod tests {
         let readers: Vec<usize> = wiring.readers("x").map(|(at, _)| at).collect();
         assert_eq!(readers, [1, 2]);
         assert_eq!(wiring.readers("").count(), 0);
+    }
+
+    #[test]
+    fn a_circle_and_a_long_way_end() {
+        let mut graph = GraphProto {
+            node: vec![node("Identity", &["b"], "a"), node("Identity", &["a"], "b")],
+            ..diamond()
+        };
+        assert!(Wiring::new(&graph).constant("a").is_none());
+        let name = |at: usize| format!("v{at}");
+        let steps = (0..100_000).map(|at| node("Identity", &[&name(at + 1)], &name(at)));
+        graph.node = steps.collect();
+        graph.node.push(node("Identity", &["w"], &name(100_000)));
+        let found = Wiring::new(&graph).constant("v0").map(TensorProto::name);
+        assert_eq!(found, Some("w"));
     }
 
     #[test]

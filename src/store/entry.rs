@@ -153,7 +153,7 @@ pub(super) fn abridge(map: &KeptMap, expires_at: u64) -> Vec<u8> {
 
 /// The map, and the seconds that are left to it; `None` if it has expired, or if the bytes are not
 /// what this version writes.
-pub(super) fn read(bytes: &[u8], now: u64) -> Option<(KeptMap, u64)> {
+pub(crate) fn read(bytes: &[u8], now: u64) -> Option<(KeptMap, u64)> {
     let entry = Entry::decode(bytes).ok()?;
     let left = entry.expires_at.checked_sub(now).filter(|&left| left > 0)?;
     if entry.format != FORMAT {

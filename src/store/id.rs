@@ -10,7 +10,7 @@ use crate::Error;
 /// The id of a kept map. It is a secret shared with the client: never logged, hence no `Debug` of
 /// its content.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
-pub(super) struct MapId([u8; 16]);
+pub(crate) struct MapId([u8; 16]);
 
 impl MapId {
     /// A new id from the operating system's random source.

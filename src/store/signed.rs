@@ -41,7 +41,7 @@ impl SignedStore {
         })
     }
 
-    pub(super) fn find(&self, id: &str, owner: Owner, now: u64) -> Result<Found> {
+    pub(crate) fn find(&self, id: &str, owner: Owner, now: u64) -> Result<Found> {
         let (map, expires_in_s) = self.open(id, now).ok_or(Error::NoSuchMap)?;
         if map.owner != owner {
             return Err(Error::NoSuchMap);

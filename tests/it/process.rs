@@ -103,6 +103,22 @@ impl Server {
             .count()
     }
 
+    /// How much processor time it has taken, in whole seconds.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let id = self.child.id().to_string();
+        let said = Command::new("ps")
+            .args(["-o", "cputime=", "-p", &id])
+            .output();
+        let said = String::from_utf8(said.expect("ps runs").stdout).expect("ps writes text");
+        // [days-]hours:minutes:seconds, or minutes:seconds.hundredths.
+        let (days, rest) = said.trim().split_once('-').unwrap_or(("0", said.trim()));
+        let number = |text: &str| text.parse::<f64>().expect("a number");
+        let seconds = rest
+            .split(':')
+            .fold(0.0, |sum, part| 60.0 * sum + number(part));
+        Duration::from_secs_f64(86_400.0 * number(days) + seconds)
+    }
+
     /// What it has logged until now.
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()

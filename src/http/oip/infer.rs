@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    batch::{Deadline, Inference},
+    batch::{Announced, Deadline, Inference},
     classify::Classifier,
     http::{
         AppState, Problem, RequestId,
@@ -91,7 +91,8 @@ pub(super) async fn infer(
 ) -> Response {
     let (parts, body) = request.into_parts();
     // The room is held until the answer is made, as the body is.
-    let (deadline, framing, _room) = match admit(&state, &target.classifier, &parts.headers) {
+    let admitted = admit(&state, &target.classifier, &parts.headers);
+    let (deadline, framing, announced, _room) = match admitted {
         Ok(admitted) => admitted,
         Err(why) => return Problem::new(&why, &id).into_response(),
     };
@@ -99,7 +100,8 @@ pub(super) async fn infer(
     let started = Instant::now();
     let outcome = async {
         let coding = Coding::accepted(&parts.headers);
-        answer(&state, &target, read?, framing, coding, deadline).await
+        let body = (read?, announced);
+        answer(&state, &target, body, framing, coding, deadline).await
     };
     match outcome.await {
         Ok((response, rows, took)) => {
@@ -123,7 +125,19 @@ fn admit(
     state: &AppState,
     classifier: &Classifier,
     headers: &HeaderMap,
-) -> Result<(Deadline, Framing, OwnedSemaphorePermit)> {
+) -> Result<(Deadline, Framing, Announced, OwnedSemaphorePermit)> {
+    let framing = framing(headers, state.limits.max_body, most_rows(classifier))?;
+    let deadline = Deadline::after(time_allowed(headers, state.limits.request_timeout)?);
+    let announced = classifier.admit(deadline)?;
+    let room = state.uploads.admit(headers, state.limits);
+    if room.is_err() {
+        state.metrics.shed("upload_memory");
+    }
+    Ok((deadline, framing, announced, room?))
+}
+
+/// How the body behind these headers is to be read: at most `limit` bytes, `most` rows.
+pub(super) fn framing(headers: &HeaderMap, limit: u64, most: usize) -> Result<Framing> {
     let json_length = headers.get(&JSON_LENGTH).map(|value| {
         let text = value.to_str().ok();
         text.and_then(|text| text.parse().ok())
@@ -132,25 +146,38 @@ fn admit(
                 detail: "it must be a number of bytes".to_owned(),
             })
     });
-    let framing = Framing {
+    Ok(Framing {
         coding: Coding::of_body(headers)?,
         json_length: json_length.transpose()?,
-        limit: state.limits.max_body,
-        most: most_rows(classifier),
-    };
-    let deadline = Deadline::after(time_allowed(headers, state.limits.request_timeout)?);
-    classifier.admit(deadline)?;
-    let room = state.uploads.admit(headers, state.limits);
-    if room.is_err() {
-        state.metrics.shed("upload_memory");
-    }
-    Ok((deadline, framing, room?))
+        limit,
+        most,
+    })
+}
+
+/// How many rows a body has that is read with these headers.
+///
+/// # Errors
+/// Why a client would be refused.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn count_rows(
+    headers: &HeaderMap,
+    body: Bytes,
+    most: usize,
+    face: Face,
+    model: &ModelInfo,
+) -> Result<usize> {
+    let framing = framing(headers, 1 << 20, most)?;
+    let asked = Asked::read(body, framing, face, model)?;
+    Ok(match asked.rows {
+        Rows::Tensors(rows) => rows.len(),
+        Rows::Pictures(rows) => rows.len(),
+    })
 }
 
 async fn answer(
     state: &AppState,
     target: &Target,
-    body: Bytes,
+    (body, announced): (Bytes, Announced),
     framing: Framing,
     coding: Coding,
     deadline: Deadline,
@@ -166,6 +193,8 @@ async fn answer(
         Some(timeout) => deadline.within(timeout),
         None => deadline,
     };
+    // From here on each row announces itself.
+    drop(announced);
     let (inferences, prepared) = run(&target.classifier, asked.rows, deadline).await?;
     let passed = inferences.iter().map(|inference| Passed {
         batch: inference.batch,

@@ -4,7 +4,7 @@
 //! product with the values. What is looked for is this pattern, once a block, each block
 //! computed from the one before. Shapes are checked later, by running the graph.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::signature::integer;
 use crate::onnx::{
@@ -87,7 +87,7 @@ fn probabilities(wiring: &Wiring<'_>, softmax: &NodeProto, opset: i64) -> Option
     // What exporters put between, which hands values on: a cast, dropout that is off, and a guard
     // against rows that are masked throughout.
     let mut value = softmax.output.first()?;
-    loop {
+    for _ in 0..=wiring.node_count() {
         let readers: Vec<(usize, &NodeProto)> = wiring.readers(value).collect();
         let products = readers
             .iter()
@@ -109,21 +109,33 @@ fn probabilities(wiring: &Wiring<'_>, softmax: &NodeProto, opset: i64) -> Option
         };
         value = next.output.first()?;
     }
+    None
 }
 
-/// Whether scores come out of a product, through scaling, masks and casts.
+/// Whether scores come out of a product, through scaling, masks and casts, at most so many.
 fn comes_from_a_product(wiring: &Wiring<'_>, value: &str, depth: usize) -> bool {
-    let Some((_, node)) = wiring.maker(value).filter(|_| depth > 0) else {
-        return false;
-    };
-    match node.op_type() {
-        "MatMul" | "Einsum" => true,
-        "Mul" | "Div" | "Add" | "Sub" | "Where" | "Cast" | "Identity" => node
-            .input
+    let mut seen = HashSet::new();
+    let mut front = vec![value];
+    for _ in 0..depth {
+        let makers = front.iter().filter_map(|value| wiring.maker(value));
+        let new: Vec<&NodeProto> = makers
+            .filter_map(|(at, node)| seen.insert(at).then_some(node))
+            .collect();
+        if new
             .iter()
-            .any(|input| comes_from_a_product(wiring, input, depth - 1)),
-        _ => false,
+            .any(|node| ["MatMul", "Einsum"].contains(&node.op_type()))
+        {
+            return true;
+        }
+        let through = new.into_iter().filter(|node| {
+            let operator = node.op_type();
+            ["Mul", "Div", "Add", "Sub", "Where", "Cast", "Identity"].contains(&operator)
+        });
+        front = through
+            .flat_map(|node| node.input.iter().map(String::as_str))
+            .collect();
     }
+    false
 }
 
 fn calls_a_function(node: &NodeProto) -> bool {

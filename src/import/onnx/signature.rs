@@ -1,6 +1,6 @@
 //! The ends of an exported graph: the picture that it takes, the patches that it cuts, the logits.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use crate::{
     import::ImportError,
@@ -156,7 +156,11 @@ fn logits(graph: &GraphProto, path: &Path) -> Result<String, ImportError> {
 /// `[hidden, patch]` of the convolution that reads the input, with a stride of its kernel's side.
 fn patches(wiring: &Wiring<'_>, input: &str) -> Option<[usize; 2]> {
     let mut values = vec![input.to_owned()];
+    let mut seen = HashSet::new();
     while let Some(value) = values.pop() {
+        if !seen.insert(value.clone()) {
+            continue;
+        }
         for (_, node) in wiring.readers(&value) {
             match node.op_type() {
                 "Cast" | "Identity" => values.extend(node.output.first().cloned()),

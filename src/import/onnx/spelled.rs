@@ -71,6 +71,8 @@ fn is_plain(node: &NodeProto) -> bool {
         && number("softcap") == 0.0
         && attribute(node, "q_num_heads").is_none()
         && attribute(node, "softmax_precision").is_none()
+        && node.input.len() >= 3
+        && !node.output.is_empty()
         && node.input.iter().skip(4).all(String::is_empty)
         && node.output.iter().skip(1).all(String::is_empty)
 }
@@ -80,7 +82,7 @@ fn mask(wiring: &Wiring<'_>, node: &NodeProto) -> Option<Mask> {
     let Some(mut value) = node.input.get(3).filter(|name| !name.is_empty()) else {
         return Some(Mask::None);
     };
-    loop {
+    for _ in 0..=wiring.node_count() {
         if let Some(tensor) = wiring.constant(value) {
             return match DataType::try_from(tensor.data_type()).ok()? {
                 DataType::Bool => Some(Mask::Allowed),
@@ -98,6 +100,7 @@ fn mask(wiring: &Wiring<'_>, node: &NodeProto) -> Option<Mask> {
             _ => return None,
         }
     }
+    None
 }
 
 /// Softmax(scale · Q·Kᵀ, masked) · V, as the operator's specification has it.

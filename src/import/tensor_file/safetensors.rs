@@ -50,10 +50,12 @@ impl SafetensorsFile {
         let metadata: Metadata = serde_json::from_slice(&header)
             .map_err(|e| ImportError::malformed(path, format!("its header is damaged: {e}")))?;
         let data_start = 8 + header_length;
-        let expected = data_start + metadata.data_len() as u64;
-        if expected != length {
-            let detail =
-                format!("{length} bytes long, but its header tells of {expected}; copy it again");
+        let data = metadata.data_len() as u64;
+        if data_start.checked_add(data) != Some(length) {
+            let detail = format!(
+                "{length} bytes long, but its header of {header_length} tells of {data} more; copy it \
+                 again"
+            );
             return Err(ImportError::malformed(path, detail));
         }
         Ok(Self {

@@ -65,11 +65,12 @@ impl View {
 
     /// Whether elements follow each other in row-major order.
     pub(super) fn is_contiguous(&self) -> bool {
-        let mut expected = 1;
+        let mut expected = 1_u64;
         let mut axes = self.shape.iter().zip(&self.strides).rev();
         axes.all(|(&length, &stride)| {
             let fits = length <= 1 || stride == expected;
-            expected *= length as u64;
+            // Beyond what fits only where another axis is empty.
+            expected = expected.saturating_mul(length as u64);
             fits
         })
     }

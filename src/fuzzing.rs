@@ -1,0 +1,179 @@
+//! What the fuzz targets call (`tests/fuzz`): every reader of bytes that others made, without the
+//! network around it. Compiled for them and for tests only.
+//!
+//! Each function takes any bytes whatever. A panic, a hang and memory without end are findings, and
+//! so is an answer that breaks the reader's promise. Inputs that once were findings lie in
+//! `tests/fuzz/findings` and are read again by every `cargo test`.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "panicking is how a target reports a finding"
+)]
+
+mod readers;
+#[cfg(test)]
+mod tests;
+
+use std::{fs, path::PathBuf, process, str, thread};
+
+use axum::http::{HeaderMap, HeaderValue, header};
+use bytes::Bytes;
+use futures_util::FutureExt;
+
+pub use self::readers::{checkpoint, graph, kept, oip};
+use crate::{
+    Error,
+    decode::{self, Header, Limits, Picture},
+    explain::{self, KEPT_SIDE, RgbView},
+    http::upload,
+    model::{Labels, Manifest},
+    preprocess::{Crop, CropRounding, Filter, Normalize, Pipeline, Preprocess, Resize},
+};
+
+/// A picture as it was uploaded: its header, its pixels whole and reduced, the tensors that models
+/// would get, and the copy that would be kept.
+pub fn picture(data: &[u8]) {
+    // Small, so that most of the time goes into different files and not into many pixels.
+    let limits = Limits {
+        max_pixels: 1 << 18,
+        ..Limits::default()
+    };
+    let Ok(header) = decode::peek(data, &limits) else {
+        return;
+    };
+    seen(&header, decode::decode(data, &header));
+    for side in [8, 32] {
+        let reduction = header.reduction_for(side, side);
+        if reduction > 1 {
+            seen(&header, decode::decode_reduced(data, &header, reduction));
+        }
+    }
+}
+
+/// What becomes of a picture that could be decoded.
+fn seen(header: &Header, decoded: crate::Result<Picture>) {
+    let picture = match decoded {
+        Ok(picture) => picture,
+        // A decoder's panic is fenced.
+        Err(Error::ImageUndecodable { .. } | Error::DecoderPanicked { .. }) => return,
+        Err(why) => panic!("{why}"),
+    };
+    let (rgb, reduction) = (picture.rgb, picture.reduction);
+    let side = |pixels: u32| pixels.div_ceil(reduction);
+    let expected = (side(header.width), side(header.height));
+    assert_eq!((rgb.width(), rgb.height()), expected);
+    for preprocess in preprocesses() {
+        let pipeline = Pipeline::new(&preprocess).expect("the values are in order");
+        let prepared = pipeline.run_reduced(&rgb, (header.width, header.height), reduction);
+        assert_eq!(prepared.tensor.len(), 3 * 32 * 32);
+        assert!(prepared.tensor.iter().all(|value| value.is_finite()));
+        let region = prepared.region;
+        assert!(region.x + region.width <= header.width);
+        assert!(region.y + region.height <= header.height);
+    }
+    let view = RgbView::new(rgb.width(), rgb.height(), rgb.pixels());
+    let copy = view.and_then(|view| explain::keep(view, KEPT_SIDE / 16));
+    let copy = copy.and_then(|jpeg| explain::restore(&jpeg));
+    copy.expect("what was kept can be restored");
+}
+
+/// One of each kind, for an input of 32×32.
+fn preprocesses() -> [Preprocess; 3] {
+    let of = |resize, filter, crop| Preprocess {
+        resize,
+        filter,
+        crop,
+        normalize: Normalize {
+            scale: 1.0 / 255.0,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        },
+    };
+    let crop = |rounding| {
+        Some(Crop {
+            height: 32,
+            width: 32,
+            rounding,
+        })
+    };
+    let squash = Resize::Squash {
+        height: 32,
+        width: 32,
+    };
+    let edge = |size| Resize::ShortestEdge { size };
+    [
+        of(squash, Filter::Bilinear, None),
+        of(edge(36), Filter::Bicubic, crop(CropRounding::HalfEven)),
+        // Smaller than the crop, which is filled up.
+        of(edge(21), Filter::Lanczos, crop(CropRounding::Floor)),
+    ]
+}
+
+/// The body of a classification: its content type, a line feed, the body.
+pub fn body(data: &[u8]) {
+    let (content_type, body) = line(data);
+    let Ok(value) = HeaderValue::from_bytes(content_type) else {
+        return;
+    };
+    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, value)]);
+    let length = body.len();
+    let read = upload::pictures(&headers, Bytes::copy_from_slice(body));
+    match read.now_or_never() {
+        Some(Ok(pictures)) => {
+            assert!((1..=upload::MOST_PICTURES).contains(&pictures.len()));
+            assert!(pictures.iter().map(Bytes::len).sum::<usize>() <= length);
+        }
+        Some(Err(Error::MalformedRequest(_))) => {}
+        Some(Err(why)) => panic!("{why}"),
+        None => panic!("it waits for more of a body that is whole"),
+    }
+}
+
+/// A model's manifest and its labels.
+pub fn manifest(data: &[u8]) {
+    let _ = Labels::parse(data);
+    let Ok(Ok(manifest)) = str::from_utf8(data).map(toml::from_str::<Manifest>) else {
+        return;
+    };
+    if manifest.validate().is_err() {
+        return;
+    }
+    Pipeline::new(&manifest.preprocess).expect("a valid manifest's preprocessing can be built");
+    let text = toml::to_string(&manifest).expect("a manifest can be written");
+    let again: Manifest = toml::from_str(&text).expect("what was written can be read");
+    // Not by their values: a float may be NaN.
+    assert_eq!(format!("{again:?}"), format!("{manifest:?}"));
+}
+
+/// What is before the first line feed, and what is behind it.
+fn line(data: &[u8]) -> (&[u8], &[u8]) {
+    let end = data.iter().position(|&byte| byte == b'\n');
+    match end {
+        Some(end) => (&data[..end], &data[end + 1..]),
+        None => (data, &[]),
+    }
+}
+
+/// A file with this content and ending, for readers that want one; it goes when dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(ending: &str, content: &[u8]) -> Self {
+        let name = format!(
+            "patchlight-fuzz-{}-{:?}.{ending}",
+            process::id(),
+            thread::current().id()
+        );
+        let path = std::env::temp_dir().join(name);
+        fs::write(&path, content).expect("the folder for temporary files can be written to");
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // If it is gone already, so much the better.
+        let _ = fs::remove_file(&self.0);
+    }
+}
