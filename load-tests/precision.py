@@ -59,6 +59,41 @@ def pruned(graph, outputs):
     return out
 
 
+def with_fused_qkv(graph):
+    """The same float32 graph with one product for queries, keys and values, taken apart by a Split, beside it.
+
+    The last block stays: it asks for the class token's queries only."""
+    import onnx
+    from onnx import helper
+    out = graph.with_name("fused-" + graph.name)
+    if out.exists():
+        return out
+    model = onnx.load(str(graph), load_external_data=False)
+    known = {i.name for i in model.graph.initializer}
+    of_constants, others = [], []
+    for node in model.graph.node:
+        constant = all(name in known for name in node.input)
+        known |= set(node.output) if constant else set()
+        (of_constants if constant else others).append(node)
+    products = {n.output[0]: n for n in others if n.op_type == "Gemm"}
+    blocks = sum(name.endswith("/attention/queries/flat") for name in products)
+    for block in range(blocks - 1):
+        three = [products[f"block.{block}/attention/{part}/flat"] for part in ("queries", "keys", "values")]
+        assert all(n.input[0] == three[0].input[0] for n in three)
+        name = f"block.{block}/attention/qkv"
+        joined = [f"{name}.kernel", f"{name}.bias"]
+        for position, both in enumerate(joined, 1):  # folded on loading
+            of_constants.append(helper.make_node("Concat", [n.input[position] for n in three], [both], axis=-1))
+        at = others.index(three[0])
+        others = [n for n in others if n not in three]
+        others.insert(at, helper.make_node("Split", [name], [n.output[0] for n in three], axis=1, num_outputs=3))
+        others.insert(at, helper.make_node("Gemm", [three[0].input[0], *joined], [name], name=name))
+    del model.graph.node[:]
+    model.graph.node.extend(of_constants + others)
+    out.write_bytes(model.SerializeToString())
+    return out
+
+
 def torch_model(arch):
     """A plain ViT in PyTorch with random weights, always the same."""
     import torch
@@ -137,6 +172,8 @@ def main():
     parser.add_argument("--arch", choices=SIZES, default="vit-l-16")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="names of the graphs to compare, as they are printed; "
+                        "all by default, which for vit-l-16 takes about 16 GB")
     parser.add_argument("--json", type=pathlib.Path)
     a = parser.parse_args()
 
@@ -147,6 +184,7 @@ def main():
     try:
         graphs["float32, rollout"] = pruned(ours, ["logits", "rollout"])
         graphs["float32, logits only"] = pruned(ours, ["logits"])
+        graphs["float32, rollout, fused QKV"] = with_fused_qkv(graphs["float32, rollout"])
         graphs["int8, rollout"] = pruned(graphs["int8, all maps"], ["logits", "rollout"])
     except ImportError as why:
         notes.append(f"no graphs without maps: {why}")
@@ -155,8 +193,11 @@ def main():
     except ImportError as why:
         notes.append(f"no export of torch: {why}")
 
+    if a.only:
+        graphs = {name: graphs[name] for name in a.only}
     report = {"arch": a.arch, "onnxruntime": ort.__version__, "threads": 1, "repeat": a.repeat, "batches": {}, "notes": notes}
-    reference = "float32, rollout" if "float32, rollout" in graphs else "float32, all maps"
+    references = ["float32, rollout", "float32, all maps", *graphs]
+    reference = next(name for name in references if name in graphs)
     print(f"{a.arch}, onnxruntime {ort.__version__}, one thread, processor time, median of {a.repeat} turns; ratios to {reference}")
     for batch in a.batch:
         times = measure(graphs, batch, a.repeat)

@@ -80,7 +80,7 @@ pub struct ImportOptions {
     pub check: Option<CheckOptions>,
     /// Of an exported graph: serve labels only, and do not look for its attention.
     pub without_map: bool,
-    /// What exported graphs are run with; loaded when it is needed if none is given.
+    /// What graphs are run with where that is needed; loaded then if none is given.
     pub runtime: Option<Runtime>,
     /// Ends the import early.
     pub cancel: Cancel,
@@ -108,9 +108,14 @@ impl ImportOptions {
     /// # Errors
     /// If the import is to end.
     fn go_on(&self) -> Result<(), ImportError> {
-        match self.cancel.is_asked_for() {
-            true => Err(ImportError::Cancelled),
-            false => Ok(()),
+        self.cancel.go_on()
+    }
+
+    /// What was given, or else loaded now.
+    fn loaded_runtime(&self) -> Result<Runtime, ImportError> {
+        match &self.runtime {
+            Some(runtime) => Ok(runtime.clone()),
+            None => Ok(Runtime::load()?),
         }
     }
 }

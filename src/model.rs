@@ -122,7 +122,9 @@ impl ModelInfo {
         }
 
         let path = directory.join(LABELS);
-        let labels = Labels::parse(&read(&path)?).map_err(|why| refuse(&path, why))?;
+        let labels = Labels::parse(&read(&path)?)
+            .and_then(|labels| labels.with_whole(&manifest.task.whole_labels))
+            .map_err(|why| refuse(&path, why))?;
         if labels.len() != manifest.task.classes {
             return Err(refuse(
                 &path,

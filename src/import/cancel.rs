@@ -5,7 +5,10 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-/// Asked from another thread, seen by the import between two constants.
+use super::ImportError;
+
+/// Asked from another thread, seen by the import between two constants or two batches of
+/// pictures.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
@@ -15,7 +18,12 @@ impl Cancel {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_asked_for(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// # Errors
+    /// If the import is to end.
+    pub(super) fn go_on(&self) -> Result<(), ImportError> {
+        match self.0.load(Ordering::Relaxed) {
+            true => Err(ImportError::Cancelled),
+            false => Ok(()),
+        }
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn settle(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Settled, ImportError> {
     let scratch = Scratch::new(&options.out)?;
-    let bench = Bench::new(&check.pictures)?;
+    let bench = Bench::new(options, &check.pictures)?;
     let made = |name: &str, arithmetic: &Arithmetic, progress: &mut dyn FnMut(Progress)| {
         let directory = scratch.path(name);
         write(options, &directory, arithmetic, None, progress)?;

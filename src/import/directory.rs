@@ -10,11 +10,11 @@ use std::{
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::{Checkpoint, ImportError, is_large};
+use super::{Checkpoint, ImportError, is_large, labels};
 use crate::{
     model::manifest::{
         Architecture, Checked, EvidenceOutputs, FORMAT, Graph, Manifest, Precision, Provenance,
-        Rollout, Task, Tokens,
+        Rollout, Task, Tokens, WholeLabel,
     },
     onnx::{
         graph::{External, Storage},
@@ -34,6 +34,7 @@ pub(super) struct Directory {
     path: PathBuf,
     /// Where files are written, in the same file system.
     staging: PathBuf,
+    whole_labels: Vec<WholeLabel>,
     digests: BTreeMap<String, String>,
 }
 
@@ -70,6 +71,7 @@ impl Directory {
         Ok(Self {
             path: path.to_owned(),
             staging,
+            whole_labels: Vec::new(),
             digests: BTreeMap::new(),
         })
     }
@@ -110,14 +112,21 @@ impl Directory {
         Ok(path)
     }
 
-    /// Writes the labels, one a line.
+    /// Writes the labels, one a line; what is more than a line is put into the manifest.
     pub(super) fn write_labels(&mut self, labels: &[String]) -> Result<(), ImportError> {
-        self.write(LABELS, (labels.join("\n") + "\n").as_bytes())
+        self.whole_labels = labels::whole(labels);
+        let lines: Vec<String> = labels
+            .iter()
+            .map(|label| label.replace('\n', " "))
+            .collect();
+        self.write(LABELS, (lines.join("\n") + "\n").as_bytes())
     }
 
-    /// Writes the manifest, to which the other files' digests are added, and puts all in place.
+    /// Writes the manifest, to which the other files' digests and the labels of several lines are
+    /// added, and puts all in place.
     pub(super) fn finish(mut self, mut manifest: Manifest) -> Result<Manifest, ImportError> {
         manifest.files.clone_from(&self.digests);
+        manifest.task.whole_labels.clone_from(&self.whole_labels);
         let path = self.path(MANIFEST);
         let text = toml::to_string(&manifest).map_err(|e| ImportError::malformed(&path, e))?;
         let text = format!(
@@ -242,6 +251,7 @@ pub(super) fn manifest(
             kind: checkpoint.task,
             classes: spec.classes,
             caution: checkpoint.caution.clone(),
+            whole_labels: Vec::new(),
         },
         graph: Graph {
             file: GRAPH.to_owned(),

@@ -15,8 +15,6 @@ use super::{
 };
 use crate::{onnx::vit::VitSpec, preprocess::Preprocess};
 
-pub(super) const PROCESSOR: &str = "preprocessor_config.json";
-
 /// Opens the directory and checks that everything is there and understood; tensors' values are
 /// read later.
 pub(super) fn open(located: &Located, options: &ImportOptions) -> Result<Checkpoint, ImportError> {
@@ -45,7 +43,7 @@ pub(super) fn open(located: &Located, options: &ImportOptions) -> Result<Checkpo
             Some(_) => None,
             None => Some(config.labels(config_path, classes)?),
         },
-        task: config.task(config_path)?,
+        task: config.task(config_path, classes)?,
         source: "huggingface",
         source_files,
     }
@@ -72,7 +70,7 @@ pub(super) fn describe(
             Some(_) => None,
             None => Some(config.labels(config_path, classes)?),
         },
-        task: config.task(config_path)?,
+        task: config.task(config_path, classes)?,
         source_files,
     })
 }
@@ -84,12 +82,7 @@ fn preprocess(
     image: [usize; 2],
 ) -> Result<(Preprocess, Digests), ImportError> {
     let (preprocess, mut source_files) = preprocessing::of(located, options, || {
-        let path = located.require(
-            PROCESSOR,
-            "it tells how pictures are resized and normalised, which cannot be guessed; take the \
-             one from the model's page, write it with ViTImageProcessor(…).save_pretrained(DIRECTORY), \
-             or name another description with --preprocess",
-        )?;
+        let path = processor::find(located)?;
         let preprocess = processor::read(&path, image)?;
         Ok((preprocess, Some(path)))
     })?;

@@ -34,6 +34,7 @@ pub(super) fn open(
         heads: heads(file.as_ref(), &layout)?,
         image: grid.map(|side| side * sizes.patch),
         // flax's own: nn.gelu is the tanh approximation, LayerNorm's epsilon is 1e-6.
+        norm_epsilon: 1e-6,
         activation: Activation::GeluTanh,
         readout: layout.readout(),
         head_fusion: options.head_fusion,

@@ -46,6 +46,11 @@ pub(super) trait Layout: fmt::Debug {
         None
     }
 
+    /// Whether the network goes without this bias.
+    fn lacks(&self, _role: Role) -> bool {
+        false
+    }
+
     /// Whether a tensor is one that the library itself does not use when it classifies.
     fn is_unused(&self, _name: &str) -> bool {
         false
@@ -95,6 +100,11 @@ impl<L: Layout> Weights for LayoutWeights<L> {
     type Error = ImportError;
 
     fn tensor(&mut self, role: Role) -> Result<Tensor, ImportError> {
+        if self.layout.lacks(role) {
+            let shape = self.spec.shape(role);
+            let zeros = vec![0.0; shape.iter().product()];
+            return Ok(Tensor::f32(shape, &zeros));
+        }
         match role {
             Role::Prefix => self.prefix(),
             Role::Positions => self.positions(),
@@ -271,6 +281,7 @@ pub(super) fn check_names<L: Layout>(
                 let names = layout.classifiers().into_iter().flatten();
                 expected.extend(names.map(str::to_owned));
             }
+            _ if layout.lacks(role) => {}
             _ => {
                 expected.insert(layout.place(role).name().to_owned());
                 if let Role::Block(layer, within) = role {

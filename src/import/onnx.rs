@@ -42,7 +42,6 @@ use super::{
     tensor_file::named_digest,
 };
 use crate::{
-    engine::Runtime,
     model::manifest::{self, FORMAT, Manifest, Precision, Rollout, Task, Tokens},
     onnx::{
         proto::ModelProto,
@@ -70,10 +69,7 @@ pub(super) fn run(
     let located = Located::of_graph(path)?;
     let Exported { mut model, files } = Exported::read(path)?;
     let signature = Signature::of(&model, path)?;
-    let runtime = match &options.runtime {
-        Some(runtime) => runtime.clone(),
-        None => Runtime::load()?,
-    };
+    let runtime = options.loaded_runtime()?;
 
     let classes = check::classes(&model, &signature);
     let described = Described::read(&located, options, signature.patch, classes)?;
@@ -118,6 +114,7 @@ pub(super) fn run(
             kind: described.task,
             classes,
             caution: None,
+            whole_labels: Vec::new(),
         },
         graph: described_graph(&outputs, network.precision()),
         tokens: Tokens {

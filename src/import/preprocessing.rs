@@ -11,10 +11,7 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    ImportError, ImportOptions,
-    huggingface::{PROCESSOR, processor},
-    source::Located,
-    tensor_file::named_digest,
+    ImportError, ImportOptions, huggingface::processor, source::Located, tensor_file::named_digest,
     timm, torchvision,
 };
 use crate::{
@@ -61,7 +58,7 @@ pub(super) fn of(
     let (preprocess, path) = match &options.preprocess {
         None => own()?,
         Some(PreprocessSource::HuggingFace) => {
-            let path = located.require(PROCESSOR, ADVICE)?;
+            let path = processor::find(located)?;
             (processor::any_size(&path)?, Some(path))
         }
         Some(PreprocessSource::Timm) => {

@@ -69,6 +69,7 @@ impl Arch {
             classes: 1000,
             norm_epsilon: 1e-6,
             activation: Activation::Gelu,
+            pre_norm: false,
             qkv_bias: true,
             readout: Readout::ClassToken,
             head_fusion,

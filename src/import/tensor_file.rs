@@ -8,6 +8,7 @@ mod npz;
 mod safetensors;
 mod shards;
 mod torch;
+mod unwrapped;
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +20,13 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use self::{npz::NpzFile, safetensors::SafetensorsFile, shards::Shards, torch::TorchFile};
+use self::{
+    npz::NpzFile,
+    safetensors::SafetensorsFile,
+    shards::Shards,
+    torch::{LegacyFile, TorchFile},
+    unwrapped::unwrapped,
+};
 use super::{ImportError, directory::hexadecimal};
 use crate::onnx::tensor::Tensor;
 
@@ -72,10 +79,11 @@ impl dyn TensorFile {
 /// Opens a file of tensors. What it is, its content decides, except that an index is known by its
 /// name.
 pub(crate) fn open(path: &Path) -> Result<Box<dyn TensorFile>, ImportError> {
-    if path.to_string_lossy().ends_with(".index.json") {
-        return Ok(Box::new(Shards::open(path)?));
-    }
-    open_single(path)
+    let file = match path.to_string_lossy().ends_with(".index.json") {
+        true => Box::new(Shards::open(path)?),
+        false => open_single(path)?,
+    };
+    Ok(unwrapped(file))
 }
 
 /// The weights in a directory: safetensors before torch's own format, one file before shards.
@@ -117,10 +125,13 @@ fn open_single(path: &Path) -> Result<Box<dyn TensorFile>, ImportError> {
             false => Ok(Box::new(TorchFile::open(path)?)),
         };
     }
-    let legacy = start.first() == Some(&PICKLE) || start.get(TAR_AT..TAR_AT + 5) == Some(b"ustar");
-    if legacy {
-        let detail = "is in the format that torch wrote before version 1.6, which is not read; \
-                      rewrite it with torch.save(torch.load(FILE, weights_only=True), FILE)";
+    if LegacyFile::is_one(&start) {
+        return Ok(Box::new(LegacyFile::open(path)?));
+    }
+    let older = start.first() == Some(&PICKLE) || start.get(TAR_AT..TAR_AT + 5) == Some(b"ustar");
+    if older {
+        let detail = "is a pickle, but not as torch.save writes it since version 0.2; rewrite it \
+                      with torch.save(torch.load(FILE, weights_only=True), FILE)";
         return Err(ImportError::malformed(path, detail));
     }
     if extension == "npz" {

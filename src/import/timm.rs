@@ -1,6 +1,7 @@
 //! A checkpoint of timm as its `save_for_hf` writes it: `config.json` with `architecture`,
 //! `model_args` and `pretrained_cfg`, and the weights.
 
+mod architecture;
 mod config;
 mod names;
 mod transforms;
@@ -42,6 +43,7 @@ pub(super) fn open(located: &Located, options: &ImportOptions) -> Result<Checkpo
     let spec = sizes.spec(Unshaped {
         heads,
         image,
+        norm_epsilon: config.architecture().norm_epsilon(),
         activation: config.activation(config_path)?,
         readout: layout.readout(&config.global_pool(config_path)?, config_path)?,
         head_fusion: options.head_fusion,

@@ -33,6 +33,7 @@ pub(super) fn open(
     let spec = sizes.spec(Unshaped {
         heads: heads(file.as_ref(), options.heads, sizes.hidden)?,
         image: grid.map(|side| side * sizes.patch),
+        norm_epsilon: 1e-6,
         activation: Activation::Gelu,
         readout: Readout::ClassToken,
         head_fusion: options.head_fusion,

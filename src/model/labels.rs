@@ -1,5 +1,7 @@
 //! The classes' names, byte for byte as the checkpoint has them.
 
+use super::manifest::WholeLabel;
+
 /// One label per class id.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Labels(Vec<String>);
@@ -13,6 +15,20 @@ impl Labels {
         let text = str::from_utf8(bytes).map_err(|why| format!("not UTF-8: {why}"))?;
         let text = text.strip_suffix('\n').unwrap_or(text);
         Ok(Self(text.split('\n').map(str::to_owned).collect()))
+    }
+
+    /// Puts labels of several lines in the places of those that stand for them.
+    ///
+    /// # Errors
+    /// If one is of a class that does not exist.
+    pub fn with_whole(mut self, whole: &[WholeLabel]) -> Result<Self, String> {
+        for WholeLabel { class, label } in whole {
+            match self.0.get_mut(*class) {
+                Some(line) => line.clone_from(label),
+                None => return Err(format!("a label for class {class}, which does not exist")),
+            }
+        }
+        Ok(self)
     }
 
     /// How many classes there are.
@@ -42,6 +58,18 @@ mod tests {
         assert_eq!(labels.name(0), " tabby, tabby cat ");
         assert_eq!(labels.name(1), "");
         assert_eq!(labels.name(2), "köttbulle\r");
+    }
+
+    #[test]
+    fn labels_of_several_lines_come_from_elsewhere() {
+        let whole = |class| WholeLabel {
+            class,
+            label: "b\n\r\n\0".to_owned(),
+        };
+        let labels = Labels::parse(b"a\nb  \n").unwrap();
+        let labels = labels.with_whole(&[whole(1)]).unwrap();
+        assert_eq!((labels.name(0), labels.name(1)), ("a", "b\n\r\n\0"));
+        assert!(labels.with_whole(&[whole(2)]).is_err());
     }
 
     #[test]

@@ -131,6 +131,19 @@ pub struct Task {
     /// A caution that every answer repeats, for weights or labels that mean nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caution: Option<String>,
+    /// Labels that a file of lines cannot hold; `labels.txt` has them with spaces for line breaks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub whole_labels: Vec<WholeLabel>,
+}
+
+/// A label of several lines.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct WholeLabel {
+    /// Whose it is.
+    pub class: usize,
+    /// The label, byte for byte.
+    pub label: String,
 }
 
 /// Whether one label or any number of labels holds.

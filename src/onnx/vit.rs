@@ -102,6 +102,10 @@ pub enum Role {
     Prefix,
     /// The patches' position embeddings, row-major over the grid.
     Positions,
+    /// Scale of the normalisation before the first block.
+    PreNormScale,
+    /// Its shift.
+    PreNormBias,
     /// A constant of one block, counted from 0.
     Block(usize, BlockRole),
     /// Scale of the normalisation after the last block.

@@ -1,5 +1,8 @@
 //! Checkpoints of every layout answer what the library that wrote them answers.
 
+mod interrupted;
+mod refusals;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -103,6 +106,16 @@ fn timm_tanh_gelu_as_a_float16_torch_archive() {
 }
 
 #[test]
+fn timm_clip_normalises_before_the_first_block() {
+    agrees_with_timm("clip");
+}
+
+#[test]
+fn timm_silu_and_projections_without_biases_in_the_wrapper_of_transformers() {
+    agrees_with_timm("silu_without_biases");
+}
+
+#[test]
 fn timm_positions_are_resampled_with_antialiasing() {
     agrees_resized("timm/class_token", 24);
     agrees_resized("timm/deit3", 24);
@@ -174,8 +187,14 @@ fn torchvision(file: &str) -> (tempfile::TempDir, ImportOptions) {
 }
 
 #[test]
-fn torchvision_state_dicts_in_three_forms() {
-    for file in ["weights.pth", "weights.safetensors", "training.pth"] {
+fn torchvision_state_dicts_in_four_forms() {
+    let files = [
+        "weights.pth",
+        "weights.safetensors",
+        "training.pth",
+        "legacy.pth",
+    ];
+    for file in files {
         let (_folder, options) = torchvision(file);
         agrees(&options, &golden("torchvision/tiny/expected.json"));
     }
@@ -259,89 +278,6 @@ fn sizes_that_patches_do_not_divide_are_refused() {
     });
     assert!(
         message.contains("not a multiple of the patch size 8"),
-        "{message}"
-    );
-}
-
-/// A copy of a golden directory, to be spoiled.
-fn copy(name: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    for entry in fs::read_dir(golden(name)).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
-    }
-    folder
-}
-
-#[test]
-fn timm_refuses_what_tensors_do_not_show() {
-    for (find, replace, said) in [
-        (
-            "\"vit_tiny_patch16_224\"",
-            "\"vit_base_patch16_clip_224\"",
-            "\"clip\" stands for",
-        ),
-        ("\"vit_tiny_patch16_224\"", "\"swin_tiny\"", "vit_*, deit_*"),
-        (
-            "\"num_heads\": 2",
-            "\"scale_attn_norm\": true",
-            "scale_attn_norm = true",
-        ),
-        (
-            "\"num_heads\": 2",
-            "\"act_layer\": \"quick_gelu\"",
-            "gelu and gelu_tanh",
-        ),
-        (
-            "\"global_pool\": \"token\"",
-            "\"global_pool\": \"map\"",
-            "`global_pool` is \"map\"",
-        ),
-        ("\"center\"", "\"border\"", "--preprocess FILE"),
-        ("\"bicubic\"", "\"random\"", "bilinear, bicubic and lanczos"),
-    ] {
-        let folder = copy("timm/class_token");
-        let config = folder.path().join("config.json");
-        let text = fs::read_to_string(&config).unwrap();
-        assert!(text.contains(find), "{find}");
-        fs::write(&config, text.replace(find, replace)).unwrap();
-        let source = Source::Checkpoint(folder.path().to_owned());
-        let message = refusal(&ImportOptions::new(source, PathBuf::new()));
-        assert!(message.contains(said), "{message}");
-    }
-}
-
-#[test]
-fn shards_that_are_missing_or_elsewhere_are_refused() {
-    let folder = copy("transformers/deit");
-    let source = Source::Checkpoint(folder.path().to_owned());
-    let options = ImportOptions::new(source, PathBuf::new());
-    let shard = "model-00002-of-00003.safetensors";
-    fs::remove_file(folder.path().join(shard)).unwrap();
-    let message = refusal(&options);
-    assert!(
-        message.contains(shard) && message.contains("download it"),
-        "{message}"
-    );
-
-    let index = folder.path().join("model.safetensors.index.json");
-    let text = fs::read_to_string(&index).unwrap();
-    fs::write(&index, text.replace("model-00001", "../model-00001")).unwrap();
-    let message = refusal(&options);
-    assert!(message.contains("a file beside the index"), "{message}");
-}
-
-#[test]
-fn weights_without_their_description_are_named() {
-    let folder = copy("timm/class_token");
-    fs::remove_file(folder.path().join("config.json")).unwrap();
-    let file = folder.path().join("model.safetensors");
-    let message = refusal(&ImportOptions::new(
-        Source::Checkpoint(file),
-        PathBuf::new(),
-    ));
-    assert!(
-        message.contains("timm's tensor names, but no config.json"),
         "{message}"
     );
 }

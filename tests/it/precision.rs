@@ -1,7 +1,8 @@
 //! Int8 and float16 graphs: what they promise beside the float32 graph of the same weights.
 
+mod check;
+
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -304,81 +305,4 @@ fn int8_on_a_gpu_is_refused_with_the_reason() {
         why.contains("int8") && why.contains("--precision fp16"),
         "{why}"
     );
-}
-
-fn import(arguments: &[&str], out: &Path) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_patchlight"))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["import", "models/demo/checkpoint", "--out"])
-        .arg(out)
-        .args(arguments)
-        .output()
-        .unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    (output.status.code(), said)
-}
-
-#[test]
-fn int8_without_pictures_to_check_is_refused() {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let out = folder.path().join("model");
-    let (status, said) = import(&["--precision", "int8"], &out);
-    assert_eq!(status, Some(2));
-    assert!(said.contains("--check DIR"), "{said}");
-    let (status, said) = import(&["--check", "models/samples"], &out);
-    assert_eq!(status, Some(2));
-    assert!(said.contains("--precision int8 or fp16"), "{said}");
-    assert!(!out.exists());
-}
-
-/// Both precisions run on the pictures in the folder; what was found is in the summary and in
-/// `model.toml`, and nothing but the model directory is left.
-#[test]
-fn check_compares_on_the_pictures_and_is_written_down() {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    for precision in ["int8", "fp16"] {
-        let out = folder.path().join(precision);
-        let arguments = ["--precision", precision, "--check", "models/samples"];
-        let (status, said) = import(&arguments, &out);
-        assert_eq!(status, Some(0), "{said}");
-        assert!(said.contains("against fp32 on 10 pictures"), "{said}");
-        assert_eq!(
-            said.contains("error of each layer"),
-            precision == "int8",
-            "{said}"
-        );
-
-        let manifest = fs::read_to_string(out.join("model.toml")).unwrap();
-        let manifest: Manifest = toml::from_str(&manifest).unwrap();
-        assert_eq!(manifest.graph.precision.to_string(), precision);
-        let check = manifest.provenance.check.unwrap();
-        assert_eq!(check.pictures, 10);
-        assert!(check.top1_agreement >= 0.8, "{check:?}");
-        assert!(
-            check.score_drift > 0.0 && check.score_drift < 0.2,
-            "{check:?}"
-        );
-        assert!(check.map_drift < 0.05, "{check:?}");
-        assert!(check.float32_layers.is_empty());
-        let mut names: Vec<String> = fs::read_dir(&out)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        assert_eq!(names, ["labels.txt", "model.onnx", "model.toml"]);
-    }
-}
-
-#[test]
-fn pictures_that_cannot_be_compared_leave_no_directory() {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let pictures = folder.path().join("pictures");
-    fs::create_dir(&pictures).unwrap();
-    fs::write(pictures.join("broken.png"), b"not a picture").unwrap();
-    let out = folder.path().join("model");
-    let check = pictures.to_str().unwrap();
-    let (status, said) = import(&["--precision", "int8", "--check", check], &out);
-    assert_eq!(status, Some(1));
-    assert!(said.contains("broken.png"), "{said}");
-    assert!(!out.exists());
 }

@@ -49,7 +49,8 @@ impl Table {
             }
             // Writing to a string does not fail.
             let percent = 100.0 * prediction.score;
-            let _ = write!(lines, "  {percent:6.2} %  {}", prediction.label);
+            let label = printable(&prediction.label);
+            let _ = write!(lines, "  {percent:6.2} %  {label}");
         }
         lines.push('\n');
         lines
@@ -59,6 +60,18 @@ impl Table {
     pub(super) fn note(self, name: &str, what: &str) -> String {
         format!("{name:width$}  {what}\n", width = self.width)
     }
+}
+
+/// A label on one line of a terminal: control characters as escapes. A label may hold any.
+fn printable(label: &str) -> String {
+    let mut shown = String::with_capacity(label.len());
+    for character in label.chars() {
+        match character.is_control() {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -73,6 +86,11 @@ mod tests {
             score,
         });
         labels.collect()
+    }
+
+    #[test]
+    fn control_characters_of_a_label_are_escaped() {
+        assert_eq!(printable("a\n\u{1b}[31m \"ä\""), "a\\n\\u{1b}[31m \"ä\"");
     }
 
     #[test]

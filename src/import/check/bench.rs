@@ -8,7 +8,7 @@ use std::{
 use crate::{
     decode::{self, Limits},
     engine::{Device, Engine, Input, OrtEngine, Runtime, SessionOptions, threads},
-    import::{ImportError, Progress},
+    import::{Cancel, ImportError, ImportOptions, Progress},
     model::{ModelInfo, scores},
     onnx::vit::{LAYER_ERRORS, Layer, Part},
     preprocess::Pipeline,
@@ -23,6 +23,7 @@ const PROBED: usize = 16;
 /// Pictures, and what runs them.
 pub(super) struct Bench {
     runtime: Runtime,
+    cancel: Cancel,
     pictures: Vec<PathBuf>,
 }
 
@@ -44,14 +45,14 @@ impl Answer {
 }
 
 impl Bench {
-    /// Loads the ONNX Runtime.
-    pub(super) fn new(pictures: &[PathBuf]) -> Result<Self, ImportError> {
+    pub(super) fn new(options: &ImportOptions, pictures: &[PathBuf]) -> Result<Self, ImportError> {
         if pictures.is_empty() {
             let why = "there is no picture in the folder that --check names";
             return Err(ImportError::Check(why.to_owned()));
         }
         Ok(Self {
-            runtime: Runtime::load().map_err(|why| ImportError::Check(why.to_string()))?,
+            runtime: options.loaded_runtime()?,
+            cancel: options.cancel.clone(),
             pictures: pictures.to_vec(),
         })
     }
@@ -67,6 +68,7 @@ impl Bench {
         let pipeline = pipeline(model)?;
         let mut answers = Vec::with_capacity(self.pictures.len());
         for pictures in self.pictures.chunks(BATCH) {
+            self.cancel.go_on()?;
             progress(Progress {
                 phase,
                 done: answers.len(),
@@ -99,6 +101,7 @@ impl Bench {
         let pictures = &self.pictures[..PROBED.min(self.pictures.len())];
         let mut sums: Vec<f32> = Vec::new();
         for (done, picture) in pictures.chunks(1).enumerate() {
+            self.cancel.go_on()?;
             progress(Progress {
                 phase: "each layer",
                 done,

@@ -148,6 +148,7 @@ impl Config {
             classes,
             norm_epsilon: self.layer_norm_eps as f32,
             activation: self.activation(path)?,
+            pre_norm: false,
             qkv_bias: self.qkv_bias,
             readout: Readout::ClassToken,
             head_fusion,
@@ -178,9 +179,11 @@ impl Config {
         (0..classes).map(label).collect()
     }
 
-    /// Whether classes exclude each other.
-    pub(super) fn task(&self, path: &Path) -> Result<TaskKind, ImportError> {
+    /// Whether classes exclude each other. A single class has none to exclude: transformers'
+    /// pipeline gives it a sigmoid, too.
+    pub(super) fn task(&self, path: &Path, classes: usize) -> Result<TaskKind, ImportError> {
         match self.problem_type.as_deref() {
+            None | Some("single_label_classification") if classes == 1 => Ok(TaskKind::MultiLabel),
             None | Some("single_label_classification") => Ok(TaskKind::SingleLabel),
             Some("multi_label_classification") => Ok(TaskKind::MultiLabel),
             Some(other) => {
@@ -195,12 +198,14 @@ impl Config {
     fn activation(&self, path: &Path) -> Result<Activation, ImportError> {
         match self.hidden_act.as_str() {
             "gelu" | "gelu_python" => Ok(Activation::Gelu),
-            "gelu_new" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_fast" => {
-                Ok(Activation::GeluTanh)
-            }
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_fast"
+            | "gelu_accurate" => Ok(Activation::GeluTanh),
+            "quick_gelu" => Ok(Activation::QuickGelu),
+            "relu" => Ok(Activation::Relu),
+            "silu" | "swish" => Ok(Activation::Silu),
             other => {
                 let detail = format!(
-                    "is \"{other}\"; this program knows gelu, gelu_python, gelu_new, gelu_pytorch_tanh, gelu_python_tanh and gelu_fast"
+                    "is \"{other}\"; this program knows gelu, gelu_python, gelu_new, gelu_pytorch_tanh, gelu_python_tanh, gelu_fast, gelu_accurate, quick_gelu, relu, silu and swish"
                 );
                 Err(ImportError::field(path, "hidden_act", detail))
             }

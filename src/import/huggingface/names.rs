@@ -19,6 +19,16 @@ pub(super) struct Names {
     positions: String,
     /// Whether the distillation token has a classifier, too.
     teacher: bool,
+    generation: Generation,
+}
+
+/// How the tensors of a block are called.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Generation {
+    /// As the Hub has them and `save_pretrained` writes them: `encoder.layer.0.…`.
+    Saved,
+    /// As the model's own `state_dict()` calls them since version 5: `layers.0.…`.
+    Native,
 }
 
 const TEACHER: &str = "distillation_classifier.weight";
@@ -27,12 +37,17 @@ impl Names {
     /// `root` is the model's type in `config.json`; the rest shows in the file.
     pub(super) fn new(root: &'static str, file: &dyn TensorFile) -> Self {
         let name = |part: &str| format!("{root}.embeddings.{part}");
+        let native = format!("{root}.layers.0.layernorm_before.weight");
         Self {
             root,
             class_token: name("cls_token"),
             distillation_token: (root == "deit").then(|| name("distillation_token")),
             positions: name("position_embeddings"),
             teacher: file.shape(TEACHER).is_some(),
+            generation: match file.shape(&native) {
+                Some(_) => Generation::Native,
+                None => Generation::Saved,
+            },
         }
     }
 
@@ -53,13 +68,17 @@ impl Layout for Names {
             Role::PatchBias => format!("{root}.embeddings.patch_embeddings.projection.bias"),
             Role::Prefix => self.class_token.clone(),
             Role::Positions => self.positions.clone(),
+            // Neither ViT nor DeiT has one.
+            Role::PreNormScale => format!("{root}.pre_layernorm.weight"),
+            Role::PreNormBias => format!("{root}.pre_layernorm.bias"),
             Role::FinalNormScale => format!("{root}.layernorm.weight"),
             Role::FinalNormBias => format!("{root}.layernorm.bias"),
             Role::HeadKernel => self.classifiers()[0][0].to_owned(),
             Role::HeadBias => self.classifiers()[0][1].to_owned(),
-            Role::Block(layer, role) => {
-                format!("{root}.encoder.layer.{layer}.{}", within_block(role))
-            }
+            Role::Block(layer, role) => match self.generation {
+                Generation::Saved => format!("{root}.encoder.layer.{layer}.{}", saved(role)),
+                Generation::Native => format!("{root}.layers.{layer}.{}", native(role)),
+            },
         })
     }
 
@@ -93,7 +112,7 @@ impl Layout for Names {
     }
 }
 
-fn within_block(role: B) -> &'static str {
+fn saved(role: B) -> &'static str {
     match role {
         B::AttentionNormScale => "layernorm_before.weight",
         B::AttentionNormBias => "layernorm_before.bias",
@@ -111,5 +130,25 @@ fn within_block(role: B) -> &'static str {
         B::UpBias => "intermediate.dense.bias",
         B::DownKernel => "output.dense.weight",
         B::DownBias => "output.dense.bias",
+    }
+}
+
+fn native(role: B) -> &'static str {
+    match role {
+        B::AttentionNormScale | B::AttentionNormBias | B::MlpNormScale | B::MlpNormBias => {
+            saved(role)
+        }
+        B::QueryKernel => "attention.q_proj.weight",
+        B::QueryBias => "attention.q_proj.bias",
+        B::KeyKernel => "attention.k_proj.weight",
+        B::KeyBias => "attention.k_proj.bias",
+        B::ValueKernel => "attention.v_proj.weight",
+        B::ValueBias => "attention.v_proj.bias",
+        B::OutKernel => "attention.o_proj.weight",
+        B::OutBias => "attention.o_proj.bias",
+        B::UpKernel => "mlp.fc1.weight",
+        B::UpBias => "mlp.fc1.bias",
+        B::DownKernel => "mlp.fc2.weight",
+        B::DownBias => "mlp.fc2.bias",
     }
 }

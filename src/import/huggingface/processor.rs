@@ -2,23 +2,45 @@
 //!
 //! Three generations of the file are in use: feature extractors (`size` is a number, rescaling is
 //! implied), image processors (`size` is an object), and their fast variants (the same with more
-//! fields). All run resize, centre crop, rescale, normalise in this order.
+//! fields). All run resize, centre crop, rescale, normalise in this order. Since version 5 the same
+//! may lie in a `processor_config.json` under `image_processor`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{
-    import::{ImportError, source::json},
+    import::{
+        ImportError,
+        source::{Located, json},
+    },
     preprocess::{Crop, CropRounding, Filter, Normalize, Preprocess, Resize},
 };
 
+const ALONE: &str = "preprocessor_config.json";
+const JOINED: &str = "processor_config.json";
+const INSIDE: &str = "image_processor";
+
+/// The file in a checkpoint's directory; as transformers does, the joined one first.
+pub(in crate::import) fn find(located: &Located) -> Result<PathBuf, ImportError> {
+    if let Ok(joined) = located.require(JOINED, "")
+        && json::<Value>(&joined)?.get(INSIDE).is_some()
+    {
+        return Ok(joined);
+    }
+    located.require(
+        ALONE,
+        "it tells how pictures are resized and normalised, which cannot be guessed; take the \
+         one from the model's page, write it with ViTImageProcessor(…).save_pretrained(DIRECTORY), \
+         or name another description with --preprocess",
+    )
+}
+
 /// Reads the file; what comes out of it must have the height and width that the network takes.
 pub(in crate::import) fn read(path: &Path, image: [usize; 2]) -> Result<Preprocess, ImportError> {
-    let reader = Reader {
-        path,
-        file: json(path)?,
-    };
+    let file = file(path)?;
+    let reader = Reader { path, file };
     let preprocess = reader.preprocess()?;
     let [height, width] = image;
     let produced = match (&preprocess.crop, &preprocess.resize) {
@@ -41,15 +63,22 @@ pub(in crate::import) fn read(path: &Path, image: [usize; 2]) -> Result<Preproce
 
 /// Reads the file, whatever the height and width that come out of it.
 pub(in crate::import) fn any_size(path: &Path) -> Result<Preprocess, ImportError> {
-    let file = json(path)?;
+    let file = file(path)?;
     Reader { path, file }.preprocess()
+}
+
+fn file(path: &Path) -> Result<File, ImportError> {
+    let whole: Value = json(path)?;
+    let inner = whole.get(INSIDE).cloned().unwrap_or(whole);
+    File::deserialize(inner).map_err(|e| ImportError::malformed(path, e))
 }
 
 /// The file as it is.
 #[derive(Debug, Deserialize)]
 struct File {
-    #[serde(alias = "feature_extractor_type")]
     image_processor_type: Option<String>,
+    /// What it was called at first; files of the years between have both.
+    feature_extractor_type: Option<String>,
     do_resize: Option<bool>,
     size: Option<Size>,
     resample: Option<u32>,
@@ -63,12 +92,21 @@ struct File {
     do_pad: Option<bool>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 enum Size {
     Number(u32),
-    Sides { height: u32, width: u32 },
-    ShortestEdge { shortest_edge: u32 },
+    /// Height and width.
+    Pair([u32; 2]),
+    Sides {
+        height: u32,
+        width: u32,
+    },
+    ShortestEdge {
+        shortest_edge: u32,
+    },
+    /// None of these.
+    Other(Value),
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -124,7 +162,15 @@ impl Reader<'_> {
     }
 
     fn class(&self) -> Result<Class, ImportError> {
-        let Some(name) = &self.file.image_processor_type else {
+        let File {
+            image_processor_type,
+            feature_extractor_type,
+            ..
+        } = &self.file;
+        let Some(name) = image_processor_type
+            .as_ref()
+            .or(feature_extractor_type.as_ref())
+        else {
             return Ok(Class::Vit);
         };
         let stem = [
@@ -149,8 +195,10 @@ impl Reader<'_> {
     }
 
     fn resize(&self, class: Class) -> Result<Resize, ImportError> {
-        match (self.file.size, class) {
-            (Some(Size::Sides { height, width }), _) => Ok(Resize::Squash { height, width }),
+        match (self.file.size.clone(), class) {
+            (Some(Size::Sides { height, width } | Size::Pair([height, width])), _) => {
+                Ok(Resize::Squash { height, width })
+            }
             (
                 Some(Size::ShortestEdge {
                     shortest_edge: size,
@@ -162,6 +210,12 @@ impl Reader<'_> {
                 height: side,
                 width: side,
             }),
+            (Some(Size::Other(found)), _) => {
+                let detail = format!(
+                    "is {found}; expected are a number, height and width, or shortest_edge"
+                );
+                Err(self.field("size", detail))
+            }
             (None, Class::Vit) => Ok(Resize::Squash {
                 height: 224,
                 width: 224,
@@ -190,14 +244,12 @@ impl Reader<'_> {
         if !self.flag(class, "do_center_crop", self.file.do_center_crop, false)? {
             return Ok(None);
         }
-        let (height, width) = match self.file.crop_size {
-            Some(Size::Sides { height, width }) => (height, width),
+        let (height, width) = match self.file.crop_size.clone() {
+            Some(Size::Sides { height, width } | Size::Pair([height, width])) => (height, width),
             Some(Size::Number(side)) => (side, side),
-            Some(Size::ShortestEdge { .. }) => {
-                return Err(self.field(
-                    "crop_size",
-                    "has a shortest edge; expected are height and width",
-                ));
+            Some(Size::ShortestEdge { .. } | Size::Other(_)) => {
+                let detail = "is neither a number nor height and width";
+                return Err(self.field("crop_size", detail));
             }
             None => return Err(self.missing("crop_size")),
         };

@@ -82,6 +82,9 @@ impl Layout for Names {
             Role::PatchBias => "embedding/bias".to_owned(),
             Role::Prefix => "cls".to_owned(),
             Role::Positions => return Place::Flax(self.positions.clone()),
+            // The authors have none.
+            Role::PreNormScale => "Transformer/pre_norm/scale".to_owned(),
+            Role::PreNormBias => "Transformer/pre_norm/bias".to_owned(),
             Role::FinalNormScale => "Transformer/encoder_norm/scale".to_owned(),
             Role::FinalNormBias => "Transformer/encoder_norm/bias".to_owned(),
             Role::HeadKernel => "head/kernel".to_owned(),

@@ -18,6 +18,7 @@ pub(in crate::import) struct Sizes {
     pub(in crate::import) prefix: usize,
     /// Position embeddings of patches.
     pub(in crate::import) patches: usize,
+    pub(in crate::import) pre_norm: bool,
     pub(in crate::import) qkv_bias: bool,
 }
 
@@ -90,6 +91,7 @@ impl Sizes {
             classes,
             prefix,
             patches,
+            pre_norm: has(Role::PreNormScale),
             qkv_bias: has(Role::Block(0, B::QueryBias)),
         })
     }
@@ -100,18 +102,19 @@ pub(in crate::import) struct Unshaped {
     pub(in crate::import) heads: usize,
     /// Height and width of the picture in pixels.
     pub(in crate::import) image: [usize; 2],
+    pub(in crate::import) norm_epsilon: f32,
     pub(in crate::import) activation: Activation,
     pub(in crate::import) readout: Readout,
     pub(in crate::import) head_fusion: HeadFusion,
 }
 
 impl Sizes {
-    /// The whole network. Its normalisations have the epsilon that libraries of sizes read off
-    /// tensors have in common.
+    /// The whole network.
     pub(in crate::import) fn spec(&self, unshaped: Unshaped) -> VitSpec {
         let Unshaped {
             heads,
             image,
+            norm_epsilon,
             activation,
             readout,
             head_fusion,
@@ -125,8 +128,9 @@ impl Sizes {
             patch: self.patch,
             prefix: self.prefix,
             classes: self.classes,
-            norm_epsilon: 1e-6,
+            norm_epsilon,
             activation,
+            pre_norm: self.pre_norm,
             qkv_bias: self.qkv_bias,
             readout,
             head_fusion,

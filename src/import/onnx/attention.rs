@@ -123,7 +123,8 @@ fn comes_from_a_product(wiring: &Wiring<'_>, value: &str, depth: usize) -> bool 
             .collect();
         if new
             .iter()
-            .any(|node| ["MatMul", "Einsum"].contains(&node.op_type()))
+            // The second as ONNX Runtime's optimiser writes a product with the scale in it.
+            .any(|node| ["MatMul", "FusedMatMul", "Einsum"].contains(&node.op_type()))
         {
             return true;
         }

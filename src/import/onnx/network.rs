@@ -15,7 +15,7 @@ use crate::{
     model::manifest::Precision,
     onnx::{
         graph::OLDEST_OPSET,
-        proto::ModelProto,
+        proto::{GraphProto, ModelProto, NodeProto},
         tensor::Element,
         vit::{Activation, Probabilities, Readout, VitSpec},
     },
@@ -30,6 +30,16 @@ pub(super) struct Network {
     readout: Readout,
     half: bool,
     seen: Option<Seen>,
+}
+
+/// An operator by which a graph takes the largest of its tokens. Nothing else in a Vision Transformer
+/// whose softmaxes are whole has a use for one.
+fn maximum(graph: &GraphProto) -> Option<&str> {
+    const OPERATORS: [&str; 5] = ["ReduceMax", "MaxPool", "GlobalMaxPool", "TopK", "ArgMax"];
+    let operators = graph.node.iter().map(NodeProto::op_type);
+    operators
+        .into_iter()
+        .find(|found| OPERATORS.contains(found))
 }
 
 /// The blocks' attention, and what it was for the first test picture.
@@ -111,6 +121,12 @@ impl Network {
             )));
         };
         let readout = readout(probe.readout(shown.tokens, prefix)?, described.readout)?;
+        if let (Readout::PatchMean(_), Some(operator)) = (readout, maximum(graph)) {
+            return Err(Unknown::Map(format!(
+                "the classifier reads all patches, and the graph has a {operator}: it takes the \
+                 largest of them, and a rollout starts from a mean"
+            )));
+        }
         Ok(Self {
             layers: shown.blocks.len(),
             heads: shown.heads,
@@ -170,6 +186,7 @@ impl Network {
             classes,
             norm_epsilon: 0.0,
             activation: Activation::Gelu,
+            pre_norm: false,
             qkv_bias: true,
             readout: self.readout,
             head_fusion: options.head_fusion,

@@ -1,21 +1,24 @@
 //! What `torch.save` writes since version 1.6: a zip archive with a pickle, which names the
-//! tensors, and one entry for each storage.
+//! tensors, and one entry for each storage. Before, it wrote [pickles and storages](legacy) one after
+//! the other.
 //!
 //! A pickle is a program. The one here is read by a [machine](pickle) that knows tensors, numbers,
 //! strings and their containers, and can call nothing.
 
+mod legacy;
 mod pickle;
 
 use std::{
     collections::BTreeMap,
     fmt::Display,
     fs::{self, File},
-    io::{BufReader, Read, Seek, SeekFrom},
+    io::{BufReader, Read},
     path::{Path, PathBuf},
 };
 
 use zip::{ZipArchive, read::ZipFile};
 
+pub(super) use self::legacy::LegacyFile;
 use self::pickle::{StoredType, View};
 use super::TensorFile;
 use crate::{
@@ -107,7 +110,7 @@ impl TorchFile {
             let end = view
                 .end()
                 .ok_or_else(|| fail(format!("has an impossible shape: {:?}", view.shape)))?;
-            // Of other types at least a byte an element; reading them is refused.
+            // Of unknown types at least a byte an element; reading them is refused.
             let size = view.storage.element.size().unwrap_or(1);
             let needed = end.saturating_mul(size as u64);
             if needed > stored {
@@ -138,14 +141,7 @@ impl TensorFile for TorchFile {
         let Some(view) = self.tensors.get(name) else {
             return Err(fail("is missing".to_owned()));
         };
-        let (element, size) = match &view.storage.element {
-            StoredType::Float(element) => (*element, element.size()),
-            StoredType::Other(kind) => {
-                return Err(fail(format!(
-                    "is of type {kind}; read are Float, Half and BFloat16"
-                )));
-            }
-        };
+        let element = element(view).map_err(fail)?;
         let unreadable = |e: &dyn Display| fail(format!("cannot be read: {e}"));
         let entry = format!("{}data/{}", self.root, view.storage.key);
         let index = self
@@ -157,27 +153,19 @@ impl TensorFile for TorchFile {
             .archive
             .by_index_seek(index)
             .map_err(|e| unreadable(&e))?;
-        let elements = view
-            .end()
-            .unwrap_or(view.offset)
-            .saturating_sub(view.offset);
-        let mut bytes = vec![0; elements as usize * size];
-        reader
-            .seek(SeekFrom::Start(view.offset * size as u64))
-            .and_then(|_| reader.read_exact(&mut bytes))
+        let bytes = view
+            .read(&mut reader, 0, element.size())
             .map_err(|e| unreadable(&e))?;
-        if !view.is_contiguous() {
-            bytes = view.gathered(&bytes, size);
-        }
         Ok(Tensor::new(element, view.shape.clone(), bytes))
     }
 }
 
-impl StoredType {
-    fn size(&self) -> Option<usize> {
-        match self {
-            Self::Float(element) => Some(Element::size(*element)),
-            Self::Other(_) => None,
-        }
+/// The type of a tensor's elements, if it is one that networks are imported from.
+fn element(view: &View) -> Result<Element, String> {
+    match &view.storage.element {
+        StoredType::Float(element) => Ok(*element),
+        StoredType::Other(kind) => Err(format!(
+            "is of type {kind}; read are Float, Half and BFloat16"
+        )),
     }
 }

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::Path};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::json;
+use super::{architecture::Architecture, json};
 use crate::{
     import::ImportError,
     onnx::vit::{Activation, PoolNorm, Readout},
@@ -95,41 +95,6 @@ const IN_TENSORS: [&str; 15] = [
 /// Arguments that are read here.
 const READ: [&str; 4] = ["img_size", "num_heads", "act_layer", "global_pool"];
 
-/// Parts of an architecture's name that stand for what neither the tensors nor the arguments show:
-/// other normalisations, activations, or orders of operations.
-const UNKNOWN_VARIANTS: [&str; 8] = [
-    "clip",
-    "quickgelu",
-    "siglip",
-    "tipsv2",
-    "rpn",
-    "xp",
-    "radio",
-    "parallel",
-];
-
-/// Heads by the size in an architecture's name, as timm defines them.
-const HEADS: [(&str, usize); 18] = [
-    ("tiny", 3),
-    ("wee", 4),
-    ("dwee", 4),
-    ("little", 5),
-    ("dlittle", 5),
-    ("small", 6),
-    ("medium", 8),
-    ("mediumd", 8),
-    ("betwixt", 10),
-    ("base", 12),
-    ("so150m2", 13),
-    ("so150m", 14),
-    ("large", 16),
-    ("huge", 16),
-    ("giant", 16),
-    ("gigantic", 16),
-    ("so400m", 16),
-    ("intern300m", 16),
-];
-
 impl Config {
     /// Reads it and refuses what is not known to be a plain Vision Transformer.
     pub(super) fn read(path: &Path) -> Result<Self, ImportError> {
@@ -157,6 +122,10 @@ impl Config {
         })
     }
 
+    pub(super) fn architecture(&self) -> Architecture<'_> {
+        Architecture::new(&self.architecture)
+    }
+
     /// Number of blocks, if the arguments tell.
     pub(super) fn depth(&self) -> Option<usize> {
         let depth = self.model_args.get("depth").and_then(Value::as_u64)?;
@@ -167,7 +136,7 @@ impl Config {
     pub(super) fn known_heads(&self) -> Option<usize> {
         let argued = self.model_args.get("num_heads").and_then(Value::as_u64);
         let argued = argued.and_then(|heads| usize::try_from(heads).ok());
-        argued.or_else(|| self.heads_by_name())
+        argued.or_else(|| self.architecture().heads())
     }
 
     /// What the classifier reads, as far as the file tells.
@@ -175,7 +144,7 @@ impl Config {
         let argued = self.model_args.get("global_pool").and_then(Value::as_str);
         match (
             argued.or(self.global_pool.as_deref())?,
-            self.words().any(|w| w == "distilled"),
+            self.architecture().is_distilled(),
         ) {
             ("token", true) => Some(Readout::ClassAndDistillation),
             ("token", false) => Some(Readout::ClassToken),
@@ -240,12 +209,17 @@ impl Config {
 
     pub(super) fn activation(&self, path: &Path) -> Result<Activation, ImportError> {
         match self.model_args.get("act_layer") {
-            None | Some(Value::Null) => Ok(Activation::Gelu),
+            None | Some(Value::Null) => Ok(self.architecture().activation()),
             Some(Value::String(name)) if name == "gelu" => Ok(Activation::Gelu),
             Some(Value::String(name)) if name == "gelu_tanh" => Ok(Activation::GeluTanh),
+            Some(Value::String(name)) if name == "quick_gelu" => Ok(Activation::QuickGelu),
+            Some(Value::String(name)) if name == "relu" => Ok(Activation::Relu),
+            Some(Value::String(name)) if name == "silu" || name == "swish" => Ok(Activation::Silu),
             Some(other) => {
-                let detail =
-                    format!("has an act_layer of {other}; this program knows gelu and gelu_tanh");
+                let detail = format!(
+                    "has an act_layer of {other}; this program knows gelu, gelu_tanh, quick_gelu, \
+                     relu, silu and swish"
+                );
                 Err(ImportError::field(path, "model_args", detail))
             }
         }
@@ -254,7 +228,7 @@ impl Config {
     /// What the classifier reads: "token" or "avg".
     pub(super) fn global_pool(&self, path: &Path) -> Result<String, ImportError> {
         let argued = self.model_args.get("global_pool").and_then(Value::as_str);
-        let by_name = match self.words().any(|word| word == "gap") {
+        let by_name = match self.architecture().pools_patches() {
             true => "avg",
             false => "token",
         };
@@ -294,21 +268,7 @@ impl Config {
 
     /// Refuses what is not known to change nothing.
     fn check(&self, path: &Path) -> Result<(), ImportError> {
-        let known = ["vit", "deit", "deit3", "flexivit", "test"];
-        let variant = self.words().find(|word| UNKNOWN_VARIANTS.contains(word));
-        let family = self.words().next().unwrap_or_default();
-        if let Some(variant) = variant {
-            let detail = format!(
-                "is \"{}\", and \"{variant}\" stands for something else than a plain Vision Transformer; not imported",
-                self.architecture
-            );
-            return Err(ImportError::field(path, "architecture", detail));
-        }
-        if !known.contains(&family) {
-            let detail = format!(
-                "is \"{}\"; this program imports vit_*, deit_*, deit3_* and flexivit_*",
-                self.architecture
-            );
+        if let Err(detail) = self.architecture().check() {
             return Err(ImportError::field(path, "architecture", detail));
         }
         let differs = |(name, value): &(&String, &Value)| {
@@ -325,31 +285,6 @@ impl Config {
             }
             None => Ok(()),
         }
-    }
-
-    fn heads_by_name(&self) -> Option<usize> {
-        let words: Vec<&str> = self.words().collect();
-        match &words[..] {
-            // The exceptions to the table.
-            ["vit", "base", "patch16", "gap", "224", ..] => return Some(16),
-            ["vit", "base", _, "plus", ..] => return Some(14),
-            ["vit", "giant", _, "dinov2", ..] | ["vit", "giant", _, "reg4", "dinov2", ..] => {
-                return Some(24);
-            }
-            ["test", "vit" | "vit2"] => return Some(2),
-            ["test", "vit3" | "vit4"] => return Some(3),
-            _ => {}
-        }
-        words.iter().find_map(|word| {
-            let (_, heads) = HEADS.iter().find(|(size, _)| size == word)?;
-            Some(*heads)
-        })
-    }
-
-    /// Parts of the architecture's name, without the tag of the weights.
-    fn words(&self) -> impl Iterator<Item = &str> {
-        let name = self.architecture.split('.').next().unwrap_or_default();
-        name.split('_')
     }
 }
 

@@ -21,6 +21,9 @@ pub(super) struct Names {
     /// Whether the last normalisation is `fc_norm`, after pooling.
     fc_norm: bool,
     layer_scale: bool,
+    patch_bias: bool,
+    /// Whether the layers after attention and in the MLP have biases (`proj_bias`).
+    projection_bias: bool,
 }
 
 /// In the order in which timm puts them before the patches.
@@ -39,6 +42,8 @@ impl Names {
             distilled: has("head_dist.weight"),
             fc_norm: has("fc_norm.weight"),
             layer_scale: has("blocks.0.ls1.gamma"),
+            patch_bias: has("patch_embed.proj.bias"),
+            projection_bias: has("blocks.0.attn.proj.bias"),
         }
     }
 
@@ -80,6 +85,8 @@ impl Layout for Names {
             Role::PatchBias => "patch_embed.proj.bias".to_owned(),
             Role::Prefix => "cls_token".to_owned(),
             Role::Positions => self.positions().to_owned(),
+            Role::PreNormScale => "norm_pre.weight".to_owned(),
+            Role::PreNormBias => "norm_pre.bias".to_owned(),
             Role::FinalNormScale => format!("{norm}.weight"),
             Role::FinalNormBias => format!("{norm}.bias"),
             Role::HeadKernel => "head.weight".to_owned(),
@@ -141,6 +148,14 @@ impl Layout for Names {
             .then(|| format!("blocks.{layer}.{scale}.gamma"))
     }
 
+    fn lacks(&self, role: Role) -> bool {
+        match role {
+            Role::PatchBias => !self.patch_bias,
+            Role::Block(_, B::OutBias | B::UpBias | B::DownBias) => !self.projection_bias,
+            _ => false,
+        }
+    }
+
     fn objections(&self) -> &'static [(&'static str, &'static str)] {
         &[
             (
@@ -150,10 +165,6 @@ impl Layout for Names {
             (
                 ".k_norm.",
                 "normalises queries and keys (qk_norm), which is not imported",
-            ),
-            (
-                "norm_pre.",
-                "normalises before the first block (pre_norm), which is not imported",
             ),
             (
                 "attn_pool.",

@@ -36,6 +36,9 @@ impl Layout for Names {
             Role::PatchBias => "conv_proj.bias".to_owned(),
             Role::Prefix => "class_token".to_owned(),
             Role::Positions => POSITIONS.to_owned(),
+            // torchvision has none.
+            Role::PreNormScale => "encoder.ln_pre.weight".to_owned(),
+            Role::PreNormBias => "encoder.ln_pre.bias".to_owned(),
             Role::FinalNormScale => "encoder.ln.weight".to_owned(),
             Role::FinalNormBias => "encoder.ln.bias".to_owned(),
             Role::HeadKernel => "heads.head.weight".to_owned(),

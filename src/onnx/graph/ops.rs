@@ -34,6 +34,16 @@ impl Graph<'_> {
         self.node("Sqrt", name, &[x], &[])
     }
 
+    /// 1 / (1 + e⁻ˣ) of every element.
+    pub fn sigmoid(&mut self, name: &str, x: &Value) -> Value {
+        self.node("Sigmoid", name, &[x], &[])
+    }
+
+    /// max(x, 0) of every element.
+    pub fn relu(&mut self, name: &str, x: &Value) -> Value {
+        self.node("Relu", name, &[x], &[])
+    }
+
     /// `a · b` element by element, broadcast.
     pub fn mul(&mut self, name: &str, a: &Value, b: &Value) -> Value {
         self.node("Mul", name, &[a, b], &[])

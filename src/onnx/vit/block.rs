@@ -86,8 +86,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let normed = self.norm(block, &name("mlp/norm"), &x, normed)?;
         let up = [B::UpKernel, B::UpBias];
         let up = self.linear(layer(Part::Up), &name("mlp/up"), &normed, tokens, up)?;
-        let tanh = self.spec.activation == Activation::GeluTanh;
-        let active = self.graph.gelu(&name("mlp/gelu"), &up, tanh);
+        let active = self.activation(&name("mlp/active"), &up);
         let down = [B::DownKernel, B::DownBias];
         let down = self.linear(layer(Part::Down), &name("mlp/down"), &active, tokens, down)?;
         let tokens = self.graph.add(&name("mlp"), &x, &down);
@@ -179,8 +178,8 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
 
     /// `[batch·tokens, hidden]` → queries, keys or values.
     ///
-    /// They are three products: one over three times the width is no faster, and taking its result
-    /// apart costs a copy of it (5 to 8 % of attention at batch 8).
+    /// They are three products: one over three times the width, taken apart by a `Split`, which copies,
+    /// is no faster (`load-tests/precision.py` compares them; docs/performance.md has the figures).
     fn projection(
         &mut self,
         layer: Layer,
@@ -257,6 +256,28 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         Ok(self
             .graph
             .layer_norm(name, x, &scale, &bias, self.spec.norm_epsilon))
+    }
+
+    fn activation(&mut self, name: &str, x: &Value) -> Value {
+        const QUICK: f32 = 1.702;
+        let graph = &mut self.graph;
+        match self.spec.activation {
+            Activation::Gelu => graph.gelu(name, x, false),
+            Activation::GeluTanh => graph.gelu(name, x, true),
+            Activation::Relu => graph.relu(name, x),
+            Activation::Silu => {
+                let gate = graph.sigmoid(&format!("{name}/gate"), x);
+                graph.mul(name, x, &gate)
+            }
+            Activation::QuickGelu => {
+                let factor = graph.number(QUICK);
+                let factor = self.narrow(&format!("{name}/factor"), &factor);
+                let graph = &mut self.graph;
+                let steep = graph.mul(&format!("{name}/steep"), x, &factor);
+                let gate = graph.sigmoid(&format!("{name}/gate"), &steep);
+                graph.mul(name, x, &gate)
+            }
+        }
     }
 
     fn linear(

@@ -8,7 +8,7 @@ use crate::onnx::{
 
 impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     /// Pixels → `[batch·tokens, hidden]`: each patch projected, the prefix tokens put before
-    /// them, positions added.
+    /// them, positions added; and normalised, where the network does so.
     ///
     /// The prefix is the same for every picture. So zeros are put in front of the patches, and one
     /// constant, which holds the prefix tokens and the patches' positions, is added to all.
@@ -53,6 +53,15 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             prefix => graph.pad_front("embed/padded", &patches, 3, 1, prefix),
         };
         let tokens = graph.add("embed/tokens", &tokens, &table);
-        Ok(graph.reshape("embed", &tokens, &[-1, hidden]))
+        let tokens = graph.reshape("embed", &tokens, &[-1, hidden]);
+        if !spec.pre_norm {
+            return Ok(tokens);
+        }
+        let scale = self.block_constant(Role::PreNormScale, "embed/norm.scale")?;
+        let bias = self.block_constant(Role::PreNormBias, "embed/norm.bias")?;
+        let epsilon = spec.norm_epsilon;
+        Ok(self
+            .graph
+            .layer_norm("embed/norm", &tokens, &scale, &bias, epsilon))
     }
 }

@@ -26,6 +26,8 @@ pub struct VitSpec {
     pub norm_epsilon: f32,
     /// Between the two layers of each MLP.
     pub activation: Activation,
+    /// Whether tokens are normalised before the first block, as in CLIP.
+    pub pre_norm: bool,
     /// Whether queries, keys and values have biases.
     pub qkv_bias: bool,
     /// What the classifier reads.
@@ -41,6 +43,12 @@ pub enum Activation {
     Gelu,
     /// GELU's tanh approximation.
     GeluTanh,
+    /// x · σ(1.702 x), GELU's sigmoid approximation, as in CLIP.
+    QuickGelu,
+    /// x · σ(x).
+    Silu,
+    /// max(x, 0).
+    Relu,
 }
 
 /// What the classifier reads, and so where the rollout starts.
@@ -147,6 +155,9 @@ impl VitSpec {
             Role::Prefix,
             Role::Positions,
         ];
+        if self.pre_norm {
+            roles.extend([Role::PreNormScale, Role::PreNormBias]);
+        }
         for layer in 0..self.layers {
             roles.extend(block.iter().map(|&role| Role::Block(layer, role)));
         }
@@ -163,7 +174,11 @@ impl VitSpec {
             Role::PatchKernel => vec![3 * self.patch * self.patch, hidden],
             Role::Prefix => vec![self.prefix, hidden],
             Role::Positions => vec![self.patches(), hidden],
-            Role::PatchBias | Role::FinalNormScale | Role::FinalNormBias => vec![hidden],
+            Role::PatchBias
+            | Role::PreNormScale
+            | Role::PreNormBias
+            | Role::FinalNormScale
+            | Role::FinalNormBias => vec![hidden],
             Role::HeadKernel => vec![self.readout.states() * hidden, self.classes],
             Role::HeadBias => vec![self.classes],
             Role::Block(_, role) => match role {
@@ -236,6 +251,7 @@ mod tests {
             classes: 1000,
             norm_epsilon: 1e-6,
             activation: Activation::Gelu,
+            pre_norm: false,
             qkv_bias: true,
             readout: Readout::ClassToken,
             head_fusion: HeadFusion::Mean,

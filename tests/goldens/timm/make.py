@@ -4,13 +4,14 @@
 
 Each folder is what timm's own `save_for_hf` writes, with `expected.json` beside it.
 """
+import json
 import pathlib
 import shutil
 import sys
 
 import timm
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from timm.models import save_for_hf
 
 HERE = pathlib.Path(__file__).parent
@@ -34,6 +35,9 @@ CASES = {
     "deit3": ("deit3_small_patch16_224", dict(), dict(torch=True), torch.float32, "class"),
     "deit_distilled": ("deit_tiny_distilled_patch16_224", dict(), dict(), torch.float32, "class and distillation"),
     "tanh": ("vit_tiny_patch16_224", dict(act_layer="gelu_tanh"), dict(torch=True), torch.float16, "class"),
+    "clip": ("vit_base_patch16_clip_quickgelu_224", dict(), dict(), torch.float32, "class"),
+    "silu_without_biases": ("vit_tiny_patch16_224", dict(act_layer="silu", proj_bias=False, pre_norm=True), dict(wrapped=True),
+                            torch.float32, "class"),
 }
 
 
@@ -52,6 +56,9 @@ def make(name, architecture, args, saving, dtype, readout, seed):
         config["pretrained_cfg"] = dict(crop_mode="squash")
     save_for_hf(model, str(folder), model_config=config, safe_serialization=not saving.get("torch"))
     (folder / "README.md").unlink(missing_ok=True)
+    if saving.get("wrapped"):  # as transformers' TimmWrapperForImageClassification names them
+        weights = load_file(folder / "model.safetensors")
+        save_file({f"timm_model.{name}": tensor for name, tensor in weights.items()}, folder / "model.safetensors")
     # What is stored in 16 bits is computed in 32: the service does the same.
     model = model.float()
     size = args["img_size"]
@@ -77,7 +84,27 @@ def resized(seed):
         reference.write(folder / f"expected_{side}.json", pixels, logits, attentions, model.num_prefix_tokens, readout)
 
 
+def architectures():
+    """What every function of timm's plain Vision Transformers makes, built without memory for weights."""
+    activations = {"GELU": "Gelu", "GELUTanh": "GeluTanh", "QuickGELU": "QuickGelu", "SiLU": "Silu"}
+    found = {}
+    for name in timm.list_models(module="vision_transformer") + timm.list_models(module="deit"):
+        model = timm.create_model(name, device="meta")
+        block = model.blocks[0]
+        kinds = [type(part).__name__ for part in (block, getattr(block, "attn", None), getattr(block, "mlp", None))]
+        if kinds != ["Block", "Attention", "Mlp"]:
+            found[name] = dict(plain=False, heads=0, activation="", epsilon=0, pool="")
+            continue
+        inner = [block.attn.q_norm, block.attn.norm, block.mlp.norm]
+        plain = type(block.norm1).__name__ == "LayerNorm" and all(isinstance(n, torch.nn.Identity) for n in inner)
+        found[name] = dict(plain=plain, heads=block.attn.num_heads, activation=activations[type(block.mlp.act).__name__],
+                           epsilon=block.norm1.eps, pool=model.global_pool)
+    lines = (f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in sorted(found.items()))
+    (HERE / "architectures.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
 if __name__ == "__main__":
+    architectures()
     for seed, (name, case) in enumerate(CASES.items()):
         make(name, *case, seed)
     resized(100)

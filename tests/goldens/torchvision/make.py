@@ -46,7 +46,9 @@ def make(seed):
     # As training programs save it, with names from before 0.12, and transposed in memory.
     old = OrderedDict((k.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."), v) for k, v in weights.items())
     old["heads.head.weight"] = torch.nn.Parameter(old["heads.head.weight"].t().contiguous().t())
-    torch.save({"epoch": 3, "lr": 0.1, "args": ["x", None, (1, 2 ** 40)], "model": old}, folder / "training.pth")
+    training = {"epoch": 3, "lr": 0.1, "args": ["x", None, (1, 2 ** 40)], "model": old}
+    torch.save(training, folder / "training.pth")
+    torch.save(training, folder / "legacy.pth", _use_new_zipfile_serialization=False)
     save_file(weights, folder / "weights.safetensors")
     pixels = reference.pictures((16, 16), generator)
     logits, attentions = answers(model, pixels)

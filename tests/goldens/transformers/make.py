@@ -41,6 +41,7 @@ CASES = {
                       torch.float32),
     "float16": (dict(), torch.float16),
     "bfloat16": (dict(hidden_size=24, num_attention_heads=4, num_hidden_layers=2), torch.bfloat16),
+    "relu_one_class": (dict(hidden_act="relu", num_labels=1, num_hidden_layers=1), torch.float32),
 }
 FUSIONS = {"mean": np.mean, "max": np.max, "min": np.min}
 

@@ -84,6 +84,7 @@ fn damaged_shards() {
 fn damaged_torch_archives() {
     import_damaged("timm/tanh", "pytorch_model.bin");
     import_damaged("torchvision/tiny", "weights.pth");
+    import_damaged("torchvision/tiny", "legacy.pth");
 }
 
 #[test]

@@ -7,12 +7,20 @@
 //! is done here; any other name ends the reading.
 
 mod machine;
+mod program;
 #[cfg(test)]
 mod tests;
+mod values;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    io::{self, Read, Seek, SeekFrom},
+};
 
-use self::machine::{Id, Machine, Value};
+use self::{
+    machine::{Machine, damaged},
+    values::{Id, Value},
+};
 use crate::onnx::tensor::Element;
 
 /// A tensor as a part of a storage.
@@ -41,6 +49,22 @@ pub(super) enum StoredType {
     Float(Element),
     /// Another; torch's name for it.
     Other(String),
+}
+
+impl StoredType {
+    /// Bytes of an element, if the type is known.
+    pub(super) fn size(&self) -> Option<usize> {
+        match self {
+            Self::Float(element) => Some(element.size()),
+            Self::Other(name) => match name.as_str() {
+                "Byte" | "Char" | "Bool" => Some(1),
+                "Short" => Some(2),
+                "Int" => Some(4),
+                "Long" | "Double" => Some(8),
+                _ => None,
+            },
+        }
+    }
 }
 
 impl View {
@@ -75,8 +99,26 @@ impl View {
         })
     }
 
+    /// The elements in row-major order, out of a storage that begins at `start`. The view lies inside
+    /// of it.
+    pub(super) fn read(
+        &self,
+        reader: &mut (impl Read + Seek),
+        start: u64,
+        size: usize,
+    ) -> io::Result<Vec<u8>> {
+        let elements = self.end().unwrap_or(self.offset) - self.offset;
+        let mut bytes = vec![0; elements as usize * size];
+        reader.seek(SeekFrom::Start(start + self.offset * size as u64))?;
+        reader.read_exact(&mut bytes)?;
+        match self.is_contiguous() {
+            true => Ok(bytes),
+            false => Ok(self.gathered(&bytes, size)),
+        }
+    }
+
     /// The elements in row-major order, out of the storage's bytes from `offset` on.
-    pub(super) fn gathered(&self, stored: &[u8], size: usize) -> Vec<u8> {
+    fn gathered(&self, stored: &[u8], size: usize) -> Vec<u8> {
         let elements = self.shape.iter().product::<usize>();
         let mut bytes = Vec::with_capacity(elements * size);
         for mut index in 0..elements {
@@ -98,13 +140,63 @@ impl View {
 /// Why the program is not that of a state dict; "data.pkl" goes before it.
 pub(super) fn state_dict(program: &[u8]) -> Result<BTreeMap<String, View>, String> {
     let (machine, top) = Machine::run(program)?;
-    let tensors = tensors(&machine, top);
+    state_dict_in(&machine, top)
+}
+
+/// What a file from before torch 1.6 begins with: pickles one after the other.
+#[derive(Debug)]
+pub(super) struct Legacy {
+    /// The tensors by name.
+    pub(super) tensors: BTreeMap<String, View>,
+    /// The storages that follow, in their order.
+    pub(super) storages: Vec<Storage>,
+    /// Bytes of the pickles.
+    pub(super) length: u64,
+}
+
+/// A file from before torch 1.6: a number to know it by, a version, the writer's byte order, the
+/// state dict, and the keys of the storages in the order in which they follow.
+///
+/// # Errors
+/// Why it is not that.
+pub(super) fn legacy(program: &[u8]) -> Result<Legacy, String> {
+    let (machine, _) = Machine::run(program)?;
+    let (machine, _) = Machine::run(machine.rest())?;
+    let (machine, system) = Machine::run(machine.rest())?;
+    let little = field(&machine, system, "little_endian").map(|id| machine.value(id));
+    if little != Some(&Value::Bool(true)) {
+        return Err("was written on a big-endian machine".to_owned());
+    }
+    let (machine, top) = Machine::run(machine.rest())?;
+    let tensors = state_dict_in(&machine, top)?;
+    let named: BTreeMap<&str, &Storage> = machine
+        .storages()
+        .map(|storage| (storage.key.as_str(), storage))
+        .collect();
+    let (keys, list) = Machine::run(machine.rest())?;
+    let Value::List(ids) = keys.value(list) else {
+        return Err(damaged());
+    };
+    let storage = |&id: &Id| match keys.value(id) {
+        Value::Text(key) => named.get(key.as_str()).copied().cloned(),
+        _ => None,
+    };
+    let storages: Option<Vec<Storage>> = ids.iter().map(storage).collect();
+    Ok(Legacy {
+        tensors,
+        storages: storages.ok_or_else(damaged)?,
+        length: (program.len() - keys.rest().len()) as u64,
+    })
+}
+
+fn state_dict_in(machine: &Machine<'_>, top: Id) -> Result<BTreeMap<String, View>, String> {
+    let tensors = tensors(machine, top);
     if !tensors.is_empty() {
         return Ok(tensors);
     }
     for key in ["state_dict", "model"] {
-        if let Some(inner) = field(&machine, top, key) {
-            let found = self::tensors(&machine, inner);
+        if let Some(inner) = field(machine, top, key) {
+            let found = self::tensors(machine, inner);
             if !found.is_empty() {
                 return Ok(found);
             }

@@ -3,8 +3,11 @@
 
 use std::collections::HashMap;
 
-use super::{Storage, StoredType, View};
-use crate::onnx::tensor::Element;
+use super::{
+    Storage, View,
+    program::Program,
+    values::{Global, Id, Value, global},
+};
 
 /// Axes of a tensor: far above any weight's.
 const MAX_RANK: usize = 8;
@@ -12,36 +15,9 @@ const MAX_RANK: usize = 8;
 /// Digits of a storage's number.
 const MAX_KEY: usize = 20;
 
-/// Position of a value.
-pub(super) type Id = usize;
-
-/// What an instruction can leave on the stack.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
-    /// `None`, numbers other than whole ones: nothing here asks for them.
-    Opaque,
-    Int(i64),
-    Text(String),
-    Tuple(Vec<Id>),
-    List,
-    Dict(Vec<(Id, Id)>),
-    Global(Global),
-    Storage(Storage),
-    Tensor(View),
-}
-
-/// A name that is recognised.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Global {
-    OrderedDict,
-    RebuildTensor,
-    RebuildParameter,
-    StorageOf(StoredType),
-}
-
 /// The machine, and the rest of its program.
 pub(super) struct Machine<'p> {
-    program: &'p [u8],
+    program: Program<'p>,
     values: Vec<Value>,
     stack: Vec<Id>,
     marks: Vec<usize>,
@@ -52,7 +28,7 @@ impl<'p> Machine<'p> {
     /// Runs a program to its end: the machine and the value that is left.
     pub(super) fn run(program: &'p [u8]) -> Result<(Self, Id), String> {
         let mut machine = Self {
-            program,
+            program: Program(program),
             values: Vec::new(),
             stack: Vec::new(),
             marks: Vec::new(),
@@ -67,41 +43,55 @@ impl<'p> Machine<'p> {
         &self.values[id]
     }
 
+    /// What follows the program.
+    pub(super) fn rest(&self) -> &'p [u8] {
+        self.program.0
+    }
+
+    /// Every storage that was named.
+    pub(super) fn storages(&self) -> impl Iterator<Item = &Storage> {
+        self.values.iter().filter_map(|value| match value {
+            Value::Storage(storage) => Some(storage),
+            _ => None,
+        })
+    }
+
     /// One instruction; false for the last.
     fn step(&mut self) -> Result<bool, String> {
-        match self.byte()? {
+        match self.program.byte()? {
             b'.' => return Ok(false),
-            0x80 => match self.byte()? {
+            0x80 => match self.program.byte()? {
                 2..=5 => {}
                 other => return Err(format!("is a pickle of protocol {other}; 2 to 5 are read")),
             },
-            0x95 => drop(self.take(8)?), // the length of a frame
+            0x95 => drop(self.program.take(8)?), // the length of a frame
             b'(' => self.marks.push(self.stack.len()),
 
-            b'N' | 0x88 | 0x89 => self.push(Value::Opaque),
+            b'N' => self.push(Value::None),
+            flag @ (0x88 | 0x89) => self.push(Value::Bool(flag == 0x88)),
             b'G' => {
-                self.take(8)?;
+                self.program.take(8)?;
                 self.push(Value::Opaque);
             }
             b'K' => {
-                let value = i64::from(self.byte()?);
+                let value = i64::from(self.program.byte()?);
                 self.push(Value::Int(value));
             }
             b'M' => {
-                let value = u16::from_le_bytes(self.array()?);
+                let value = u16::from_le_bytes(self.program.array()?);
                 self.push(Value::Int(value.into()));
             }
             b'J' => {
-                let value = i32::from_le_bytes(self.array()?);
+                let value = i32::from_le_bytes(self.program.array()?);
                 self.push(Value::Int(value.into()));
             }
             0x8a => self.long()?,
             0x8c | b'U' => {
-                let length = self.byte()?;
+                let length = self.program.byte()?;
                 self.text(length.into())?;
             }
             b'X' => {
-                let length = u32::from_le_bytes(self.array()?);
+                let length = u32::from_le_bytes(self.program.array()?);
                 self.text(length as usize)?;
             }
 
@@ -115,10 +105,15 @@ impl<'p> Machine<'p> {
                 let items = self.since_mark()?;
                 self.push(Value::Tuple(items));
             }
-            b']' => self.push(Value::List),
-            // Lists hold nothing that is looked for.
-            b'a' => drop(self.pop()?),
-            b'e' => drop(self.since_mark()?),
+            b']' => self.push(Value::List(Vec::new())),
+            b'a' => {
+                let items = self.popped(1)?;
+                self.append(&items)?;
+            }
+            b'e' => {
+                let items = self.since_mark()?;
+                self.append(&items)?;
+            }
             b'}' => self.push(Value::Dict(Vec::new())),
             b's' => {
                 let items = self.popped(2)?;
@@ -130,25 +125,25 @@ impl<'p> Machine<'p> {
             }
 
             b'q' => {
-                let key = self.byte()?;
+                let key = self.program.byte()?;
                 self.remember(key.into())?;
             }
             b'r' => {
-                let key = u32::from_le_bytes(self.array()?);
+                let key = u32::from_le_bytes(self.program.array()?);
                 self.remember(key)?;
             }
             0x94 => self.remember(self.memo.len() as u32)?,
             b'h' => {
-                let key = self.byte()?;
+                let key = self.program.byte()?;
                 self.recall(key.into())?;
             }
             b'j' => {
-                let key = u32::from_le_bytes(self.array()?);
+                let key = u32::from_le_bytes(self.program.array()?);
                 self.recall(key)?;
             }
 
             b'c' => {
-                let (module, name) = (self.line()?, self.line()?);
+                let (module, name) = (self.program.line()?, self.program.line()?);
                 self.push(Value::Global(global(&module, &name)?));
             }
             0x93 => {
@@ -172,15 +167,19 @@ impl<'p> Machine<'p> {
         Ok(true)
     }
 
-    /// A reference to a storage: `('storage', class, key, device, elements)`.
+    /// A reference to a storage: `('storage', class, key, device, elements)`. Before torch 1.6 a
+    /// sixth part could make it a part of another storage, which torch has not written since 0.4.
     fn persistent(&mut self) -> Result<(), String> {
         let id = self.pop()?;
         let Value::Tuple(parts) = self.value(id) else {
             return Err(damaged());
         };
-        let [_, class, key, ..] = parts[..] else {
+        let [_, class, key, _, _, ref part @ ..] = parts[..] else {
             return Err(damaged());
         };
+        if part.iter().any(|&part| *self.value(part) != Value::None) {
+            return Err("has a storage inside another; save it with a newer torch".to_owned());
+        }
         let (Value::Global(Global::StorageOf(element)), Value::Text(key)) =
             (self.value(class), self.value(key))
         else {
@@ -246,6 +245,17 @@ impl<'p> Machine<'p> {
         }
     }
 
+    fn append(&mut self, items: &[Id]) -> Result<(), String> {
+        let &list = self.stack.last().ok_or_else(damaged)?;
+        match &mut self.values[list] {
+            Value::List(entries) => {
+                entries.extend(items);
+                Ok(())
+            }
+            _ => Err(damaged()),
+        }
+    }
+
     fn set(&mut self, items: &[Id]) -> Result<(), String> {
         let Some(&dict) = self.stack.last() else {
             return Err(damaged());
@@ -262,8 +272,8 @@ impl<'p> Machine<'p> {
 
     /// A whole number of up to 8 bytes.
     fn long(&mut self) -> Result<(), String> {
-        let length = usize::from(self.byte()?);
-        let bytes = self.take(length)?;
+        let length = usize::from(self.program.byte()?);
+        let bytes = self.program.take(length)?;
         let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
         let value = if length > 8 {
             Value::Opaque
@@ -277,7 +287,7 @@ impl<'p> Machine<'p> {
     }
 
     fn text(&mut self, length: usize) -> Result<(), String> {
-        let text = str::from_utf8(self.take(length)?).map_err(|_| damaged())?;
+        let text = str::from_utf8(self.program.take(length)?).map_err(|_| damaged())?;
         self.push(Value::Text(text.to_owned()));
         Ok(())
     }
@@ -327,55 +337,8 @@ impl<'p> Machine<'p> {
         let count = self.stack.len().checked_sub(mark).ok_or_else(damaged)?;
         self.popped(count)
     }
-
-    fn byte(&mut self) -> Result<u8, String> {
-        Ok(self.array::<1>()?[0])
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        let (&first, rest) = self.program.split_first_chunk().ok_or_else(cut)?;
-        self.program = rest;
-        Ok(first)
-    }
-
-    fn take(&mut self, length: usize) -> Result<&'p [u8], String> {
-        let (first, rest) = self.program.split_at_checked(length).ok_or_else(cut)?;
-        self.program = rest;
-        Ok(first)
-    }
-
-    fn line(&mut self) -> Result<String, String> {
-        let end = self.program.iter().position(|&byte| byte == b'\n');
-        let line = self.take(end.ok_or_else(cut)?)?;
-        self.byte()?;
-        Ok(String::from_utf8_lossy(line).into_owned())
-    }
 }
 
-/// What a name stands for.
-fn global(module: &str, name: &str) -> Result<Global, String> {
-    match (module, name) {
-        ("collections", "OrderedDict") => Ok(Global::OrderedDict),
-        ("torch._utils", "_rebuild_tensor_v2") => Ok(Global::RebuildTensor),
-        ("torch._utils", "_rebuild_parameter") => Ok(Global::RebuildParameter),
-        ("torch", "FloatStorage") => Ok(Global::StorageOf(StoredType::Float(Element::F32))),
-        ("torch", "HalfStorage") => Ok(Global::StorageOf(StoredType::Float(Element::F16))),
-        ("torch", "BFloat16Storage") => Ok(Global::StorageOf(StoredType::Float(Element::Bf16))),
-        ("torch", other) if other.ends_with("Storage") => {
-            let kind = other.trim_end_matches("Storage").to_owned();
-            Ok(Global::StorageOf(StoredType::Other(kind)))
-        }
-        _ => Err(format!(
-            "asks for `{module}.{name}`, which no state dict needs; nothing was executed. Save \
-             tensors only: torch.save(model.state_dict(), FILE), or a .safetensors file"
-        )),
-    }
-}
-
-fn damaged() -> String {
+pub(super) fn damaged() -> String {
     "is damaged, or not the pickle of a state dict".to_owned()
-}
-
-fn cut() -> String {
-    "ends too early; copy the file again".to_owned()
 }
