@@ -156,7 +156,7 @@ fn observed(routes: Router, state: AppState) -> Router {
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         ))
-        .layer(middleware::map_request(linger::over_refused_bodies))
+        .layer(middleware::from_fn(linger::over_refused_bodies))
         .layer(middleware::from_fn_with_state(state, observe))
 }
 

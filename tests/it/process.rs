@@ -111,7 +111,10 @@ impl Server {
             .output();
         let said = String::from_utf8(said.expect("ps runs").stdout).expect("ps writes text");
         // [days-]hours:minutes:seconds, or minutes:seconds.hundredths.
-        let (days, rest) = said.trim().split_once('-').unwrap_or_else(|| ("0", said.trim()));
+        let (days, rest) = said
+            .trim()
+            .split_once('-')
+            .unwrap_or_else(|| ("0", said.trim()));
         let number = |text: &str| text.parse::<f64>().expect("a number");
         let seconds = rest
             .split(':')
