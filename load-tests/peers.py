@@ -44,21 +44,21 @@ SCORES_WITHIN, MAP_WITHIN = 0.02, 0.02
 class Kind:
     """A server that can be started with settings."""
 
-    def __init__(self, name, command, sends_json=False, batches=True):
-        self.name, self.command, self.sends_json, self.batches = name, command, sends_json, batches
+    def __init__(self, name, command, sends_json=False, sizes=(1, 8)):
+        self.name, self.command, self.sends_json, self.sizes = name, command, sends_json, sizes
 
     def grid(self, cores):
         sessions = [(1, cores)] + ([(cores, 1)] if cores > 1 else [])
-        sizes = [1, 8] if self.batches else [1]
-        return [dict(processes=p, threads=t, batch=b) for (p, t), b in itertools.product(sessions, sizes)]
+        return [dict(processes=p, threads=t, batch=b) for (p, t), b in itertools.product(sessions, self.sizes)]
 
 
 PYTHON = sys.executable
+# FastAPI has no batches of its own; BentoML refuses those of one.
 PEERS = [
-    Kind("FastAPI", lambda port: [PYTHON, "with_fastapi.py"], batches=False),
+    Kind("FastAPI", lambda port: [PYTHON, "with_fastapi.py"], sizes=(1,)),
     Kind("LitServe", lambda port: [PYTHON, "with_litserve.py"], sends_json=True),
     Kind("mosec", lambda port: [PYTHON, "with_mosec.py"]),
-    Kind("BentoML", lambda port: [PYTHON, "-m", "bentoml", "serve", "with_bentoml:Classifier", "--host", "127.0.0.1", "--port", str(port)], sends_json=True),
+    Kind("BentoML", lambda port: [PYTHON, "-m", "bentoml", "serve", "with_bentoml:Classifier", "--host", "127.0.0.1", "--port", str(port)], sends_json=True, sizes=(2, 8)),
 ]
 
 
