@@ -32,6 +32,9 @@ impl Curve {
     /// followed within seconds, and one slow run does not turn clients away.
     const WEIGHT: f64 = 0.05;
 
+    /// So many runs make a size as trustworthy as it gets, since the mean forgets older ones.
+    const TRUSTED: u64 = 20;
+
     /// A size that has not run for so many batches is not known any more: it may have been judged
     /// by a moment when the machine was busy with something else.
     const FORGOTTEN: u64 = 1000;
@@ -90,6 +93,14 @@ impl Curve {
             .or_else(|| self.line().map(|(fixed, each)| fixed + each * size as f64))
     }
 
+    /// Seconds for each input of a batch of `size`, by the line through all known sizes; `None`
+    /// while nothing at all is known. For choosing a size: of means that each have their own noise
+    /// the best is the luckiest one, and what ran while others kept the cores busy looks slow.
+    pub(super) fn each(&self, size: usize) -> Option<f64> {
+        let (fixed, each) = self.line()?;
+        Some(fixed / size as f64 + each)
+    }
+
     /// Whether a batch of this size has served lately.
     pub(super) fn knows(&self, size: usize) -> bool {
         let known = size.checked_sub(1).and_then(|at| self.known.get(at));
@@ -109,20 +120,36 @@ impl Curve {
         size.checked_sub(1).and_then(|at| self.known.get_mut(at))
     }
 
-    /// Least squares through the known sizes. Neither part may be negative: noise in few points
-    /// must not promise that a larger batch is quicker, or that small ones cost nothing.
+    /// Least squares through the known sizes, each with the weight of its runs. Neither part may be
+    /// negative: noise in few points must not promise that a larger batch is quicker, or that small
+    /// ones cost nothing.
     fn line(&self) -> Option<(f64, f64)> {
-        let count = self.points().count() as f64;
-        if count == 0.0 {
+        let known = self.known.iter().zip(1_u32..);
+        let points = || {
+            known.clone().filter_map(|(known, size)| {
+                let Known { seconds, runs, .. } = (*known)?;
+                Some((
+                    runs.clamp(1, Self::TRUSTED) as f64,
+                    f64::from(size),
+                    seconds,
+                ))
+            })
+        };
+        let weight: f64 = points().map(|(weight, ..)| weight).sum();
+        if weight == 0.0 {
             return None;
         }
-        let mean_size = self.points().map(|(size, _)| size as f64).sum::<f64>() / count;
-        let mean_seconds = self.points().map(|(_, seconds)| seconds).sum::<f64>() / count;
+        let mean = |of: fn(f64, f64) -> f64| {
+            let parts = points().map(|(weight, size, seconds)| weight * of(size, seconds));
+            parts.sum::<f64>() / weight
+        };
+        let mean_size = mean(|size, _| size);
+        let mean_seconds = mean(|_, seconds| seconds);
         let through_zero = (0.0, mean_seconds / mean_size);
         let (mut over, mut under) = (0.0, 0.0);
-        for (size, seconds) in self.points() {
-            over += (size as f64 - mean_size) * (seconds - mean_seconds);
-            under += (size as f64 - mean_size).powi(2);
+        for (weight, size, seconds) in points() {
+            over += weight * (size - mean_size) * (seconds - mean_seconds);
+            under += weight * (size - mean_size).powi(2);
         }
         if under == 0.0 {
             return Some(through_zero);
@@ -171,6 +198,18 @@ mod tests {
     fn unknown_sizes_lie_on_the_line() {
         let curve = curve(&[(1, 12), (8, 26)]);
         assert_eq!((ms(&curve, 4), ms(&curve, 16)), (18.0, 42.0));
+    }
+
+    #[test]
+    fn sizes_are_chosen_by_the_line_in_which_many_runs_weigh_more() {
+        // 10 + 2 · size, and one run of 4 that something disturbed.
+        let mut many = vec![(1, 12), (2, 14), (8, 26)].repeat(20);
+        many.push((4, 60));
+        let curve = curve(&many);
+        for (size, ms) in [(1, 12.0), (4, 18.0 / 4.0), (8, 26.0 / 8.0)] {
+            let each = curve.each(size).unwrap() * 1e3;
+            assert!((each / ms - 1.0).abs() < 0.1, "{size}: {each}");
+        }
     }
 
     #[test]
