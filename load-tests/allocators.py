@@ -22,7 +22,9 @@ from harness import ROOT, Server, generate, status_bytes
 MIB = 2**20
 # What is preloaded or set, by name.
 KINDS = {
-    "C library": {},
+    "C library, as the program sets it": {},
+    # What glibc's thresholds grow to by themselves once large pictures were freed.
+    "C library, thresholds grown": {"MALLOC_MMAP_THRESHOLD_": str(32 * MIB), "MALLOC_TRIM_THRESHOLD_": str(64 * MIB)},
     "C library, two arenas": {"MALLOC_ARENA_MAX": "2"},
     "jemalloc": {"LD_PRELOAD": "libjemalloc.so*"},
     "mimalloc": {"LD_PRELOAD": "libmimalloc.so*"},

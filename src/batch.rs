@@ -15,7 +15,6 @@
 //! [`Alarm`] is rung.
 
 mod admission;
-mod arrivals;
 mod curve;
 mod pending;
 pub mod policy;

@@ -9,11 +9,9 @@ mod options;
 mod reading;
 mod results;
 mod rows;
+mod work;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use tokio::{sync::oneshot, task, time::timeout_at};
@@ -23,13 +21,16 @@ pub use self::{
     options::{Keep, Options},
     results::ResultCache,
 };
-use self::{reading::Reading, results::Key};
+use self::{
+    reading::Reading,
+    results::Key,
+    work::{Seen, Work},
+};
 use crate::{
     Error, Result,
     batch::{Announced, Ask, Batcher, Deadline},
-    decode::{self, DecodeBudget, Header, JpegScaling, Limits, Permit},
+    decode::{self, DecodeBudget, JpegScaling, Limits},
     engine::Device,
-    explain::{self, Placement, Rect, RgbView},
     metrics::{Metrics, Stage},
     model::{ModelInfo, Outline, scores},
     preprocess::Pipeline,
@@ -234,107 +235,4 @@ struct Decoded {
     seen: Seen,
     /// Brings the copy for the overlay, if one is made.
     copy: Option<oneshot::Receiver<Bytes>>,
-}
-
-/// What is known of a picture besides its pixels.
-struct Seen {
-    placement: Placement,
-    image: ImageInfo,
-    decoding: Duration,
-    preprocessing: Duration,
-}
-
-/// What the blocking thread needs; the permit goes back when it is dropped.
-struct Work {
-    upload: Bytes,
-    header: Header,
-    /// See [`decode::decode_reduced`].
-    reduction: u32,
-    pipeline: Arc<Pipeline>,
-    metrics: Arc<Metrics>,
-    permit: Permit,
-}
-
-impl Work {
-    /// Sends the prepared picture as soon as it is ready, then makes the copy for the overlay.
-    fn run(
-        mut self,
-        keep: bool,
-        done: oneshot::Sender<Result<(Vec<f32>, Seen)>>,
-        copied: oneshot::Sender<Bytes>,
-    ) {
-        if done.is_closed() {
-            return;
-        }
-        self.permit.begin();
-        let (picture, tensor, seen) = match self.prepare() {
-            Ok(prepared) => prepared,
-            Err(why) => {
-                if matches!(why, Error::DecoderPanicked { .. }) {
-                    self.metrics.decode_panicked();
-                }
-                // Whoever has left needs no reason.
-                let _ = done.send(Err(why));
-                return;
-            }
-        };
-        if done.send(Ok((tensor, seen))).is_err() || !keep {
-            return;
-        }
-        let (width, height) = (picture.rgb.width(), picture.rgb.height());
-        let view = RgbView::new(width, height, picture.rgb.pixels());
-        match view.and_then(|view| explain::keep(view, explain::KEPT_SIDE)) {
-            // Nobody waits any more if the client left.
-            Ok(jpeg) => drop(copied.send(jpeg.into())),
-            Err(why) => tracing::warn!(%why, "the picture could not be kept for the overlay"),
-        }
-        drop(self.permit);
-    }
-
-    fn prepare(&self) -> Result<(decode::Picture, Vec<f32>, Seen)> {
-        let span = tracing::debug_span!("decode", bytes = self.upload.len()).entered();
-        let started = Instant::now();
-        let picture = decode::decode_reduced(&self.upload, &self.header, self.reduction)?;
-        drop(span);
-        let decoding = started.elapsed();
-        self.metrics.stage(Stage::Decode, decoding);
-
-        let span = tracing::debug_span!("preprocess").entered();
-        let started = Instant::now();
-        let (width, height) = (self.header.width, self.header.height);
-        let prepared = self
-            .pipeline
-            .run_reduced(&picture.rgb, (width, height), picture.reduction);
-        drop(span);
-        let preprocessing = started.elapsed();
-        self.metrics.stage(Stage::Preprocess, preprocessing);
-
-        let seen = prepared.exact_region;
-        let seen = Rect {
-            x: seen.x,
-            y: seen.y,
-            width: seen.width,
-            height: seen.height,
-        };
-        let placement = Placement::new((width, height), seen).map_err(|why| {
-            tracing::error!(%why, "no place for the map");
-            Error::Internal
-        })?;
-        let image = ImageInfo {
-            width,
-            height,
-            format: picture.format,
-            region: prepared.region,
-        };
-        Ok((
-            picture,
-            prepared.tensor,
-            Seen {
-                placement,
-                image,
-                decoding,
-                preprocessing,
-            },
-        ))
-    }
 }

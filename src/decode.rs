@@ -237,6 +237,22 @@ impl Header {
     /// and what half of it would.
     const MARGIN: f64 = 3.0;
 
+    /// The file itself as a copy to keep, if it is a JPEG of the plainest kind, upright, of at most
+    /// `max_side` pixels a side and no larger than such files usually are (two bits a pixel): without
+    /// EXIF, comments and whatever else does not draw. `bytes` are those that were decoded.
+    pub fn plain_copy(&self, bytes: &[u8], max_side: u32) -> Option<Vec<u8>> {
+        let small = self.width.max(self.height) <= max_side;
+        let upright = self.orientation == Orientation::NoTransforms;
+        if self.format != Format::Jpeg || !small || !upright {
+            return None;
+        }
+        let usual = self.width as usize * self.height as usize / 4 + Self::TABLES;
+        jpeg::plain(bytes).filter(|copy| copy.len() <= usual)
+    }
+
+    /// What a JPEG takes besides its pixels.
+    const TABLES: usize = 4096;
+
     /// Width and height as stored, before orientation.
     fn stored_size(&self) -> (u32, u32) {
         if exif::swaps_sides(self.orientation) {

@@ -42,17 +42,21 @@ pub fn picture(data: &[u8]) {
     let Ok(header) = decode::peek(data, &limits) else {
         return;
     };
-    seen(&header, decode::decode(data, &header));
+    seen(data, &header, decode::decode(data, &header));
     for side in [8, 32] {
         let reduction = header.reduction_for(side, side);
         if reduction > 1 {
-            seen(&header, decode::decode_reduced(data, &header, reduction));
+            seen(
+                data,
+                &header,
+                decode::decode_reduced(data, &header, reduction),
+            );
         }
     }
 }
 
 /// What becomes of a picture that could be decoded.
-fn seen(header: &Header, decoded: crate::Result<Picture>) {
+fn seen(bytes: &[u8], header: &Header, decoded: crate::Result<Picture>) {
     let picture = match decoded {
         Ok(picture) => picture,
         // A decoder's panic is fenced.
@@ -71,6 +75,12 @@ fn seen(header: &Header, decoded: crate::Result<Picture>) {
         let region = prepared.region;
         assert!(region.x + region.width <= header.width);
         assert!(region.y + region.height <= header.height);
+    }
+    if let Some(plain) = header.plain_copy(bytes, KEPT_SIDE)
+        && reduction == 1
+    {
+        let copy = explain::restore(&plain).expect("what could be decoded can be restored");
+        assert_eq!(copy.pixels(), rgb.pixels());
     }
     let view = RgbView::new(rgb.width(), rgb.height(), rgb.pixels());
     let copy = view.and_then(|view| explain::keep(view, KEPT_SIDE / 16));

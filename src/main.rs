@@ -4,23 +4,34 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     #[cfg(unix)]
-    silence::the_runtime();
+    environment::settle();
     patchlight::commands::run(patchlight::args::Cli::read(std::env::args_os()))
 }
 
-/// ONNX Runtime 1.31 keeps usage data in a database below the home directory, before anything can
-/// be told to it but by its environment; and a program's own environment changes only in its next
-/// life.
+/// What the libraries below this program read from the environment before anything can be told to
+/// them otherwise. A program's own environment changes only in its next life.
 #[cfg(unix)]
-mod silence {
+mod environment {
     use std::{env, os::unix::process::CommandExt, process::Command};
 
-    const VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
+    /// Set unless they are set already.
+    const VARIABLES: [(&str, &str); 3] = [
+        // ONNX Runtime 1.31 keeps usage data in a database below the home directory.
+        ("ORT_DISABLE_TELEMETRY", "1"),
+        // Once a decoded picture was freed, glibc takes blocks of that size from its heaps and
+        // keeps up to twice as much on each thread, on top of `--decode-memory`. With a fixed
+        // threshold large blocks go back when they are freed (docs/performance.md, Memory) ...
+        ("MALLOC_MMAP_THRESHOLD_", "1048576"),
+        // ... and what a request takes besides stays for the next one.
+        ("MALLOC_TRIM_THRESHOLD_", "4194304"),
+    ];
 
-    /// Starts the program anew in this process with the variable set, unless it is set already.
+    /// Starts the program anew in this process with the variables set, unless they all are.
     /// Where that fails the program goes on as it is: it can answer all the same.
-    pub(super) fn the_runtime() {
-        if env::var_os(VARIABLE).is_some() {
+    pub(super) fn settle() {
+        let missing =
+            VARIABLES.map(|(name, value)| env::var_os(name).is_none().then_some((name, value)));
+        if missing.iter().all(Option::is_none) {
             return;
         }
         let mut arguments = env::args_os();
@@ -28,7 +39,7 @@ mod silence {
             let _ = Command::new(program)
                 .arg0(name)
                 .args(arguments)
-                .env(VARIABLE, "1")
+                .envs(missing.into_iter().flatten())
                 .exec();
         }
     }

@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn sizes_are_chosen_by_the_line_in_which_many_runs_weigh_more() {
         // 10 + 2 · size, and one run of 4 that something disturbed.
-        let mut many = vec![(1, 12), (2, 14), (8, 26)].repeat(20);
+        let mut many = [(1, 12), (2, 14), (8, 26)].repeat(20);
         many.push((4, 60));
         let curve = curve(&many);
         for (size, ms) in [(1, 12.0), (4, 18.0 / 4.0), (8, 26.0 / 8.0)] {

@@ -20,8 +20,8 @@ pub struct Policy {
 pub enum Batching {
     /// Everything that waits, up to the largest batch, as soon as the engine is free.
     Greedy,
-    /// What the measured speed of each batch size, the rate of arrivals and the deadlines
-    /// recommend; [`Batching::Greedy`] until anything has been measured.
+    /// What the measured speed of each batch size and the deadlines recommend; [`Batching::Greedy`]
+    /// until anything has been measured.
     Auto,
 }
 
@@ -29,27 +29,19 @@ impl Policy {
     /// By what part low-priority inputs may lengthen a batch.
     const UNNOTICED: f64 = 0.05;
 
-    /// How much longer than with the fastest batch size the queue may be for the sake of quicker
-    /// single answers.
-    const SLACK: f64 = 1.05;
-
-    /// What part of the speed that batches show is left when the service is busy: decoding and
-    /// answering want the same cores.
-    const SHARE: f64 = 0.8;
-
-    /// By what factor each input of a batch has to be quicker than a single, for anybody to wait
-    /// for others.
-    const WORTH: f64 = 1.04;
+    /// By what factor each input of a full batch has to be quicker than a single, for anybody to
+    /// wait for others while few do.
+    const WORTH: f64 = 1.05;
 
     /// How many of those that wait run now, the engine being free: `left` has the time that is left
-    /// for each, in the order in which they would be taken; `rate` of them arrive a second.
+    /// for each, in the order in which they would be taken.
     ///
-    /// [`Batching::Auto`] takes the [`size`](Self::size) that the curve and the rate recommend, with
-    /// two exceptions: if somebody would get no answer in time that way, the size with the highest
+    /// [`Batching::Auto`] takes the [`size`](Self::size) that the curve recommends, with two
+    /// exceptions: if somebody would get no answer in time that way, the size with the highest
     /// throughput is taken; and a batch is never so long that it comes too late for one of its own
     /// who would be served in time by a shorter one. A size that has not run lately is tried when
     /// the queue is long enough for it and nobody's time is short.
-    pub(super) fn close(&self, left: &[Duration], curve: &Curve, rate: f64) -> usize {
+    pub(super) fn close(&self, left: &[Duration], curve: &Curve) -> usize {
         let waiting = left.len();
         let most = waiting.min(self.max_batch.get());
         if self.batching == Batching::Greedy {
@@ -62,46 +54,38 @@ impl Policy {
             return most;
         };
         let left: Vec<f64> = left.iter().map(Duration::as_secs_f64).collect();
-        let size = match self.size(waiting, curve, rate) {
+        let size = match self.size(waiting, curve) {
             size if all_in_time(size, &left, single, curve) => size,
             _ => fastest(most, curve),
         };
         timely(size, &left, single, curve)
     }
 
-    /// The size of batches for so many that wait while `rate` more arrive a second, whatever their
-    /// deadlines.
+    /// The size of batches for so many that wait, whatever their deadlines.
     ///
-    /// For [`Batching::Auto`] the smallest that keeps up: the longer a batch, the longer the
-    /// first in it wait for the last; the more time each input takes, the longer the queue grows,
-    /// as `1 / (1 − utilisation)`. So the size is the smallest that makes the queue no longer than
-    /// [`SLACK`](Self::SLACK) times what it is with the size of the highest throughput. Where a
-    /// batch of eight takes nearly eight times as long as a single, that is one; with little to do
-    /// it is small; close to capacity, or when two of the largest batches wait already, only
-    /// throughput counts. load-tests/grid.py compares this with fixed sizes.
-    pub(super) fn size(&self, waiting: usize, curve: &Curve, rate: f64) -> usize {
+    /// For [`Batching::Auto`] all of them where batches gain anything worth the name: whoever runs
+    /// alone then spends the engine's time twice, which those behind pay for, and what waits is few
+    /// at an engine with little to do anyway. Where a batch of eight takes about eight times as
+    /// long as a single it only makes the first in it wait for the last, and the size is one,
+    /// unless two full batches wait already: then any gain counts. load-tests/grid.py compares this
+    /// with fixed sizes.
+    pub(super) fn size(&self, waiting: usize, curve: &Curve) -> usize {
         let largest = self.max_batch.get();
         let most = waiting.min(largest);
         if self.batching == Batching::Greedy {
             return most;
         }
-        let Some(least) = least_each(largest, curve) else {
+        let (Some(single), Some(full)) = (curve.each(1), curve.each(largest)) else {
             return most;
         };
-        if curve
-            .each(1)
-            .is_some_and(|single| single <= Self::WORTH * least)
-        {
-            return most.min(1);
+        let gain = single / full;
+        let crowded = waiting >= 2 * largest;
+        // Rounding is no gain.
+        if gain >= Self::WORTH || (crowded && gain > 1.0 + 1e-9) {
+            most
+        } else {
+            most.min(1)
         }
-        let rate = rate / Self::SHARE;
-        let idle = 1.0 - rate * least;
-        let allowed = match waiting >= 2 * largest || idle <= 0.0 {
-            true => least,
-            // Without any arrivals this is infinite.
-            false => (1.0 - idle / Self::SLACK) / rate,
-        };
-        smallest(most, allowed, curve).unwrap_or_else(|| fastest(most, curve))
     }
 
     /// How many of `background` low-priority inputs join a batch that takes `foreground` others,
@@ -151,24 +135,13 @@ impl Policy {
     }
 }
 
-/// The least time for each input that any size up to `most` has.
-fn least_each(most: usize, curve: &Curve) -> Option<f64> {
-    let sizes = (1..=most).filter_map(|size| curve.each(size));
-    sizes.min_by(f64::total_cmp)
-}
-
-/// The smallest size up to `most` that takes no more than `allowed` for each input.
-fn smallest(most: usize, allowed: f64, curve: &Curve) -> Option<usize> {
-    // Rounding must not make a larger size of one that is as fast.
-    let allowed = allowed * (1.0 + 1e-9);
-    (1..=most).find(|&size| curve.each(size).is_some_and(|each| each <= allowed))
-}
-
-/// The size up to `most` with the highest throughput; the smaller one on a tie.
+/// The size up to `most` with the highest throughput, which by the line is all or one.
 fn fastest(most: usize, curve: &Curve) -> usize {
-    let least = least_each(most, curve);
-    let size = least.and_then(|least| smallest(most, least, curve));
-    size.unwrap_or(most)
+    let gains = match (curve.each(1), curve.each(most)) {
+        (Some(single), Some(all)) => all < single * (1.0 - 1e-9),
+        _ => true,
+    };
+    if gains { most } else { most.min(1) }
 }
 
 /// Whether batches of `size` serve everybody in time who would be if the engine took them alone

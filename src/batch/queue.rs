@@ -13,7 +13,6 @@ use std::{
 
 use super::{
     Load, Policy, admission,
-    arrivals::Arrivals,
     curve::Curve,
     pending::{Entry, Pending},
 };
@@ -57,7 +56,6 @@ pub(super) struct Queue {
 struct State {
     foreground: Pending,
     background: Pending,
-    arrivals: Arrivals,
     curve: Curve,
     running: Option<Running>,
     closed: bool,
@@ -84,7 +82,6 @@ impl Queue {
         let state = State {
             foreground: Pending::default(),
             background: Pending::default(),
-            arrivals: Arrivals::default(),
             curve: Curve::new(policy.max_batch.get(), warm_up),
             running: None,
             closed: false,
@@ -120,11 +117,7 @@ impl Queue {
         if pending.len() >= self.policy.max_waiting.get() {
             return Push::Full;
         }
-        let arrived = entry.queued_at;
         let number = pending.push(entry);
-        if priority == Priority::Foreground {
-            state.arrivals.note(arrived);
-        }
         drop(state);
         self.arrived.notify_one();
         Push::Queued(Place { priority, number })
@@ -144,12 +137,10 @@ impl Queue {
             let State {
                 foreground,
                 background,
-                arrivals,
                 curve,
                 ..
             } = &mut *state;
-            let rate = arrivals.per_second(now);
-            let mut batch = foreground.take(now, |left| self.policy.close(left, curve, rate));
+            let mut batch = foreground.take(now, |left| self.policy.close(left, curve));
             let (taken, left) = (batch.len(), foreground.len());
             batch.extend(background.take(now, |waiting| match left {
                 0 => self.policy.fill(taken, waiting.len(), curve),
@@ -190,9 +181,7 @@ impl Queue {
         let waiting = state.foreground.len();
         let announced = self.announced.load(Ordering::Relaxed);
         let ahead = waiting + announced;
-        let size = self
-            .policy
-            .size(ahead + 1, &state.curve, state.arrivals.per_second(now));
+        let size = self.policy.size(ahead + 1, &state.curve);
         Load {
             waiting,
             announced,

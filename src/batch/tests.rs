@@ -1,126 +1,9 @@
 //! The batcher with an engine that does what a test wants.
 
-use std::{
-    num::NonZeroUsize,
-    sync::mpsc::{self, Receiver, Sender},
-};
+mod stage;
 
-use super::{policy::Batching, *};
-use crate::engine::EngineError;
-
-/// Reports each batch's inputs, then waits for leave to answer. An input's first value is its
-/// logit; a negative one fails its batch, an infinite one gives no number, a zero panics. Making it
-/// anew is reported as an empty batch.
-struct Puppet {
-    started: Sender<Vec<f32>>,
-    leave: Receiver<()>,
-}
-
-impl Engine for Puppet {
-    fn run(&mut self, inputs: &[Input<'_>]) -> std::result::Result<Vec<Output>, EngineError> {
-        let tags: Vec<f32> = inputs.iter().map(|input| input.tensor[0]).collect();
-        let _ = self.started.send(tags.clone());
-        // A test that holds no more leave is over.
-        let _ = self.leave.recv();
-        if tags.contains(&0.0) {
-            panic!("asked for");
-        }
-        if tags.iter().any(|&tag| tag < 0.0) {
-            return Err(EngineError::Graph("asked for".to_owned()));
-        }
-        let output = |tag: f32| Output {
-            logits: vec![tag],
-            rollout: Vec::new(),
-            evidence: None,
-            class_attention: None,
-        };
-        Ok(tags.into_iter().map(output).collect())
-    }
-
-    fn rebuild(&mut self) -> std::result::Result<(), EngineError> {
-        let _ = self.started.send(Vec::new());
-        Ok(())
-    }
-}
-
-struct Stage {
-    batcher: Batcher,
-    alarm: Alarm,
-    started: Receiver<Vec<f32>>,
-    leave: Sender<()>,
-}
-
-fn stage(max_batch: usize, max_waiting: usize) -> Stage {
-    let (started, seen) = mpsc::channel();
-    let (leave, allowed) = mpsc::channel();
-    let policy = Policy {
-        batching: Batching::Greedy,
-        max_batch: NonZeroUsize::new(max_batch).unwrap(),
-        max_waiting: NonZeroUsize::new(max_waiting).unwrap(),
-    };
-    let metrics = Arc::new(Metrics::new().unwrap());
-    let engine = Puppet {
-        started,
-        leave: allowed,
-    };
-    let alarm = Alarm::default();
-    let (batcher, _) = Batcher::spawn(engine, policy, &[], metrics, alarm.clone()).unwrap();
-    Stage {
-        batcher,
-        alarm,
-        started: seen,
-        leave,
-    }
-}
-
-impl Stage {
-    /// Hands a request in and returns once it waits or runs.
-    async fn submit(&self, tag: f32) -> Asked {
-        self.submit_with(tag, Priority::Foreground).await
-    }
-
-    /// The same with low priority.
-    async fn submit_in_background(&self, tag: f32) -> Asked {
-        self.submit_with(tag, Priority::Background).await
-    }
-
-    async fn submit_with(&self, tag: f32, priority: Priority) -> Asked {
-        let all = |load: Load| load.waiting + load.background + load.running;
-        let before = all(self.batcher.load());
-        let batcher = self.batcher.clone();
-        let deadline = Deadline::after(Duration::from_secs(60));
-        let task =
-            tokio::spawn(
-                async move { batcher.run_with(vec![tag].into(), deadline, priority).await },
-            );
-        while all(self.batcher.load()) <= before && !task.is_finished() {
-            tokio::task::yield_now().await;
-        }
-        task
-    }
-
-    fn next_batch(&self) -> Vec<f32> {
-        self.started
-            .recv_timeout(Duration::from_secs(10))
-            .expect("a batch starts")
-    }
-
-    fn let_run(&self, batches: usize) {
-        for _ in 0..batches {
-            self.leave.send(()).unwrap();
-        }
-    }
-
-    fn scrape(&self) -> String {
-        self.batcher.metrics.encode(&[], 0).unwrap()
-    }
-}
-
-type Asked = tokio::task::JoinHandle<Result<Inference>>;
-
-fn logit(outcome: std::result::Result<Result<Inference>, tokio::task::JoinError>) -> f32 {
-    outcome.unwrap().unwrap().output.logits[0]
-}
+use self::stage::{Stage, logit, stage, stage_and_worker};
+use super::*;
 
 #[tokio::test]
 async fn a_request_that_finds_the_engine_idle_runs_alone_at_once() {
@@ -369,26 +252,7 @@ async fn stopping_at_once_refuses_background_too() {
 
 #[tokio::test]
 async fn the_last_handle_lets_the_worker_finish_what_waits_and_end() {
-    let (started, seen) = mpsc::channel();
-    let (leave, allowed) = mpsc::channel();
-    let policy = Policy {
-        batching: Batching::Greedy,
-        max_batch: NonZeroUsize::new(1).unwrap(),
-        max_waiting: NonZeroUsize::new(8).unwrap(),
-    };
-    let engine = Puppet {
-        started,
-        leave: allowed,
-    };
-    let metrics = Arc::new(Metrics::new().unwrap());
-    let alarm = Alarm::default();
-    let (batcher, worker) = Batcher::spawn(engine, policy, &[], metrics, alarm.clone()).unwrap();
-    let stage = Stage {
-        batcher,
-        alarm,
-        started: seen,
-        leave,
-    };
+    let (stage, worker) = stage_and_worker(1, 8);
     let first = stage.submit(1.0).await;
     let second = stage.submit(2.0).await;
     let Stage { batcher, leave, .. } = stage;

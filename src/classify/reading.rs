@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{ImageInfo, Keep, Seen, Timing, results::Weigh};
+use super::{ImageInfo, Keep, Timing, results::Weigh, work::Seen};
 use crate::{
     batch::Inference,
     explain::Placement,

@@ -2,11 +2,14 @@
 //!
 //! Layout: ITU-T T.81, annex B.
 
+mod plain;
+
 use std::io::Cursor;
 
 use image::{codecs::jpeg::JpegDecoder, metadata::Orientation};
 use jpeg_decoder::PixelFormat;
 
+pub(super) use self::plain::plain;
 use super::{Announced, Header, Rgb8, color, exif};
 
 const SOF_BASELINE: u8 = 0xc0;

@@ -30,7 +30,7 @@ pub fn keep(picture: RgbView<'_>, max_side: u32) -> Result<Vec<u8>, Invalid> {
 ///
 /// # Errors
 ///
-/// When the bytes are not a JPEG that [`keep`] could have written.
+/// When the bytes are no JPEG.
 pub fn restore(jpeg: &[u8]) -> Result<Raster, Invalid> {
     let decoded = image::load_from_memory_with_format(jpeg, ImageFormat::Jpeg)
         .map_err(|error| codec("decode", &error))?

@@ -50,7 +50,7 @@ mod rollout;
 mod spec;
 mod tapped;
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, iter};
 
 pub use self::{
     arithmetic::{Arithmetic, Layer, Part},
@@ -213,14 +213,17 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let embedding = entering
             .as_ref()
             .map(|token| self.wide("evidence/embedding", token));
-        let mut entering = entering;
+        let mut entering = entering.map(|token| vec![token]);
         let mut attention = Vec::with_capacity(spec.layers);
         let mut traces = Vec::with_capacity(spec.layers);
         for layer in 0..spec.layers {
-            let block = self.block(layer, &tokens, entering.as_ref())?;
+            let block = self.block(layer, &tokens, entering.as_deref())?;
             tokens = block.tokens;
             attention.push(block.fused);
-            entering = block.trace.as_ref().map(|trace| trace.mlp.clone());
+            entering = block.trace.as_ref().map(|trace| {
+                let rounded = trace.rounded.iter();
+                iter::once(&trace.mlp).chain(rounded).cloned().collect()
+            });
             traces.extend(block.trace);
         }
         let tokens = self.wide("readout/states", &tokens);

@@ -1,5 +1,7 @@
 //! Several models in one server, and changing them while it answers.
 
+mod administration;
+
 use std::{
     fs::{self, OpenOptions},
     io::Write,
@@ -292,74 +294,4 @@ async fn a_bad_model_is_refused_with_the_reason_and_the_old_one_serves_on() {
 
     managed.server.signal("TERM");
     assert_eq!(managed.server.wait().code(), Some(0));
-}
-
-#[tokio::test]
-async fn administration_wants_a_key_and_tells_what_is_wrong() {
-    let managed = Managed::start();
-    for path in ["/admin/models", "/admin/models/first"] {
-        get(&managed.admin, path)
-            .await
-            .is_problem(401, "unauthorized");
-        // Only there.
-        let elsewhere = keyed(&managed.server.address, Method::GET, path, "").await;
-        elsewhere.is_problem(404, "not_found");
-    }
-    let list = managed.admin(Method::GET, "/admin/models", "").await.json();
-    assert_eq!(list["default"], "first");
-    assert_eq!(list["models"][0]["name"], "first");
-    assert!(list["models"][0]["classes"].as_u64() > Some(1), "{list}");
-
-    let wrong: [(Method, &str, &str, u16, &str); 7] = [
-        (Method::GET, "/admin/models/x", "", 404, "no_such_model"),
-        (Method::DELETE, "/admin/models/x", "", 404, "no_such_model"),
-        (
-            Method::POST,
-            "/admin/models/x/reload",
-            "",
-            404,
-            "no_such_model",
-        ),
-        (
-            Method::DELETE,
-            "/admin/models/first",
-            "",
-            409,
-            "default_model",
-        ),
-        (
-            Method::PUT,
-            "/admin/models/a%20b",
-            "{}",
-            400,
-            "invalid_parameter",
-        ),
-        (
-            Method::PUT,
-            "/admin/models/b",
-            "{}",
-            400,
-            "malformed_request",
-        ),
-        (Method::POST, "/admin/models", "", 405, "method_not_allowed"),
-    ];
-    for (method, path, body, status, code) in wrong {
-        managed
-            .admin(method, path, body)
-            .await
-            .is_problem(status, code);
-    }
-
-    // Metrics move here; health is on both.
-    get(&managed.server.address, "/metrics")
-        .await
-        .is_problem(404, "not_found");
-    for (address, path) in [
-        (&managed.admin, "/metrics"),
-        (&managed.admin, "/healthz"),
-        (&managed.admin, "/readyz"),
-        (&managed.server.address, "/readyz"),
-    ] {
-        assert_eq!(get(address, path).await.status, 200, "{path}");
-    }
 }

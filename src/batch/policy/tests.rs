@@ -32,9 +32,7 @@ fn patient(waiting: usize) -> Vec<Duration> {
 fn a_lone_request_runs_alone_and_at_once() {
     for batching in [Batching::Greedy, Batching::Auto] {
         for curve in [engine(5, 5, 8), Curve::new(8, &[])] {
-            for rate in [0.0, 1e6] {
-                assert_eq!(policy(batching, 8).close(&patient(1), &curve, rate), 1);
-            }
+            assert_eq!(policy(batching, 8).close(&patient(1), &curve), 1);
         }
     }
 }
@@ -43,7 +41,7 @@ fn a_lone_request_runs_alone_and_at_once() {
 fn nothing_waiting_closes_nothing() {
     for batching in [Batching::Greedy, Batching::Auto] {
         for curve in [engine(5, 5, 8), Curve::new(8, &[])] {
-            assert_eq!(policy(batching, 8).close(&[], &curve, 0.0), 0);
+            assert_eq!(policy(batching, 8).close(&[], &curve), 0);
         }
     }
 }
@@ -52,41 +50,36 @@ fn nothing_waiting_closes_nothing() {
 fn greedy_takes_all_up_to_the_largest_batch() {
     let curve = engine(0, 10, 8);
     let greedy = policy(Batching::Greedy, 8);
-    assert_eq!(greedy.close(&patient(5), &curve, 0.0), 5);
-    assert_eq!(greedy.close(&patient(50), &curve, 0.0), 8);
+    assert_eq!(greedy.close(&patient(5), &curve), 5);
+    assert_eq!(greedy.close(&patient(50), &curve), 8);
 }
 
 #[test]
-fn auto_makes_nobody_wait_where_batches_gain_nothing() {
-    // Nothing, and 3.5 %.
-    for curve in [engine(0, 10, 8), engine(2, 50, 8)] {
-        for (waiting, rate) in [(2, 0.0), (5, 50.0), (50, 99.0), (50, 500.0)] {
-            assert_eq!(auto(8).close(&patient(waiting), &curve, rate), 1);
+fn auto_makes_nobody_wait_where_batches_gain_next_to_nothing() {
+    // Nothing; 3.5 %.
+    for (curve, crowd) in [(engine(0, 10, 8), 1), (engine(2, 50, 8), 8)] {
+        for waiting in [2, 5, 15] {
+            assert_eq!(auto(8).close(&patient(waiting), &curve), 1);
         }
+        // Two full batches wait.
+        assert_eq!(auto(8).close(&patient(16), &curve), crowd);
     }
 }
 
 #[test]
 fn auto_fills_up_where_a_batch_costs_as_much_as_a_single() {
     let curve = engine(10, 0, 8);
-    assert_eq!(auto(8).close(&patient(5), &curve, 400.0), 5);
-    assert_eq!(auto(8).close(&patient(50), &curve, 400.0), 8);
+    assert_eq!(auto(8).close(&patient(5), &curve), 5);
+    assert_eq!(auto(8).close(&patient(50), &curve), 8);
 }
 
 #[test]
-fn auto_takes_the_smallest_size_that_keeps_up() {
-    // 20 ms for a single; 10.625 ms each in a batch of 16.
-    let curve = engine(10, 10, 16);
-    assert_eq!(auto(16).close(&patient(20), &curve, 1.0), 1);
-    // 48/s count as 60/s and leave the engine idle for 1 − 60 · 10.625/1000 = 0.3625 of the
-    // time at best, and 0.3625 / 1.05 of it when each input takes 10.913 ms: a batch of 11
-    // (10.909) and not of 10.
-    assert_eq!(auto(16).close(&patient(20), &curve, 48.0), 11);
-    // As many as there are, where that many would be too few.
-    assert_eq!(auto(16).close(&patient(4), &curve, 48.0), 4);
-    // Beyond capacity, and with two full batches waiting, only throughput counts.
-    assert_eq!(auto(16).close(&patient(20), &curve, 95.0), 16);
-    assert_eq!(auto(16).close(&patient(32), &curve, 1.0), 16);
+fn auto_takes_all_that_wait_where_batches_gain() {
+    // 20 ms for a single, 11.25 ms each in a batch of 8; 10.9 and 10.1.
+    for curve in [engine(10, 10, 8), engine(9, 100, 8)] {
+        assert_eq!(auto(8).close(&patient(3), &curve), 3);
+        assert_eq!(auto(8).close(&patient(20), &curve), 8);
+    }
 }
 
 #[test]
@@ -94,28 +87,28 @@ fn a_batch_is_cut_short_for_one_whose_time_runs_out() {
     // A batch of 4 takes 50 ms, one of 3 takes 40.
     let curve = engine(10, 10, 8);
     let left = [MS(900), MS(45), MS(900), MS(900)];
-    assert_eq!(auto(8).close(&left, &curve, 1000.0), 3);
+    assert_eq!(auto(8).close(&left, &curve), 3);
     // Whom nothing can help does not hold up the others.
     let left = [MS(900), MS(5), MS(900), MS(900)];
-    assert_eq!(auto(8).close(&left, &curve, 1000.0), 4);
+    assert_eq!(auto(8).close(&left, &curve), 4);
 }
 
 #[test]
 fn throughput_comes_first_where_the_last_in_line_would_be_late() {
-    let curve = engine(10, 10, 8);
-    // One by one the fourth has its answer after 80 ms; in a batch of four after 50.
-    assert_eq!(auto(8).close(&[MS(90); 4], &curve, 1.0), 1);
-    assert_eq!(auto(8).close(&[MS(70); 4], &curve, 1.0), 4);
+    // 51 ms for a single, 201 for four: by far too little to wait for others.
+    let curve = engine(1, 50, 8);
+    assert_eq!(auto(8).close(&[MS(205); 4], &curve), 1);
+    assert_eq!(auto(8).close(&[MS(203); 4], &curve), 4);
 }
 
 #[test]
 fn auto_tries_each_size_before_it_judges() {
     let mut curve = Curve::new(12, &[(1, MS(30))]);
     for expected in [1, 2, 4, 8, 12] {
-        assert_eq!(auto(12).close(&patient(40), &curve, 1.0), expected);
+        assert_eq!(auto(12).close(&patient(40), &curve), expected);
         curve.learn(expected, MS(10 * expected as u64));
     }
-    assert_eq!(auto(12).close(&patient(40), &curve, 1.0), 1);
+    assert_eq!(auto(12).close(&patient(40), &curve), 1);
 }
 
 #[test]
@@ -123,10 +116,10 @@ fn a_size_is_not_tried_before_that_many_wait_nor_when_time_is_short() {
     let mut curve = Curve::new(8, &[]);
     curve.learn(1, MS(10));
     curve.learn(2, MS(20));
-    assert_eq!(auto(8).close(&patient(3), &curve, 1.0), 1);
-    assert_eq!(auto(8).close(&patient(4), &curve, 1.0), 4);
+    assert_eq!(auto(8).close(&patient(3), &curve), 1);
+    assert_eq!(auto(8).close(&patient(4), &curve), 4);
     // Four are expected to take 40 ms.
-    assert_eq!(auto(8).close(&[MS(79); 4], &curve, 1.0), 1);
+    assert_eq!(auto(8).close(&[MS(79); 4], &curve), 1);
 }
 
 #[test]

@@ -32,8 +32,8 @@ struct Attended {
 }
 
 impl<W: Weights + ?Sized> Builder<'_, '_, W> {
-    /// Tokens `[batch·tokens, hidden]` → those after the block. `entering` is what was written to
-    /// the class token last before the block, `[batch, hidden]`.
+    /// Tokens `[batch·tokens, hidden]` → those after the block. `entering` is what the evidence
+    /// keeps of the class token of what is before the block, each `[batch, hidden]`.
     ///
     /// Only the readout's tokens leave the last block: nobody reads the others, so neither their
     /// queries nor their MLPs are computed. A mean over the patches reads all.
@@ -41,7 +41,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         &mut self,
         block: usize,
         x: &Value,
-        entering: Option<&Value>,
+        entering: Option<&[Value]>,
     ) -> Result<Block, W::Error> {
         let last = block + 1 == self.spec.layers;
         let narrow = last && self.spec.read_tokens() < self.spec.tokens();
@@ -227,20 +227,22 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     }
 
     /// `[batch, tokens, heads, head size]` → `[batch·tokens, hidden]`, but not before `values` of
-    /// that shape and `entering` `[batch, hidden]` are there: for the same reason, so that of a
+    /// that shape and all `entering` `[batch, hidden]` are there: for the same reason, so that of a
     /// block only these remain in memory for the evidence.
     fn join_heads_after(
         &mut self,
         name: &str,
         x: &Value,
         values: &Value,
-        entering: &Value,
+        entering: &[Value],
     ) -> Value {
         let graph = &mut self.graph;
-        let shape = graph.lengths(&format!("{name}/lengths"), values, 0, 2);
-        // [batch·tokens, hidden] whatever the second is.
-        let smaller = graph.lengths(&format!("{name}/smaller"), entering, 0, 2);
-        let shape = graph.max(&format!("{name}/shape"), &shape, &smaller);
+        let mut shape = graph.lengths(&format!("{name}/lengths"), values, 0, 2);
+        for (number, entering) in entering.iter().enumerate() {
+            // [batch·tokens, hidden] whatever these are.
+            let smaller = graph.lengths(&format!("{name}/smaller/{number}"), entering, 0, 2);
+            shape = graph.max(&format!("{name}/shape/{number}"), &shape, &smaller);
+        }
         graph.node("Reshape", name, &[x, &shape], &[])
     }
 
