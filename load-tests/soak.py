@@ -184,6 +184,9 @@ async def scenario(args, run):
     third = (now() - began) / 3
     first = percentile([took for when, took in measured if when < began + third], 0.99)
     last = percentile([took for when, took in measured if when > began + 2 * third], 0.99)
+    # Whether it drifts, or something came in between.
+    tenth = (now() - began) / 10
+    tenths = [percentile([took for when, took in measured if int((when - began) / tenth) == at] or [0], 0.99) for at in range(10)]
     growth, more_files = run.memory() - memory, run.files() - files
     failures = []
     if growth > GROWTH:
@@ -203,6 +206,7 @@ async def scenario(args, run):
         "growth_mib": round(growth / MIB, 1),
         "files": [files, run.files()],
         "p99_ms_first_and_last_third": [round(first * 1000, 1), round(last * 1000, 1)],
+        "p99_ms_by_tenth": [round(one * 1000) for one in tenths],
         "series_s_mib_files": [(round(at), round(bytes_ / MIB, 1), count) for at, bytes_, count in series],
     }
     return harness.report(args.scenario + (" with a leak" if args.leak else ""), figures, failures)
