@@ -36,15 +36,11 @@ RUN python3 -m pip install --no-deps --no-compile --only-binary=:all: --require-
 
 # What all images have in common.
 FROM scratch AS base
-ARG VERSION=0.1.0
-ARG REVISION=unknown
 LABEL org.opencontainers.image.title="patchlight" \
       org.opencontainers.image.description="Serve a Vision Transformer over HTTP: labels, and which patches the model looked at" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.source="https://github.com/patchlight/patchlight" \
-      org.opencontainers.image.documentation="https://github.com/patchlight/patchlight/blob/main/docs/container.md" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.documentation="https://github.com/patchlight/patchlight/blob/main/docs/container.md"
 # By number, so that Kubernetes can tell that it is not root. The program writes no file: a read-only
 # root needs no volume.
 USER 10001:10001
@@ -63,6 +59,16 @@ COPY --from=build-cuda /out/ /
 ENV LD_LIBRARY_PATH=/usr/local/lib:/usr/lib/x86_64-linux-gnu \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 
 FROM base AS cpu
 COPY --from=build-cpu /out/ /
+# Behind the program, which differs with each commit: some builders would take a label of an earlier
+# build from their cache.
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"

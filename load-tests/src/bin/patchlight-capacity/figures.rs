@@ -49,22 +49,24 @@ pub(crate) const MODELS: [Model; 4] = [
     },
 ];
 
-/// Small: 64.3 pictures a second over HTTP on two cores where the bare session took 12.1 ms of both
-/// (docs/performance.md), so 2 · (1/64.3 − 0.0121) core-seconds are everything else, the load generator
-/// included. Large: the same, and what a 12-megapixel JPEG costs more, 47 − 1.0 ms of decoding in
-/// full and 34 − 1.1 ms of resizing.
+/// Small: 88.96 pictures a second over HTTP on two cores where the bare session gave 98.46
+/// (docs/performance/compare.json), so 2 · (1/88.96 − 1/98.46) core-seconds are everything else, the load
+/// generator included. Large: 27.1 a second where the small one gave 89.6 in the same minute, with
+/// `--jpeg-scaling auto` and the copy for the overlay; a JPEG of quality 90.
 pub(crate) const UPLOADS: [Upload; 2] = [
     Upload {
         name: "500×375",
         bytes: 40e3,
-        core_seconds: 2.0 * (1.0 / 64.3 - 0.0121),
+        core_seconds: SMALL,
     },
     Upload {
         name: "4000×3000",
-        bytes: 4e6,
-        core_seconds: 2.0 * (1.0 / 64.3 - 0.0121) + 0.046 + 0.0329,
+        bytes: 1.3e6,
+        core_seconds: SMALL + 2.0 * (1.0 / 27.1 - 1.0 / 89.6),
     },
 ];
+
+const SMALL: f64 = 2.0 * (1.0 / 88.96 - 1.0 / 98.46);
 
 /// Pictures a second.
 pub(crate) const RATES: [f64; 3] = [1.0, 100.0, 10_000.0];
