@@ -3,7 +3,7 @@
 
     python3 -m venv /tmp/peers && /tmp/peers/bin/pip install -r load-tests/requirements.txt
     cargo build --release --workspace
-    /tmp/peers/bin/python load-tests/peers.py --int8 DIR [--seconds 10] [--json FILE]
+    /tmp/peers/bin/python load-tests/peers.py [--seconds 10] [--json FILE]
 
 LitServe, BentoML, mosec and FastAPI serve the same ONNX file (load-tests/peers/) and give the same
 answer: five labels and the map. Their answers to the samples are compared with ours before anything is
@@ -217,7 +217,13 @@ def run(args):
     graph_name = args.graph_name if args.graph else "the same file"
     kinds = [kind for kind in PEERS if not args.only or kind.name.lower() in args.only]
     with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder) if not args.logs else args.logs
+        if not args.model:
+            args.model, args.int8 = Path(folder) / "demo-float32", args.int8 or DEMO
+            command = [args.program, "import", DEMO / "checkpoint", "--out", args.model]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if args.logs:
+            args.logs.mkdir(parents=True, exist_ok=True)
+        folder = args.logs or Path(folder)
         setups, tuned = {}, {}
         for kind, model, precision in [ours(args, args.model, "float32"), *([ours(args, args.int8, "int8")] if args.int8 else [])]:
             setups[kind.name] = Setup(args, kind, {}, folder, model, precision)
@@ -285,8 +291,8 @@ def behind(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=DEMO, help="float32 model directory [default: the demo]")
-    parser.add_argument("--int8", type=Path, help="the same model in int8, for a row of ours")
+    parser.add_argument("--model", type=Path, help="float32 model directory [default: the demo's checkpoint, imported]")
+    parser.add_argument("--int8", type=Path, help="the same model in int8, for a row of ours [default for the demo: as it ships]")
     parser.add_argument("--graph", type=Path, help="what the peers serve instead of the model's own file")
     parser.add_argument("--graph-name", default="another export", help="what that is, for the report")
     parser.add_argument("--only", nargs="+", type=str.lower, help="some of the peers")
