@@ -59,6 +59,8 @@ COPY --from=build-cuda /out/ /
 ENV LD_LIBRARY_PATH=/usr/local/lib:/usr/lib/x86_64-linux-gnu \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# Here and in the next image behind the program, which differs with each commit: some builders would
+# take a label of an earlier build from their cache.
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.version="${VERSION}" \
@@ -66,8 +68,6 @@ LABEL org.opencontainers.image.version="${VERSION}" \
 
 FROM base AS cpu
 COPY --from=build-cpu /out/ /
-# Behind the program, which differs with each commit: some builders would take a label of an earlier
-# build from their cache.
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.version="${VERSION}" \

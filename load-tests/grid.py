@@ -64,7 +64,6 @@ def run(args):
             for share in shares:
                 # Each round begins with another setting, so that a drift of the machine hits all alike.
                 order = list(urls)[number % len(urls) :] + list(urls)[: number % len(urls)]
-                order = order[:: 1 - number % 2 * 2]
                 for name in order:
                     harness.progress(f"round {number + 1} of {args.rounds}: {share:.0%} of {capacity:.1f}/s, {name}")
                     report = generate(urls[name], args.pictures, args.seconds, rate=share * capacity, seed=number + 1)
@@ -78,12 +77,11 @@ def summary(args, capacity, closed, found, sizes):
     rows, failures, loads = [], [], {}
     for share, by_name in found.items():
         mid = {name: median(rounds) for name, rounds in by_name.items()}
-        best = {}
+        best, control = {}, next(name for name in mid if name.endswith(AGAIN))
         for figure, more in FIGURES.items():
             fixed = [(one[figure], name) for name, one in mid.items() if name != "auto" and not name.endswith(AGAIN)]
             value, name = max(fixed) if more else min(fixed)
             ratio = mid["auto"][figure] / value if value else float("nan")
-            control = next(name for name in mid if name.endswith(AGAIN))
             noise = mid[control][figure] / mid[control.removesuffix(AGAIN)][figure]
             best[figure] = {"best": value, "setting": name, "auto_over_best": ratio, "again_over_itself": noise}
             behind = 1 / ratio - 1 if more else ratio - 1

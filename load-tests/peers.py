@@ -220,7 +220,7 @@ def run(args):
         if not args.model:
             args.model, args.int8 = Path(folder) / "demo-float32", args.int8 or DEMO
             command = [args.program, "import", DEMO / "checkpoint", "--out", args.model]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         if args.logs:
             args.logs.mkdir(parents=True, exist_ok=True)
         folder = args.logs or Path(folder)

@@ -181,12 +181,11 @@ async def scenario(args, run):
     watching.cancel()
     await asyncio.sleep(3)
     measured = [(when, took) for when, took in run.latencies if when > began]
-    third = (now() - began) / 3
-    first = percentile([took for when, took in measured if when < began + third], 0.99)
-    last = percentile([took for when, took in measured if when > began + 2 * third], 0.99)
+    span = now() - began
+    p99 = lambda start, end: percentile([took for when, took in measured if start <= (when - began) / span < end], 0.99)
+    first, last = p99(0, 1 / 3), p99(2 / 3, 1)
     # Whether it drifts, or something came in between.
-    tenth = (now() - began) / 10
-    tenths = [percentile([took for when, took in measured if int((when - began) / tenth) == at] or [0], 0.99) for at in range(10)]
+    tenths = [p99(at / 10, (at + 1) / 10) for at in range(10)]
     growth, more_files = run.memory() - memory, run.files() - files
     failures = []
     if growth > GROWTH:
@@ -206,7 +205,7 @@ async def scenario(args, run):
         "growth_mib": round(growth / MIB, 1),
         "files": [files, run.files()],
         "p99_ms_first_and_last_third": [round(first * 1000, 1), round(last * 1000, 1)],
-        "p99_ms_by_tenth": [round(one * 1000) for one in tenths],
+        "p99_ms_by_tenth": [round(one * 1000, 1) for one in tenths],
         "series_s_mib_files": [(round(at), round(bytes_ / MIB, 1), count) for at, bytes_, count in series],
     }
     return harness.report(args.scenario + (" with a leak" if args.leak else ""), figures, failures)

@@ -32,7 +32,7 @@ use crate::{
     Error,
     decode::{self, Limits},
     engine::{Engine, EngineError, Input, Output},
-    explain::{Grid, Placement, Rect},
+    explain::{Grid, Placement},
     model::{ModelInfo, scores},
     perturb::{Curves, Cut, Fill, Order, Plan},
     preprocess::Pipeline,
@@ -125,13 +125,7 @@ impl<E: Engine> Bench<'_, E> {
         let header = decode::peek(&upload, &Limits::default())?;
         let picture = decode::decode(&upload, &header)?;
         let prepared = self.pipeline.run(&picture.rgb);
-        let seen = prepared.exact_region;
-        let region = Rect {
-            x: seen.x,
-            y: seen.y,
-            width: seen.width,
-            height: seen.height,
-        };
+        let region = prepared.exact_region.into();
         let size = (picture.rgb.width(), picture.rgb.height());
         let placement =
             Placement::new(size, region).map_err(|why| EvaluateError::Listing(why.to_string()))?;

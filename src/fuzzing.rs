@@ -76,8 +76,8 @@ fn seen(bytes: &[u8], header: &Header, decoded: crate::Result<Picture>) {
         assert!(region.x + region.width <= header.width);
         assert!(region.y + region.height <= header.height);
     }
-    if let Some(plain) = header.plain_copy(bytes, KEPT_SIDE)
-        && reduction == 1
+    if reduction == 1
+        && let Some(plain) = header.plain_copy(bytes, KEPT_SIDE)
     {
         let copy = explain::restore(&plain).expect("what could be decoded can be restored");
         assert_eq!(copy.pixels(), rgb.pixels());

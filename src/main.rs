@@ -29,9 +29,9 @@ mod environment {
     /// Starts the program anew in this process with the variables set, unless they all are.
     /// Where that fails the program goes on as it is: it can answer all the same.
     pub(super) fn settle() {
-        let missing =
-            VARIABLES.map(|(name, value)| env::var_os(name).is_none().then_some((name, value)));
-        if missing.iter().all(Option::is_none) {
+        let mut missing = VARIABLES.to_vec();
+        missing.retain(|(name, _)| env::var_os(name).is_none());
+        if missing.is_empty() {
             return;
         }
         let mut arguments = env::args_os();
@@ -39,7 +39,7 @@ mod environment {
             let _ = Command::new(program)
                 .arg0(name)
                 .args(arguments)
-                .envs(missing.into_iter().flatten())
+                .envs(missing)
                 .exec();
         }
     }

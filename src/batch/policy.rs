@@ -63,9 +63,9 @@ impl Policy {
 
     /// The size of batches for so many that wait, whatever their deadlines.
     ///
-    /// For [`Batching::Auto`] all of them where batches gain anything worth the name: whoever runs
-    /// alone then spends the engine's time twice, which those behind pay for, and what waits is few
-    /// at an engine with little to do anyway. Where a batch of eight takes about eight times as
+    /// For [`Batching::Auto`] all of them where batches gain anything worth the name: what runs
+    /// alone then takes time of the engine that those behind pay for, and at an engine with little
+    /// to do few wait anyway. Where a batch of eight takes about eight times as
     /// long as a single it only makes the first in it wait for the last, and the size is one,
     /// unless two full batches wait already: then any gain counts. load-tests/grid.py compares this
     /// with fixed sizes.
@@ -75,17 +75,11 @@ impl Policy {
         if self.batching == Batching::Greedy {
             return most;
         }
-        let (Some(single), Some(full)) = (curve.each(1), curve.each(largest)) else {
-            return most;
+        let worth = match waiting >= 2 * largest {
+            true => ANY,
+            false => Self::WORTH,
         };
-        let gain = single / full;
-        let crowded = waiting >= 2 * largest;
-        // Rounding is no gain.
-        if gain >= Self::WORTH || (crowded && gain > 1.0 + 1e-9) {
-            most
-        } else {
-            most.min(1)
-        }
+        all_or_one(most, gain(largest, curve) >= worth)
     }
 
     /// How many of `background` low-priority inputs join a batch that takes `foreground` others,
@@ -135,13 +129,25 @@ impl Policy {
     }
 }
 
+/// The least gain that is more than rounding.
+const ANY: f64 = 1.0 + 1e-9;
+
+/// By what factor each input of a batch of `size` is quicker than a single; without end while
+/// nothing is known.
+fn gain(size: usize, curve: &Curve) -> f64 {
+    match (curve.each(1), curve.each(size)) {
+        (Some(single), Some(of_many)) => single / of_many,
+        _ => f64::INFINITY,
+    }
+}
+
+fn all_or_one(most: usize, all: bool) -> usize {
+    if all { most } else { most.min(1) }
+}
+
 /// The size up to `most` with the highest throughput, which by the line is all or one.
 fn fastest(most: usize, curve: &Curve) -> usize {
-    let gains = match (curve.each(1), curve.each(most)) {
-        (Some(single), Some(all)) => all < single * (1.0 - 1e-9),
-        _ => true,
-    };
-    if gains { most } else { most.min(1) }
+    all_or_one(most, gain(most, curve) >= ANY)
 }
 
 /// Whether batches of `size` serve everybody in time who would be if the engine took them alone

@@ -12,7 +12,7 @@ use super::ImageInfo;
 use crate::{
     Error, Result,
     decode::{self, Header, Permit},
-    explain::{self, Invalid, Placement, Rect, RgbView},
+    explain::{self, Invalid, Placement, RgbView},
     metrics::{Metrics, Stage},
     preprocess::Pipeline,
 };
@@ -99,13 +99,7 @@ impl Work {
         let preprocessing = started.elapsed();
         self.metrics.stage(Stage::Preprocess, preprocessing);
 
-        let seen = prepared.exact_region;
-        let seen = Rect {
-            x: seen.x,
-            y: seen.y,
-            width: seen.width,
-            height: seen.height,
-        };
+        let seen = prepared.exact_region.into();
         let placement = Placement::new((width, height), seen).map_err(|why| {
             tracing::error!(%why, "no place for the map");
             Error::Internal

@@ -20,7 +20,13 @@ const JPG: u8 = 0xc8;
 const DAC: u8 = 0xcc;
 const EOI: u8 = 0xd9;
 const SOS: u8 = 0xda;
+const DQT: u8 = 0xdb;
+const DRI: u8 = 0xdd;
+const APP0: u8 = 0xe0;
 const APP1: u8 = 0xe1;
+const APP14: u8 = 0xee;
+const APP15: u8 = 0xef;
+const COM: u8 = 0xfe;
 
 /// Pixels times scans: sixteen scans of 40 megapixels. Writers make ten to fourteen.
 const MOST_SCANNED: u64 = 16 * 40_000_000;

@@ -1,6 +1,7 @@
 //! Where the map lies on the picture.
 
 use super::{Grid, Invalid};
+use crate::preprocess::ExactRegion;
 
 /// A rectangle in pixels, from its upper left corner; edges may fall between pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -13,6 +14,17 @@ pub struct Rect {
     pub width: f64,
     /// Downwards.
     pub height: f64,
+}
+
+impl From<ExactRegion> for Rect {
+    fn from(seen: ExactRegion) -> Self {
+        Self {
+            x: seen.x,
+            y: seen.y,
+            width: seen.width,
+            height: seen.height,
+        }
+    }
 }
 
 /// What the model saw of the upright picture, resize and crop undone.

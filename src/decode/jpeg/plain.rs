@@ -1,13 +1,8 @@
 //! A JPEG without anything that is not needed to draw it.
 
-use super::{APP1, DHT, EOI, SOF_BASELINE, SOF_EXTENDED, SOS, Segments};
-
-const DQT: u8 = 0xdb;
-const DRI: u8 = 0xdd;
-const APP0: u8 = 0xe0;
-const APP14: u8 = 0xee;
-const APP15: u8 = 0xef;
-const COM: u8 = 0xfe;
+use super::{
+    APP0, APP1, APP14, APP15, COM, DHT, DQT, DRI, EOI, SOF_BASELINE, SOF_EXTENDED, SOS, Segments,
+};
 
 /// The same picture without EXIF, comments, thumbnails, colour profiles and whatever follows its end,
 /// byte for byte otherwise. Only of the plainest kind, all pixels in one sequential scan; `None` for

@@ -66,6 +66,7 @@ pub(crate) const UPLOADS: [Upload; 2] = [
     },
 ];
 
+/// See [`UPLOADS`].
 const SMALL: f64 = 2.0 * (1.0 / 88.96 - 1.0 / 98.46);
 
 /// Pictures a second.
