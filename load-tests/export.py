@@ -1,18 +1,21 @@
 #!/usr/bin/env python3
-"""A ViT with random weights twice: as a checkpoint for `patchlight import`, and as torch's own export.
+"""A ViT with random weights as a checkpoint for `patchlight import`, as torch's own export, and that in int8.
 
     python load-tests/export.py --arch vit-l-16 --out /tmp/vit-l
     patchlight import /tmp/vit-l/checkpoint --precision int8 --out /tmp/vit-l/int8
-    python load-tests/peers.py --model /tmp/vit-l/fp32 --int8 /tmp/vit-l/int8 --graph /tmp/vit-l/torch/model.onnx …
+    python load-tests/peers.py --model /tmp/vit-l/fp32 --int8 /tmp/vit-l/int8 --graph /tmp/vit-l/torch/model.onnx \\
+        --int8-graph /tmp/vit-l/torch/int8.onnx --openvino …
 
 For what a guide to the other servers leads to: the float32 graph that `torch.onnx.export` writes, of
-the very weights that we serve. Needs torch, transformers and onnx.
+the very weights that we serve, and what onnxruntime's `quantize_dynamic` makes of it, a scale for each
+channel. Needs torch, transformers, onnx and onnxruntime.
 """
 
 import argparse
 import json
 from pathlib import Path
 
+from onnxruntime.quantization import QuantType, quantize_dynamic
 from precision import SIZES, torch_export, torch_model
 
 
@@ -31,7 +34,9 @@ def main():
     }  # fmt: skip
     (checkpoint / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2))
     print(checkpoint)
-    print(torch_export(args.arch, args.out / "torch/model.onnx", model))
+    exported = torch_export(args.arch, args.out / "torch/model.onnx", model)
+    quantize_dynamic(exported, args.out / "torch/int8.onnx", per_channel=True, weight_type=QuantType.QInt8)
+    print(exported.parent)
 
 
 if __name__ == "__main__":

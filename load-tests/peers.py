@@ -9,7 +9,9 @@ LitServe, BentoML, mosec and FastAPI serve the same ONNX file (load-tests/peers/
 answer: five labels and the map. Their answers to the samples are compared with ours before anything is
 measured. Each is tuned over the same grid: sessions × threads, and the largest batch; the fastest
 setting with many clients is what is then measured, in turn with ours, and is written down. `--graph`
-gives the peers another file of the same model, such as torch's own export, which makes no map.
+gives the peers another file of the same model, such as torch's own export, which makes no map. The
+fastest of them is then tuned and measured once more with what `--int8-graph` names, and with OpenVINO
+in bfloat16 (`--openvino`): other arithmetic, so these rows are shown and not compared column by column.
 
 Memory is that of all processes, pages shared among them counted once; start-up ends with the first
 answer.
@@ -116,13 +118,13 @@ class Running:
 class Setup:
     """One row to be: a server, its settings, the files it is sent."""
 
-    def __init__(self, args, kind, setting, folder, model, precision, graph=None):
+    def __init__(self, args, kind, setting, model, precision, graph=None, runtime="onnxruntime"):
         self.kind, self.setting, self.precision = kind, setting, precision
         self.json = kind.sends_json
         self.env = {f"PEER_{name.upper()}": str(value) for name, value in setting.items()}
-        self.env |= {"PEER_MODEL": str(model)} | ({"PEER_GRAPH": str(graph)} if graph else {})
-        self.folder, self.args = folder, args
-        self.log = open(folder / f"{kind.name.replace(' ', '-')}.log", "ab")
+        self.env |= {"PEER_MODEL": str(model), "PEER_RUNTIME": runtime} | ({"PEER_GRAPH": str(graph)} if graph else {})
+        self.folder = args.folder
+        self.log = open(self.folder / f"{kind.name.replace(' ', '-')}.log", "ab")
 
     def start(self):
         return Running(self.kind.command, self.env, self.log)
@@ -143,8 +145,13 @@ class Setup:
 
 
 def ours(args, model, precision):
-    command = lambda port: [str(args.program), "serve", "--model", str(model), "--listen", f"127.0.0.1:{port}", "--request-timeout", "120s", "--log", "error"]
-    return Kind(f"patchlight {precision}", command), model, precision
+    """As it comes, and with a session for each core."""
+    for sessions in sorted({1, args.cores}):
+        flags = ["--model", model, "--sessions", sessions, "--threads", args.cores, "--request-timeout", "120s", "--log", "error"]
+        command = lambda port, flags=flags: [str(args.program), "serve", "--listen", f"127.0.0.1:{port}", *map(str, flags)]
+        setting = dict(processes=sessions, threads=args.cores // sessions, batch=8) if sessions > 1 else {}
+        name = f"patchlight {precision}" + (f", --sessions {sessions}" if sessions > 1 else "")
+        yield Setup(args, Kind(name, command), setting, model, precision)
 
 
 def answers(setup, pictures):
@@ -212,6 +219,12 @@ def measure(setup, args):
     }
 
 
+def other_arithmetic(args):
+    """What else a peer can be made to compute with: name, precision, graph and runtime."""
+    found = [("quantize_dynamic", "int8", args.int8_graph, "onnxruntime")] if args.int8_graph else []
+    return found + ([("OpenVINO", "bf16", args.graph, "openvino-bf16")] if args.openvino else [])
+
+
 def run(args):
     samples = [ROOT / "models/samples" / name for name in ("penguin.jpg", "guitar.jpg", "dog.jpg", "crab.jpg")]
     graph_name = args.graph_name if args.graph else "the same file"
@@ -223,11 +236,11 @@ def run(args):
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         if args.logs:
             args.logs.mkdir(parents=True, exist_ok=True)
-        folder = args.logs or Path(folder)
+        args.folder = args.logs or Path(folder)
         setups, tuned = {}, {}
-        for kind, model, precision in [ours(args, args.model, "float32"), *([ours(args, args.int8, "int8")] if args.int8 else [])]:
-            setups[kind.name] = Setup(args, kind, {}, folder, model, precision)
-        make = lambda kind: lambda setting: Setup(args, kind, setting, folder, args.model, "float32", args.graph)
+        for model, precision in ((args.model, "float32"), (args.int8, "int8")):
+            setups |= {setup.kind.name: setup for setup in ours(args, model, precision)} if model else {}
+        make = lambda kind, *how: lambda setting: Setup(args, kind, setting, args.model, *(how or ("float32", args.graph)))
         first = next(iter(setups.values()))
         reference = answers(first, samples)
         failures = []
@@ -239,6 +252,11 @@ def run(args):
         for kind in kinds:
             best, tuned[kind.name] = tune(args, kind, make(kind))
             setups[kind.name] = make(kind)(best)
+        fastest = max(kinds, key=lambda kind: max(rate for rate, _ in tuned[kind.name]))
+        for name, *how in other_arithmetic(args):
+            name = f"{fastest.name}, {name}"
+            best, tuned[name] = tune(args, fastest, make(fastest, *how))
+            setups[name] = make(fastest, *how)(best)
         found = {name: [] for name in setups}
         for number in range(args.rounds):
             for name in list(setups)[number % len(setups) :] + list(setups)[: number % len(setups)]:
@@ -276,16 +294,15 @@ def show(args, rows):
 
 
 def behind(rows):
-    """Columns in which a peer is ahead of us with the same precision."""
-    ours = next(iter(rows.values()))
+    """Columns in which a peer is ahead of a setting of ours with the same precision."""
     failures = []
-    for name, row in rows.items():
-        if name.startswith("patchlight"):
+    for (own, ours), (name, row) in itertools.product(rows.items(), rows.items()):
+        if not own.startswith("patchlight") or name.startswith("patchlight") or row["precision"] != ours["precision"]:
             continue
         for column in ("per_s", "p50_ms", "p99_ms", "alone_p50_ms", "alone_p99_ms", "memory_mib", "start_s"):
             ahead = row[column] > ours[column] if column == "per_s" else row[column] < ours[column]
             if ahead:
-                failures.append(f"{name} is ahead in {column}: {row[column]:.3g} against {ours[column]:.3g}")
+                failures.append(f"{name} is ahead of {own} in {column}: {row[column]:.3g} against {ours[column]:.3g}")
     return failures
 
 
@@ -295,6 +312,8 @@ def main():
     parser.add_argument("--int8", type=Path, help="the same model in int8, for a row of ours [default for the demo: as it ships]")
     parser.add_argument("--graph", type=Path, help="what the peers serve instead of the model's own file")
     parser.add_argument("--graph-name", default="another export", help="what that is, for the report")
+    parser.add_argument("--int8-graph", type=Path, help="that quantized, for a row of the fastest peer")
+    parser.add_argument("--openvino", action="store_true", help="another such row, with OpenVINO in bfloat16")
     parser.add_argument("--only", nargs="+", type=str.lower, help="some of the peers")
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
@@ -305,7 +324,7 @@ def main():
     parser.add_argument("--json")
     parser.add_argument("--program", type=Path, default=os.environ.get("PATCHLIGHT", ROOT / "target/release/patchlight"))
     args = parser.parse_args()
-    for name in ("model", "int8", "graph", "program", "logs"):
+    for name in ("model", "int8", "graph", "int8_graph", "program", "logs"):
         if getattr(args, name):
             setattr(args, name, Path(getattr(args, name)).resolve())
     sys.exit(run(args))

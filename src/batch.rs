@@ -1,9 +1,9 @@
 //! From single input tensors to batches and back.
 //!
-//! A request hands its tensor to a [`Batcher`] and waits on a oneshot. One worker thread owns the
+//! A request hands its tensor to a [`Batcher`] and waits on a oneshot. A worker thread owns an
 //! [`Engine`] and takes whatever waits, as the [`policy`] says: a request that finds the engine
 //! idle runs at once and alone; what arrives meanwhile forms the next batch. No timer delays a
-//! quiet service.
+//! quiet service. Several engines of the same model take from one queue, each in its own thread.
 //!
 //! What nobody waits for ([`Batcher::run_in_background`]) has a queue of its own and gets what the
 //! requests leave: the engine when it would be idle, and places in a batch that cost nothing.
@@ -30,7 +30,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-pub use self::{admission::Load, policy::Policy, recovery::Alarm, worker::WorkerHandle};
+pub use self::{admission::Load, policy::Policy, recovery::Alarm, worker::Workers};
 use self::{
     pending::Entry,
     queue::{Place, Priority, Push, Queue},
@@ -84,8 +84,8 @@ impl From<Vec<f32>> for Ask {
     }
 }
 
-/// Handle to the queue in front of one engine. Cheap to clone. When the last one is dropped, the
-/// worker finishes what waits and ends.
+/// Handle to the queue in front of a model's engines. Cheap to clone. When the last one is dropped,
+/// the workers finish what waits and end.
 #[derive(Clone, Debug)]
 pub struct Batcher {
     entrance: Arc<Entrance>,
@@ -103,24 +103,26 @@ impl Drop for Entrance {
 }
 
 impl Batcher {
-    /// Starts the worker thread that owns `engine` and rings `alarm` when that is beyond repair.
+    /// Starts a worker thread for each of the `engines`, which are of one model. It owns its engine
+    /// and rings `alarm` when that is beyond repair.
     ///
-    /// `warm_up` says how long batches took that `engine` has run already: what is expected of it
-    /// until it has served some.
+    /// `warm_up` says how long batches took that an engine has run already: what is expected of
+    /// them until they have served some.
     ///
     /// # Errors
-    /// When the thread cannot be started.
-    pub fn spawn(
-        engine: impl Engine,
+    /// When a thread cannot be started.
+    pub fn spawn<E: Engine>(
+        engines: Vec<E>,
         policy: Policy,
         warm_up: &[(usize, Duration)],
         metrics: Arc<Metrics>,
-        alarm: Alarm,
-    ) -> io::Result<(Self, WorkerHandle)> {
-        let queue = Arc::new(Queue::new(policy, warm_up));
-        let worker = worker::spawn(engine, Arc::clone(&queue), Arc::clone(&metrics), alarm)?;
-        let entrance = Arc::new(Entrance(queue));
-        Ok((Self { entrance, metrics }, worker))
+        alarm: &Alarm,
+    ) -> io::Result<(Self, Workers)> {
+        let queue = Arc::new(Queue::new(policy, engines.len(), warm_up));
+        // Closes the queue if this ends early.
+        let entrance = Arc::new(Entrance(Arc::clone(&queue)));
+        let workers = worker::spawn(engines, &queue, &metrics, alarm)?;
+        Ok((Self { entrance, metrics }, workers))
     }
 
     /// Runs one input in some batch.

@@ -36,6 +36,8 @@ pub struct Config {
     pub device: Device,
     /// Threads that compute; also how many pictures are decoded at once.
     pub threads: usize,
+    /// Sessions of each model, among which these threads are divided.
+    pub sessions: NonZeroUsize,
     /// How batches are made.
     pub policy: Policy,
     /// Bounds of one request.
@@ -149,6 +151,16 @@ impl Config {
             Some(text) => faults.count("--threads", text),
             None => NonZeroUsize::new(threads::available()),
         };
+        let sessions = faults.count("--sessions", &args.sessions);
+        if let (Some(Device::Auto | Device::Cpu), Some(sessions), Some(threads)) =
+            (device, sessions, threads)
+            && sessions > threads
+        {
+            faults.add(
+                "--sessions",
+                "each session needs a thread of its own; see --threads",
+            );
+        }
         let max_batch = faults.count("--max-batch", &args.max_batch);
         let batching = faults.one_of(
             "--batching",
@@ -212,6 +224,7 @@ impl Config {
             admin_listen: admin_listen?,
             device: device?,
             threads: threads?.get(),
+            sessions: sessions?,
             policy: Policy {
                 batching: batching?,
                 max_batch,

@@ -18,4 +18,4 @@ WAIT_MS = int(os.environ.get("PEER_WAIT_MS", "5"))
 
 
 def model():
-    return Model(os.environ["PEER_MODEL"], THREADS, os.environ.get("PEER_GRAPH"))
+    return Model(os.environ["PEER_MODEL"], THREADS, os.environ.get("PEER_GRAPH"), os.environ.get("PEER_RUNTIME", "onnxruntime"))

@@ -58,6 +58,17 @@ pub struct ServeArgs {
     )]
     pub threads: Option<String>,
 
+    /// Sessions of each model, which share the threads: more of them answer a crowd sooner and a
+    /// single request later, and each holds the weights
+    #[arg(
+        long,
+        value_name = "N",
+        env = "PATCHLIGHT_SESSIONS",
+        default_value = "1",
+        help_heading = "Model"
+    )]
+    pub sessions: String,
+
     /// The most pictures that run together
     #[arg(
         long,

@@ -11,7 +11,7 @@ pub struct Load {
     pub waiting: usize,
     /// Low-priority inputs that wait for whatever the others leave.
     pub background: usize,
-    /// Inputs in the batch that runs now.
+    /// Inputs in the batches that run now.
     pub running: usize,
     /// Inputs that were let in and are still being received or decoded.
     pub announced: usize,
@@ -34,25 +34,33 @@ impl Load {
     }
 }
 
-/// Time until a newcomer's answer is ready, behind `waiting` others and a batch of `running` that
-/// started `elapsed` ago: what is left of that batch, then batches of `size`.
+/// Seconds until an engine is free that began a batch of `running` so long ago.
+pub(super) fn free_in(curve: &Curve, running: usize, elapsed: Duration) -> f64 {
+    let takes = curve.seconds(running).unwrap_or_default();
+    (takes - elapsed.as_secs_f64()).max(0.0)
+}
+
+/// Time until a newcomer's answer is ready, behind `waiting` others: batches of `size`, each by the
+/// engine that is free first. `free_in` has the seconds until each engine is, of which there is at
+/// least one.
 pub(super) fn predicted_wait(
     curve: &Curve,
     size: usize,
     waiting: usize,
-    running: usize,
-    elapsed: Duration,
+    mut free_in: Vec<f64>,
 ) -> Duration {
-    let crowd = waiting + 1;
     let size = size.max(1);
     let Some(seconds) = curve.seconds(size) else {
         return Duration::ZERO;
     };
-    let current = match running {
-        0 => 0.0,
-        running => curve.seconds(running).unwrap_or_default() - elapsed.as_secs_f64(),
-    };
-    Duration::from_secs_f64(current.max(0.0) + seconds * crowd.div_ceil(size) as f64)
+    let mut answered = 0.0;
+    for _ in 0..(waiting + 1).div_ceil(size) {
+        let first = free_in.iter_mut().min_by(|a, b| a.total_cmp(b));
+        let Some(first) = first else { break };
+        *first += seconds;
+        answered = *first;
+    }
+    Duration::from_secs_f64(answered)
 }
 
 #[cfg(test)]
@@ -61,8 +69,13 @@ mod tests {
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
+    /// Behind one engine, which runs so many for so long already.
     fn wait(curve: &Curve, waiting: usize, running: usize, elapsed: Duration) -> Duration {
-        predicted_wait(curve, 4.min(waiting + 1), waiting, running, elapsed)
+        let free = match running {
+            0 => 0.0,
+            running => free_in(curve, running, elapsed),
+        };
+        predicted_wait(curve, 4.min(waiting + 1), waiting, vec![free])
     }
 
     /// 10 ms an input.
@@ -86,6 +99,17 @@ mod tests {
     fn what_waits_goes_in_whole_batches_after_what_runs() {
         // Five others and the newcomer are two batches of four.
         assert_eq!(wait(&curve(), 5, 4, MS(15)), MS(25 + 80));
+    }
+
+    #[test]
+    fn each_batch_goes_to_the_engine_that_is_free_first() {
+        let wait =
+            |waiting, free_in: [f64; 2]| predicted_wait(&curve(), 1, waiting, free_in.to_vec());
+        // One of two is idle.
+        assert_eq!(wait(0, [0.025, 0.0]), MS(10));
+        // 10 and 20 ms by the second, then 35 by the first and 30 by the second.
+        assert_eq!(wait(2, [0.025, 0.0]), MS(30));
+        assert_eq!(wait(3, [0.025, 0.0]), MS(35));
     }
 
     #[test]

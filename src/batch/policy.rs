@@ -15,6 +15,15 @@ pub struct Policy {
     pub max_waiting: NonZeroUsize,
 }
 
+/// The engines that take from a queue.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Engines {
+    /// All of them.
+    pub(super) all: usize,
+    /// Those that run nothing, with the one that asks.
+    pub(super) idle: usize,
+}
+
 /// How batches are closed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Batching {
@@ -33,29 +42,31 @@ impl Policy {
     /// wait for others while few do.
     const WORTH: f64 = 1.05;
 
-    /// How many of those that wait run now, the engine being free: `left` has the time that is left
+    /// How many of those that wait run now, an engine being free: `left` has the time that is left
     /// for each, in the order in which they would be taken.
     ///
     /// [`Batching::Auto`] takes the [`size`](Self::size) that the curve recommends, with two
     /// exceptions: if somebody would get no answer in time that way, the size with the highest
     /// throughput is taken; and a batch is never so long that it comes too late for one of its own
     /// who would be served in time by a shorter one. A size that has not run lately is tried when
-    /// the queue is long enough for it and nobody's time is short.
-    pub(super) fn close(&self, left: &[Duration], curve: &Curve) -> usize {
+    /// the queue is long enough for it and nobody's time is short. Engines that are idle at the same
+    /// time share what waits.
+    pub(super) fn close(&self, left: &[Duration], curve: &Curve, engines: Engines) -> usize {
         let waiting = left.len();
         let most = waiting.min(self.max_batch.get());
         if self.batching == Batching::Greedy {
             return most;
         }
-        if let Some(size) = self.untried(left, curve) {
+        let most = most.min(waiting.div_ceil(engines.idle.max(1)));
+        if let Some(size) = self.untried(&left[..most], curve) {
             return size;
         }
         let Some(single) = curve.seconds(1) else {
             return most;
         };
         let left: Vec<f64> = left.iter().map(Duration::as_secs_f64).collect();
-        let size = match self.size(waiting, curve) {
-            size if all_in_time(size, &left, single, curve) => size,
+        let size = match self.size(waiting, curve).min(most) {
+            size if all_in_time(size, &left, single, curve, engines) => size,
             _ => fastest(most, curve),
         };
         timely(size, &left, single, curve)
@@ -150,15 +161,16 @@ fn fastest(most: usize, curve: &Curve) -> usize {
     all_or_one(most, gain(most, curve) >= ANY)
 }
 
-/// Whether batches of `size` serve everybody in time who would be if the engine took them alone
+/// Whether batches of `size` serve everybody in time who would be if an engine took them alone
 /// now. Nothing can be done for the others.
-fn all_in_time(size: usize, left: &[f64], single: f64, curve: &Curve) -> bool {
+fn all_in_time(size: usize, left: &[f64], single: f64, curve: &Curve, engines: Engines) -> bool {
     let Some(seconds) = curve.seconds(size) else {
         return true;
     };
     let mut numbered = left.iter().enumerate();
     numbered.all(|(at, &left)| {
-        let batches = at.checked_div(size).unwrap_or_default() + 1;
+        let before = at.checked_div(size * engines.all).unwrap_or_default();
+        let batches = before + 1;
         left < single || batches as f64 * seconds <= left
     })
 }

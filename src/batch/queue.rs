@@ -1,7 +1,8 @@
 //! The queue between requests and the worker: [`Pending`] behind a lock.
 //!
-//! Requests push from async tasks and never wait here: a full queue says so at once. The worker
-//! thread sleeps on a condition variable until something arrives or the queue is closed.
+//! Requests push from async tasks and never wait here: a full queue says so at once. A worker
+//! thread, one for each engine, sleeps on a condition variable until something arrives or the queue
+//! is closed.
 
 use std::{
     sync::{
@@ -15,6 +16,7 @@ use super::{
     Load, Policy, admission,
     curve::Curve,
     pending::{Entry, Pending},
+    policy::Engines,
 };
 
 /// Who comes first.
@@ -57,11 +59,20 @@ struct State {
     foreground: Pending,
     background: Pending,
     curve: Curve,
-    running: Option<Running>,
+    /// What each engine runs, by its worker's number.
+    running: Vec<Option<Running>>,
     closed: bool,
 }
 
 impl State {
+    fn engines(&self) -> Engines {
+        let idle = self.running.iter().filter(|running| running.is_none());
+        Engines {
+            all: self.running.len(),
+            idle: idle.count(),
+        }
+    }
+
     fn of(&mut self, priority: Priority) -> &mut Pending {
         match priority {
             Priority::Foreground => &mut self.foreground,
@@ -77,13 +88,13 @@ struct Running {
 }
 
 impl Queue {
-    /// `warm_up`: what the engine has run already.
-    pub(super) fn new(policy: Policy, warm_up: &[(usize, Duration)]) -> Self {
+    /// For so many `engines`; `warm_up`: what each of them has run already.
+    pub(super) fn new(policy: Policy, engines: usize, warm_up: &[(usize, Duration)]) -> Self {
         let state = State {
             foreground: Pending::default(),
             background: Pending::default(),
             curve: Curve::new(policy.max_batch.get(), warm_up),
-            running: None,
+            running: vec![None; engines],
             closed: false,
         };
         Self {
@@ -129,28 +140,33 @@ impl Queue {
         state.of(place.priority).remove(place.number).is_some()
     }
 
-    /// Blocks until there is a batch to run; `None` once the queue is closed and empty.
-    pub(super) fn next_batch(&self) -> Option<Vec<Entry>> {
+    /// Blocks until there is a batch for this worker to run; `None` once the queue is closed and
+    /// empty.
+    pub(super) fn next_batch(&self, worker: usize) -> Option<Vec<Entry>> {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
+            let engines = state.engines();
             let State {
                 foreground,
                 background,
                 curve,
                 ..
             } = &mut *state;
-            let mut batch = foreground.take(now, |left| self.policy.close(left, curve));
+            let mut batch = foreground.take(now, |left| self.policy.close(left, curve, engines));
             let (taken, left) = (batch.len(), foreground.len());
             batch.extend(background.take(now, |waiting| match left {
                 0 => self.policy.fill(taken, waiting.len(), curve),
                 _ => 0,
             }));
             if !batch.is_empty() {
-                state.running = Some(Running {
+                state.running[worker] = Some(Running {
                     size: batch.len(),
                     since: now,
                 });
+                if left > 0 && engines.idle > 1 {
+                    self.arrived.notify_one();
+                }
                 return Some(batch);
             }
             if state.closed {
@@ -163,31 +179,37 @@ impl Queue {
         }
     }
 
-    /// The batch that [`next_batch`](Self::next_batch) gave has ended. `ran` is `None` where the
-    /// time says nothing of the engine's speed.
-    pub(super) fn finished(&self, ran: Option<Duration>) {
+    /// The batch that [`next_batch`](Self::next_batch) gave this worker has ended. `ran` is `None`
+    /// where the time says nothing of the engine's speed.
+    pub(super) fn finished(&self, worker: usize, ran: Option<Duration>) {
         let mut state = self.lock();
-        if let (Some(running), Some(ran)) = (state.running.take(), ran) {
+        if let (Some(running), Some(ran)) = (state.running[worker].take(), ran) {
             state.curve.learn(running.size, ran);
         }
     }
 
     pub(super) fn load(&self, now: Instant) -> Load {
         let state = self.lock();
-        let (running, elapsed) = match state.running {
-            Some(running) => (running.size, now.saturating_duration_since(running.since)),
-            None => (0, Duration::ZERO),
-        };
+        let curve = &state.curve;
+        let running = state.running.iter().flatten();
         let waiting = state.foreground.len();
         let announced = self.announced.load(Ordering::Relaxed);
         let ahead = waiting + announced;
-        let size = self.policy.size(ahead + 1, &state.curve);
+        let share = (ahead + 1).div_ceil(state.running.len());
+        let size = self.policy.size(ahead + 1, curve).min(share);
+        let free_in = state.running.iter().map(|running| match running {
+            Some(running) => {
+                let elapsed = now.saturating_duration_since(running.since);
+                admission::free_in(curve, running.size, elapsed)
+            }
+            None => 0.0,
+        });
         Load {
             waiting,
             announced,
             background: state.background.len(),
-            running,
-            predicted_wait: admission::predicted_wait(&state.curve, size, ahead, running, elapsed),
+            running: running.map(|running| running.size).sum(),
+            predicted_wait: admission::predicted_wait(curve, size, ahead, free_in.collect()),
         }
     }
 

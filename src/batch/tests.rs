@@ -2,7 +2,7 @@
 
 mod stage;
 
-use self::stage::{Stage, logit, stage, stage_and_worker};
+use self::stage::{Stage, logit, stage, stage_and_workers};
 use super::*;
 
 #[tokio::test]
@@ -27,6 +27,39 @@ async fn what_arrives_meanwhile_forms_the_next_batch_and_answers_find_their_requ
     for (request, tag) in requests.into_iter().zip([1.0, 2.0, 3.0, 4.0]) {
         assert_eq!(logit(request.await), tag);
     }
+}
+
+#[tokio::test]
+async fn an_idle_engine_takes_what_comes_while_another_runs() {
+    let (stage, workers) = stage_and_workers(2, 8, 8);
+    let mut requests = vec![stage.submit(1.0).await];
+    assert_eq!(stage.next_batch(), [1.0]);
+    requests.push(stage.submit(2.0).await);
+    assert_eq!(stage.next_batch(), [2.0]);
+    assert_eq!(stage.batcher.load().running, 2);
+    // Both are busy; whichever is free first takes these together.
+    for tag in [3.0, 4.0] {
+        requests.push(stage.submit(tag).await);
+    }
+    assert_eq!(stage.batcher.load().waiting, 2);
+    stage.let_run(1);
+    assert_eq!(stage.next_batch(), [3.0, 4.0]);
+    stage.let_run(2);
+    let mut runs = Vec::new();
+    for (request, tag) in requests.into_iter().zip([1.0, 2.0, 3.0, 4.0]) {
+        let inference = request.await.unwrap().unwrap();
+        assert_eq!(inference.output.logits, [tag]);
+        runs.push(inference.batch);
+    }
+    // Every run has a number of its own, whoever ran it.
+    runs.sort_unstable();
+    runs.dedup();
+    assert_eq!(runs.len(), 3);
+    let Stage { batcher, .. } = stage;
+    drop(batcher);
+    tokio::task::spawn_blocking(|| workers.join())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -252,7 +285,7 @@ async fn stopping_at_once_refuses_background_too() {
 
 #[tokio::test]
 async fn the_last_handle_lets_the_worker_finish_what_waits_and_end() {
-    let (stage, worker) = stage_and_worker(1, 8);
+    let (stage, workers) = stage_and_workers(1, 1, 8);
     let first = stage.submit(1.0).await;
     let second = stage.submit(2.0).await;
     let Stage { batcher, leave, .. } = stage;
@@ -261,7 +294,9 @@ async fn the_last_handle_lets_the_worker_finish_what_waits_and_end() {
     leave.send(()).unwrap();
     assert!(first.await.unwrap().is_ok());
     assert!(second.await.unwrap().is_ok());
-    tokio::task::spawn_blocking(|| worker.join()).await.unwrap();
+    tokio::task::spawn_blocking(|| workers.join())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

@@ -1,9 +1,12 @@
-//! The thread that owns an engine.
+//! The threads that own engines, one each.
 
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::{self, JoinHandle},
     time::Instant,
 };
@@ -22,52 +25,62 @@ use crate::{
     metrics::Metrics,
 };
 
-/// The running worker; [`join`](Self::join) it after closing the queue.
+/// The running workers of one queue; [`join`](Self::join) them after closing it.
 #[derive(Debug)]
-pub struct WorkerHandle(JoinHandle<()>);
+pub struct Workers(Vec<JoinHandle<()>>);
 
-impl WorkerHandle {
+impl Workers {
     /// Waits for the last batch. Blocks the calling thread.
     pub fn join(self) {
-        if self.0.join().is_err() {
-            tracing::error!("the batch worker panicked");
+        for worker in self.0 {
+            if worker.join().is_err() {
+                tracing::error!("a batch worker panicked");
+            }
         }
     }
 }
 
-pub(super) fn spawn(
-    engine: impl Engine,
-    queue: Arc<Queue>,
-    metrics: Arc<Metrics>,
-    alarm: Alarm,
-) -> io::Result<WorkerHandle> {
-    let mut worker = Worker {
-        engine,
-        queue,
-        metrics,
-        recovery: Recovery::default(),
-        alarm,
-        runs: 0,
+/// A thread for each engine. Those that were started before an error end when the queue is closed.
+pub(super) fn spawn<E: Engine>(
+    engines: Vec<E>,
+    queue: &Arc<Queue>,
+    metrics: &Arc<Metrics>,
+    alarm: &Alarm,
+) -> io::Result<Workers> {
+    let runs = Arc::<AtomicU64>::default();
+    let start = |(number, engine)| {
+        let mut worker = Worker {
+            engine,
+            number,
+            queue: Arc::clone(queue),
+            metrics: Arc::clone(metrics),
+            recovery: Recovery::default(),
+            alarm: alarm.clone(),
+            runs: Arc::clone(&runs),
+        };
+        thread::Builder::new()
+            .name("batch".to_owned())
+            .spawn(move || worker.work())
     };
-    let handle = thread::Builder::new()
-        .name("batch".to_owned())
-        .spawn(move || worker.work())?;
-    Ok(WorkerHandle(handle))
+    let started = engines.into_iter().enumerate().map(start);
+    Ok(Workers(started.collect::<io::Result<_>>()?))
 }
 
 struct Worker<E> {
     engine: E,
+    /// Among those of its queue.
+    number: usize,
     queue: Arc<Queue>,
     metrics: Arc<Metrics>,
     recovery: Recovery,
     alarm: Alarm,
-    /// How many batches were run.
-    runs: u64,
+    /// How many batches were run, by all workers of the queue.
+    runs: Arc<AtomicU64>,
 }
 
 impl<E: Engine> Worker<E> {
     fn work(&mut self) {
-        while let Some(batch) = self.queue.next_batch() {
+        while let Some(batch) = self.queue.next_batch(self.number) {
             self.serve(batch);
         }
     }
@@ -85,14 +98,15 @@ impl<E: Engine> Worker<E> {
         let started = Instant::now();
         let inputs: Vec<Input<'_>> = batch.iter().map(|entry| entry.ask.input()).collect();
         let outcome = self.run(&inputs);
-        self.runs += 1;
+        let number = self.runs.fetch_add(1, Ordering::Relaxed) + 1;
         let ran = started.elapsed();
         drop(spans);
-        self.queue.finished(outcome.is_ok().then_some(ran));
+        self.queue
+            .finished(self.number, outcome.is_ok().then_some(ran));
         self.metrics.batch(size, ran);
 
         let run = Run {
-            number: self.runs,
+            number,
             started,
             size,
         };

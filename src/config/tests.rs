@@ -31,6 +31,7 @@ fn every_fault_is_reported_at_once() {
         "--listen=nowhere",
         "--device=gpu",
         "--threads=0",
+        "--sessions=0",
         "--max-batch=many",
         "--batching=lazy",
         "--request-timeout=soon",
@@ -45,6 +46,16 @@ fn every_fault_is_reported_at_once() {
         let name = flag.split('=').next().unwrap();
         assert!(said.contains(name), "{name} is missing in\n{said}");
     }
+}
+
+#[test]
+fn there_are_no_more_sessions_than_threads_on_a_cpu() {
+    let with = |flags: &[&str]| config(flags).map(|config| config.sessions.get());
+    assert_eq!(with(&["--threads=4", "--sessions=4"]).unwrap(), 4);
+    let said = with(&["--threads=2", "--sessions=3"]).unwrap_err();
+    assert!(said.to_string().contains("--sessions"), "{said}");
+    let gpu = ["--device=cuda", "--threads=1", "--sessions=2"];
+    assert_eq!(with(&gpu).unwrap(), 2);
 }
 
 #[test]

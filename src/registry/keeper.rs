@@ -18,9 +18,7 @@ use tokio::{
 };
 
 use super::{LoadError, Loader, Registry};
-use crate::{
-    Error, Result, batch::WorkerHandle, classify::Classifier, config::ModelSource, model::ModelInfo,
-};
+use crate::{Error, Result, batch, classify::Classifier, config::ModelSource, model::ModelInfo};
 
 /// The one that may change a [`Registry`]. A handle; clones share the content.
 #[derive(Clone, Debug)]
@@ -31,8 +29,8 @@ pub struct Keeper {
     workers: Arc<Mutex<Workers>>,
 }
 
-/// A worker for each model.
-type Workers = BTreeMap<Arc<str>, WorkerHandle>;
+/// The batch workers of each model.
+type Workers = BTreeMap<Arc<str>, batch::Workers>;
 
 /// What became of a wish to change something.
 #[derive(Clone, Debug)]
@@ -174,8 +172,8 @@ impl Keeper {
     pub async fn finish(&self) {
         let mut workers = Arc::clone(&self.workers).lock_owned().await;
         self.close();
-        for worker in std::mem::take(&mut *workers).into_values() {
-            join(worker).await;
+        for of_model in std::mem::take(&mut *workers).into_values() {
+            join(of_model).await;
         }
     }
 
@@ -239,7 +237,7 @@ fn load(
     name: &str,
     directory: &Path,
     known: Option<&str>,
-) -> std::result::Result<Option<(Classifier, WorkerHandle)>, LoadError> {
+) -> std::result::Result<Option<(Classifier, batch::Workers)>, LoadError> {
     let mut model = ModelInfo::open(directory)?;
     if known == Some(&model.digest) {
         return Ok(None);
@@ -256,22 +254,22 @@ async fn detached(change: impl Future<Output = Result<Change>> + Send + 'static)
     })
 }
 
-/// Waits in the background for a worker that nobody gives work to any more, and only then lets the
+/// Waits in the background for workers that nobody gives work to any more, and only then lets the
 /// next change begin.
-fn retire(worker: Option<WorkerHandle>, name: &str, changing: OwnedMutexGuard<Workers>) {
-    let Some(worker) = worker else {
+fn retire(retired: Option<batch::Workers>, name: &str, changing: OwnedMutexGuard<Workers>) {
+    let Some(retired) = retired else {
         return;
     };
     let name = name.to_owned();
     tokio::spawn(async move {
-        join(worker).await;
+        join(retired).await;
         tracing::info!(model = name, "the model before has gone");
         drop(changing);
     });
 }
 
-async fn join(worker: WorkerHandle) {
-    if let Err(why) = task::spawn_blocking(move || worker.join()).await {
-        tracing::error!(%why, "waiting for a batch worker panicked");
+async fn join(workers: batch::Workers) {
+    if let Err(why) = task::spawn_blocking(move || workers.join()).await {
+        tracing::error!(%why, "waiting for batch workers panicked");
     }
 }

@@ -1,13 +1,14 @@
 //! From a model directory to a model that answers.
 
 use std::{
+    num::NonZeroUsize,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use crate::{
-    batch::{Alarm, Batcher, Policy, WorkerHandle},
+    batch::{Alarm, Batcher, Policy, Workers},
     classify::{Classifier, ResultCache},
     config::Config,
     decode::{DecodeBudget, JpegScaling, Limits},
@@ -15,7 +16,7 @@ use crate::{
         Device, Engine, EngineError, Input, OrtEngine, Output, Runtime, SessionOptions, threads,
     },
     metrics::Metrics,
-    model::{ModelError, ModelInfo, Outline},
+    model::{ModelError, ModelInfo, Outline, manifest::Manifest},
     preprocess::Pipeline,
     store::Store,
 };
@@ -44,6 +45,7 @@ pub struct Loader {
     runtime: Runtime,
     device: Device,
     threads: usize,
+    sessions: NonZeroUsize,
     policy: Policy,
     limits: Limits,
     jpeg_scaling: JpegScaling,
@@ -62,6 +64,7 @@ impl Loader {
             runtime,
             device: config.device,
             threads: config.threads,
+            sessions: config.sessions,
             policy: config.policy,
             limits: Limits {
                 max_pixels: config.max_pixels,
@@ -95,15 +98,11 @@ impl Loader {
     }
 
     /// Verifies the directory by its digests, loads the graph, runs it once, and starts its
-    /// worker. Takes seconds for a large model and blocks the calling thread.
+    /// workers. Takes seconds for a large model and blocks the calling thread.
     ///
     /// # Errors
     /// Whatever keeps the model from answering.
-    pub fn load(
-        &self,
-        name: &str,
-        directory: &Path,
-    ) -> Result<(Classifier, WorkerHandle), LoadError> {
+    pub fn load(&self, name: &str, directory: &Path) -> Result<(Classifier, Workers), LoadError> {
         let mut model = ModelInfo::open(directory)?;
         name.clone_into(&mut model.name);
         self.load_verified(model)
@@ -113,16 +112,19 @@ impl Loader {
     ///
     /// # Errors
     /// Whatever keeps the model from answering.
-    pub fn load_verified(&self, model: ModelInfo) -> Result<(Classifier, WorkerHandle), LoadError> {
+    pub fn load_verified(&self, model: ModelInfo) -> Result<(Classifier, Workers), LoadError> {
         let pipeline = Pipeline::new(&model.manifest.preprocess).map_err(LoadError::Preprocess)?;
-        let (engine, warm_up) = self.engine(&model)?;
-        let device = engine.device();
-        let (batcher, worker) = Batcher::spawn(
-            engine,
+        let Sessions {
+            device,
+            engines,
+            warm_up,
+        } = self.sessions(&model)?;
+        let (batcher, workers) = Batcher::spawn(
+            engines,
             self.policy,
             &warm_up,
             Arc::clone(&self.metrics),
-            self.alarm.clone(),
+            &self.alarm,
         )?;
         let classifier = Classifier {
             outline: Arc::new(Outline::of(&model)),
@@ -138,26 +140,63 @@ impl Loader {
             results: self.results.clone(),
             metrics: Arc::clone(&self.metrics),
         };
-        Ok((classifier, worker))
+        Ok((classifier, workers))
     }
 
-    /// Loads the session and proves that it works; also how long it took for each batch size.
-    fn engine(
-        &self,
-        model: &ModelInfo,
-    ) -> Result<(OrtEngine, Vec<(usize, Duration)>), EngineError> {
+    /// Loads the sessions, one after the other, and proves that they work.
+    fn sessions(&self, model: &ModelInfo) -> Result<Sessions, EngineError> {
         let started = Instant::now();
         let options = SessionOptions {
             device: self.device,
-            threads: self.threads,
+            threads: (self.threads / self.sessions).max(1),
             spin: threads::may_spin(),
             graph: model.graph(),
         };
         let manifest = &model.manifest;
-        let mut engine = OrtEngine::load(&self.runtime, manifest, &options)?;
-        let loaded = started.elapsed();
+        let (first, warm_up) = self.engine(manifest, &options)?;
+        let device = first.device();
+        let mut engines = vec![first];
+        while engines.len() < self.sessions.get() {
+            let (more, _) = self.engine(manifest, &options)?;
+            if more.device() != device {
+                // One queue has one curve, which two kinds of engines would not fit.
+                tracing::warn!(%device, sessions = engines.len(), "the device has room for no more");
+                break;
+            }
+            engines.push(more);
+        }
+        let first_runs: Duration = warm_up.iter().map(|(_, took)| *took).sum();
+        tracing::info!(
+            %device,
+            sessions = engines.len(),
+            threads = options.threads,
+            spin = options.spin,
+            "device"
+        );
+        tracing::info!(
+            model = model.name,
+            architecture = manifest.architecture.name,
+            precision = %manifest.graph.precision,
+            digest = model.short_digest(),
+            directory = %model.directory.display(),
+            load_ms = started.elapsed().as_millis() as u64,
+            first_run_ms = first_runs.as_millis() as u64,
+            "model"
+        );
+        Ok(Sessions {
+            device,
+            engines,
+            warm_up,
+        })
+    }
 
-        let first_runs = Instant::now();
+    /// One session, and how long each batch size took.
+    fn engine(
+        &self,
+        manifest: &Manifest,
+        options: &SessionOptions,
+    ) -> Result<(OrtEngine, Vec<(usize, Duration)>), EngineError> {
+        let mut engine = OrtEngine::load(&self.runtime, manifest, options)?;
         let (height, width) = manifest.input_size();
         let picture = vec![0.0; 3 * height * width];
         let mut times = Vec::new();
@@ -170,25 +209,16 @@ impl Loader {
                 return Err(EngineError::Graph(why));
             }
         }
-
-        tracing::info!(
-            device = %engine.device(),
-            threads = self.threads,
-            spin = options.spin,
-            "device"
-        );
-        tracing::info!(
-            model = model.name,
-            architecture = manifest.architecture.name,
-            precision = %manifest.graph.precision,
-            digest = model.short_digest(),
-            directory = %model.directory.display(),
-            load_ms = loaded.as_millis() as u64,
-            first_run_ms = first_runs.elapsed().as_millis() as u64,
-            "model"
-        );
         Ok((engine, times))
     }
+}
+
+/// The sessions of a model.
+struct Sessions {
+    device: Device,
+    engines: Vec<OrtEngine>,
+    /// Batch sizes that each has run, and the time that the first of them took.
+    warm_up: Vec<(usize, Duration)>,
 }
 
 /// Batch sizes that run before the model is ready. On a CPU one picture proves that it works. A GPU

@@ -106,16 +106,28 @@ async fn every_sample_gets_its_name_and_its_map_lies_on_the_object() {
 #[tokio::test]
 async fn parallel_clients_get_the_answers_they_would_get_alone_and_share_batches() {
     // Thirty-two at once take an unoptimised build on two busy cores longer than the usual ten seconds.
-    let server = Server::start(&["--request-timeout", "2m", "--drain-delay", "200ms"]);
+    let flags = ["--request-timeout", "2m", "--drain-delay", "200ms"];
+    let server = Server::start(&flags);
     let samples = Sample::all();
     let mut alone = Vec::new();
     for sample in &samples {
-        alone.push(
-            post(&server.address, "/classify?top_k=3", sample.bytes())
-                .await
-                .json(),
-        );
+        let answer = post(&server.address, "/classify?top_k=3", sample.bytes());
+        alone.push(answer.await.json());
     }
+    parallel_clients(&server, &samples, &alone).await;
+    assert_batches_were_shared(&server, 32 + samples.len()).await;
+
+    // Two sessions take from one queue, and nobody can tell which one it was.
+    let two = ["--threads", "2", "--sessions", "2"];
+    let server = Server::start(&[&flags[..], &two].concat());
+    parallel_clients(&server, &samples, &alone).await;
+    assert_batches_were_shared(&server, 32).await;
+    #[cfg(target_os = "linux")]
+    assert_eq!(server.threads("batch"), 2);
+}
+
+/// Thirty-two at once, of whom each has to get what it would get `alone`.
+async fn parallel_clients(server: &Server, samples: &[Sample], alone: &[Value]) {
     let requests = (0..32).map(|client| {
         let (address, sample) = (
             server.address.clone(),
@@ -139,6 +151,9 @@ async fn parallel_clients_get_the_answers_they_would_get_alone_and_share_batches
             );
         }
     }
+}
+
+async fn assert_batches_were_shared(server: &Server, pictures: usize) {
     let metrics = get(&server.address, "/metrics").await;
     let value = |name: &str| -> f64 {
         let line = metrics.text().lines().find(|line| line.starts_with(name));
@@ -146,13 +161,9 @@ async fn parallel_clients_get_the_answers_they_would_get_alone_and_share_batches
             .and_then(|v| v.parse().ok())
             .expect(name)
     };
-    let (pictures, batches) = (
-        value("patchlight_batch_size_sum"),
-        value("patchlight_batch_size_count"),
-    );
-    assert_eq!(pictures, (32 + samples.len()) as f64);
+    assert_eq!(value("patchlight_batch_size_sum"), pictures as f64);
     assert!(
-        batches < pictures,
+        value("patchlight_batch_size_count") < pictures as f64,
         "no batch held more than one of {pictures} pictures"
     );
 }

@@ -2,7 +2,10 @@
 
 use std::{
     num::NonZeroUsize,
-    sync::mpsc::{self, Receiver, Sender},
+    sync::{
+        Mutex,
+        mpsc::{self, Receiver, Sender},
+    },
 };
 
 use super::super::{policy::Batching, *};
@@ -13,7 +16,7 @@ use crate::engine::EngineError;
 /// anew is reported as an empty batch.
 struct Puppet {
     started: Sender<Vec<f32>>,
-    leave: Receiver<()>,
+    leave: Arc<Mutex<Receiver<()>>>,
 }
 
 impl Engine for Puppet {
@@ -21,7 +24,7 @@ impl Engine for Puppet {
         let tags: Vec<f32> = inputs.iter().map(|input| input.tensor[0]).collect();
         let _ = self.started.send(tags.clone());
         // A test that holds no more leave is over.
-        let _ = self.leave.recv();
+        let _ = self.leave.lock().expect("nobody panics holding it").recv();
         if tags.contains(&0.0) {
             panic!("asked for");
         }
@@ -51,11 +54,16 @@ pub(super) struct Stage {
 }
 
 pub(super) fn stage(max_batch: usize, max_waiting: usize) -> Stage {
-    stage_and_worker(max_batch, max_waiting).0
+    stage_and_workers(1, max_batch, max_waiting).0
 }
 
-/// The same, with the thread to wait for.
-pub(super) fn stage_and_worker(max_batch: usize, max_waiting: usize) -> (Stage, WorkerHandle) {
+/// The same with several engines, of which any answers who is given leave; and their threads to wait
+/// for.
+pub(super) fn stage_and_workers(
+    engines: usize,
+    max_batch: usize,
+    max_waiting: usize,
+) -> (Stage, Workers) {
     let (started, seen) = mpsc::channel();
     let (leave, allowed) = mpsc::channel();
     let policy = Policy {
@@ -64,19 +72,21 @@ pub(super) fn stage_and_worker(max_batch: usize, max_waiting: usize) -> (Stage, 
         max_waiting: NonZeroUsize::new(max_waiting).unwrap(),
     };
     let metrics = Arc::new(Metrics::new().unwrap());
-    let engine = Puppet {
-        started,
-        leave: allowed,
+    let allowed = Arc::new(Mutex::new(allowed));
+    let puppet = || Puppet {
+        started: started.clone(),
+        leave: Arc::clone(&allowed),
     };
+    let engines = (0..engines).map(|_| puppet()).collect();
     let alarm = Alarm::default();
-    let (batcher, worker) = Batcher::spawn(engine, policy, &[], metrics, alarm.clone()).unwrap();
+    let (batcher, workers) = Batcher::spawn(engines, policy, &[], metrics, &alarm).unwrap();
     let stage = Stage {
         batcher,
         alarm,
         started: seen,
         leave,
     };
-    (stage, worker)
+    (stage, workers)
 }
 
 impl Stage {
