@@ -201,7 +201,7 @@ def show(args, found):
     memory, start = found["memory"], found["start"]["ready_s"]
     harness.table(["ready after", *memory], [[f"{start:.2f} s", *(f"{value:.0f}" for value in memory.values())]])
 
-    large = memory["weights_mib"] > 500
+    large = memory["weights_mib"] > 200
     watching = found["instrumentation"].get("share", 0)
     print(f"\nmetrics, spans and log line: {watching:.4f} of the processor time of a request")
     targets = [

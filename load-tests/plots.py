@@ -37,6 +37,8 @@ def save(figure, machine, path):
 def grid(report, path):
     """Latency over load, a line for each setting."""
     loads = report["loads"]
+    if len(loads) < 2:
+        return
     names = list(next(iter(loads.values()))["settings"])
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.2))
     for axis, (figure_name, title) in zip(axes, (("p50", "median latency"), ("p99", "99th percentile"))):
