@@ -45,8 +45,9 @@ def median(rounds):
 
 def run(args):
     names = settings(args.max_batch)
-    if args.only:
-        names = {name: own for name, own in names.items() if name.removesuffix(AGAIN) in args.only}
+    if args.largest_only:
+        two = ("auto", f"up to {args.max_batch}")
+        names = {name: own for name, own in names.items() if name.removesuffix(AGAIN) in two}
     flags = ["--request-timeout", "60s", "--log", "error", *(["--model", args.model] if args.model else [])]
     shares = [share / 100 for share in args.percent]
     found = {share: {name: [] for name in names} for share in shares}
@@ -115,7 +116,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--percent", type=float, nargs="+", default=[25, 50, 75, 95], help="of capacity")
-    parser.add_argument("--only", nargs="+", help="some of the settings, such as auto and 'up to 8'")
+    parser.add_argument("--largest-only", action="store_true", help="auto beside the largest fixed setting alone")
     parser.add_argument("--max-batch", type=int, default=8)
     parser.add_argument("--model", help="directory [default: the demo]")
     parser.add_argument("--pictures", nargs="+", default=[ROOT / "models/samples/penguin.jpg"])

@@ -18,13 +18,14 @@ from PIL import Image
 class OnnxRuntime:
     """A session as the guides open it."""
 
-    def __init__(self, graph, threads):
+    def __init__(self, graph, threads, spin=True):
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
         self.session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         self.input = self.session.get_inputs()[0].name
         self.outputs = [output.name for output in self.session.get_outputs()]

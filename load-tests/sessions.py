@@ -4,7 +4,7 @@
     python load-tests/sessions.py models/demo/model.onnx [--seconds 3] [--rounds 2] [--batch 1 4 8]
 
 What `--sessions` can gain on this machine. The third setting gives every session all threads, which
-then sleep at once instead of spinning. All take turns in one process. Needs onnxruntime and numpy.
+then sleep at once instead of spinning. All take turns in one process. Needs load-tests/requirements.txt.
 """
 
 import argparse
@@ -13,30 +13,21 @@ import threading
 import time
 
 import numpy as np
-import onnxruntime
-
-
-def session(graph, threads, spin):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.enable_mem_pattern, options.log_severity_level = False, 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+from reference import OnnxRuntime
 
 
 def throughput(sessions, batch, seconds):
     """Pictures a second of all sessions together, each in a thread of its own."""
     tensor = np.random.default_rng(0).uniform(-1, 1, (batch, 3, 224, 224)).astype(np.float32)
-    name = sessions[0].get_inputs()[0].name
     # The server fetches the class token's attention only where it is asked for.
-    outputs = [output.name for output in sessions[0].get_outputs() if output.name != "class_attention"]
+    outputs = [name for name in sessions[0].outputs if name != "class_attention"]
     for one in sessions:
-        one.run(outputs, {name: tensor})
+        one.run(outputs, tensor)
     pictures, began = [0] * len(sessions), time.monotonic()
 
     def loop(number):
         while time.monotonic() < began + seconds:
-            sessions[number].run(outputs, {name: tensor})
+            sessions[number].run(outputs, tensor)
             pictures[number] += batch
 
     threads = [threading.Thread(target=loop, args=(number,)) for number in range(len(sessions))]
@@ -56,9 +47,9 @@ def main():
     args = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
     settings = {
-        f"1 session, {cores} threads": [session(args.graph, cores, True)],
-        f"{cores} sessions, 1 thread each": [session(args.graph, 1, True) for _ in range(cores)],
-        f"{cores} sessions, {cores} threads each, no spinning": [session(args.graph, cores, False) for _ in range(cores)],
+        f"1 session, {cores} threads": [OnnxRuntime(args.graph, cores)],
+        f"{cores} sessions, 1 thread each": [OnnxRuntime(args.graph, 1) for _ in range(cores)],
+        f"{cores} sessions, {cores} threads each, no spinning": [OnnxRuntime(args.graph, cores, spin=False) for _ in range(cores)],
     }
     for number in range(args.rounds):
         print(f"\nround {number + 1}, pictures a second with batches of {', '.join(map(str, args.batch))}")

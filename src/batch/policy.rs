@@ -76,10 +76,9 @@ impl Policy {
     ///
     /// For [`Batching::Auto`] all of them where batches gain anything worth the name: what runs
     /// alone then takes time of the engine that those behind pay for, and at an engine with little
-    /// to do few wait anyway. Where a batch of eight takes about eight times as
-    /// long as a single it only makes the first in it wait for the last, and the size is one,
-    /// unless two full batches wait already: then any gain counts. load-tests/grid.py compares this
-    /// with fixed sizes.
+    /// to do few wait anyway. Where a batch of eight takes about eight times as long as a single it
+    /// only makes the first in it wait for the last, and the size is one, unless two full batches
+    /// wait already: then any gain counts. load-tests/grid.py compares this with fixed sizes.
     pub(super) fn size(&self, waiting: usize, curve: &Curve) -> usize {
         let largest = self.max_batch.get();
         let most = waiting.min(largest);

@@ -166,6 +166,7 @@ impl Loader {
             engines.push(more);
         }
         let first_runs: Duration = warm_up.iter().map(|(_, took)| *took).sum();
+        let loaded = started.elapsed().saturating_sub(first_runs);
         tracing::info!(
             %device,
             sessions = engines.len(),
@@ -179,7 +180,7 @@ impl Loader {
             precision = %manifest.graph.precision,
             digest = model.short_digest(),
             directory = %model.directory.display(),
-            load_ms = started.elapsed().as_millis() as u64,
+            load_ms = loaded.as_millis() as u64,
             first_run_ms = first_runs.as_millis() as u64,
             "model"
         );

@@ -50,7 +50,7 @@ pub(crate) const MODELS: [Model; 4] = [
 ];
 
 /// Small: 88.96 pictures a second over HTTP on two cores where the bare session gave 98.46
-/// (docs/performance/compare.json), so 2 · (1/88.96 − 1/98.46) core-seconds are everything else, the load
+/// (docs/performance/compare.json of commit 0f65668), so 2 · (1/88.96 − 1/98.46) core-seconds are everything else, the load
 /// generator included. Large: 27.1 a second where the small one gave 89.6 in the same minute, with
 /// `--jpeg-scaling auto` and the copy for the overlay; a JPEG of quality 90.
 pub(crate) const UPLOADS: [Upload; 2] = [
