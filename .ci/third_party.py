@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LISTED = ROOT / "docs/third-party.md"
-# Those that src/build/onnxruntime.toml pins a library for.
+# Those that crates/engine/onnxruntime.toml pins a library for.
 PLATFORMS = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu", "aarch64-apple-darwin"]
 
 
@@ -33,7 +33,9 @@ def crates(platform):
             if None in kinds and not macro and id not in seen:
                 seen.add(id)
                 waiting.append(id)
-    return {(p["name"], p["version"], p["license"]) for p in map(packages.get, seen)}
+    # Our own layers come from no registry.
+    foreign = [packages[id] for id in seen if packages[id]["source"]]
+    return {(p["name"], p["version"], p["license"]) for p in foreign}
 
 
 def text():

@@ -12,7 +12,7 @@ import tomllib
 import uuid
 from pathlib import Path
 
-PINS = Path("src/build/onnxruntime.toml")
+PINS = Path("crates/engine/onnxruntime.toml")
 
 
 def main():

@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::Router;
+use patchlight_engine::{EngineError, Runtime};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
     config::Config,
-    engine::{EngineError, Runtime},
     http::{self, AppState, Easels, Oip, Readiness, UploadBudget},
     metrics::Metrics,
     registry::{Keeper, LoadError, Loader},

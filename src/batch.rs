@@ -28,6 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use patchlight_engine::{Engine, Input, Output};
 use tokio::sync::oneshot;
 
 pub use self::{admission::Load, policy::Policy, recovery::Alarm, worker::Workers};
@@ -35,11 +36,7 @@ use self::{
     pending::Entry,
     queue::{Place, Priority, Push, Queue},
 };
-use crate::{
-    Error, Result,
-    engine::{Engine, Input, Output},
-    metrics::Metrics,
-};
+use crate::{Error, Result, metrics::Metrics};
 
 /// The answer to one request, and how it came about.
 #[derive(Debug)]

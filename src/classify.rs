@@ -14,6 +14,12 @@ mod work;
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
+use patchlight_engine::Device;
+use patchlight_imaging::{
+    decode::{self, JpegScaling, Limits},
+    preprocess::Pipeline,
+};
+use patchlight_model::{ModelInfo, Outline, scores};
 use tokio::{sync::oneshot, task, time::timeout_at};
 
 pub use self::{
@@ -29,11 +35,8 @@ use self::{
 use crate::{
     Error, Result,
     batch::{Announced, Ask, Batcher, Deadline},
-    decode::{self, DecodeBudget, JpegScaling, Limits},
-    engine::Device,
+    decode_budget::DecodeBudget,
     metrics::{Metrics, Stage},
-    model::{ModelInfo, Outline, scores},
-    preprocess::Pipeline,
     store::{NotKept, Owner, Receipt, Store},
 };
 

@@ -8,13 +8,14 @@ mod tracing;
 
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
+use patchlight_engine::{Device, threads};
+use patchlight_imaging::decode::JpegScaling;
+
 use self::faults::Faults;
 pub use self::{faults::ConfigError, models::ModelSource};
 use crate::{
     args::{ClassifyArgs, EvaluateArgs, ServeArgs},
     batch::{Policy, policy::Batching},
-    decode::JpegScaling,
-    engine::{Device, threads},
     http::{CorsOrigins, HttpLimits, KeyRing},
     server::Tls,
     store::{Place, StoreOptions},

@@ -8,6 +8,8 @@
 
 use std::time::Duration;
 
+use patchlight_imaging::Error as ImageError;
+
 /// The result of working on a request.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -45,39 +47,9 @@ pub enum Error {
         limit: Duration,
     },
 
-    /// The bytes are not a picture in a format that is served.
-    #[error("not a picture that this server reads ({found}); send JPEG, PNG, WebP or GIF")]
-    UnsupportedFormat {
-        /// What the bytes look like.
-        found: String,
-    },
-
-    /// The picture is damaged.
-    #[error("the {format} picture cannot be decoded: {detail}")]
-    ImageUndecodable {
-        /// The format that its first bytes announce.
-        format: &'static str,
-        /// What the decoder found.
-        detail: String,
-    },
-
-    /// The decoder panicked, which hostile files make decoders do; the fence held.
-    #[error("the {format} picture is damaged in a way that its decoder does not survive")]
-    DecoderPanicked {
-        /// The format that its first bytes announce.
-        format: &'static str,
-    },
-
-    /// The picture has too many pixels, too long a side, or needs too much memory to decode.
-    #[error("the picture is too large ({width}×{height}): {detail}")]
-    ImageTooLarge {
-        /// Announced width in pixels.
-        width: u32,
-        /// Announced height in pixels.
-        height: u32,
-        /// Which limit it exceeds.
-        detail: String,
-    },
+    /// The bytes are no picture that is served: of another format, damaged or too large.
+    #[error(transparent)]
+    Image(#[from] ImageError),
 
     /// There is no such model.
     #[error("no model is called `{name}` here")]
@@ -207,9 +179,10 @@ impl Error {
             Self::Unauthorized => "unauthorized",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::UploadTooSlow { .. } => "upload_too_slow",
-            Self::UnsupportedFormat { .. } => "unsupported_format",
-            Self::ImageUndecodable { .. } | Self::DecoderPanicked { .. } => "image_undecodable",
-            Self::ImageTooLarge { .. } => "image_too_large",
+            Self::Image(ImageError::UnsupportedFormat { .. }) => "unsupported_format",
+            Self::Image(ImageError::ImageUndecodable { .. })
+            | Self::Image(ImageError::DecoderPanicked { .. }) => "image_undecodable",
+            Self::Image(ImageError::ImageTooLarge { .. }) => "image_too_large",
             Self::NoSuchModel { .. } => "no_such_model",
             Self::DefaultModel { .. } => "default_model",
             Self::ModelRefused { .. } => "model_refused",

@@ -28,14 +28,16 @@ mod table;
 
 use std::fs;
 
-use crate::{
-    Error,
+use patchlight_engine::{Engine, EngineError, Input, Output};
+use patchlight_imaging::{
     decode::{self, Limits},
-    engine::{Engine, EngineError, Input, Output},
-    explain::{Grid, Placement},
-    model::{ModelInfo, scores},
-    perturb::{Curves, Cut, Fill, Order, Plan},
     preprocess::Pipeline,
+};
+use patchlight_model::{ModelInfo, scores};
+
+use crate::{
+    explain::{Grid, Placement},
+    perturb::{Curves, Cut, Fill, Order, Plan},
 };
 
 pub use self::{
@@ -105,7 +107,7 @@ pub enum EvaluateError {
     Read(#[from] std::io::Error),
     /// The picture is refused as the service would refuse it.
     #[error("{0}")]
-    Picture(#[from] Error),
+    Picture(#[from] patchlight_imaging::Error),
     /// The listing does not fit the picture.
     #[error("{0}")]
     Listing(String),

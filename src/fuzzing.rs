@@ -20,15 +20,18 @@ use std::{fs, path::PathBuf, process, str, thread};
 use axum::http::{HeaderMap, HeaderValue, header};
 use bytes::Bytes;
 use futures_util::FutureExt;
+use patchlight_imaging::{
+    Error as ImageError,
+    decode::{self, Header, Limits, Picture},
+    preprocess::{Crop, CropRounding, Filter, Normalize, Pipeline, Preprocess, Resize},
+};
+use patchlight_model::{Labels, Manifest};
 
 pub use self::readers::{checkpoint, graph, kept, oip};
 use crate::{
     Error,
-    decode::{self, Header, Limits, Picture},
     explain::{self, KEPT_SIDE, RgbView},
     http::upload,
-    model::{Labels, Manifest},
-    preprocess::{Crop, CropRounding, Filter, Normalize, Pipeline, Preprocess, Resize},
 };
 
 /// A picture as it was uploaded: its header, its pixels whole and reduced, the tensors that models
@@ -56,11 +59,11 @@ pub fn picture(data: &[u8]) {
 }
 
 /// What becomes of a picture that could be decoded.
-fn seen(bytes: &[u8], header: &Header, decoded: crate::Result<Picture>) {
+fn seen(bytes: &[u8], header: &Header, decoded: patchlight_imaging::Result<Picture>) {
     let picture = match decoded {
         Ok(picture) => picture,
         // A decoder's panic is fenced.
-        Err(Error::ImageUndecodable { .. } | Error::DecoderPanicked { .. }) => return,
+        Err(ImageError::ImageUndecodable { .. } | ImageError::DecoderPanicked { .. }) => return,
         Err(why) => panic!("{why}"),
     };
     let (rgb, reduction) = (picture.rgb, picture.reduction);

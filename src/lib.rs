@@ -21,11 +21,11 @@
 //! | [`args`], [`config`] | what was typed; what it means, validated, every fault reported at once |
 //! | [`server`] | sockets: accepting, header deadlines, draining |
 //! | [`http`] | routes, limits, and the one file that turns an [`Error`] into problem+json |
-//! | [`decode`] | bytes → upright RGB8, under limits, fenced against panics |
-//! | [`preprocess`] | RGB8 → the input tensor, with Pillow's arithmetic |
+//! | [`patchlight_imaging::decode`] | bytes → upright RGB8, under limits, fenced against panics |
+//! | [`patchlight_imaging::preprocess`] | RGB8 → the input tensor, with Pillow's arithmetic |
 //! | [`batch`] | the queue, the rule that closes a batch, the thread that runs it |
-//! | [`engine`] | one ONNX Runtime session behind a small trait |
-//! | [`model`] | a model directory: manifest, labels, digests |
+//! | [`patchlight_engine`] | one ONNX Runtime session behind a small trait |
+//! | [`patchlight_model`] | a model directory: manifest, labels, digests |
 //! | [`registry`] | the models being served: by name, loaded and swapped while running |
 //! | [`classify`] | the stages above in order, for one picture |
 //! | [`explain`] | a rollout → map, colours, picture |
@@ -35,17 +35,17 @@
 //! | [`verify`] | that for one kept map, as a job with low priority |
 //! | [`evaluate`] | that, and where maps point, over pictures whose object's place is known |
 //! | [`watched`] | files that may change while the program runs |
-//! | [`import`] | a checkpoint → a model directory |
+//! | [`patchlight_import`] | a checkpoint → a model directory |
 //! | [`oip`] | the frames of the Open Inference Protocol, apart from HTTP |
-//! | [`onnx`] | the ONNX file format and the ViT graph, written by us |
-//! | [`splitmix`] | random numbers that a seed fixes |
+//! | [`patchlight_onnx`] | the ONNX file format and the ViT graph, written by us |
+//! | [`patchlight_splitmix`] | random numbers that a seed fixes |
 //!
 //! # Threads
 //!
 //! * **tokio workers** — sockets, HTTP, waiting; nothing on them computes for long.
 //! * **decode** (tokio's blocking threads, at most one per core at work) — decode, resize,
 //!   normalise, draw maps; entered under a budget of decoded bytes.
-//! * **batch worker**, one per session — owns the [`engine`]; takes batches from the queue, runs
+//! * **batch worker**, one per session — owns the [`patchlight_engine`]; takes batches from the queue, runs
 //!   them, answers each request through its oneshot. ONNX Runtime's own threads compute below it.
 //!
 //! Nothing is global: environment, metrics, store and model are built in [`app`] and passed on.
@@ -56,24 +56,18 @@ pub mod batch;
 pub mod classify;
 pub mod commands;
 pub mod config;
-pub mod decode;
-pub mod engine;
+pub mod decode_budget;
 pub mod error;
 pub mod evaluate;
 pub mod explain;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod http;
-pub mod import;
 pub mod metrics;
-pub mod model;
 pub mod oip;
-pub mod onnx;
 pub mod perturb;
-pub mod preprocess;
 pub mod registry;
 pub mod server;
-pub mod splitmix;
 pub mod store;
 pub mod telemetry;
 pub mod verify;

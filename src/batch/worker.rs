@@ -11,6 +11,7 @@ use std::{
     time::Instant,
 };
 
+use patchlight_engine::{Engine, EngineError, Input, Output};
 use tracing::Span;
 
 use super::{
@@ -19,11 +20,7 @@ use super::{
     queue::Queue,
     recovery::{Alarm, Recovery, Step},
 };
-use crate::{
-    Error,
-    engine::{Engine, EngineError, Input, Output},
-    metrics::Metrics,
-};
+use crate::{Error, metrics::Metrics};
 
 /// The running workers of one queue; [`join`](Self::join) them after closing it.
 #[derive(Debug)]

@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
+use patchlight_imaging::{decode::Format, preprocess::Region};
+use patchlight_model::{ModelInfo, Prediction, manifest::TaskKind};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use crate::{
-    decode::Format,
-    model::{ModelInfo, Prediction, manifest::TaskKind},
-    preprocess::Region,
-    store::{MapKind, NotKept, Receipt},
-};
+use crate::store::{MapKind, NotKept, Receipt};
 
 /// One picture's answer.
 #[derive(Clone, Debug, Serialize, ToSchema)]

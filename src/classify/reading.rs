@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use patchlight_model::{Labels, Outline};
 
 use super::{ImageInfo, Keep, Timing, results::Weigh, work::Seen};
 use crate::{
     batch::Inference,
     explain::Placement,
-    model::{Labels, Outline},
     store::{KeptEvidence, KeptMap, Owner},
 };
 

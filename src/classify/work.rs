@@ -6,15 +6,19 @@ use std::{
 };
 
 use bytes::Bytes;
+use patchlight_imaging::{
+    Error as ImageError,
+    decode::{self, Header},
+    preprocess::Pipeline,
+};
 use tokio::sync::oneshot;
 
 use super::ImageInfo;
 use crate::{
     Error, Result,
-    decode::{self, Header, Permit},
+    decode_budget::Permit,
     explain::{self, Invalid, Placement, RgbView},
     metrics::{Metrics, Stage},
-    preprocess::Pipeline,
 };
 
 /// What is known of a picture besides its pixels.
@@ -51,7 +55,7 @@ impl Work {
         let (picture, tensor, seen) = match self.prepare() {
             Ok(prepared) => prepared,
             Err(why) => {
-                if matches!(why, Error::DecoderPanicked { .. }) {
+                if matches!(why, Error::Image(ImageError::DecoderPanicked { .. })) {
                     self.metrics.decode_panicked();
                 }
                 // Whoever has left needs no reason.

@@ -5,6 +5,7 @@ mod table;
 
 use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
+use patchlight_engine::Runtime;
 use tokio::{runtime, sync::Semaphore, task::JoinSet};
 
 use self::output::Output;
@@ -15,7 +16,6 @@ use crate::{
     batch::Deadline,
     classify::{Classification, Classifier, Keep, Options},
     config::Config,
-    engine::Runtime,
     store::{Found, Owner},
     telemetry::{self, LogFormat},
 };

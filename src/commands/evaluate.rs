@@ -7,17 +7,17 @@ use std::{
     process::ExitCode,
 };
 
+use patchlight_engine::{OrtEngine, Runtime, SessionOptions, threads};
+use patchlight_imaging::preprocess::Pipeline;
+use patchlight_model::ModelInfo;
 use serde::Serialize;
 
 use super::{BAD_CONFIGURATION, USAGE, fail, progress};
 use crate::{
     args::EvaluateArgs,
     config::Config,
-    engine::{OrtEngine, Runtime, SessionOptions, threads},
     evaluate::{self, Bench, Listing, Measured, Protocol, Summary},
-    model::ModelInfo,
     perturb::Fill,
-    preprocess::Pipeline,
     registry::LoadError,
     telemetry::{self, LogFormat},
 };

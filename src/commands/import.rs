@@ -7,15 +7,12 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use patchlight_import::{self as import, Cancel, CheckOptions, ImportOptions, Source};
+use patchlight_model::manifest::{HeadFusion, Precision};
 use tokio::runtime;
 
 use super::{USAGE, fail, pictures};
-use crate::{
-    args::ImportArgs,
-    import::{self, Cancel, CheckOptions, ImportOptions, Source},
-    model::manifest::{HeadFusion, Precision},
-    server::Signals,
-};
+use crate::{args::ImportArgs, server::Signals};
 
 pub(super) fn run(args: ImportArgs) -> ExitCode {
     let options = match options(args) {

@@ -5,8 +5,10 @@ use std::{
     process::ExitCode,
 };
 
+use patchlight_model::ModelInfo;
+
 use super::fail;
-use crate::{args::InspectArgs, model::ModelInfo};
+use crate::args::InspectArgs;
 
 /// Verifies the directory as the server does, then shows its manifest.
 pub(super) fn run(args: &InspectArgs) -> ExitCode {

@@ -6,6 +6,7 @@ use std::{
     process::ExitCode,
 };
 
+use patchlight_engine::Runtime;
 use tokio::{net::TcpListener, runtime, task::JoinSet};
 
 use super::{BAD_CONFIGURATION, fail};
@@ -13,7 +14,6 @@ use crate::{
     app::{self, App, End, Listeners, StartError},
     args::{ServeArgs, default_file},
     config::Config,
-    engine::Runtime,
     server::{Hangups, Signals},
     telemetry,
 };

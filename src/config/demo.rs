@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::model::MANIFEST;
+use patchlight_model::MANIFEST;
 
 /// The demo's directory: below the working directory, beside the program, in
 /// `../share/patchlight` as packages install it, or in the source tree the program was built from.

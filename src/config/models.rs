@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use patchlight_model as model;
+
 use super::{demo, faults::Faults};
-use crate::model;
 
 /// A model to serve.
 #[derive(Clone, Debug, Eq, PartialEq)]

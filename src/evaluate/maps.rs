@@ -1,8 +1,8 @@
 //! The maps that are compared.
 
+use patchlight_engine::Output;
+use patchlight_model::Manifest;
 use serde::Serialize;
-
-use crate::{engine::Output, model::Manifest};
 
 /// A kind of map.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]

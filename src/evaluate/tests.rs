@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use patchlight_model::Labels;
+
 use super::*;
-use crate::model::Labels;
 
 const MANIFEST: &str = r#"
 format = 1

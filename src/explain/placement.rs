@@ -1,7 +1,8 @@
 //! Where the map lies on the picture.
 
+use patchlight_imaging::preprocess::ExactRegion;
+
 use super::{Grid, Invalid};
-use crate::preprocess::ExactRegion;
 
 /// A rectangle in pixels, from its upper left corner; edges may fall between pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]

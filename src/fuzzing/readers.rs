@@ -9,6 +9,10 @@ use std::{
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use bytes::Bytes;
+use patchlight_imaging::preprocess::Resize;
+use patchlight_import as import;
+use patchlight_model::{Labels, Manifest, ModelInfo};
+use patchlight_onnx::proto::ModelProto;
 use prost::Message;
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
@@ -17,11 +21,7 @@ use crate::{
     Error,
     explain::{self, Scale, Style, View},
     http::oip::infer::count_rows,
-    import,
-    model::{Labels, Manifest, ModelInfo},
     oip::Face,
-    onnx::proto::ModelProto,
-    preprocess::Resize,
     store::{self, Owner, SignedStore, SigningKeys},
 };
 

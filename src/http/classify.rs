@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::{StreamExt, stream};
+use patchlight_model::ModelInfo;
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
@@ -26,7 +27,6 @@ use crate::{
     Error, Result,
     batch::{Announced, Deadline},
     classify::{Classification, Classifier, Keep, Options},
-    model::ModelInfo,
     store::Owner,
 };
 

@@ -5,6 +5,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use patchlight_imaging::Error as ImageError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -87,7 +88,10 @@ impl Problem {
     /// One for descriptions.
     pub(super) fn example() -> Self {
         let found = "PDF".to_owned();
-        Self::new(&Error::UnsupportedFormat { found }, &RequestId::example())
+        Self::new(
+            &Error::Image(ImageError::UnsupportedFormat { found }),
+            &RequestId::example(),
+        )
     }
 
     /// What happened, in words.
@@ -153,10 +157,10 @@ fn status(error: &Error) -> StatusCode {
         | Error::NotForgettable { .. }
         | Error::DefaultModel { .. } => StatusCode::CONFLICT,
         Error::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        Error::UnsupportedFormat { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        Error::ImageUndecodable { .. }
-        | Error::DecoderPanicked { .. }
-        | Error::ImageTooLarge { .. }
+        Error::Image(ImageError::UnsupportedFormat { .. }) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Error::Image(ImageError::ImageUndecodable { .. })
+        | Error::Image(ImageError::DecoderPanicked { .. })
+        | Error::Image(ImageError::ImageTooLarge { .. })
         | Error::ModelRefused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         Error::QuotaExceeded { .. } => StatusCode::TOO_MANY_REQUESTS,
         Error::Overloaded { .. } | Error::Draining | Error::NotReady | Error::StoreAway { .. } => {

@@ -9,8 +9,9 @@
 //! | `NAME_explain` | the same | `logits`, `rollout` |
 //! | `NAME_image` | `image` BYTES `[n]`: JPEG, PNG, WebP or GIF | `logits`, `rollout` |
 
+use patchlight_model::Manifest;
+
 use super::Datatype;
-use crate::model::Manifest;
 
 /// The output with one value a class.
 pub const LOGITS: &str = "logits";

@@ -1,10 +1,10 @@
 //! What a model says of itself: its tensors, and the same in the words of Triton's configuration.
 
+use patchlight_model::Manifest;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Datatype, Face, VERSION, face::LOGITS};
-use crate::model::Manifest;
 
 const PLATFORM: &str = "onnxruntime_onnx";
 

@@ -1,6 +1,6 @@
 //! Where patches lie in an input tensor.
 
-use crate::model::Manifest;
+use patchlight_model::Manifest;
 
 /// How a model cuts its input: `3 × height × width` values in planes, rows from the top.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,6 +1,6 @@
 //! In which order patches go.
 
-use crate::splitmix::SplitMix64;
+use patchlight_splitmix::SplitMix64;
 
 /// Patches by their index, row-major; each once.
 #[derive(Clone, Debug, PartialEq)]

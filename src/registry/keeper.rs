@@ -12,13 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use patchlight_model::ModelInfo;
 use tokio::{
     sync::{Mutex, OwnedMutexGuard},
     task,
 };
 
 use super::{LoadError, Loader, Registry};
-use crate::{Error, Result, batch, classify::Classifier, config::ModelSource, model::ModelInfo};
+use crate::{Error, Result, batch, classify::Classifier, config::ModelSource};
 
 /// The one that may change a [`Registry`]. A handle; clones share the content.
 #[derive(Clone, Debug)]

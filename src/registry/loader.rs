@@ -7,17 +7,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use patchlight_engine::{
+    Device, Engine, EngineError, Input, OrtEngine, Output, Runtime, SessionOptions, threads,
+};
+use patchlight_imaging::{
+    decode::{JpegScaling, Limits},
+    preprocess::Pipeline,
+};
+use patchlight_model::{ModelError, ModelInfo, Outline, manifest::Manifest};
+
 use crate::{
     batch::{Alarm, Batcher, Policy, Workers},
     classify::{Classifier, ResultCache},
     config::Config,
-    decode::{DecodeBudget, JpegScaling, Limits},
-    engine::{
-        Device, Engine, EngineError, Input, OrtEngine, Output, Runtime, SessionOptions, threads,
-    },
+    decode_budget::DecodeBudget,
     metrics::Metrics,
-    model::{ModelError, ModelInfo, Outline, manifest::Manifest},
-    preprocess::Pipeline,
     store::Store,
 };
 

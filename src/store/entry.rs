@@ -7,17 +7,15 @@
 
 use std::sync::Arc;
 
+use patchlight_imaging::preprocess::Region;
+use patchlight_model::{
+    Outline,
+    manifest::{HeadFusion, Tokens},
+};
 use prost::Message;
 
 use super::{KeptEvidence, KeptMap, Owner, shares};
-use crate::{
-    explain::{Placement, Rect},
-    model::{
-        Outline,
-        manifest::{HeadFusion, Tokens},
-    },
-    preprocess::Region,
-};
+use crate::explain::{Placement, Rect};
 
 /// The version of the format.
 const FORMAT: u32 = 1;

@@ -1,6 +1,7 @@
 //! Per-label evidence of one picture, with the logits that it accounts for.
 
-use crate::{engine::Evidence, model::Labels};
+use patchlight_engine::Evidence;
+use patchlight_model::Labels;
 
 /// How much every patch wrote into the logits of the best classes, and what else is in them.
 #[derive(Clone, Debug, PartialEq)]

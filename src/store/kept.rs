@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
+use patchlight_imaging::preprocess::Region;
+use patchlight_model::Outline;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{KeptEvidence, Owner};
-use crate::{
-    explain::{Grid, Invalid, PatchMap, Placement},
-    model::Outline,
-    preprocess::Region,
-};
+use crate::explain::{Grid, Invalid, PatchMap, Placement};
 
 /// One picture's map with all that is needed to draw and describe it.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use super::*;
-use crate::{
-    explain::{Placement, Rect},
-    model::{
-        Outline,
-        manifest::{HeadFusion, Tokens},
-    },
-    preprocess::Region,
+use patchlight_imaging::preprocess::Region;
+use patchlight_model::{
+    Outline,
+    manifest::{HeadFusion, Tokens},
 };
+
+use super::*;
+use crate::explain::{Placement, Rect};
 
 /// A map with everything: two layers of three heads, one prefix token, `rows × cols` patches.
 pub(super) fn map(rows: usize, cols: usize) -> KeptMap {

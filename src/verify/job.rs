@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use patchlight_imaging::decode::{self, Limits};
+use patchlight_model::scores;
 use tokio::task;
 
 use super::{
@@ -14,8 +16,6 @@ use crate::{
     Error, Result,
     batch::Deadline,
     classify::Classifier,
-    decode::{self, Limits},
-    model::scores,
     perturb::{Cut, Fill, Order, Plan},
     store::{KeptMap, MapKind},
 };

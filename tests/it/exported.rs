@@ -8,10 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use patchlight::{
-    import::{self, ImportOptions, PreprocessSource, Source},
-    model::manifest::HeadFusion,
-};
+use patchlight_import::{self as import, ImportOptions, PreprocessSource, Source};
+use patchlight_model::manifest::HeadFusion;
+
 use serde_json::Value;
 
 use crate::{

@@ -6,10 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use patchlight::{
-    import::{self, Arch, ImportOptions, Source},
-    model::manifest::{HeadFusion, Manifest},
-};
+use patchlight_import::{self as import, Arch, ImportOptions, Source};
+use patchlight_model::manifest::{HeadFusion, Manifest};
+
 use tempfile::TempDir;
 
 use crate::support::{Runner, optimized};

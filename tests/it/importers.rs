@@ -8,11 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use patchlight::{
-    import::{self, ImportOptions, PreprocessSource, Source},
-    model::manifest::TaskKind,
-    preprocess::{Crop, CropRounding, Filter, Resize},
-};
+use patchlight_imaging::preprocess::{Crop, CropRounding, Filter, Resize};
+use patchlight_import::{self as import, ImportOptions, PreprocessSource, Source};
+use patchlight_model::manifest::TaskKind;
 
 use crate::graph::{agrees, imported_with};
 

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use patchlight::import::{self, ImportOptions, PreprocessSource, Source};
+use patchlight_import::{self as import, ImportOptions, PreprocessSource, Source};
 
 use crate::{
     client::{get, post},

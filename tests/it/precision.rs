@@ -7,15 +7,14 @@ use std::{
     process::Command,
 };
 
-use patchlight::{
-    import::{Arch, ImportOptions, Source},
-    model::manifest::{HeadFusion, Manifest, Precision},
-    onnx::{
-        graph::Storage,
-        tensor::Tensor,
-        vit::{self, Arithmetic, BlockRole, Layer, Part, Role, VitSpec, Weights},
-    },
+use patchlight_import::{Arch, ImportOptions, Source};
+use patchlight_model::manifest::{HeadFusion, Manifest, Precision};
+use patchlight_onnx::{
+    graph::Storage,
+    tensor::Tensor,
+    vit::{self, Arithmetic, BlockRole, Layer, Part, Role, VitSpec, Weights},
 };
+
 use tempfile::TempDir;
 
 use crate::{

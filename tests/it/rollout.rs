@@ -2,16 +2,14 @@
 //! float64. The weights are such that no block changes a token, so that attention can be computed
 //! without the network.
 
-use patchlight::{
-    import::Arch,
-    model::manifest::{HeadFusion, Precision},
-    onnx::{
-        graph::Storage,
-        tensor::Tensor,
-        vit::{self, Arithmetic, BlockRole, Role, VitSpec, Weights},
-    },
-    splitmix::SplitMix64,
+use patchlight_import::Arch;
+use patchlight_model::manifest::{HeadFusion, Precision};
+use patchlight_onnx::{
+    graph::Storage,
+    tensor::Tensor,
+    vit::{self, Arithmetic, BlockRole, Role, VitSpec, Weights},
 };
+use patchlight_splitmix::SplitMix64;
 
 use crate::support::Runner;
 

@@ -2,12 +2,14 @@
 
 use std::{fs, path::Path, sync::OnceLock};
 
+use patchlight_engine::Runtime;
+use patchlight_onnx::proto::ModelProto;
+
 use ort::{
     environment::Environment,
     session::{Session, builder::GraphOptimizationLevel},
     value::TensorRef,
 };
-use patchlight::{engine::Runtime, onnx::proto::ModelProto};
 use prost::Message;
 
 /// ONNX Runtime allows one environment per process, ever.

@@ -8,8 +8,9 @@ use std::{
     },
 };
 
+use patchlight_engine::EngineError;
+
 use super::super::{policy::Batching, *};
-use crate::engine::EngineError;
 
 /// Reports each batch's inputs, then waits for leave to answer. An input's first value is its
 /// logit; a negative one fails its batch, an infinite one gives no number, a zero panics. Making it

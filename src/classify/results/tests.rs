@@ -3,6 +3,7 @@ use std::{
     time::Duration,
 };
 
+use patchlight_imaging::Error as ImageError;
 use tokio::{
     sync::{Semaphore, oneshot},
     task::JoinHandle,
@@ -138,10 +139,10 @@ async fn another_request_s_deadline_is_not_mine_but_its_bad_picture_is() {
     assert_eq!(second.await.unwrap().unwrap().0.0, 7);
 
     let other = self::results(1 << 20);
-    let broken = Error::ImageUndecodable {
+    let broken = Error::Image(ImageError::ImageUndecodable {
         format: "jpeg",
         detail: "cut".to_owned(),
-    };
+    });
     let slow = Slow::new();
     let first = request(&other, &slow, Err(broken.clone())).await;
     let second = request(&other, &slow, Ok(7)).await;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::model::Prediction;
+use patchlight_model::Prediction;
 
 /// From so many pictures on, each has one line, however many labels it has.
 const MANY: usize = 20;

@@ -1,13 +1,12 @@
 //! Maps as JSON.
 
+use patchlight_imaging::preprocess::Region;
+use patchlight_model::manifest::HeadFusion;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{form::Asked, picked::Picked};
-use crate::{
-    Error, Result, explain::PatchMap, model::manifest::HeadFusion, preprocess::Region,
-    store::KeptMap,
-};
+use crate::{Error, Result, explain::PatchMap, store::KeptMap};
 
 const ROLLOUT: &str = "rollout is class-agnostic: one map a picture, whatever the label";
 const ATTRIBUTION: &str = "evidence is the direct path only: what attention carried from each \

@@ -3,13 +3,13 @@
 use std::str::FromStr;
 
 use axum::http::HeaderMap;
+use patchlight_model::Outline;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     Error, Result,
     explain::{Alpha, Colormap, Smooth, Style, View},
     http::{negotiate, query::Query},
-    model::Outline,
 };
 
 /// Media types in our order of preference.

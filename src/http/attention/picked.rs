@@ -1,10 +1,11 @@
 //! The map that is asked for, out of what is kept.
 
+use patchlight_model::manifest::Tokens;
+
 use super::form::Asked;
 use crate::{
     Error, Result,
     explain::{Grid, PatchMap},
-    model::manifest::Tokens,
     store::{ClassEvidence, KeptMap},
 };
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use patchlight_model::ModelInfo;
 
 use super::coding::Coding;
 use crate::{
     Error, Result,
     http::upload,
-    model::ModelInfo,
     oip::{
         Data, Face, Input, Requested,
         face::LOGITS,

@@ -13,6 +13,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::future::try_join_all;
+use patchlight_model::{ModelInfo, scores};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task,
@@ -35,7 +36,6 @@ use crate::{
         request_timeout::{RequestTimeout, time_allowed},
         upload,
     },
-    model::{ModelInfo, scores},
     oip::{
         Encoded, Face, InferResponse, Passed, Tensor, VERSION, Values, face::ROLLOUT,
         request::Document, response::classification, statistics::Took,

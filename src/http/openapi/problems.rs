@@ -8,6 +8,7 @@ use std::{
 };
 
 use axum::http::StatusCode;
+use patchlight_imaging::Error as ImageError;
 use serde::Serialize;
 use serde_json::json;
 use utoipa::{
@@ -241,18 +242,18 @@ fn errors() -> Vec<Error> {
             name: "demo".to_owned(),
         },
         Error::BodyTooLarge { limit: 10 << 20 },
-        Error::UnsupportedFormat {
+        Error::Image(ImageError::UnsupportedFormat {
             found: "PDF".to_owned(),
-        },
-        Error::ImageUndecodable {
+        }),
+        Error::Image(ImageError::ImageUndecodable {
             format: "JPEG",
             detail: "the file ends in the middle of the picture".to_owned(),
-        },
-        Error::ImageTooLarge {
+        }),
+        Error::Image(ImageError::ImageTooLarge {
             width: 60_000,
             height: 60_000,
             detail: "it has more than 40000000 pixels".to_owned(),
-        },
+        }),
         Error::ModelRefused {
             why: "model.onnx has another digest than model.toml says".to_owned(),
         },

@@ -2,11 +2,10 @@
 
 use std::fs;
 
-use patchlight::{
-    import::ImportOptions,
-    model::manifest::Precision,
-    onnx::proto::{AttributeProto, ModelProto, NodeProto, StringStringEntryProto},
-};
+use patchlight_import::ImportOptions;
+use patchlight_model::manifest::Precision;
+use patchlight_onnx::proto::{AttributeProto, ModelProto, NodeProto, StringStringEntryProto};
+
 use prost::Message;
 
 use super::{golden, options, refusal};

@@ -8,11 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use patchlight::{
-    import::{self, ImportOptions, Source},
-    model::{Manifest, ModelInfo},
-    onnx::proto::ModelProto,
-};
+use patchlight_import::{self as import, ImportOptions, Source};
+use patchlight_model::{Manifest, ModelInfo};
+use patchlight_onnx::proto::ModelProto;
+
 use prost::Message;
 
 use super::mutate::Mutator;

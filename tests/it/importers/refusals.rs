@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use patchlight::import::{ImportOptions, Source};
+use patchlight_import::{ImportOptions, Source};
 
 use super::{golden, refusal};
 

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
-use patchlight::model::manifest::Manifest;
+use patchlight_model::manifest::Manifest;
+
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 const DEMO: &str = "models/demo/checkpoint";

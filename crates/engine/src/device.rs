@@ -1,0 +1,182 @@
+//! Which processor a session runs on.
+
+use std::{fmt, str::FromStr};
+
+use ort::{ep::ExecutionProviderDispatch, session::builder::SessionBuilder};
+use patchlight_model::manifest::Precision;
+
+use super::EngineError;
+
+/// A device as it is asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Device {
+    /// The first of TensorRT, CUDA and CPU that works; falling back is said loudly.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// An NVIDIA GPU through CUDA, by its index.
+    Cuda(u32),
+    /// An NVIDIA GPU through TensorRT, by its index.
+    TensorRt(u32),
+}
+
+impl Device {
+    /// The devices to try for a model of this precision, best first. All but the last may fail.
+    pub(super) fn candidates(self, precision: Precision) -> Vec<Self> {
+        match self {
+            Self::Auto if precision == Precision::Int8 => vec![Self::Cpu],
+            Self::Auto if cfg!(feature = "cuda") => vec![Self::Cuda(0), Self::Cpu],
+            Self::Auto => vec![Self::Cpu],
+            named => vec![named],
+        }
+    }
+
+    /// Adds the execution provider of this device to a session.
+    ///
+    /// The CPU's is always there and is not added: naming it would switch its arena off.
+    ///
+    /// # Errors
+    /// If the program was built without it, or it cannot be used, or the model is int8 and this is a
+    /// GPU.
+    pub(super) fn add_to(
+        self,
+        builder: SessionBuilder,
+        precision: Precision,
+    ) -> Result<SessionBuilder, EngineError> {
+        let fail = |why: String| EngineError::Device { device: self, why };
+        if precision == Precision::Int8 && matches!(self, Self::Cuda(_) | Self::TensorRt(_)) {
+            return Err(fail(
+                "the model is int8, whose products of whole bytes the runtime has for CPUs only: \
+                 every layer would go to the CPU and back. Import it with --precision fp16 for a \
+                 GPU, or serve it with --device cpu"
+                    .to_owned(),
+            ));
+        }
+        match self.provider(precision) {
+            Ok(None) => Ok(builder),
+            Ok(Some(provider)) => builder
+                .with_execution_providers([provider.error_on_failure()])
+                .map_err(|why| fail(why.to_string())),
+            Err(feature) => Err(fail(format!(
+                "this program was built without it; build with `--features {feature}`"
+            ))),
+        }
+    }
+
+    #[cfg_attr(
+        not(feature = "tensorrt"),
+        expect(
+            unused_variables,
+            reason = "only TensorRT has to be told the precision"
+        )
+    )]
+    fn provider(
+        self,
+        precision: Precision,
+    ) -> Result<Option<ExecutionProviderDispatch>, &'static str> {
+        match self {
+            Self::Auto | Self::Cpu => Ok(None),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(index) => Ok(Some(cuda(index))),
+            #[cfg(not(feature = "cuda"))]
+            Self::Cuda(_) => Err("cuda"),
+            #[cfg(feature = "tensorrt")]
+            Self::TensorRt(index) => Ok(Some(
+                ort::ep::TensorRT::default()
+                    .with_device_id(index as i32)
+                    .with_fp16(precision == Precision::Fp16)
+                    .build(),
+            )),
+            #[cfg(not(feature = "tensorrt"))]
+            Self::TensorRt(_) => Err("tensorrt"),
+        }
+    }
+}
+
+/// TF32 off: float32 answers stay those of the CPU. Heuristic search: the default tries every
+/// convolution algorithm again for each new batch size.
+#[cfg(feature = "cuda")]
+fn cuda(index: u32) -> ExecutionProviderDispatch {
+    ort::ep::CUDA::default()
+        .with_device_id(index as i32)
+        .with_tf32(false)
+        .with_conv_algorithm_search(ort::ep::cuda::ConvAlgorithmSearch::Heuristic)
+        .build()
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::TensorRt(index) => write!(f, "tensorrt:{index}"),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, index) = match text.split_once(':') {
+            Some((name, index)) => (name, Some(index)),
+            None => (text, None),
+        };
+        let number = || match index {
+            None => Ok(0),
+            Some(digits) => digits
+                .parse()
+                .map_err(|_| format!("`{digits}` is not the index of a device, such as 0")),
+        };
+        match name {
+            "auto" if index.is_none() => Ok(Self::Auto),
+            "cpu" if index.is_none() => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(number()?)),
+            "tensorrt" => Ok(Self::TensorRt(number()?)),
+            _ => Err(format!(
+                "`{text}` is not one of auto, cpu, cuda, cuda:N, tensorrt, tensorrt:N"
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_device_reads_as_it_is_written() {
+        for device in [
+            Device::Auto,
+            Device::Cpu,
+            Device::Cuda(0),
+            Device::Cuda(3),
+            Device::TensorRt(1),
+        ] {
+            assert_eq!(device.to_string().parse(), Ok(device));
+        }
+    }
+
+    #[test]
+    fn int8_is_for_cpus() {
+        assert_eq!(Device::Auto.candidates(Precision::Int8), [Device::Cpu]);
+        let floating = Device::Auto.candidates(Precision::Fp16);
+        assert_eq!(floating.last(), Some(&Device::Cpu));
+        // Whoever names a device means it: nothing else is tried.
+        let named = Device::Cuda(1).candidates(Precision::Fp32);
+        assert_eq!(named, [Device::Cuda(1)]);
+    }
+
+    #[test]
+    fn index_defaults_to_the_first() {
+        assert_eq!("cuda".parse(), Ok(Device::Cuda(0)));
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_the_list() {
+        for text in ["gpu", "cpu:1", "cuda:x", "auto:0", ""] {
+            assert!(text.parse::<Device>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Which format the bytes are, by their first few.
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+
+/// A format that is served.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", schema(as = PictureFormat))]
+pub enum Format {
+    /// Baseline or progressive, Huffman-coded, 8 bits.
+    Jpeg,
+    /// All of it; the default image of an animated one.
+    Png,
+    /// Lossy or lossless; the first frame of an animated one.
+    WebP,
+    /// The first frame.
+    Gif,
+}
+
+impl Format {
+    /// As people write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Jpeg => "JPEG",
+            Self::Png => "PNG",
+            Self::WebP => "WebP",
+            Self::Gif => "GIF",
+        }
+    }
+
+    /// As answers and labels write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Jpeg => "jpeg",
+            Self::Png => "png",
+            Self::WebP => "webp",
+            Self::Gif => "gif",
+        }
+    }
+
+    /// The format of these bytes.
+    pub(super) fn sniff(bytes: &[u8]) -> Result<Self> {
+        if bytes.starts_with(b"\xff\xd8\xff") {
+            Ok(Self::Jpeg)
+        } else if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+            Ok(Self::Png)
+        } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
+            Ok(Self::WebP)
+        } else if bytes.starts_with(b"GIF87a") || bytes.starts_with(b"GIF89a") {
+            Ok(Self::Gif)
+        } else {
+            Err(Error::UnsupportedFormat {
+                found: guess(bytes).to_owned(),
+            })
+        }
+    }
+}
+
+/// First bytes of what people send by mistake, and what to call it.
+const SIGNATURES: [(&[u8], &str); 19] = [
+    (b"BM", "it looks like BMP"),
+    (b"II*\0", "it looks like TIFF"),
+    (b"MM\0*", "it looks like TIFF"),
+    (b"\0\0\x01\0", "it looks like an icon"),
+    (b"8BPS", "it looks like a Photoshop document"),
+    (b"\xff\x0a", "it looks like JPEG XL"),
+    (b"\0\0\0\x0cJXL ", "it looks like JPEG XL"),
+    (b"\0\0\0\x0cjP  ", "it looks like JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "it looks like JPEG 2000"),
+    (b"%PDF", "it looks like PDF"),
+    (b"%!PS", "it looks like PostScript"),
+    (b"PK\x03\x04", "it looks like a ZIP archive"),
+    (b"\x1f\x8b", "it looks like gzip"),
+    (b"RIFF", "it looks like a RIFF file that is not WebP"),
+    (b"\x1aE\xdf\xa3", "it looks like a Matroska or WebM video"),
+    (b"OggS", "it looks like Ogg"),
+    (b"ID3", "it looks like MP3"),
+    (b"\x7fELF", "it looks like a program"),
+    (
+        b"data:",
+        "it looks like a data: URL, which belongs into JSON",
+    ),
+];
+
+/// What the bytes look like, in words for the client.
+fn guess(bytes: &[u8]) -> &'static str {
+    if bytes.is_empty() {
+        return "it is empty";
+    }
+    if let Some((_, words)) = SIGNATURES
+        .iter()
+        .find(|(magic, _)| bytes.starts_with(magic))
+    {
+        return words;
+    }
+    if bytes.get(4..8) == Some(b"ftyp") {
+        return match bytes.get(8..12) {
+            Some(b"avif" | b"avis") => "it looks like AVIF",
+            Some(b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis" | b"mif1" | b"msf1") => {
+                "it looks like HEIC"
+            }
+            _ => "it looks like a video",
+        };
+    }
+    guess_text(&bytes[..bytes.len().min(512)])
+}
+
+fn guess_text(start: &[u8]) -> &'static str {
+    let start = start
+        .strip_prefix(b"\xef\xbb\xbf")
+        .unwrap_or(start)
+        .trim_ascii_start();
+    let lower = start.to_ascii_lowercase();
+    let contains = |word: &[u8]| lower.windows(word.len()).any(|window| window == word);
+    if lower.starts_with(b"<!doctype html") || lower.starts_with(b"<html") {
+        "it looks like HTML"
+    } else if lower.starts_with(b"<") && contains(b"<svg") {
+        "it looks like SVG"
+    } else if lower.starts_with(b"<") {
+        "it looks like XML or HTML"
+    } else if lower.starts_with(b"{") || lower.starts_with(b"[") {
+        "it looks like JSON"
+    } else if start
+        .iter()
+        .all(|&byte| byte >= 0x20 || byte.is_ascii_whitespace())
+    {
+        "it looks like text"
+    } else {
+        "its first bytes belong to no format that is known here"
+    }
+}

@@ -1,0 +1,206 @@
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::*;
+
+#[derive(Deserialize)]
+struct Goldens {
+    pictures: Vec<PictureCase>,
+    verdicts: Vec<Verdict>,
+}
+
+#[derive(Deserialize)]
+struct PictureCase {
+    file: String,
+    lossy: bool,
+    width: u32,
+    height: u32,
+    expected: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Verdict {
+    file: String,
+    accepted: bool,
+}
+
+fn read(bytes: &[u8]) -> Result<Picture> {
+    decode(bytes, &peek(bytes, &Limits::default())?)
+}
+
+#[test]
+fn pictures_of_every_kind_are_what_pillow_makes_of_them() {
+    let goldens: Goldens = goldens::json("decode.json");
+    let mut faults = BTreeMap::new();
+    for case in &goldens.pictures {
+        let bytes = goldens::bytes(&case.file);
+        let header = match peek(&bytes, &Limits::default()) {
+            Ok(header) => header,
+            Err(error) => {
+                faults.insert(&case.file, error.to_string());
+                continue;
+            }
+        };
+        assert_eq!(
+            (header.width, header.height),
+            (case.width, case.height),
+            "{}",
+            case.file
+        );
+        match decode(&bytes, &header) {
+            Err(error) => {
+                faults.insert(&case.file, error.to_string());
+            }
+            Ok(picture) => {
+                assert_eq!(picture.rgb.width(), case.width, "{}", case.file);
+                if let Some(fault) = case.expected.as_ref().and_then(|expected| {
+                    difference(&picture.rgb, &goldens::pixels(expected), case.lossy)
+                }) {
+                    faults.insert(&case.file, fault);
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// What is too different in one picture, if anything is.
+fn difference(found: &Rgb8, expected: &Rgb8, lossy: bool) -> Option<String> {
+    let worst = levels(found, expected).max().unwrap_or(0);
+    let allowed = if lossy { 4 } else { 0 };
+    (worst > allowed).then(|| format!("differs by {worst} levels"))
+}
+
+fn levels(found: &Rgb8, expected: &Rgb8) -> impl Iterator<Item = u8> {
+    let pairs = found.pixels().iter().zip(expected.pixels());
+    pairs.map(|(a, b)| a.abs_diff(*b))
+}
+
+#[test]
+fn lossy_values_are_within_two_levels_but_for_one_in_a_thousand() {
+    let goldens: Goldens = goldens::json("decode.json");
+    let (mut values, mut above_two) = (0, 0);
+    for case in goldens.pictures.iter().filter(|case| case.lossy) {
+        let Some(expected) = &case.expected else {
+            continue;
+        };
+        let found = read(&goldens::bytes(&case.file)).unwrap().rgb;
+        for level in levels(&found, &goldens::pixels(expected)) {
+            values += 1;
+            above_two += usize::from(level > 2);
+        }
+    }
+    assert!(above_two * 1000 <= values, "{above_two} of {values}");
+}
+
+#[test]
+fn sixteen_bit_grey_keeps_its_high_byte() {
+    let ramp = read(&goldens::bytes("decode/gray-16-ramp.png"))
+        .unwrap()
+        .rgb;
+    let expected = (0..256u32).map(|value| (value * 257 + 77).min(65535) >> 8);
+    for (pixel, high) in ramp.pixels().chunks_exact(3).zip(expected) {
+        assert_eq!(pixel.to_vec(), vec![high as u8; 3]);
+    }
+}
+
+#[test]
+fn other_formats_are_named() {
+    let guesses = [
+        (&b""[..], "empty"),
+        (b"BM......", "BMP"),
+        (b"II*\0....", "TIFF"),
+        (b"\0\0\0\x18ftypheic", "HEIC"),
+        (b"\0\0\0\x18ftypavif", "AVIF"),
+        (b"<?xml version='1.0'?><svg/>", "SVG"),
+        (b"<!DOCTYPE html>", "HTML"),
+        (b"%PDF-1.7", "PDF"),
+        (b"hello there", "text"),
+    ];
+    for (bytes, word) in guesses {
+        let Err(Error::UnsupportedFormat { found }) = peek(bytes, &Limits::default()) else {
+            panic!("{word} was taken");
+        };
+        assert!(found.contains(word), "{found}");
+    }
+}
+
+#[test]
+fn a_bomb_is_refused_by_its_header() {
+    let mut gif = b"GIF89a\xff\xff\xff\xff\0\0\0,".to_vec();
+    gif.extend([0; 9]);
+    let error = peek(&gif, &Limits::default()).unwrap_err();
+    assert!(matches!(error, Error::ImageTooLarge { width: 65535, .. }));
+}
+
+#[test]
+fn every_cut_of_every_golden_is_answered_without_a_panic_getting_out() {
+    let goldens: Goldens = goldens::json("decode.json");
+    for case in goldens.pictures.iter().step_by(3) {
+        let bytes = goldens::bytes(&case.file);
+        for end in (0..bytes.len()).step_by(bytes.len().div_ceil(40)) {
+            let _ = read(&bytes[..end]);
+        }
+    }
+}
+
+#[test]
+fn incomplete_files_are_refused_where_pillow_refuses_them() {
+    let goldens: Goldens = goldens::json("decode.json");
+    let wrong: Vec<_> = goldens
+        .verdicts
+        .iter()
+        .filter_map(|verdict| {
+            let answer = read(&goldens::bytes(&verdict.file));
+            (answer.is_ok() != verdict.accepted).then(|| (&verdict.file, answer.err()))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A JPEG of `width`×`height` pixels with an orientation.
+fn header(width: u32, height: u32, orientation: Orientation) -> Header {
+    Header {
+        format: Format::Jpeg,
+        width,
+        height,
+        cost_bytes: 0,
+        orientation,
+        reducible: true,
+    }
+}
+
+#[test]
+fn a_reduced_side_keeps_three_times_the_pixels_that_are_wanted() {
+    let cases = [
+        ((6000, 5376), 4),
+        ((6000, 5375), 4),
+        ((4000, 3000), 4),
+        ((2687, 2688), 2),
+        ((1344, 4000), 2),
+        ((1343, 4000), 1),
+        ((224, 224), 1),
+    ];
+    for ((width, height), expected) in cases {
+        let header = header(width, height, Orientation::NoTransforms);
+        assert_eq!(header.reduction_for(224, 224), expected, "{width}×{height}");
+    }
+}
+
+#[test]
+fn a_turned_picture_is_reduced_only_in_whole_blocks() {
+    let turned = |width| header(width, 3000, Orientation::Rotate90).reduction_for(224, 224);
+    assert_eq!(turned(4000), 4);
+    assert_eq!(turned(4002), 2);
+    assert_eq!(turned(4001), 1);
+}
+
+#[test]
+fn what_the_reducing_decoder_refuses_is_decoded_in_full() {
+    let bytes = goldens::bytes("decode/cmyk.jpg");
+    let header = peek(&bytes, &Limits::default()).unwrap();
+    assert_eq!(header.reduction_for(1, 1), 1);
+    let picture = decode_reduced(&bytes, &header, 2).unwrap();
+    assert_eq!(picture, decode(&bytes, &header).unwrap());
+}

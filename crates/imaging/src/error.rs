@@ -1,0 +1,42 @@
+//! Why an image is refused.
+
+/// The result of reading an image.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why an image is refused. The `Display` text is for whoever sent it.
+#[derive(Clone, Debug, thiserror::Error, PartialEq)]
+pub enum Error {
+    /// The bytes are not a picture in a format that is served.
+    #[error("not a picture that this server reads ({found}); send JPEG, PNG, WebP or GIF")]
+    UnsupportedFormat {
+        /// What the bytes look like.
+        found: String,
+    },
+
+    /// The picture is damaged.
+    #[error("the {format} picture cannot be decoded: {detail}")]
+    ImageUndecodable {
+        /// The format that its first bytes announce.
+        format: &'static str,
+        /// What the decoder found.
+        detail: String,
+    },
+
+    /// The decoder panicked, which hostile files make decoders do; the fence held.
+    #[error("the {format} picture is damaged in a way that its decoder does not survive")]
+    DecoderPanicked {
+        /// The format that its first bytes announce.
+        format: &'static str,
+    },
+
+    /// The picture has too many pixels, too long a side, or needs too much memory to decode.
+    #[error("the picture is too large ({width}×{height}): {detail}")]
+    ImageTooLarge {
+        /// Announced width in pixels.
+        width: u32,
+        /// Announced height in pixels.
+        height: u32,
+        /// Which limit it exceeds.
+        detail: String,
+    },
+}

@@ -1,0 +1,31 @@
+//! What every source of weights provides.
+
+use std::collections::BTreeMap;
+
+use patchlight_imaging::preprocess::Preprocess;
+use patchlight_model::manifest::TaskKind;
+use patchlight_onnx::vit::{VitSpec, Weights};
+
+use crate::ImportError;
+
+/// A source, opened and understood: all that a model directory is made of.
+pub(super) struct Checkpoint {
+    /// Size, shape and conventions of the network.
+    pub(super) spec: VitSpec,
+    /// Its constants, read when asked for.
+    pub(super) weights: Box<dyn Weights<Error = ImportError>>,
+    /// Number of trained values.
+    pub(super) parameters: u64,
+    /// One a class, in order; `None` if the source has none.
+    pub(super) labels: Option<Vec<String>>,
+    /// Whether classes exclude each other.
+    pub(super) task: TaskKind,
+    /// A caution that every answer repeats.
+    pub(super) caution: Option<String>,
+    /// From picture to input.
+    pub(super) preprocess: Preprocess,
+    /// Name of the layout.
+    pub(super) source: &'static str,
+    /// SHA-256 of the files that were read, by name.
+    pub(super) source_files: BTreeMap<String, String>,
+}

@@ -1,0 +1,145 @@
+//! Why a checkpoint cannot become a model directory.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use patchlight_engine::EngineError;
+
+/// Why a checkpoint cannot become a model directory. The message names the file, tensor or field,
+/// what was expected, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// A file cannot be read, made or renamed.
+    #[error("{}: cannot {action}: {source}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What was tried, as in "cannot …".
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// A file that every checkpoint of the layout has is not there.
+    #[error("{} is missing: {advice}", .path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// Where it comes from, or what to do.
+        advice: &'static str,
+    },
+
+    /// A file does not have the form that it should.
+    #[error("{}: {detail}", .path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+
+    /// A field has a value that this program does not know, or lacks one.
+    #[error("{}: `{field}` {detail}", .path.display())]
+    Field {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        field: &'static str,
+        /// What it is, what was expected, what to do.
+        detail: String,
+    },
+
+    /// A tensor is missing, unexpected, or has another shape or type.
+    #[error("{}: tensor `{name}` {detail}", .path.display())]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What it is, what was expected.
+        detail: String,
+    },
+
+    /// The labels do not fit the classes.
+    #[error("{0}")]
+    Labels(String),
+
+    /// The preprocessing cannot be told, or does not fit the network.
+    #[error("preprocessing: {0}")]
+    Preprocess(String),
+
+    /// The directory to be made holds something that is not a model of ours.
+    #[error("{}: {detail}", .path.display())]
+    Out {
+        /// The directory.
+        path: PathBuf,
+        /// What is in the way.
+        detail: String,
+    },
+
+    /// What an exported graph attends to is not known for sure.
+    #[error(
+        "{}: no sure attention map: {detail}. With --without-map it is imported to serve labels only",
+        .path.display()
+    )]
+    Map {
+        /// The graph.
+        path: PathBuf,
+        /// What was found, and what was expected.
+        detail: String,
+    },
+
+    /// The runtime cannot be loaded, or does not take a graph.
+    #[error("{0}")]
+    Engine(#[from] EngineError),
+
+    /// The import was ended early.
+    #[error("interrupted; nothing was written")]
+    Cancelled,
+
+    /// The comparison with the float32 graph cannot be made, or does not come out as asked.
+    #[error("check: {0}")]
+    Check(String),
+
+    /// The graph cannot be written.
+    #[error("cannot write the graph: {0}")]
+    Graph(#[from] io::Error),
+}
+
+impl ImportError {
+    /// For `map_err`: the file and what was tried with it.
+    pub(super) fn file(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File {
+            path,
+            action,
+            source,
+        }
+    }
+
+    pub(super) fn malformed(path: &Path, detail: impl ToString) -> Self {
+        Self::Malformed {
+            path: path.to_owned(),
+            detail: detail.to_string(),
+        }
+    }
+
+    pub(super) fn field(path: &Path, field: &'static str, detail: impl Into<String>) -> Self {
+        Self::Field {
+            path: path.to_owned(),
+            field,
+            detail: detail.into(),
+        }
+    }
+
+    pub(super) fn tensor(path: &Path, name: &str, detail: impl Into<String>) -> Self {
+        Self::Tensor {
+            path: path.to_owned(),
+            name: name.to_owned(),
+            detail: detail.into(),
+        }
+    }
+}

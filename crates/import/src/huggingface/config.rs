@@ -1,0 +1,212 @@
+//! `config.json`: the network's size, its conventions and its labels.
+
+use std::{collections::BTreeMap, path::Path};
+
+use patchlight_model::manifest::{HeadFusion, TaskKind};
+use patchlight_onnx::vit::{Activation, Readout, VitSpec};
+use serde::Deserialize;
+
+use crate::ImportError;
+
+/// The fields that matter. What the file leaves out has the value that transformers' `ViTConfig`
+/// gives it.
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+pub(super) struct Config {
+    model_type: Option<String>,
+    architectures: Option<Vec<String>>,
+    hidden_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    intermediate_size: usize,
+    hidden_act: String,
+    layer_norm_eps: f64,
+    image_size: Sides,
+    patch_size: Sides,
+    num_channels: usize,
+    qkv_bias: bool,
+    id2label: Option<BTreeMap<String, String>>,
+    problem_type: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            model_type: None,
+            architectures: None,
+            hidden_size: 768,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            intermediate_size: 3072,
+            hidden_act: "gelu".to_owned(),
+            layer_norm_eps: 1e-12,
+            image_size: Sides::Square(224),
+            patch_size: Sides::Square(16),
+            num_channels: 3,
+            qkv_bias: true,
+            id2label: None,
+            problem_type: None,
+        }
+    }
+}
+
+/// One number or `[height, width]`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(untagged)]
+enum Sides {
+    Square(usize),
+    Both([usize; 2]),
+}
+
+impl Sides {
+    fn height_width(self) -> [usize; 2] {
+        match self {
+            Self::Square(side) => [side, side],
+            Self::Both(sides) => sides,
+        }
+    }
+}
+
+impl Config {
+    /// What the names of the network's tensors begin with. `path` is for messages.
+    pub(super) fn root(&self, path: &Path) -> Result<&'static str, ImportError> {
+        let detail = match self.model_type.as_deref() {
+            Some("vit") => return Ok("vit"),
+            Some("deit") => return Ok("deit"),
+            Some(other) => {
+                format!("is \"{other}\"; this program imports \"vit\" and \"deit\"")
+            }
+            None => "is missing; \"vit\" or \"deit\" is expected".to_owned(),
+        };
+        Err(ImportError::field(path, "model_type", detail))
+    }
+
+    /// What the classifier of the architecture reads, where that is known.
+    pub(super) fn readout(&self) -> Option<Readout> {
+        let architecture = self.architectures.as_ref()?.first()?;
+        match architecture.as_str() {
+            "ViTForImageClassification" | "DeiTForImageClassification" => Some(Readout::ClassToken),
+            "DeiTForImageClassificationWithTeacher" => Some(Readout::ClassAndDistillation),
+            _ => None,
+        }
+    }
+
+    /// The network, with a class token and nothing else before the patches.
+    pub(super) fn spec(
+        &self,
+        path: &Path,
+        classes: usize,
+        head_fusion: HeadFusion,
+    ) -> Result<VitSpec, ImportError> {
+        let field = |name, detail: String| Err(ImportError::field(path, name, detail));
+        if self.num_channels != 3 {
+            let detail = format!("is {}; pictures have 3 channels", self.num_channels);
+            return field("num_channels", detail);
+        }
+        let sizes = [
+            ("hidden_size", self.hidden_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("intermediate_size", self.intermediate_size),
+        ];
+        if let Some((name, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
+            return field(name, "is 0".to_owned());
+        }
+        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
+            let detail = format!(
+                "is {}, which does not divide hidden_size {}",
+                self.num_attention_heads, self.hidden_size
+            );
+            return field("num_attention_heads", detail);
+        }
+        let [patch, patch_width] = self.patch_size.height_width();
+        if patch != patch_width || patch == 0 {
+            let detail = format!("is {patch}×{patch_width}; patches must be square");
+            return field("patch_size", detail);
+        }
+        let image = self.image_size.height_width();
+        if image
+            .iter()
+            .any(|side| *side == 0 || !side.is_multiple_of(patch))
+        {
+            let detail = format!(
+                "is {}×{}; both must be multiples of the patch size {patch}",
+                image[0], image[1]
+            );
+            return field("image_size", detail);
+        }
+        Ok(VitSpec {
+            layers: self.num_hidden_layers,
+            heads: self.num_attention_heads,
+            hidden: self.hidden_size,
+            mlp: self.intermediate_size,
+            image,
+            patch,
+            prefix: 1,
+            classes,
+            norm_epsilon: self.layer_norm_eps as f32,
+            activation: self.activation(path)?,
+            pre_norm: false,
+            qkv_bias: self.qkv_bias,
+            readout: Readout::ClassToken,
+            head_fusion,
+        })
+    }
+
+    /// The labels in the order of their classes. A file without `id2label` has transformers'
+    /// own names for them, `LABEL_0` and so on.
+    pub(super) fn labels(&self, path: &Path, classes: usize) -> Result<Vec<String>, ImportError> {
+        let Some(by_id) = &self.id2label else {
+            return Ok((0..classes).map(|class| format!("LABEL_{class}")).collect());
+        };
+        let label = |class: usize| {
+            by_id.get(&class.to_string()).cloned().ok_or_else(|| {
+                let detail = format!(
+                    "has no label for class {class} of {classes}; give labels with --labels FILE"
+                );
+                ImportError::field(path, "id2label", detail)
+            })
+        };
+        if by_id.len() > classes {
+            let detail = format!(
+                "has {} labels, but the classifier has {classes} classes",
+                by_id.len()
+            );
+            return Err(ImportError::field(path, "id2label", detail));
+        }
+        (0..classes).map(label).collect()
+    }
+
+    /// Whether classes exclude each other. A single class has none to exclude: transformers'
+    /// pipeline gives it a sigmoid, too.
+    pub(super) fn task(&self, path: &Path, classes: usize) -> Result<TaskKind, ImportError> {
+        match self.problem_type.as_deref() {
+            None | Some("single_label_classification") if classes == 1 => Ok(TaskKind::MultiLabel),
+            None | Some("single_label_classification") => Ok(TaskKind::SingleLabel),
+            Some("multi_label_classification") => Ok(TaskKind::MultiLabel),
+            Some(other) => {
+                let detail = format!(
+                    "is \"{other}\"; this program serves single_label_classification and multi_label_classification"
+                );
+                Err(ImportError::field(path, "problem_type", detail))
+            }
+        }
+    }
+
+    fn activation(&self, path: &Path) -> Result<Activation, ImportError> {
+        match self.hidden_act.as_str() {
+            "gelu" | "gelu_python" => Ok(Activation::Gelu),
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_fast"
+            | "gelu_accurate" => Ok(Activation::GeluTanh),
+            "quick_gelu" => Ok(Activation::QuickGelu),
+            "relu" => Ok(Activation::Relu),
+            "silu" | "swish" => Ok(Activation::Silu),
+            other => {
+                let detail = format!(
+                    "is \"{other}\"; this program knows gelu, gelu_python, gelu_new, gelu_pytorch_tanh, gelu_python_tanh, gelu_fast, gelu_accurate, quick_gelu, relu, silu and swish"
+                );
+                Err(ImportError::field(path, "hidden_act", detail))
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The `.npz` files of the ViT's authors: `vision_transformer` (original and AugReg) and
+//! `big_vision`.
+
+mod names;
+mod stacked;
+
+use std::path::Path;
+
+use patchlight_imaging::preprocess::{Filter, Normalize, Preprocess, Resize};
+use patchlight_model::manifest::TaskKind;
+use patchlight_onnx::vit::{Activation, BlockRole as B, Role, VitSpec};
+
+use self::{names::Names, stacked::Unstacked};
+use super::{
+    Checkpoint, ImportError, ImportOptions,
+    layout::{Layout, Sizes, Understood, Unshaped, check_names, square_grid},
+    preprocessing,
+    source::Located,
+    tensor_file::{self, TensorFile},
+};
+
+/// Opens the file and checks that everything is there and understood; values are read later.
+pub(super) fn open(
+    path: &Path,
+    located: &Located,
+    options: &ImportOptions,
+) -> Result<Checkpoint, ImportError> {
+    let file = Unstacked::over(tensor_file::open(path)?);
+    let layout = Names::new(file.as_ref())?;
+    let sizes = Sizes::read(file.as_ref(), &layout)?;
+    let grid = square_grid(file.as_ref(), layout.positions(), sizes.patches)?;
+    let spec = sizes.spec(Unshaped {
+        heads: heads(file.as_ref(), &layout)?,
+        image: grid.map(|side| side * sizes.patch),
+        // flax's own: nn.gelu is the tanh approximation, LayerNorm's epsilon is 1e-6.
+        norm_epsilon: 1e-6,
+        activation: Activation::GeluTanh,
+        readout: layout.readout(),
+        head_fusion: options.head_fusion,
+    });
+    check_names(file.as_ref(), &layout, &spec)?;
+    let (preprocess, source_files) =
+        preprocessing::of(located, options, || Ok((own_preprocessing(&spec), None)))?;
+    Understood {
+        file,
+        layout,
+        spec,
+        preprocess,
+        labels: None,
+        task: TaskKind::SingleLabel,
+        source: "jax",
+        source_files,
+    }
+    .checkpoint(options)
+}
+
+/// Heads have an axis of their own.
+fn heads(file: &dyn TensorFile, layout: &Names) -> Result<usize, ImportError> {
+    let query = layout.place(Role::Block(0, B::QueryKernel));
+    match file.shape(query.name()) {
+        Some(&[_, heads, _]) if heads > 0 => Ok(heads),
+        shape => {
+            let detail = format!("has the shape {shape:?}; [hidden, heads, head size] is expected");
+            Err(ImportError::tensor(file.path(), query.name(), detail))
+        }
+    }
+}
+
+/// Resized to the network's size whatever the aspect, and values from −1 to 1. The authors resize
+/// with TensorFlow's bilinear filter, which takes no account of how much smaller a picture becomes;
+/// as everybody who serves these weights does, Pillow's filter is taken, which does.
+fn own_preprocessing(spec: &VitSpec) -> Preprocess {
+    let [height, width] = spec.image.map(|side| side as u32);
+    Preprocess {
+        resize: Resize::Squash { height, width },
+        filter: Filter::Bilinear,
+        crop: None,
+        normalize: Normalize {
+            scale: 1.0 / 255.0,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        },
+    }
+}

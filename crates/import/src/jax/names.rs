@@ -1,0 +1,154 @@
+//! The names in the authors' `.npz` files. Three generations differ in a prefix, in where positions
+//! are, and in how flax numbered the modules of a block.
+
+use patchlight_onnx::vit::{BlockRole as B, PoolNorm, Readout, Role};
+
+use crate::{
+    ImportError,
+    layout::{Interpolation, Layout, Place},
+    tensor_file::TensorFile,
+};
+
+/// One generation.
+#[derive(Debug)]
+pub(super) struct Names {
+    /// `opt/target/`, `params/` or nothing.
+    root: &'static str,
+    class_token: Option<String>,
+    positions: String,
+    classifier: [String; 2],
+    attention: &'static str,
+    mlp: &'static str,
+    mlp_norm: &'static str,
+}
+
+const ROOTS: [&str; 3] = ["", "opt/target/", "params/"];
+
+impl Names {
+    /// Looks which generation it is.
+    pub(super) fn new(file: &dyn TensorFile) -> Result<Self, ImportError> {
+        let has = |name: &str| file.shape(name).is_some();
+        let Some(root) = ROOTS
+            .into_iter()
+            .find(|root| has(&format!("{root}embedding/kernel")))
+        else {
+            let detail = "is missing, also below opt/target/ and params/: this is no Vision \
+                          Transformer of its authors' JAX code";
+            return Err(ImportError::tensor(file.path(), "embedding/kernel", detail));
+        };
+        let old = has(&format!(
+            "{root}Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel"
+        ));
+        let (attention, mlp, mlp_norm) = match old {
+            true => (
+                "MultiHeadDotProductAttention_1",
+                "MlpBlock_3",
+                "LayerNorm_2",
+            ),
+            false => (
+                "MultiHeadDotProductAttention_0",
+                "MlpBlock_0",
+                "LayerNorm_1",
+            ),
+        };
+        let class_token = format!("{root}cls");
+        let early = format!("{root}Transformer/posembed_input/pos_embedding");
+        let late = format!("{root}pos_embedding");
+        Ok(Self {
+            root,
+            class_token: has(&class_token).then_some(class_token),
+            positions: if has(&early) { early } else { late },
+            classifier: [format!("{root}head/kernel"), format!("{root}head/bias")],
+            attention,
+            mlp,
+            mlp_norm,
+        })
+    }
+
+    /// Without a class token the patches' mean is read.
+    pub(super) fn readout(&self) -> Readout {
+        match self.class_token {
+            Some(_) => Readout::ClassToken,
+            None => Readout::PatchMean(PoolNorm::BeforeMean),
+        }
+    }
+}
+
+impl Layout for Names {
+    fn place(&self, role: Role) -> Place {
+        let within = match role {
+            Role::PatchKernel => "embedding/kernel".to_owned(),
+            Role::PatchBias => "embedding/bias".to_owned(),
+            Role::Prefix => "cls".to_owned(),
+            Role::Positions => return Place::Flax(self.positions.clone()),
+            // The authors have none.
+            Role::PreNormScale => "Transformer/pre_norm/scale".to_owned(),
+            Role::PreNormBias => "Transformer/pre_norm/bias".to_owned(),
+            Role::FinalNormScale => "Transformer/encoder_norm/scale".to_owned(),
+            Role::FinalNormBias => "Transformer/encoder_norm/bias".to_owned(),
+            Role::HeadKernel => "head/kernel".to_owned(),
+            Role::HeadBias => "head/bias".to_owned(),
+            Role::Block(layer, role) => {
+                let (module, tensor) = match role {
+                    B::AttentionNormScale => ("LayerNorm_0", "scale"),
+                    B::AttentionNormBias => ("LayerNorm_0", "bias"),
+                    B::QueryKernel => (self.attention, "query/kernel"),
+                    B::QueryBias => (self.attention, "query/bias"),
+                    B::KeyKernel => (self.attention, "key/kernel"),
+                    B::KeyBias => (self.attention, "key/bias"),
+                    B::ValueKernel => (self.attention, "value/kernel"),
+                    B::ValueBias => (self.attention, "value/bias"),
+                    B::OutKernel => (self.attention, "out/kernel"),
+                    B::OutBias => (self.attention, "out/bias"),
+                    B::MlpNormScale => (self.mlp_norm, "scale"),
+                    B::MlpNormBias => (self.mlp_norm, "bias"),
+                    B::UpKernel => (self.mlp, "Dense_0/kernel"),
+                    B::UpBias => (self.mlp, "Dense_0/bias"),
+                    B::DownKernel => (self.mlp, "Dense_1/kernel"),
+                    B::DownBias => (self.mlp, "Dense_1/bias"),
+                };
+                format!("Transformer/encoderblock_{layer}/{module}/{tensor}")
+            }
+        };
+        Place::Flax(format!("{}{within}", self.root))
+    }
+
+    fn prefix(&self) -> Vec<&str> {
+        self.class_token.as_deref().into_iter().collect()
+    }
+
+    fn positions(&self) -> &str {
+        &self.positions
+    }
+
+    fn classifiers(&self) -> Vec<[&str; 2]> {
+        let [kernel, bias] = &self.classifier;
+        vec![[kernel, bias]]
+    }
+
+    fn is_unused(&self, name: &str) -> bool {
+        // The state of the optimiser lies beside its target; others are counters of training.
+        match self.root {
+            "" => false,
+            root => !name.starts_with(root),
+        }
+    }
+
+    fn objections(&self) -> &'static [(&'static str, &'static str)] {
+        &[
+            (
+                "pre_logits/",
+                "is of the representation layer of pre-training, which is not imported; take a \
+                 checkpoint fine-tuned for classification",
+            ),
+            (
+                "MAPHead_0/",
+                "pools by attention (MAP head), which is not imported",
+            ),
+        ]
+    }
+
+    fn interpolation(&self) -> Interpolation {
+        Interpolation::LinearCorners
+    }
+}

@@ -1,0 +1,256 @@
+//! Runs before and after, compared.
+
+use std::path::Path;
+
+use patchlight_engine::{BareSession, Runtime, Values};
+use patchlight_model::manifest::HeadFusion;
+use patchlight_onnx::{
+    proto::{ModelProto, dimension::Value as Length, type_proto::Value as Type},
+    vit::{LOGITS, PIXEL_VALUES, ROLLOUT, ROLLOUT_BY_START, Readout, VitSpec},
+};
+
+use super::{Batch, Signature};
+use crate::ImportError;
+
+/// How many pictures the largest test batch has.
+const PICTURES: usize = 3;
+
+/// What a graph answers for the test pictures.
+pub(super) struct Answers {
+    /// For the first alone, then for all in one batch (or one by one, where the export allows no
+    /// more): `[pictures, classes]`.
+    logits: [Values; 2],
+    /// `[1, patches]` and `[1, layers, tokens]` of the first alone, then of all.
+    rollout: Option<[[Values; 2]; 2]>,
+}
+
+/// Numbers as wide spread as normalised pixels, the same every time: `[3, height, width]` each.
+pub(super) fn pictures(sides: [usize; 2]) -> [Vec<f32>; PICTURES] {
+    let count = 3 * sides[0] * sides[1];
+    // SplitMix64 (Steele, Lea & Flood 2014).
+    let mut state = 0_u64;
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1_u64 << 22) as f32 - 2.0
+    };
+    std::array::from_fn(|_| (0..count).map(|_| next()).collect())
+}
+
+/// The number of classes as the graph declares it; 0 if it does not.
+pub(super) fn classes(model: &ModelProto, signature: &Signature) -> usize {
+    let outputs = model.graph.iter().flat_map(|graph| &graph.output);
+    let mut outputs = outputs.filter(|output| output.name() == signature.logits);
+    let kind = outputs
+        .next()
+        .and_then(|output| output.r#type.as_ref()?.value.as_ref());
+    let Some(Type::TensorType(tensor)) = kind else {
+        return 0;
+    };
+    let last = tensor
+        .shape
+        .as_ref()
+        .and_then(|shape| shape.dim.last()?.value.as_ref());
+    match last {
+        Some(Length::DimValue(classes)) => usize::try_from(*classes).unwrap_or_default(),
+        _ => 0,
+    }
+}
+
+impl Answers {
+    /// Of the graph as it was exported.
+    pub(super) fn of_export(
+        runtime: &Runtime,
+        path: &Path,
+        signature: &Signature,
+        sides: [usize; 2],
+    ) -> Result<Self, ImportError> {
+        let mut session = BareSession::open(runtime, path)?;
+        let pictures = pictures(sides);
+        let mut run = |pictures: &[Vec<f32>]| -> Result<Values, ImportError> {
+            let shape = [pictures.len(), 3, sides[0], sides[1]];
+            let input = pictures.concat();
+            let mut outputs = session.run(&[(&signature.input, &shape, &input)])?;
+            Ok(take(&mut outputs, &signature.logits))
+        };
+        let first = run(&pictures[..1])?;
+        let all = match signature.batch {
+            Batch::Any => run(&pictures)?,
+            Batch::One => {
+                let mut all = first.clone();
+                for picture in &pictures[1..] {
+                    all.values
+                        .extend(run(std::slice::from_ref(picture))?.values);
+                }
+                if let Some(count) = all.shape.first_mut() {
+                    *count = PICTURES;
+                }
+                all
+            }
+        };
+        Ok(Self {
+            logits: [first, all],
+            rollout: None,
+        })
+    }
+
+    /// Of the graph that was made of it.
+    pub(super) fn of_import(
+        runtime: &Runtime,
+        path: &Path,
+        sides: [usize; 2],
+    ) -> Result<Self, ImportError> {
+        let mut session = BareSession::open(runtime, path)?;
+        let pictures = pictures(sides);
+        let mut run = |pictures: &[Vec<f32>]| {
+            let shape = [pictures.len(), 3, sides[0], sides[1]];
+            let input = pictures.concat();
+            session.run(&[(PIXEL_VALUES, &shape, &input)])
+        };
+        let (mut first, mut all) = (run(&pictures[..1])?, run(&pictures)?);
+        let logits = [take(&mut first, LOGITS), take(&mut all, LOGITS)];
+        let rollout = first.contains_key(ROLLOUT).then(|| {
+            [&mut first, &mut all].map(|run| [take(run, ROLLOUT), take(run, ROLLOUT_BY_START)])
+        });
+        Ok(Self { logits, rollout })
+    }
+
+    /// How many classes there are.
+    pub(super) fn classes(&self, path: &Path) -> Result<usize, ImportError> {
+        match (&self.logits[0].shape[..], &self.logits[1].shape[..]) {
+            (&[1, classes], &[PICTURES, same]) if classes == same && classes > 0 => Ok(classes),
+            (one, several) => Err(ImportError::malformed(
+                path,
+                format!(
+                    "gives logits of shape {one:?} for one picture and {several:?} for {PICTURES}; \
+                     [pictures, classes] is expected"
+                ),
+            )),
+        }
+    }
+
+    /// Compares logits, alone and in a batch.
+    pub(super) fn agree_with(
+        &self,
+        after: &Self,
+        path: &Path,
+        half: bool,
+    ) -> Result<(), ImportError> {
+        let tolerance = if half { 1e-2 } else { 1e-4 };
+        let largest = self.logits[1]
+            .values
+            .iter()
+            .fold(0.0_f32, |a, b| a.max(b.abs()));
+        for (before, after) in self.logits.iter().zip(&after.logits) {
+            let differences = before
+                .values
+                .iter()
+                .zip(&after.values)
+                .map(|(a, b)| (a - b).abs());
+            let worst = differences.fold(
+                0.0,
+                |worst: f32, d| if d > worst || d.is_nan() { d } else { worst },
+            );
+            let agree = before.shape == after.shape && worst <= tolerance * (1.0 + largest);
+            if !agree {
+                return Err(ImportError::malformed(
+                    path,
+                    format!(
+                        "answers differently before and after the import for {} pictures (by {worst} in \
+                         logits of up to {largest}); nothing is written. Please report it, with the file",
+                        before.shape.first().copied().unwrap_or_default()
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks the rollout of every start: adds up to 1, is the product of the matrices that were seen,
+/// is the same in a batch, and its first row's patches are the map.
+pub(super) fn rollout(
+    answers: &Answers,
+    attention: &[Vec<f32>],
+    spec: &VitSpec,
+    half: bool,
+) -> Result<(), String> {
+    let Some([[first, by_start], [_, of_all]]) = &answers.rollout else {
+        return Err("the graph gives no rollout".to_owned());
+    };
+    let tolerance = if half { 2e-3 } else { 1e-4 };
+    let tokens = spec.tokens();
+    let expected = product(attention, spec);
+    if by_start.values.len() != expected.len() {
+        return Err(format!("the rollout has the shape {:?}", by_start.shape));
+    }
+    let close = |a: f32, b: f64| (f64::from(a) - b).abs() <= tolerance;
+    for (row, expected) in by_start.values.chunks(tokens).zip(expected.chunks(tokens)) {
+        let sum: f64 = row.iter().copied().map(f64::from).sum();
+        if !close(1.0, sum) {
+            return Err(format!("the rollout adds up to {sum}, not to 1"));
+        }
+        if !row
+            .iter()
+            .zip(expected)
+            .all(|(&found, &expected)| close(found, expected))
+        {
+            return Err("the rollout is not the product of the attention matrices".to_owned());
+        }
+    }
+    let pairs = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(&a, &b)| close(a, f64::from(b)));
+    let of_first = &of_all.values[..by_start.values.len().min(of_all.values.len())];
+    let patches = &by_start.values[spec.prefix..tokens];
+    if !pairs(of_first, &by_start.values) || !pairs(patches, &first.values) {
+        return Err("the rollout of one picture differs from its rollout in a batch".to_owned());
+    }
+    Ok(())
+}
+
+/// Rollouts from every start, `layers × tokens`, by the definition: Â is A + I with its rows divided
+/// by their sums, A the heads' matrices fused; row `k` is the start vector times Â_L ⋯ Â_k.
+fn product(attention: &[Vec<f32>], spec: &VitSpec) -> Vec<f64> {
+    let tokens = spec.tokens();
+    let mut row = vec![0.0; tokens];
+    match spec.readout {
+        Readout::ClassToken => row[0] = 1.0,
+        Readout::ClassAndDistillation => row[..2].fill(0.5),
+        Readout::PatchMean(_) => row[spec.prefix..].fill(1.0 / spec.patches() as f64),
+    }
+    let mut rows = Vec::with_capacity(attention.len());
+    for heads in attention.iter().rev() {
+        let mut next = vec![0.0; tokens];
+        for (query, &weight) in row.iter().enumerate() {
+            let of_head =
+                |head: usize, key: usize| f64::from(heads[(head * tokens + query) * tokens + key]);
+            let fused = |key: usize| {
+                let values = (0..spec.heads).map(|head| of_head(head, key));
+                match spec.head_fusion {
+                    HeadFusion::Mean => values.sum::<f64>() / spec.heads as f64,
+                    HeadFusion::Max => values.fold(f64::NEG_INFINITY, f64::max),
+                    HeadFusion::Min => values.fold(f64::INFINITY, f64::min),
+                }
+            };
+            let with_identity: Vec<f64> = (0..tokens)
+                .map(|key| fused(key) + f64::from(u8::from(key == query)))
+                .collect();
+            let sum: f64 = with_identity.iter().sum();
+            for (next, value) in next.iter_mut().zip(with_identity) {
+                *next += weight * value / sum;
+            }
+        }
+        row = next;
+        rows.push(row.clone());
+    }
+    rows.reverse();
+    rows.concat()
+}
+
+fn take(outputs: &mut std::collections::BTreeMap<String, Values>, name: &str) -> Values {
+    outputs.remove(name).unwrap_or_else(|| Values {
+        shape: Vec::new(),
+        values: Vec::new(),
+    })
+}

@@ -1,0 +1,259 @@
+//! What running a graph shows of its attention: shapes, and which tokens the classifier reads.
+//!
+//! The graph is run with its attention probabilities as outputs. Those of the last block are
+//! multiplied by a mask over their rows, an input: a token whose row is zero gets nothing from the last
+//! attention, so if the logits do not change, the classifier does not read it.
+
+use std::{collections::BTreeMap, ops::Range, path::Path};
+
+use patchlight_engine::{BareSession, EngineError, Runtime, Values};
+use patchlight_onnx::{
+    proto::{ModelProto, NodeProto, ValueInfoProto},
+    tensor::Element,
+    vit::{LOGITS, PIXEL_VALUES, PoolNorm, Probabilities, Readout},
+};
+
+use super::surgery::{node, value_info};
+
+const MASK: &str = "probe/mask";
+
+/// How many patches are left out one by one, evenly spread.
+const SAMPLED: usize = 6;
+
+/// A graph that shows its attention.
+pub(super) struct Probe<'a> {
+    session: BareSession,
+    blocks: &'a [String],
+    activations: Vec<String>,
+    /// One picture, `[1, 3, height, width]`.
+    shape: [usize; 4],
+    picture: &'a [f32],
+}
+
+/// Which tokens the logits are made of.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Read {
+    /// These.
+    Tokens(Readout),
+    /// The last attention changes nothing, as in a network whose LayerScale was never trained, so it
+    /// cannot be seen.
+    Nothing,
+    /// Others, which the text lists.
+    Others(String),
+}
+
+/// What a run showed.
+pub(super) struct Shown {
+    /// The blocks' probabilities with their element types, in their order.
+    pub(super) blocks: Vec<Probabilities>,
+    /// `[heads, tokens, tokens]` of each block.
+    pub(super) attention: Vec<Vec<f32>>,
+    pub(super) heads: usize,
+    pub(super) tokens: usize,
+    /// Widths of the values that nonlinearities were applied to.
+    pub(super) activations: Vec<usize>,
+}
+
+/// The graph with a mask over the last block's rows, and with its blocks' probabilities as outputs.
+pub(super) fn graph(mut model: ModelProto, blocks: &[String], opset: i64) -> ModelProto {
+    let Some(graph) = &mut model.graph else {
+        return model;
+    };
+    let named = |name: &String| ValueInfoProto {
+        name: Some(name.clone()),
+        ..ValueInfoProto::default()
+    };
+    if let Some(last) = blocks.last() {
+        let masked = "probe/masked";
+        for reader in graph
+            .node
+            .iter_mut()
+            .filter(|node| node.op_type() == "MatMul")
+        {
+            for input in reader.input.iter_mut().filter(|input| *input == last) {
+                masked.clone_into(input);
+            }
+        }
+        let at = graph
+            .node
+            .iter()
+            .position(|node| node.output.contains(last));
+        let mut added = vec![node("Mul", &[last, MASK], masked)];
+        if opset >= 15 {
+            added = vec![
+                node("CastLike", &[MASK, last], "probe/mask/cast"),
+                node("Mul", &[last, "probe/mask/cast"], masked),
+            ];
+        }
+        let at = at.map_or(0, |at| at + 1);
+        graph.node.splice(at..at, added);
+        graph.input.push(value_info(MASK, Some("rows"), &[1]));
+    }
+    graph.output.extend(blocks.iter().map(named));
+    let activations: Vec<String> = activations(&graph.node);
+    graph.output.extend(activations.iter().map(named));
+    model
+}
+
+/// Results of the nodes that are nonlinearities of MLPs.
+pub(super) fn activations<'n>(nodes: impl IntoIterator<Item = &'n NodeProto>) -> Vec<String> {
+    const OPERATORS: [&str; 8] = [
+        "Erf",
+        "Gelu",
+        "Tanh",
+        "FastGelu",
+        "BiasGelu",
+        "QuickGelu",
+        "Relu",
+        "Sigmoid",
+    ];
+    let found = nodes
+        .into_iter()
+        .filter(|node| OPERATORS.contains(&node.op_type()));
+    found
+        .filter_map(|node| node.output.first().cloned())
+        .collect()
+}
+
+impl<'a> Probe<'a> {
+    /// Loads what [`graph`] made.
+    pub(super) fn open(
+        runtime: &Runtime,
+        file: &Path,
+        nodes: &[NodeProto],
+        blocks: &'a [String],
+        sides: [usize; 2],
+        picture: &'a [f32],
+    ) -> Result<Self, EngineError> {
+        let [height, width] = sides;
+        Ok(Self {
+            session: BareSession::open(runtime, file)?,
+            blocks,
+            activations: activations(nodes),
+            shape: [1, 3, height, width],
+            picture,
+        })
+    }
+
+    /// Runs it once. The inner error says what is wrong with what was shown.
+    pub(super) fn look(&mut self) -> Result<Result<Shown, String>, EngineError> {
+        let half = self.session.half_outputs();
+        let mut outputs = self.run(&[1.0])?;
+        Ok(self.shown(&half, &mut outputs))
+    }
+
+    fn shown(
+        &self,
+        half: &[String],
+        outputs: &mut BTreeMap<String, Values>,
+    ) -> Result<Shown, String> {
+        let mut attention = Vec::with_capacity(self.blocks.len());
+        let mut sizes = None;
+        for name in self.blocks {
+            let Values { shape, values } = outputs.remove(name).unwrap_or_else(none);
+            let &[1, heads, tokens, keys] = &shape[..] else {
+                return Err(format!(
+                    "the probabilities `{name}` have the shape {shape:?}; [batch, heads, tokens, \
+                     tokens] is expected"
+                ));
+            };
+            if tokens != keys || *sizes.get_or_insert((heads, tokens)) != (heads, tokens) {
+                return Err(format!(
+                    "the probabilities `{name}` have the shape {shape:?}, which is not square or not \
+                     that of the first block"
+                ));
+            }
+            let sums = values.chunks(tokens).map(|row| row.iter().sum::<f32>());
+            if let Some(sum) = sums.into_iter().find(|sum| (sum - 1.0).abs() > 1e-2) {
+                return Err(format!(
+                    "a row of the probabilities `{name}` adds up to {sum}, not to 1"
+                ));
+            }
+            attention.push(values);
+        }
+        let Some((heads, tokens)) = sizes else {
+            return Err("there is no attention".to_owned());
+        };
+        let widths = self.activations.iter().filter_map(|name| outputs.get(name));
+        Ok(Shown {
+            blocks: self
+                .blocks
+                .iter()
+                .map(|name| Probabilities {
+                    name: name.clone(),
+                    element: match half.contains(name) {
+                        true => Element::F16,
+                        false => Element::F32,
+                    },
+                })
+                .collect(),
+            attention,
+            heads,
+            tokens,
+            activations: widths
+                .filter(|values| values.shape.iter().rev().nth(1) == Some(&tokens))
+                .filter_map(|values| values.shape.last().copied())
+                .collect(),
+        })
+    }
+
+    /// Which tokens' last states the logits are made of.
+    ///
+    /// Rows of a product do not mix, so where nothing that is read has changed, the logits are the
+    /// same to the last bit.
+    pub(super) fn readout(&mut self, tokens: usize, prefix: usize) -> Result<Read, EngineError> {
+        let whole = self.logits(&vec![1.0; tokens])?;
+        let mut without = |removed: Range<usize>| {
+            let mut mask = vec![1.0; tokens];
+            mask[removed].fill(0.0);
+            self.logits(&mask)
+        };
+        if without(0..tokens)? == whole {
+            return Ok(Read::Nothing);
+        }
+        // Each with the tokens that it does not read.
+        if prefix >= 1 && without(1..tokens)? == whole {
+            return Ok(Read::Tokens(Readout::ClassToken));
+        }
+        if prefix >= 2 && without(2..tokens)? == whole {
+            return Ok(Read::Tokens(Readout::ClassAndDistillation));
+        }
+        // Some of the patches stand for all: a run of a large network takes seconds.
+        let patches = (0..SAMPLED).map(|at| prefix + at * (tokens - 1 - prefix) / (SAMPLED - 1));
+        let mut read = Vec::new();
+        let mut unread = Vec::new();
+        for token in (0..prefix).chain(patches) {
+            match without(token..token + 1)? == whole {
+                true => unread.push(token),
+                false => read.push(token),
+            }
+        }
+        if unread.iter().copied().eq(0..prefix) {
+            return Ok(Read::Tokens(Readout::PatchMean(PoolNorm::BeforeMean)));
+        }
+        Ok(Read::Others(format!(
+            "the classifier reads other tokens than the class token, class and distillation token, or \
+             all patches: of {tokens}, of which {prefix} come before the patches, it reads {read:?} and \
+             not {unread:?}"
+        )))
+    }
+
+    fn logits(&mut self, mask: &[f32]) -> Result<Vec<f32>, EngineError> {
+        let mut outputs = self.run(mask)?;
+        Ok(outputs.remove(LOGITS).unwrap_or_else(none).values)
+    }
+
+    fn run(&mut self, mask: &[f32]) -> Result<BTreeMap<String, Values>, EngineError> {
+        self.session.run(&[
+            (PIXEL_VALUES, &self.shape, self.picture),
+            (MASK, &[mask.len(), 1], mask),
+        ])
+    }
+}
+
+fn none() -> Values {
+    Values {
+        shape: Vec::new(),
+        values: Vec::new(),
+    }
+}

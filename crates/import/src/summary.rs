@@ -1,0 +1,149 @@
+//! What an import made, in a few lines.
+
+use std::{fmt, path::PathBuf};
+
+use patchlight_imaging::preprocess::{Crop, Filter, Preprocess, Resize};
+use patchlight_model::manifest::{Checked, Manifest, Precision};
+use patchlight_onnx::vit::Layer;
+
+/// What an import made. Its `Display` is a few lines for people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// The model directory.
+    pub out: PathBuf,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Whether the classes have names, and not just numbers.
+    pub named: bool,
+    /// What eight bits change in each layer by itself, as a share of what it gives; largest first.
+    /// Empty where that was not measured.
+    pub errors: Vec<(Layer, f32)>,
+}
+
+impl Summary {
+    pub(super) fn new(out: PathBuf, manifest: Manifest, named: bool) -> Self {
+        Self {
+            out,
+            manifest,
+            named,
+            errors: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Manifest {
+            architecture,
+            task,
+            tokens,
+            preprocess,
+            files,
+            graph,
+            provenance,
+            ..
+        } = &self.manifest;
+        writeln!(
+            f,
+            "{}: {:.1} million parameters, {:.1} GFLOP a picture, {} classes",
+            architecture.name,
+            architecture.parameters as f64 / 1e6,
+            2.0 * architecture.gmac,
+            task.classes
+        )?;
+        let [rows, columns] = tokens.grid;
+        let plural = if tokens.prefix == 1 { "" } else { "s" };
+        writeln!(
+            f,
+            "{rows}×{columns} patches of {0}×{0} pixels after {1} prefix token{plural}",
+            architecture.patch, tokens.prefix
+        )?;
+        writeln!(f, "{}", Described(preprocess))?;
+        if !self.named {
+            writeln!(
+                f,
+                "the source names no classes, so they are numbered; give names with --labels FILE"
+            )?;
+        }
+        if let Some(caution) = &task.caution {
+            writeln!(f, "{caution}")?;
+        }
+        if let Some(checked) = &provenance.check {
+            writeln!(f, "{}", Compared(checked, graph.precision))?;
+            let middle = self.errors.get(self.errors.len() / 2);
+            if let Some((_, middle)) = middle {
+                let worst = self.errors.iter().take(5);
+                let worst = worst.map(|(layer, error)| format!("{layer} {:.2} %", 100.0 * error));
+                let worst: Vec<String> = worst.collect();
+                writeln!(
+                    f,
+                    "error of each layer by itself: {}; half of them below {:.2} %",
+                    worst.join(", "),
+                    100.0 * middle
+                )?;
+            }
+        }
+        let digest = files.get(&graph.file).map_or("", String::as_str);
+        write!(
+            f,
+            "{}: {} has SHA-256 {digest}",
+            self.out.display(),
+            graph.file
+        )
+    }
+}
+
+struct Compared<'a>(&'a Checked, Precision);
+
+impl fmt::Display for Compared<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(checked, precision) = self;
+        write!(
+            f,
+            "{precision} against fp32 on {} pictures: same best class for {:.2} %, scores within \
+             {:.4}, shares of the map within {:.5}",
+            checked.pictures,
+            100.0 * checked.top1_agreement,
+            checked.score_drift,
+            checked.map_drift
+        )?;
+        match checked.float32_layers.as_slice() {
+            [] => Ok(()),
+            kept => write!(f, "; in float32 stay {}", kept.join(", ")),
+        }
+    }
+}
+
+struct Described<'a>(&'a Preprocess);
+
+impl fmt::Display for Described<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Preprocess {
+            resize,
+            filter,
+            crop,
+            normalize,
+        } = self.0;
+        let filter = match filter {
+            Filter::Bilinear => "bilinear",
+            Filter::Bicubic => "bicubic",
+            Filter::Lanczos => "Lanczos",
+        };
+        match resize {
+            Resize::Squash { height, width } => {
+                write!(f, "pictures resized to {height}×{width} ({filter})")?;
+            }
+            Resize::ShortestEdge { size } => {
+                write!(f, "pictures resized to a shorter side of {size} ({filter})")?;
+            }
+        }
+        if let Some(Crop { height, width, .. }) = crop {
+            write!(f, ", centre {height}×{width}")?;
+        }
+        write!(
+            f,
+            ", mean {:?}, deviation {:?}",
+            normalize.mean, normalize.std
+        )
+    }
+}

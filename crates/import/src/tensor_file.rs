@@ -1,0 +1,163 @@
+//! Files of named tensors, read one tensor at a time.
+//!
+//! Three containers are in use: safetensors, what `torch.save` writes, and NumPy's `.npz`. The
+//! first two may be split into shards that an index file lists. Whatever the container, headers are
+//! read and checked on opening, values when they are asked for.
+
+mod npz;
+mod safetensors;
+mod shards;
+mod torch;
+mod unwrapped;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use patchlight_onnx::tensor::Tensor;
+use sha2::{Digest, Sha256};
+
+use self::{
+    npz::NpzFile,
+    safetensors::SafetensorsFile,
+    shards::Shards,
+    torch::{LegacyFile, TorchFile},
+    unwrapped::unwrapped,
+};
+use super::{ImportError, directory::hexadecimal};
+
+/// A checkpoint's tensors by name.
+pub trait TensorFile: fmt::Debug {
+    /// Where the file is; of shards, their index.
+    fn path(&self) -> &Path;
+
+    /// Names of all tensors.
+    fn names(&self) -> Vec<String>;
+
+    /// Shape of a tensor, if there is one of this name.
+    fn shape(&self, name: &str) -> Option<&[usize]>;
+
+    /// Reads one tensor.
+    ///
+    /// # Errors
+    /// If there is none of this name, its type is not a floating-point type of 16 or 32 bits, or
+    /// reading fails.
+    fn read(&mut self, name: &str) -> Result<Tensor, ImportError>;
+
+    /// Every file that belongs to it.
+    fn files(&self) -> Vec<PathBuf> {
+        vec![self.path().to_owned()]
+    }
+}
+
+impl dyn TensorFile {
+    /// Reads one tensor of this shape.
+    pub fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ImportError> {
+        match self.shape(name) {
+            Some(found) if found == shape => self.read(name),
+            Some(found) => {
+                let detail = format!("has the shape {found:?}, expected is {shape:?}");
+                Err(ImportError::tensor(self.path(), name, detail))
+            }
+            None => {
+                let detail = format!("is missing; a shape of {shape:?} is expected");
+                Err(ImportError::tensor(self.path(), name, detail))
+            }
+        }
+    }
+
+    /// SHA-256 of every file, by name.
+    pub(super) fn digests(&self) -> Result<BTreeMap<String, String>, ImportError> {
+        self.files().iter().map(|path| named_digest(path)).collect()
+    }
+}
+
+/// Opens a file of tensors. What it is, its content decides, except that an index is known by its
+/// name.
+pub fn open(path: &Path) -> Result<Box<dyn TensorFile>, ImportError> {
+    let file = match path.to_string_lossy().ends_with(".index.json") {
+        true => Box::new(Shards::open(path)?),
+        false => open_single(path)?,
+    };
+    Ok(unwrapped(file))
+}
+
+/// The weights in a directory: safetensors before torch's own format, one file before shards.
+pub(super) fn find(directory: &Path) -> Result<PathBuf, ImportError> {
+    const NAMES: [&str; 4] = [
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+    ];
+    let found = NAMES.iter().map(|name| directory.join(name));
+    found
+        .into_iter()
+        .find(|path| path.is_file())
+        .ok_or_else(|| ImportError::Missing {
+            path: directory.join(NAMES[0]),
+            advice: "it holds the weights; model.safetensors.index.json with its shards, \
+                     pytorch_model.bin and pytorch_model.bin.index.json would do as well",
+        })
+}
+
+fn open_single(path: &Path) -> Result<Box<dyn TensorFile>, ImportError> {
+    const ZIP: &[u8] = b"PK\x03\x04";
+    const PICKLE: u8 = 0x80;
+    const TAR_AT: usize = 257;
+    let mut start = Vec::new();
+    File::open(path)
+        .map_err(ImportError::file(path, "open it"))?
+        .take(512)
+        .read_to_end(&mut start)
+        .map_err(ImportError::file(path, "read it"))?;
+    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+    if extension == "safetensors" {
+        return Ok(Box::new(SafetensorsFile::open(path)?));
+    }
+    if start.starts_with(ZIP) {
+        return match extension == "npz" {
+            true => Ok(Box::new(NpzFile::open(path)?)),
+            false => Ok(Box::new(TorchFile::open(path)?)),
+        };
+    }
+    if LegacyFile::is_one(&start) {
+        return Ok(Box::new(LegacyFile::open(path)?));
+    }
+    let older = start.first() == Some(&PICKLE) || start.get(TAR_AT..TAR_AT + 5) == Some(b"ustar");
+    if older {
+        let detail = "is a pickle, but not as torch.save writes it since version 0.2; rewrite it \
+                      with torch.save(torch.load(FILE, weights_only=True), FILE)";
+        return Err(ImportError::malformed(path, detail));
+    }
+    if extension == "npz" {
+        let detail = "is not an .npz archive: it does not begin as a zip file; copy it again";
+        return Err(ImportError::malformed(path, detail));
+    }
+    Ok(Box::new(SafetensorsFile::open(path)?))
+}
+
+/// Name and SHA-256 of a whole file.
+pub(super) fn named_digest(path: &Path) -> Result<(String, String), ImportError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok((name.into_owned(), digest(path)?))
+}
+
+/// SHA-256 of a whole file.
+pub(super) fn digest(path: &Path) -> Result<String, ImportError> {
+    let mut file = File::open(path).map_err(ImportError::file(path, "open it"))?;
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hexadecimal(&digest.finalize())),
+            Ok(count) => digest.update(&buffer[..count]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(ImportError::file(path, "read it")(e)),
+        }
+    }
+}

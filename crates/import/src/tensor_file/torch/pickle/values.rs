@@ -1,0 +1,54 @@
+//! What the machine computes with, and the few names that it recognises.
+
+use patchlight_onnx::tensor::Element;
+
+use super::{Storage, StoredType, View};
+
+/// Position of a value.
+pub(super) type Id = usize;
+
+/// What an instruction can leave on the stack.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value {
+    /// Numbers other than whole ones: nothing here asks for them.
+    Opaque,
+    None,
+    Bool(bool),
+    Int(i64),
+    Text(String),
+    Tuple(Vec<Id>),
+    List(Vec<Id>),
+    Dict(Vec<(Id, Id)>),
+    Global(Global),
+    Storage(Storage),
+    Tensor(View),
+}
+
+/// A name that is recognised.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Global {
+    OrderedDict,
+    RebuildTensor,
+    RebuildParameter,
+    StorageOf(StoredType),
+}
+
+/// What a name stands for.
+pub(super) fn global(module: &str, name: &str) -> Result<Global, String> {
+    match (module, name) {
+        ("collections", "OrderedDict") => Ok(Global::OrderedDict),
+        ("torch._utils", "_rebuild_tensor_v2") => Ok(Global::RebuildTensor),
+        ("torch._utils", "_rebuild_parameter") => Ok(Global::RebuildParameter),
+        ("torch", "FloatStorage") => Ok(Global::StorageOf(StoredType::Float(Element::F32))),
+        ("torch", "HalfStorage") => Ok(Global::StorageOf(StoredType::Float(Element::F16))),
+        ("torch", "BFloat16Storage") => Ok(Global::StorageOf(StoredType::Float(Element::Bf16))),
+        ("torch", other) if other.ends_with("Storage") => {
+            let kind = other.trim_end_matches("Storage").to_owned();
+            Ok(Global::StorageOf(StoredType::Other(kind)))
+        }
+        _ => Err(format!(
+            "asks for `{module}.{name}`, which no state dict needs; nothing was executed. Save \
+             tensors only: torch.save(model.state_dict(), FILE), or a .safetensors file"
+        )),
+    }
+}

@@ -1,0 +1,342 @@
+//! The blocks' linear layers in the arithmetic that was chosen.
+//!
+//! # Eight bits
+//!
+//! A kernel W `[in, out]` is stored as integers with one scale for each output channel, a token x
+//! is rounded to integers with one scale of its own, and the product is taken in integers:
+//!
+//! ```text
+//! s = max(|x|) / 127          q = round(x / s)  from −127 to 127
+//! c_o = max(|W_o|) / 127      k = round(W / c)  from −127 to 127
+//! y_o = (Σ_i q_i k_io) · c_o · s + b_o
+//! ```
+//!
+//! Nothing here looks at another token, and a sum of integers does not depend on its order: a
+//! picture's answer has the same bits alone and in any batch. A scale for a whole tensor, which
+//! `DynamicQuantizeLinear` takes, would let one picture change the others' answers.
+//!
+//! Tokens are stored as q + 128 in unsigned bytes, the pairing that x86 multiplies (`u8 × s8`).
+//! The runtime's `MatMulIntegerToFloat` multiplies by `c`; the token's `s` is one multiplication
+//! after it.
+
+use std::io;
+
+use super::{BlockRole, Builder, Layer, Role, Weights, probe::Probe};
+use crate::{
+    graph::Value,
+    tensor::{Element, Tensor},
+    vit::Precision,
+};
+
+/// The largest magnitude of a stored integer; −128 is left out, so that ranges are symmetric.
+const LEVELS: f32 = 127.0;
+
+/// Added to a token's integers: they are stored unsigned.
+const ZERO_POINT: u8 = 128;
+
+/// What takes the place of a token's largest magnitude if that is smaller: a token of zeros must
+/// not be divided by zero.
+const SMALLEST_RANGE: f32 = 1e-12;
+
+/// Tokens `[rows, in]` as a linear layer reads them; made once for all that read the same.
+#[derive(Clone, Debug)]
+pub(super) struct Operand {
+    plain: Value,
+    codes: Option<Codes>,
+}
+
+/// Tokens as integers.
+#[derive(Clone, Debug)]
+pub(super) struct Codes {
+    /// Uint8 `[rows, in]`.
+    pub(super) values: Value,
+    /// Float32 `[rows, 1]`.
+    pub(super) scale: Value,
+}
+
+impl Operand {
+    /// The tokens as they came.
+    pub(super) fn plain(&self) -> &Value {
+        &self.plain
+    }
+
+    /// The integers, in an int8 layer.
+    pub(super) fn codes(&self) -> Option<&Codes> {
+        self.codes.as_ref()
+    }
+}
+
+/// A layer's kernel `[in, out]`.
+#[derive(Clone, Debug)]
+pub(super) enum Kernel {
+    /// In the blocks' floating-point type.
+    Float(Value),
+    /// As integers.
+    Int8(Rounded),
+    /// In float32, and as integers for comparison.
+    Both {
+        /// `[in, out]`.
+        exact: Value,
+        /// The same.
+        rounded: Rounded,
+    },
+}
+
+/// A kernel as integers.
+#[derive(Clone, Debug)]
+pub(super) struct Rounded {
+    /// Int8 `[in, out]`.
+    values: Value,
+    /// Float32 `[out]`: one of each output channel.
+    scale: Value,
+}
+
+impl<W: Weights + ?Sized> Builder<'_, '_, W> {
+    /// Prepares tokens `[rows, in]` for a layer; `tokens` is the number of rows a picture has.
+    pub(super) fn operand(
+        &mut self,
+        layer: Layer,
+        name: &str,
+        x: &Value,
+        tokens: usize,
+    ) -> Operand {
+        let codes = match self.arithmetic.of(layer) {
+            Precision::Fp32 if self.arithmetic.probing => {
+                Some(self.quantize(&format!("{name}/codes"), x, tokens))
+            }
+            Precision::Int8 => Some(self.quantize(&format!("{name}/codes"), x, tokens)),
+            Precision::Fp32 | Precision::Fp16 => None,
+        };
+        Operand {
+            plain: x.clone(),
+            codes,
+        }
+    }
+
+    /// `x · kernel + bias` for tokens `[rows, in]`.
+    pub(super) fn product(
+        &mut self,
+        layer: Layer,
+        name: &str,
+        x: &Operand,
+        kernel: &Kernel,
+        bias: Option<&Value>,
+    ) -> Value {
+        if let (Kernel::Both { exact, rounded }, Some(codes)) = (kernel, &x.codes) {
+            let rounded = self.integers(&format!("{name}/probe"), codes, rounded, bias);
+            let exact = self.graph.linear(name, &x.plain, exact, bias);
+            let probe = Probe {
+                exact: exact.clone(),
+                rounded,
+            };
+            self.probes.entry(layer).or_default().push(probe);
+            return exact;
+        }
+        let (Kernel::Int8(kernel), Some(codes)) = (kernel, &x.codes) else {
+            let kernel = self.widened(&format!("{name}.kernel"), kernel);
+            return self.graph.linear(name, &x.plain, &kernel, bias);
+        };
+        self.integers(name, codes, kernel, bias)
+    }
+
+    fn integers(
+        &mut self,
+        name: &str,
+        codes: &Codes,
+        kernel: &Rounded,
+        bias: Option<&Value>,
+    ) -> Value {
+        let graph = &mut self.graph;
+        let unscaled = graph.integer_product(
+            &format!("{name}/unscaled"),
+            &codes.values,
+            ZERO_POINT,
+            &kernel.values,
+            &kernel.scale,
+        );
+        match bias {
+            None => graph.mul(name, &unscaled, &codes.scale),
+            Some(bias) => {
+                let scaled = graph.mul(&format!("{name}/scaled"), &unscaled, &codes.scale);
+                graph.add(name, &scaled, bias)
+            }
+        }
+    }
+
+    /// A kernel of a layer, each value multiplied by `factor`.
+    pub(super) fn kernel(
+        &mut self,
+        layer: Layer,
+        name: &str,
+        role: BlockRole,
+        factor: Option<f32>,
+    ) -> Result<Kernel, W::Error> {
+        let probing = self.arithmetic.probing;
+        if self.arithmetic.of(layer) != Precision::Int8 && !probing {
+            return Ok(Kernel::Float(self.scaled(
+                layer.block,
+                name,
+                role,
+                factor,
+            )?));
+        }
+        let tensor = self.weights.tensor(Role::Block(layer.block, role))?;
+        let factor = factor.unwrap_or(1.0);
+        let (values, scale) = by_channel(&tensor, factor);
+        let rounded = Rounded {
+            values: self.graph.constant(&format!("{name}.int8"), values)?,
+            scale: self.graph.constant(&format!("{name}.scale"), scale)?,
+        };
+        if !probing {
+            return Ok(Kernel::Int8(rounded));
+        }
+        let exact = self.graph.constant(name, tensor.scaled(factor))?;
+        Ok(Kernel::Both { exact, rounded })
+    }
+
+    /// A bias of a layer, each value multiplied by `factor`.
+    pub(super) fn bias(
+        &mut self,
+        layer: Layer,
+        name: &str,
+        role: BlockRole,
+        factor: Option<f32>,
+    ) -> Result<Value, W::Error> {
+        self.scaled(layer.block, name, role, factor)
+    }
+
+    /// What an int8 kernel stands for, in float32, which the runtime computes once, on loading;
+    /// others as they are.
+    pub(super) fn widened(&mut self, name: &str, kernel: &Kernel) -> Value {
+        match kernel {
+            Kernel::Float(kernel) | Kernel::Both { exact: kernel, .. } => kernel.clone(),
+            Kernel::Int8(Rounded { values, scale }) => {
+                let graph = &mut self.graph;
+                let values = graph.cast(&format!("{name}/float32"), values, Element::F32);
+                graph.mul(name, &values, scale)
+            }
+        }
+    }
+
+    /// What integers stand for: `(values − 128) · scale`, float32.
+    pub(super) fn decoded(&mut self, name: &str, codes: &Codes) -> Value {
+        let graph = &mut self.graph;
+        let values = graph.cast(&format!("{name}/float32"), &codes.values, Element::F32);
+        let zero = graph.number(f32::from(ZERO_POINT));
+        let values = graph.sub(&format!("{name}/signed"), &values, &zero);
+        graph.mul(name, &values, &codes.scale)
+    }
+
+    fn quantize(&mut self, name: &str, x: &Value, tokens: usize) -> Codes {
+        let zero_points = self.zero_points(x, tokens);
+        let graph = &mut self.graph;
+        // Two passes that read; the magnitudes themselves would be one more that writes.
+        let largest = graph.reduce("ReduceMax", &format!("{name}/largest"), x, -1, true);
+        let smallest = graph.reduce("ReduceMin", &format!("{name}/smallest"), x, -1, true);
+        let below = graph.neg(&format!("{name}/below"), &smallest);
+        let range = graph.max(&format!("{name}/range"), &largest, &below);
+        let guard = graph.number(SMALLEST_RANGE);
+        let range = graph.max(&format!("{name}/range/guarded"), &range, &guard);
+        let step = graph.number(1.0 / LEVELS);
+        let scale = graph.mul(&format!("{name}/scale"), &range, &step);
+        let flat = graph.reshape(&format!("{name}/scale/flat"), &scale, &[-1]);
+        Codes {
+            values: graph.quantize_rows(name, x, &flat, &zero_points),
+            scale,
+        }
+    }
+
+    /// 128 for each row of `x`, uint8; the same for all values with as many rows a picture.
+    fn zero_points(&mut self, x: &Value, tokens: usize) -> Value {
+        if let Some(made) = self.zero_points.get(&tokens) {
+            return made.clone();
+        }
+        let graph = &mut self.graph;
+        let name = format!("zero_points/{tokens}");
+        let rows = graph.lengths(&format!("{name}/rows"), x, 0, 1);
+        let made = graph.filled(&name, &rows, &Tensor::u8s(&[ZERO_POINT]));
+        self.zero_points.insert(tokens, made.clone());
+        made
+    }
+
+    /// A constant of a block in the blocks' floating-point type, each value multiplied.
+    ///
+    /// Float32 values are multiplied here. Those stored in 16 bits stay as they are in a float32
+    /// graph; they are multiplied after widening, which the runtime does once, on loading.
+    fn scaled(
+        &mut self,
+        block: usize,
+        name: &str,
+        role: BlockRole,
+        factor: Option<f32>,
+    ) -> Result<Value, W::Error> {
+        let Some(factor) = factor else {
+            return self.block_constant(Role::Block(block, role), name);
+        };
+        let tensor = self.weights.tensor(Role::Block(block, role))?;
+        if tensor.element() == Element::F32 || self.arithmetic.precision == Precision::Fp16 {
+            return Ok(self.own(name, tensor.scaled(factor))?);
+        }
+        let unscaled = self.graph.weight(&format!("{name}.unscaled"), tensor)?;
+        let factor = self.graph.number(factor);
+        Ok(self.graph.mul(name, &unscaled, &factor))
+    }
+
+    /// A constant in the type that the blocks' values have outside of int8 products.
+    pub(super) fn block_constant(&mut self, role: Role, name: &str) -> Result<Value, W::Error> {
+        let tensor = self.weights.tensor(role)?;
+        Ok(self.own(name, tensor)?)
+    }
+
+    /// The same of values that are there.
+    pub(super) fn own(&mut self, name: &str, tensor: Tensor) -> io::Result<Value> {
+        match self.arithmetic.precision {
+            Precision::Fp16 => self.graph.constant(name, tensor.narrowed()),
+            Precision::Fp32 | Precision::Int8 => self.graph.weight(name, tensor),
+        }
+    }
+
+    /// A value of the blocks as float32.
+    pub(super) fn wide(&mut self, name: &str, x: &Value) -> Value {
+        match self.arithmetic.precision {
+            Precision::Fp16 => self.graph.cast(&format!("{name}/float32"), x, Element::F32),
+            Precision::Fp32 | Precision::Int8 => x.clone(),
+        }
+    }
+
+    /// A float32 value in the blocks' type.
+    pub(super) fn narrow(&mut self, name: &str, x: &Value) -> Value {
+        match self.arithmetic.precision {
+            Precision::Fp16 => self.graph.cast(&format!("{name}/float16"), x, Element::F16),
+            Precision::Fp32 | Precision::Int8 => x.clone(),
+        }
+    }
+}
+
+/// A kernel `[in, out]` as int8, and the scale of each output channel, after multiplying it by
+/// `factor`. A channel of zeros has the scale 1.
+fn by_channel(kernel: &Tensor, factor: f32) -> (Tensor, Tensor) {
+    let channels = kernel.shape()[1];
+    let values = kernel.to_f32();
+    let mut ranges = vec![0.0_f32; channels];
+    for row in values.chunks_exact(channels) {
+        for (range, value) in ranges.iter_mut().zip(row) {
+            *range = range.max(value.abs());
+        }
+    }
+    let steps: Vec<f32> = ranges
+        .iter()
+        .map(|&range| if range > 0.0 { range / LEVELS } else { 1.0 })
+        .collect();
+    let mut codes = Vec::with_capacity(values.len());
+    for row in values.chunks_exact(channels) {
+        let coded = row.iter().zip(&steps);
+        // At most 127 in magnitude, so the conversion keeps the value.
+        codes.extend(coded.map(|(value, step)| (value / step).round_ties_even() as i8));
+    }
+    let scale: Vec<f32> = steps.iter().map(|step| step * factor).collect();
+    (
+        Tensor::i8s(kernel.shape().to_vec(), &codes),
+        Tensor::f32(vec![channels], &scale),
+    )
+}

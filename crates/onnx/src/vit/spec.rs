@@ -1,0 +1,292 @@
+//! What one Vision Transformer looks like: all that tells its graph from another's.
+
+use serde::{Deserialize, Serialize};
+
+use super::{BlockRole, Role};
+
+/// How the heads' attention matrices become one.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum HeadFusion {
+    /// Their mean, as in the paper.
+    Mean,
+    /// The largest of them, rows normalised afterwards.
+    Max,
+    /// The smallest of them, rows normalised afterwards.
+    Min,
+}
+
+/// Size, shape and conventions of one network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VitSpec {
+    /// Number of blocks.
+    pub layers: usize,
+    /// Attention heads per block; divides `hidden`.
+    pub heads: usize,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Width of the hidden layer of each MLP.
+    pub mlp: usize,
+    /// Height and width of the picture in pixels.
+    pub image: [usize; 2],
+    /// Side of a square patch in pixels; divides both sides of the picture.
+    pub patch: usize,
+    /// Tokens before the first patch. The class token comes first.
+    pub prefix: usize,
+    /// Number of classes.
+    pub classes: usize,
+    /// Added to the variance in every normalisation.
+    pub norm_epsilon: f32,
+    /// Between the two layers of each MLP.
+    pub activation: Activation,
+    /// Whether tokens are normalised before the first block, as in CLIP.
+    pub pre_norm: bool,
+    /// Whether queries, keys and values have biases.
+    pub qkv_bias: bool,
+    /// What the classifier reads.
+    pub readout: Readout,
+    /// How the heads' attention matrices become one for the rollout.
+    pub head_fusion: HeadFusion,
+}
+
+/// The nonlinearity of the MLPs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Activation {
+    /// GELU with the Gauss error function.
+    Gelu,
+    /// GELU's tanh approximation.
+    GeluTanh,
+    /// x · σ(1.702 x), GELU's sigmoid approximation, as in CLIP.
+    QuickGelu,
+    /// x · σ(x).
+    Silu,
+    /// max(x, 0).
+    Relu,
+}
+
+/// What the classifier reads, and so where the rollout starts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Readout {
+    /// The first token.
+    ClassToken,
+    /// The first two tokens, each with a classifier of its own: the logits are the mean of both
+    /// (DeiT with a distillation token; Touvron et al. 2021).
+    ClassAndDistillation,
+    /// The mean over the patches, without the prefix tokens.
+    PatchMean(PoolNorm),
+}
+
+/// Where the last normalisation stands when the classifier reads a mean of tokens.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PoolNorm {
+    /// Each token is normalised, then the mean taken.
+    BeforeMean,
+    /// The mean is normalised (timm's `fc_norm`).
+    AfterMean,
+}
+
+impl Readout {
+    /// How many states of width `hidden` the classifier's kernel takes, joined.
+    pub fn states(self) -> usize {
+        match self {
+            Self::ClassToken | Self::PatchMean(_) => 1,
+            Self::ClassAndDistillation => 2,
+        }
+    }
+
+    /// Whether the graph makes per-label evidence and hands out the class token's attention.
+    ///
+    /// # Errors
+    /// Why it does not, to complete "… has no evidence, because".
+    pub fn evidence(self) -> Result<(), &'static str> {
+        match self {
+            Self::ClassToken => Ok(()),
+            Self::ClassAndDistillation => {
+                Err("its classifier reads two tokens, and the account is kept for one")
+            }
+            Self::PatchMean(_) => Err(
+                "its classifier reads a mean over the patches, and the account is kept for the class token",
+            ),
+        }
+    }
+}
+
+impl VitSpec {
+    /// Rows and columns of patches.
+    pub fn grid(&self) -> [usize; 2] {
+        self.image.map(|side| side / self.patch)
+    }
+
+    /// Number of patches.
+    pub fn patches(&self) -> usize {
+        self.grid().iter().product()
+    }
+
+    /// Length of the token sequence.
+    pub fn tokens(&self) -> usize {
+        self.prefix + self.patches()
+    }
+
+    /// How many tokens, from the first, have to leave the last block for the readout.
+    pub fn read_tokens(&self) -> usize {
+        match self.readout {
+            Readout::ClassToken => 1,
+            Readout::ClassAndDistillation => 2,
+            Readout::PatchMean(_) => self.tokens(),
+        }
+    }
+
+    /// For how many labels evidence is made: the five best, or all if there are fewer.
+    pub fn evidence_labels(&self) -> usize {
+        self.classes.min(5)
+    }
+
+    /// Width of one head.
+    pub fn head_size(&self) -> usize {
+        self.hidden / self.heads
+    }
+
+    /// Every constant of the network, in the order in which the graph takes them.
+    pub fn roles(&self) -> Vec<Role> {
+        use BlockRole as B;
+        let mut block = vec![
+            B::AttentionNormScale,
+            B::AttentionNormBias,
+            B::QueryKernel,
+            B::KeyKernel,
+            B::ValueKernel,
+        ];
+        if self.qkv_bias {
+            block.extend([B::QueryBias, B::KeyBias, B::ValueBias]);
+        }
+        block.extend([B::OutKernel, B::OutBias, B::MlpNormScale, B::MlpNormBias]);
+        block.extend([B::UpKernel, B::UpBias, B::DownKernel, B::DownBias]);
+
+        let mut roles = vec![
+            Role::PatchKernel,
+            Role::PatchBias,
+            Role::Prefix,
+            Role::Positions,
+        ];
+        if self.pre_norm {
+            roles.extend([Role::PreNormScale, Role::PreNormBias]);
+        }
+        for layer in 0..self.layers {
+            roles.extend(block.iter().map(|&role| Role::Block(layer, role)));
+        }
+        roles.extend([Role::FinalNormScale, Role::FinalNormBias]);
+        roles.extend([Role::HeadKernel, Role::HeadBias]);
+        roles
+    }
+
+    /// Shape of a constant; kernels are `[in, out]`.
+    pub fn shape(&self, role: Role) -> Vec<usize> {
+        use BlockRole as B;
+        let (hidden, mlp) = (self.hidden, self.mlp);
+        match role {
+            Role::PatchKernel => vec![3 * self.patch * self.patch, hidden],
+            Role::Prefix => vec![self.prefix, hidden],
+            Role::Positions => vec![self.patches(), hidden],
+            Role::PatchBias
+            | Role::PreNormScale
+            | Role::PreNormBias
+            | Role::FinalNormScale
+            | Role::FinalNormBias => vec![hidden],
+            Role::HeadKernel => vec![self.readout.states() * hidden, self.classes],
+            Role::HeadBias => vec![self.classes],
+            Role::Block(_, role) => match role {
+                B::QueryKernel | B::KeyKernel | B::ValueKernel | B::OutKernel => {
+                    vec![hidden, hidden]
+                }
+                B::UpKernel => vec![hidden, mlp],
+                B::UpBias => vec![mlp],
+                B::DownKernel => vec![mlp, hidden],
+                B::AttentionNormScale
+                | B::AttentionNormBias
+                | B::QueryBias
+                | B::KeyBias
+                | B::ValueBias
+                | B::OutBias
+                | B::MlpNormScale
+                | B::MlpNormBias
+                | B::DownBias => vec![hidden],
+            },
+        }
+    }
+
+    /// Number of trained values of a plain network: with a position for each prefix token (which
+    /// the graph holds added up) and without LayerScale (which it holds multiplied in).
+    pub fn parameters(&self) -> u64 {
+        let count = |role| self.shape(role).iter().product::<usize>();
+        let constants: usize = self.roles().into_iter().map(count).sum();
+        (constants + count(Role::Prefix)) as u64
+    }
+
+    /// Multiply–accumulate operations of the network as published, for one picture: patch
+    /// projection, linear layers and both attention products over all tokens. The graph needs
+    /// fewer, as its last block leaves out what nobody reads.
+    pub fn macs(&self) -> u64 {
+        let tokens = self.tokens();
+        let linear = 4 * self.hidden * self.hidden + 2 * self.hidden * self.mlp;
+        let attention = 2 * tokens * self.hidden;
+        let embedding = self.patches() * 3 * self.patch * self.patch * self.hidden;
+        let head = self.readout.states() * self.hidden * self.classes;
+        (self.layers * tokens * (linear + attention) + embedding + head) as u64
+    }
+
+    /// The family's usual name, such as `ViT-L/16`; sizes that have none are spelled out.
+    pub fn name(&self) -> String {
+        let size = match (self.layers, self.hidden, self.heads, self.mlp) {
+            (12, 192, 3, 768) => "Ti".to_owned(),
+            (12, 384, 6, 1536) => "S".to_owned(),
+            (12, 768, 12, 3072) => "B".to_owned(),
+            (24, 1024, 16, 4096) => "L".to_owned(),
+            (32, 1280, 16, 5120) => "H".to_owned(),
+            (layers, hidden, ..) => format!("{hidden}×{layers}"),
+        };
+        format!("ViT-{size}/{}", self.patch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn large() -> VitSpec {
+        VitSpec {
+            layers: 24,
+            heads: 16,
+            hidden: 1024,
+            mlp: 4096,
+            image: [224, 224],
+            patch: 16,
+            prefix: 1,
+            classes: 1000,
+            norm_epsilon: 1e-6,
+            activation: Activation::Gelu,
+            pre_norm: false,
+            qkv_bias: true,
+            readout: Readout::ClassToken,
+            head_fusion: HeadFusion::Mean,
+        }
+    }
+
+    /// torchvision's `vit_l_16` states 304,326,632 parameters and 61.6 GMAC; its MAC count
+    /// includes the attention products.
+    #[test]
+    fn large_16_has_the_published_size() {
+        assert_eq!(large().parameters(), 304_326_632);
+        assert_eq!(large().macs() / 100_000_000, 615);
+        assert_eq!(large().name(), "ViT-L/16");
+    }
+
+    #[test]
+    fn grid_need_not_be_square() {
+        let spec = VitSpec {
+            image: [64, 96],
+            ..large()
+        };
+        assert_eq!((spec.grid(), spec.tokens()), ([4, 6], 25));
+    }
+}
