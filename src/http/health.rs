@@ -61,14 +61,18 @@ pub(super) async fn metrics(
         .models
         .all()
         .into_iter()
-        .map(|(name, served)| ModelState {
-            name: name.to_string(),
-            architecture: served.model.manifest.architecture.name.clone(),
-            precision: served.model.manifest.graph.precision.to_string(),
-            digest: served.model.short_digest().to_owned(),
-            device: served.device.to_string(),
-            load: served.batcher.load(),
-            curve: served.batcher.curve(),
+        .map(|(name, served)| {
+            let load = served.batcher.load();
+            ModelState {
+                name: name.to_string(),
+                architecture: served.model.manifest.architecture.name.clone(),
+                precision: served.model.manifest.graph.precision.to_string(),
+                digest: served.model.short_digest().to_owned(),
+                device: served.device.to_string(),
+                waiting: load.waiting,
+                predicted_wait: load.predicted_wait,
+                curve: served.batcher.curve(),
+            }
         })
         .collect();
     let results = state.models.default_model().results.clone();

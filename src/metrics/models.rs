@@ -1,10 +1,11 @@
 //! What is known of each model that is served: gauges that are filled when they are scraped, so
 //! that a model that has gone leaves nothing behind.
 
+use std::time::Duration;
+
 use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Result};
 
 use super::catalogue::Catalogue;
-use crate::batch::Load;
 
 /// A model that is served, as a scrape finds it.
 #[derive(Clone, Debug)]
@@ -19,8 +20,10 @@ pub struct ModelState {
     pub digest: String,
     /// What computes it.
     pub device: String,
-    /// How busy it is.
-    pub load: Load,
+    /// Inputs that wait.
+    pub waiting: usize,
+    /// Time until the answer to a new request would be ready.
+    pub predicted_wait: Duration,
     /// Batch sizes that have run, and their seconds.
     pub curve: Vec<(usize, f64)>,
 }
@@ -106,14 +109,13 @@ impl Models {
             }
             self.each_queue_depth
                 .with_label_values(&[name])
-                .set(model.load.waiting as i64);
+                .set(model.waiting as i64);
             self.each_predicted_wait
                 .with_label_values(&[name])
-                .set(model.load.predicted_wait.as_secs_f64());
+                .set(model.predicted_wait.as_secs_f64());
         }
-        let loads = || models.iter().map(|model| model.load);
-        let waiting: usize = loads().map(|load| load.waiting).sum();
-        let longest = loads().map(|load| load.predicted_wait).max();
+        let waiting: usize = models.iter().map(|model| model.waiting).sum();
+        let longest = models.iter().map(|model| model.predicted_wait).max();
         self.queue_depth.set(waiting as i64);
         self.predicted_wait
             .set(longest.unwrap_or_default().as_secs_f64());

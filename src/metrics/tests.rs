@@ -1,7 +1,6 @@
 use std::{env, fs, path::Path};
 
 use super::*;
-use crate::batch::Load;
 
 /// Around the table in `docs/metrics.md`.
 const MARKS: [&str; 2] = ["<!-- made from src/metrics.rs -->\n", "<!-- end -->"];
@@ -47,13 +46,8 @@ fn model(name: &str, waiting: usize) -> ModelState {
         precision: "fp32".to_owned(),
         digest: "0".to_owned(),
         device: "cpu".to_owned(),
-        load: Load {
-            waiting,
-            background: 0,
-            running: 0,
-            announced: 0,
-            predicted_wait: Duration::from_secs(waiting as u64),
-        },
+        waiting,
+        predicted_wait: Duration::from_secs(waiting as u64),
         curve: vec![(3, 0.25)],
     }
 }
