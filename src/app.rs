@@ -8,8 +8,9 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
     config::Config,
-    http::{self, AppState, Easels, Oip, Readiness, UploadBudget},
+    http::{self, AppState, Easels, Oip, UploadBudget},
     metrics::Metrics,
+    readiness::Readiness,
     registry::{Keeper, LoadError, Loader},
     server::{Hangups, Server, Signals, Stop},
     verify::{Jobs, TableLimits},

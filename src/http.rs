@@ -27,10 +27,7 @@ mod verify;
 
 use std::{
     any::Any,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -49,7 +46,10 @@ pub use self::{
     admin::admin_router, attention::Easels, auth::KeyRing, cors::CorsOrigins, oip::Oip,
     problem::Problem, request_id::RequestId, upload::UploadBudget,
 };
-use crate::{Error, metrics::Metrics, registry::Registry, store::Store, telemetry, verify::Jobs};
+use crate::{
+    Error, metrics::Metrics, readiness::Readiness, registry::Registry, store::Store, telemetry,
+    verify::Jobs,
+};
 
 /// What a body may measure and how long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -89,22 +89,6 @@ pub struct AppState {
     pub metrics: Arc<Metrics>,
     /// Whether `/metrics` is on the admin listener alone.
     pub metrics_apart: bool,
-}
-
-/// Whether new work should be sent here: set once warmed up, unset when draining.
-#[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicBool>);
-
-impl Readiness {
-    /// Changes the answer of `/readyz`.
-    pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Relaxed);
-    }
-
-    /// The current answer.
-    pub fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 /// All routes of the service.

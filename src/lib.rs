@@ -66,6 +66,7 @@ pub mod http;
 pub mod metrics;
 pub mod oip;
 pub mod perturb;
+pub mod readiness;
 pub mod registry;
 pub mod server;
 pub mod store;

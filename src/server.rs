@@ -23,7 +23,7 @@ pub use self::{
     signals::{Hangups, Signals, Stop},
     tls::Tls,
 };
-use crate::http::Readiness;
+use crate::readiness::Readiness;
 
 /// Pause after an error of `accept`, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
