@@ -4,6 +4,7 @@
 mod evaluate;
 mod import;
 mod layers;
+mod origins;
 mod secret;
 mod serve;
 mod tracing;
@@ -13,12 +14,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use self::{
-    evaluate::EvaluateArgs,
-    import::ImportArgs,
-    layers::{Layers, default_file},
-    secret::Secret,
-    serve::ServeArgs,
-    tracing::TracingArgs,
+    evaluate::EvaluateArgs, import::ImportArgs, layers::default_file, origins::Layers,
+    secret::Secret, serve::ServeArgs, tracing::TracingArgs,
 };
 
 /// Serve a Vision Transformer over HTTP: labels, and which patches the model looked at.

@@ -4,25 +4,16 @@
 //! typed, where neither the command line nor the environment says anything: so they mean the same,
 //! and what is wrong with them is found by the same code.
 
-use std::{collections::BTreeMap, ffi::OsString, fs, path::PathBuf};
+use std::{ffi::OsString, fs, path::PathBuf};
 
 use clap::{
     Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, parser::ValueSource,
 };
 
-use super::{Cli, ServeArgs};
+use super::{Cli, Layers, ServeArgs};
 
 /// Flags that say what to do and are no settings.
 const NO_SETTINGS: [&str; 2] = ["config", "print-config"];
-
-/// Where settings come from that were not typed, and what is wrong with the file as a whole.
-#[derive(Clone, Debug, Default)]
-pub struct Layers {
-    /// What to call a flag's value in messages, by flag.
-    origins: BTreeMap<String, String>,
-    /// What cannot be said of a flag.
-    pub(crate) faults: Vec<String>,
-}
 
 impl Cli {
     /// Reads the command line, the environment, and the file that `--config` names. Ends the
@@ -54,11 +45,6 @@ impl Cli {
 }
 
 impl Layers {
-    /// What to call this flag in a message: the file and key or the variable that set it.
-    pub(crate) fn origin<'a>(&'a self, flag: &'a str) -> &'a str {
-        self.origins.get(flag).map_or(flag, String::as_str)
-    }
-
     /// The file's settings as flags, where nothing goes before them.
     fn read(&mut self, matches: &ArgMatches) -> Vec<OsString> {
         let settings = settings();
