@@ -25,7 +25,7 @@ use tokio::{sync::oneshot, task, time::timeout_at};
 pub use self::{
     answer::{Attention, Classification, ImageInfo, Timing},
     options::{Keep, Options},
-    results::ResultCache,
+    reading::ResultCache,
 };
 use self::{
     reading::Reading,

@@ -5,10 +5,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use patchlight_model::{Labels, Outline};
 
-use super::{ImageInfo, Keep, Timing, results::Weigh, work::Seen};
+use super::{
+    ImageInfo, Keep, Timing,
+    results::{Results, Weigh},
+    work::Seen,
+};
 use crate::{
     batch::Inference,
     explain::Placement,
+    metrics::Metrics,
     store::{KeptEvidence, KeptMap, Owner},
 };
 
@@ -93,5 +98,21 @@ impl Weigh for Reading {
         let values = self.logits.len() + self.rollout.len() + evidence + attention;
         let picture = self.picture.as_ref().map_or(0, Bytes::len);
         size_of::<Self>() + values * size_of::<f32>() + picture
+    }
+}
+
+/// What the models made of pictures, for identical requests. A handle; clones share the content.
+#[derive(Clone, Debug)]
+pub struct ResultCache(pub(super) Results<Reading>);
+
+impl ResultCache {
+    /// Nothing kept yet, and never more than so many bytes.
+    pub fn new(bytes: u64, metrics: Arc<Metrics>) -> Self {
+        Self(Results::new(bytes, metrics))
+    }
+
+    /// Bytes that are kept now.
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes()
     }
 }

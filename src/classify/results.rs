@@ -18,7 +18,7 @@ use futures_util::{
 use moka::sync::Cache;
 use sha2::{Digest, Sha256};
 
-use super::{Keep, reading::Reading};
+use super::Keep;
 use crate::{
     Error, Result,
     metrics::{Metrics, Reuse},
@@ -51,22 +51,6 @@ impl Key {
 pub(super) trait Weigh {
     /// Bytes that it holds.
     fn bytes(&self) -> usize;
-}
-
-/// What the models made of pictures, for identical requests. A handle; clones share the content.
-#[derive(Clone, Debug)]
-pub struct ResultCache(pub(super) Results<Reading>);
-
-impl ResultCache {
-    /// Nothing kept yet, and never more than so many bytes.
-    pub fn new(bytes: u64, metrics: Arc<Metrics>) -> Self {
-        Self(Results::new(bytes, metrics))
-    }
-
-    /// Bytes that are kept now.
-    pub fn bytes(&self) -> u64 {
-        self.0.bytes()
-    }
 }
 
 /// Results by key. A handle; clones share the content.
