@@ -10,10 +10,12 @@ mod attention;
 mod auth;
 mod classify;
 mod cors;
+mod examples;
 mod health;
 mod linger;
 mod negotiate;
 pub(crate) mod oip;
+mod oip_errors;
 mod openapi;
 mod page;
 mod problem;
@@ -154,7 +156,7 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
     let route = route.as_ref().map_or("other", MatchedPath::as_str);
     let method = request.method().clone();
     let version = request.version();
-    let is_oip = oip::is_below(request.uri().path());
+    let is_oip = oip_errors::is_below(request.uri().path());
     let span = tracing::info_span!("request", request_id = %id, trace_id = Empty, %method, route, key = Empty, otel.kind = Empty);
     let place = telemetry::join(&span, trace_context::of(request.headers()));
     span.record("trace_id", format_args!("{:032x}", place.trace));
@@ -166,7 +168,7 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
         response = Problem::new(&Error::Internal, &id).into_response();
     }
     if is_oip {
-        response = oip::reworded(response);
+        response = oip_errors::reworded(response);
     }
     if let Some(value) = id.header() {
         response.headers_mut().insert(request_id::HEADER, value);

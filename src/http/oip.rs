@@ -2,12 +2,11 @@
 //!
 //! Every model is met under three names ([`Face`]), and all of them go the way of `POST /classify`:
 //! the same admission, deadlines, decode budget, batcher and limits. What goes wrong is said as
-//! `{"error": …}` ([`errors`]), which is what these clients look for.
+//! `{"error": …}` ([`oip_errors`](super::oip_errors)), which is what these clients look for.
 
 mod answers;
 mod asked;
 mod coding;
-mod errors;
 pub(crate) mod infer;
 mod target;
 
@@ -26,7 +25,6 @@ use axum::{
 use tokio::sync::Semaphore;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub(super) use self::errors::{OipError, reworded};
 use self::{
     answers::{IndexEntry, Live, ModelReady, Ready, ServerMetadata, Statistics},
     target::{Named, Target, versioned},
@@ -95,11 +93,6 @@ pub(super) fn keyed() -> OpenApiRouter<AppState> {
         .merge(versioned(routes!(infer::infer)))
         .routes(routes!(all_statistics))
         .routes(routes!(index))
-}
-
-/// Whether a path belongs to the protocol, known or not.
-pub(super) fn is_below(path: &str) -> bool {
-    path == "/v2" || path.starts_with("/v2/")
 }
 
 /// How many rows one request may have.

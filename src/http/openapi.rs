@@ -29,8 +29,8 @@ use utoipa::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub(super) use self::problems::{Code, OipRefused, Refused, RefusedOr};
-use super::oip;
+pub(super) use self::problems::{OipRefused, Refused, RefusedOr};
+use super::oip_errors;
 
 /// The tag of what pictures are sent to and maps come from.
 pub(super) const PICTURES: &str = "pictures";
@@ -119,7 +119,7 @@ where
     S: Clone + Send + Sync + 'static,
 {
     for (path, item) in &mut routes.get_openapi_mut().paths.paths {
-        let (unknown, exhausted) = match oip::is_below(path) {
+        let (unknown, exhausted) = match oip_errors::is_below(path) {
             true => (
                 OipRefused::<401>::responses(),
                 OipRefused::<429>::responses(),

@@ -9,7 +9,7 @@ use patchlight_imaging::Error as ImageError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{RequestId, openapi::Code};
+use super::{RequestId, examples::Code};
 use crate::Error;
 
 /// What went wrong: an RFC 9457 problem document with a stable code.

@@ -4,24 +4,23 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     marker::PhantomData,
-    time::Duration,
 };
 
 use axum::http::StatusCode;
-use patchlight_imaging::Error as ImageError;
 use serde::Serialize;
 use serde_json::json;
 use utoipa::{
     IntoResponses, PartialSchema, ToSchema,
     openapi::{
         Components, ContentBuilder, Header, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder,
-        Schema, Type, content::Content, example::ExampleBuilder,
+        Type, content::Content, example::ExampleBuilder,
     },
 };
 
-use crate::{
-    Error,
-    http::{Problem, RequestId, oip::OipError},
+use crate::http::{
+    Problem, RequestId,
+    examples::{self, Code},
+    oip_errors::OipError,
 };
 
 /// The problem document of a status, for the answers of an operation.
@@ -140,25 +139,6 @@ fn answer(status: u16, problems: &[Problem]) -> ResponseBuilder {
     response
 }
 
-/// The codes of problems, as an enumeration.
-pub(in crate::http) struct Code;
-
-impl PartialSchema for Code {
-    fn schema() -> RefOr<Schema> {
-        let problems = by_status().into_values().flatten();
-        let codes: BTreeSet<&str> = problems.map(|problem| problem.code()).collect();
-        ObjectBuilder::new()
-            .schema_type(Type::String)
-            .description(Some(
-                "What went wrong, for programs: stable, one word each.",
-            ))
-            .enum_values(Some(codes))
-            .into()
-    }
-}
-
-impl ToSchema for Code {}
-
 /// What all problems of a status have in common.
 fn about(status: u16) -> Option<&'static str> {
     Some(match status {
@@ -181,7 +161,7 @@ fn about(status: u16) -> Option<&'static str> {
     })
 }
 
-/// Every problem that there is, by status, in the order of [`errors`].
+/// Every problem that there is, by status, in the order of [`errors`](examples::errors).
 fn by_status() -> BTreeMap<u16, Vec<Problem>> {
     let id = RequestId::example();
     let routing = [
@@ -189,7 +169,7 @@ fn by_status() -> BTreeMap<u16, Vec<Problem>> {
         (StatusCode::METHOD_NOT_ALLOWED, "PATCH is not allowed here"),
     ];
     let routing = routing.map(|(status, detail)| Problem::of_routing(status, detail, &id));
-    let errors = errors();
+    let errors = examples::errors();
     let mut by_status: BTreeMap<u16, Vec<Problem>> = BTreeMap::new();
     for problem in errors
         .iter()
@@ -202,74 +182,6 @@ fn by_status() -> BTreeMap<u16, Vec<Problem>> {
             .push(problem);
     }
     by_status
-}
-
-/// One error of every code, as a server might say it. A test compares them with `error.rs`.
-fn errors() -> Vec<Error> {
-    const SOON: Duration = Duration::from_secs(2);
-    vec![
-        Error::MalformedRequest(
-            "the body is empty; send a picture, for example with curl --data-binary @cat.jpg"
-                .to_owned(),
-        ),
-        Error::InvalidParameter {
-            name: "top_k",
-            detail: "0 is not between 1 and 1000, the number of classes".to_owned(),
-        },
-        Error::Unauthorized,
-        Error::VerifyNotAllowed,
-        Error::NoSuchModel {
-            name: "vit-h-14".to_owned(),
-        },
-        Error::NoSuchMap,
-        Error::NoSuchJob,
-        Error::NotAcceptable {
-            available: "image/png, application/json, application/x-npy",
-        },
-        Error::UploadTooSlow {
-            limit: Duration::from_secs(30),
-        },
-        Error::MapNotKept(
-            "single layers and heads are kept on demand: classify the picture again with \
-             `attention=heads`"
-                .to_owned(),
-        ),
-        Error::NotForgettable { expires_in_s: 3599 },
-        Error::NotVerifiable(
-            "the picture of this map is not kept any more; classify it again and test that map",
-        ),
-        Error::DefaultModel {
-            name: "demo".to_owned(),
-        },
-        Error::BodyTooLarge { limit: 10 << 20 },
-        Error::Image(ImageError::UnsupportedFormat {
-            found: "PDF".to_owned(),
-        }),
-        Error::Image(ImageError::ImageUndecodable {
-            format: "JPEG",
-            detail: "the file ends in the middle of the picture".to_owned(),
-        }),
-        Error::Image(ImageError::ImageTooLarge {
-            width: 60_000,
-            height: 60_000,
-            detail: "it has more than 40000000 pixels".to_owned(),
-        }),
-        Error::ModelRefused {
-            why: "model.onnx has another digest than model.toml says".to_owned(),
-        },
-        Error::QuotaExceeded { retry_after: SOON },
-        Error::TooManyJobs { retry_after: SOON },
-        Error::NotFinite,
-        Error::Inference,
-        Error::Internal,
-        Error::Overloaded { retry_after: SOON },
-        Error::Draining,
-        Error::NotReady,
-        Error::StoreAway { retry_after: SOON },
-        Error::DeadlinePassed {
-            deadline: Duration::from_secs(10),
-        },
-    ]
 }
 
 #[cfg(test)]
@@ -287,7 +199,7 @@ mod tests {
         let examples = by_status().into_values().flatten();
         let examples: BTreeSet<&str> = examples.map(|problem| problem.code()).collect();
         let codes: BTreeSet<&str> = quoted(include_str!("../../error.rs"), "=> \"")
-            .chain(["not_found", "method_not_allowed"])
+            .chain(examples::ROUTING)
             .collect();
         assert!(codes.len() > 25);
         assert_eq!(examples, codes, "errors() has one of every code");

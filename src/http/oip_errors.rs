@@ -1,4 +1,4 @@
-//! Problems in the words of the protocol.
+//! What goes wrong below `/v2`, in the words of the Open Inference Protocol.
 
 use axum::{
     Json,
@@ -8,11 +8,11 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::http::{Problem, openapi::Code};
+use super::{Problem, examples::Code};
 
 /// What went wrong, as the Open Inference Protocol says it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub(in crate::http) struct OipError {
+pub(super) struct OipError {
     /// What happened and what to do, for people.
     error: String,
     /// What happened, for programs.
@@ -34,14 +34,14 @@ impl From<&Problem> for OipError {
 
 impl OipError {
     /// What happened, for programs.
-    pub(in crate::http) fn code(&self) -> &'static str {
+    pub(super) fn code(&self) -> &'static str {
         self.code
     }
 }
 
 /// The same answer for a client of the Open Inference Protocol: a problem document becomes an
 /// [`OipError`]; its status and headers stay. Anything else is returned as it is.
-pub(in crate::http) fn reworded(mut response: Response) -> Response {
+pub(super) fn reworded(mut response: Response) -> Response {
     let Some(problem) = response.extensions_mut().remove::<Problem>() else {
         return response;
     };
@@ -53,4 +53,9 @@ pub(in crate::http) fn reworded(mut response: Response) -> Response {
     *reworded.status_mut() = parts.status;
     reworded.headers_mut().extend(parts.headers);
     reworded
+}
+
+/// Whether a path belongs to the protocol, known or not.
+pub(super) fn is_below(path: &str) -> bool {
+    path == "/v2" || path.starts_with("/v2/")
 }
