@@ -7,12 +7,13 @@ use patchlight_engine::{EngineError, Runtime};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
-    config::Config,
-    http::{self, AppState, Easels, Oip, UploadBudget},
+    args::ServeArgs,
+    config::{Config, ConfigError},
+    http::{self, AppState, Easels, KeyRing, Oip, UploadBudget},
     metrics::Metrics,
     readiness::Readiness,
     registry::{Keeper, LoadError, Loader},
-    server::{Hangups, Server, Signals, Stop},
+    server::{Hangups, Server, Signals, Stop, Tls},
     verify::{Jobs, TableLimits},
 };
 
@@ -55,7 +56,17 @@ pub struct App {
     pub admin: Option<Router>,
     /// What `/readyz` says.
     pub readiness: Readiness,
+    tls: Option<Tls>,
     keeper: Keeper,
+}
+
+/// What was read from the files that the flags name.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// Whoever brings one of these may ask; everyone, without.
+    pub api_keys: Option<KeyRing>,
+    /// The certificate, for HTTPS.
+    pub tls: Option<Tls>,
 }
 
 /// How long answers have to leave when an engine is broken.
@@ -70,6 +81,24 @@ pub enum End {
     CutOff,
     /// An engine is broken and could not be made anew.
     Broken,
+}
+
+/// Reads the flags of `serve` and opens the files that they name.
+///
+/// # Errors
+/// Every fault of the flags and of the files, not just the first.
+pub fn configure(args: &ServeArgs) -> Result<(Config, Files), ConfigError> {
+    Config::with_files(args, |names, faults| {
+        let api_keys = names.api_keys.as_deref().map(KeyRing::load).transpose();
+        let api_keys = faults.take("--api-key-file", api_keys);
+        let tls = names.tls.as_ref();
+        let tls = tls.map(|(certificate, key)| Tls::load(certificate, key));
+        let tls = faults.take("--tls-cert", tls.transpose());
+        Some(Files {
+            api_keys: api_keys?,
+            tls: tls?,
+        })
+    })
 }
 
 /// Loads every model and runs it once. Takes seconds for a large model and blocks the calling
@@ -87,7 +116,7 @@ pub fn load_models(config: &Config, runtime: &Runtime) -> Result<Keeper, StartEr
 
 impl App {
     /// Puts the models behind their routes, ready.
-    pub fn new(keeper: Keeper, config: &Config) -> Self {
+    pub fn new(keeper: Keeper, config: &Config, files: &Files) -> Self {
         let readiness = Readiness::default();
         let loader = keeper.loader();
         let state = AppState {
@@ -95,7 +124,7 @@ impl App {
             store: loader.store().clone(),
             limits: config.http,
             readiness: readiness.clone(),
-            keys: config.api_keys.clone(),
+            keys: files.api_keys.clone(),
             cors: config.cors.clone(),
             uploads: UploadBudget::new(config.decode_memory),
             easels: Easels::new(config.threads, config.http.request_timeout),
@@ -118,6 +147,7 @@ impl App {
             routes,
             admin,
             readiness,
+            tls: files.tls.clone(),
             keeper,
         }
     }
@@ -126,8 +156,7 @@ impl App {
     /// answers to the end.
     pub async fn serve(self, listeners: Listeners, config: &Config, mut signals: Signals) -> End {
         let admin = self.admin.zip(listeners.admin);
-        let admin =
-            admin.map(|(routes, listener)| Server::new(listener, routes, config.tls.clone()));
+        let admin = admin.map(|(routes, listener)| Server::new(listener, routes, self.tls.clone()));
         let _admin = admin.map(|admin| Background::run(async move { admin.accept().await }));
         let keeper = self.keeper.clone();
         let _reloads = Background::run(async move {
@@ -138,7 +167,7 @@ impl App {
             }
         });
 
-        let server = Server::new(listeners.service, self.routes, config.tls.clone());
+        let server = Server::new(listeners.service, self.routes, self.tls);
         let alarm = self.keeper.loader().alarm().clone();
         let stop = tokio::select! {
             stop = server.run(&mut signals, &self.readiness, config.drain.delay) => Some(stop),
@@ -189,5 +218,30 @@ impl Background {
 impl Drop for Background {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::Cli;
+
+    #[test]
+    fn faults_of_flags_and_of_files_are_reported_at_once() {
+        let typed = [
+            "patchlight",
+            "--model=somewhere",
+            "--threads=0",
+            "--api-key-file=/nowhere/keys",
+            "--tls-cert=/nowhere/certificate",
+            "--tls-key=/nowhere/key",
+        ];
+        let args = Cli::try_parse_from(typed).unwrap().serve;
+        let found = configure(&args).unwrap_err().to_string();
+        for flag in ["--threads", "--api-key-file", "--tls-cert"] {
+            assert!(found.contains(flag), "{flag} is missing in\n{found}");
+        }
     }
 }

@@ -1,23 +1,25 @@
 //! What the flags mean: validated, typed, with every fault reported at once.
 
+mod cors;
 mod demo;
 mod faults;
 mod models;
 mod store;
 mod tracing;
 
-use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use patchlight_engine::{Device, threads};
 use patchlight_imaging::decode::JpegScaling;
 
-use self::faults::Faults;
-pub use self::{faults::ConfigError, models::ModelSource};
+pub use self::{
+    cors::CorsOrigins,
+    faults::{ConfigError, Faults},
+    models::ModelSource,
+};
 use crate::{
     args::{ClassifyArgs, EvaluateArgs, ServeArgs},
     batch::{Policy, policy::Batching},
-    http::{CorsOrigins, HttpLimits, KeyRing},
-    server::Tls,
     store::{Place, StoreOptions},
     telemetry::{LogFormat, TraceExport},
 };
@@ -59,10 +61,6 @@ pub struct Config {
     pub result_cache: Option<u64>,
     /// Whether kept maps may be tested by perturbation.
     pub allow_verify: bool,
-    /// The API keys in force, if any are asked for.
-    pub api_keys: Option<KeyRing>,
-    /// The certificate, for HTTPS.
-    pub tls: Option<Tls>,
     /// Pages from elsewhere that may ask.
     pub cors: Option<CorsOrigins>,
     /// How log lines look.
@@ -71,6 +69,26 @@ pub struct Config {
     pub log: String,
     /// Where traces go, if anywhere.
     pub traces: Option<TraceExport>,
+}
+
+/// What a body may measure and how long things may take.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpLimits {
+    /// Bytes of one request's body.
+    pub max_body: u64,
+    /// How long a body may take to arrive.
+    pub upload_timeout: Duration,
+    /// How long a request has, unless it asks for less.
+    pub request_timeout: Duration,
+}
+
+/// Files that are opened before the server starts, and followed while it runs.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct FileNames {
+    /// The API keys in force, if any are asked for.
+    pub api_keys: Option<PathBuf>,
+    /// The certificate chain and its private key, for HTTPS.
+    pub tls: Option<(PathBuf, PathBuf)>,
 }
 
 /// How to stop after SIGTERM.
@@ -92,9 +110,22 @@ impl Config {
     /// # Errors
     /// Every fault, not just the first.
     pub fn from_args(args: &ServeArgs) -> Result<Self, ConfigError> {
+        Self::with_files(args, |_, _| Some(())).map(|(config, ())| config)
+    }
+
+    /// Reads all flags, and has `open` open the files that they name, so that what is wrong with
+    /// either is said at once.
+    ///
+    /// # Errors
+    /// Every fault, not just the first.
+    pub fn with_files<F>(
+        args: &ServeArgs,
+        open: impl FnOnce(&FileNames, &mut Faults) -> Option<F>,
+    ) -> Result<(Self, F), ConfigError> {
         let mut faults = Faults::new(&args.layers);
         let config = Self::read(args, &mut faults);
-        faults.into_result(config)
+        let files = open(&FileNames::read(args, &mut faults), &mut faults);
+        faults.into_result(config.zip(files))
     }
 
     /// The same for `patchlight classify`, which takes few flags and otherwise does as the server
@@ -197,14 +228,6 @@ impl Config {
                  --attention-store do not keep",
             );
         }
-        let api_keys = args.api_key_file.as_deref().map(KeyRing::load).transpose();
-        let api_keys = faults.take("--api-key-file", api_keys);
-        let tls = match (&args.tls_cert, &args.tls_key) {
-            (Some(certificate), Some(key)) => Tls::load(certificate, key).map(Some),
-            (None, None) => Ok(None),
-            _ => Err("--tls-cert and --tls-key go together".to_owned()),
-        };
-        let tls = faults.take("--tls-cert", tls);
         let cors = args.cors_origin.as_deref().map(str::parse).transpose();
         let cors = faults.take::<Option<CorsOrigins>>("--cors-origin", cors);
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
@@ -247,13 +270,24 @@ impl Config {
             keep_pictures: keep_pictures?,
             result_cache: result_cache?,
             allow_verify: args.allow_verify,
-            api_keys: api_keys?,
-            tls: tls?,
             cors: cors?,
             log_format: log_format?,
             log: args.log.clone(),
             traces,
         })
+    }
+}
+
+impl FileNames {
+    fn read(args: &ServeArgs, faults: &mut Faults) -> Self {
+        let tls = args.tls_cert.clone().zip(args.tls_key.clone());
+        if tls.is_none() && (args.tls_cert.is_some() || args.tls_key.is_some()) {
+            faults.add("--tls-cert", "--tls-cert and --tls-key go together");
+        }
+        Self {
+            api_keys: args.api_key_file.clone(),
+            tls,
+        }
     }
 }
 

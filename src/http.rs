@@ -27,11 +27,7 @@ mod trace_context;
 pub(crate) mod upload;
 mod verify;
 
-use std::{
-    any::Any,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{any::Any, sync::Arc, time::Instant};
 
 use axum::{
     Router,
@@ -45,24 +41,19 @@ use tracing::{Instrument, field::Empty};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::{
-    admin::admin_router, attention::Easels, auth::KeyRing, cors::CorsOrigins, oip::Oip,
-    problem::Problem, request_id::RequestId, upload::UploadBudget,
+    admin::admin_router, attention::Easels, auth::KeyRing, oip::Oip, problem::Problem,
+    request_id::RequestId, upload::UploadBudget,
 };
 use crate::{
-    Error, metrics::Metrics, readiness::Readiness, registry::Registry, store::Store, telemetry,
+    Error,
+    config::{CorsOrigins, HttpLimits},
+    metrics::Metrics,
+    readiness::Readiness,
+    registry::Registry,
+    store::Store,
+    telemetry,
     verify::Jobs,
 };
-
-/// What a body may measure and how long things may take.
-#[derive(Clone, Copy, Debug)]
-pub struct HttpLimits {
-    /// Bytes of one request's body.
-    pub max_body: u64,
-    /// How long a body may take to arrive.
-    pub upload_timeout: Duration,
-    /// How long a request has, unless it asks for less.
-    pub request_timeout: Duration,
-}
 
 /// Everything the routes share.
 #[derive(Clone, Debug)]
@@ -97,7 +88,7 @@ pub struct AppState {
 pub fn router(state: AppState) -> Router {
     let door = middleware::from_fn_with_state(state.clone(), auth::require_key);
     let routes = routes(state.metrics_apart, |keyed| keyed.route_layer(door.clone()));
-    let cors = state.cors.as_ref().map(CorsOrigins::layer);
+    let cors = state.cors.as_ref().map(cors::layer);
     let routes = openapi::described(routes)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

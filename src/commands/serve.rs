@@ -11,7 +11,7 @@ use tokio::{net::TcpListener, runtime, task::JoinSet};
 
 use super::{BAD_CONFIGURATION, fail};
 use crate::{
-    app::{self, App, End, Listeners, StartError},
+    app::{self, App, End, Files, Listeners, StartError},
     args::{ServeArgs, default_file},
     config::Config,
     server::{Hangups, Signals},
@@ -25,8 +25,8 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
             Err(why) => fail(1, why),
         };
     }
-    let config = match Config::from_args(args) {
-        Ok(config) => config,
+    let (config, files) = match app::configure(args) {
+        Ok(configured) => configured,
         Err(why) => return fail(BAD_CONFIGURATION, why),
     };
     // Until the end, for the spans that are still to be sent.
@@ -40,7 +40,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         .enable_all()
         .build();
     let outcome = match workers {
-        Ok(workers) => workers.block_on(serve(&config)),
+        Ok(workers) => workers.block_on(serve(&config, &files)),
         Err(why) => Err(why.into()),
     };
     match outcome {
@@ -54,7 +54,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     }
 }
 
-async fn serve(config: &Config) -> Result<End, StartError> {
+async fn serve(config: &Config, files: &Files) -> Result<End, StartError> {
     // Before the model is loaded, so that a signal during the load is not lost.
     let signals = Signals::listen()?;
     let hangups = Hangups::listen()?;
@@ -74,25 +74,21 @@ async fn serve(config: &Config) -> Result<End, StartError> {
     };
 
     let keeper = tokio::task::block_in_place(|| app::load_models(config, &runtime))?;
-    let app = App::new(keeper, config);
-    let scheme = if config.tls.is_some() {
-        "https"
-    } else {
-        "http"
-    };
+    let app = App::new(keeper, config, files);
+    let scheme = if files.tls.is_some() { "https" } else { "http" };
     if let Some(admin) = &admin {
         tracing::info!("administration on {scheme}://{}", admin.local_addr()?);
     }
     tracing::info!("listening on {scheme}://{address}");
     // Files that are followed while serving; dropping the set ends that.
     let mut watches = JoinSet::new();
-    if let Some(keys) = config.api_keys.clone() {
+    if let Some(keys) = files.api_keys.clone() {
         watches.spawn(keys.watch());
     }
     if let Some(keys) = config.store.keys() {
         watches.spawn(keys.watch());
     }
-    if let Some(tls) = config.tls.clone() {
+    if let Some(tls) = files.tls.clone() {
         watches.spawn(tls.watch());
     }
     let listeners = Listeners {

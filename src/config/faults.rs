@@ -18,7 +18,7 @@ impl std::error::Error for ConfigError {}
 
 /// Readers that note a fault and go on.
 #[derive(Debug, Default)]
-pub(super) struct Faults {
+pub struct Faults {
     found: Vec<String>,
     layers: Layers,
 }
@@ -39,7 +39,7 @@ impl Faults {
     }
 
     /// The value, or its fault noted.
-    pub(super) fn take<T>(&mut self, flag: &str, read: Result<T, impl fmt::Display>) -> Option<T> {
+    pub fn take<T>(&mut self, flag: &str, read: Result<T, impl fmt::Display>) -> Option<T> {
         read.map_err(|why| self.add(flag, why)).ok()
     }
 
