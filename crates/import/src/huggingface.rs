@@ -3,7 +3,6 @@
 
 mod config;
 mod names;
-pub(super) mod processor;
 
 use patchlight_imaging::preprocess::Preprocess;
 use patchlight_onnx::vit::VitSpec;
@@ -12,8 +11,8 @@ use self::{config::Config, names::Names};
 use super::{
     Checkpoint, Described, ImportError, ImportOptions,
     layout::{Sizes, Understood, check_names},
-    preprocessing::{self, Digests},
-    source::{Located, json},
+    located::{Located, json},
+    preprocessing::{self, Digests, processor},
     tensor_file::{self, named_digest},
 };
 

@@ -14,8 +14,8 @@ use self::{names::Names, stacked::Unstacked};
 use super::{
     Checkpoint, ImportError, ImportOptions,
     layout::{Layout, Sizes, Understood, Unshaped, check_names, square_grid},
+    located::Located,
     preprocessing,
-    source::Located,
     tensor_file::{self, TensorFile},
 };
 

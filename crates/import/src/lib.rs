@@ -16,12 +16,15 @@
 mod cancel;
 mod check;
 mod checkpoint;
+mod described;
 mod directory;
 mod error;
 mod huggingface;
+mod input_size;
 mod jax;
 mod labels;
 mod layout;
+mod located;
 mod onnx;
 mod preprocessing;
 mod random;
@@ -45,8 +48,8 @@ pub use summary::Summary;
 
 use check::Settled;
 use checkpoint::Checkpoint;
+use described::Described;
 use directory::Directory;
-use onnx::Described;
 
 use patchlight_engine::Runtime;
 use patchlight_model::manifest::{Checked, HeadFusion, Precision};

@@ -9,12 +9,11 @@
 //!
 //! A map is only made where the graph itself shows that it is right: its attention matrices have
 //! the pattern, number, order and shape of a Vision Transformer's, and the tokens that the
-//! classifier reads are found by running it. [`described`] is what lies beside the graph, and has
+//! classifier reads are found by running it. [`described`](super::described) is what lies beside the graph, and has
 //! to agree.
 
 mod attention;
 mod check;
-mod described;
 mod file;
 mod network;
 mod probe;
@@ -31,7 +30,6 @@ use patchlight_onnx::{
 };
 use prost::Message;
 
-pub(super) use self::described::Described;
 use self::{
     check::Answers,
     file::Exported,
@@ -41,9 +39,11 @@ use self::{
 };
 use super::{
     ImportError, ImportOptions, Progress, Summary,
+    described::Described,
     directory::{self, Directory, GRAPH},
     labels,
-    source::Located,
+    located::Located,
+    source,
     tensor_file::named_digest,
 };
 
@@ -70,7 +70,7 @@ pub(super) fn run(
     let runtime = options.loaded_runtime()?;
 
     let classes = check::classes(&model, &signature);
-    let described = Described::read(&located, options, signature.patch, classes)?;
+    let described = source::describe(&located, options, signature.patch, classes)?;
     let sides = sides(&signature, &described, path)?;
     let before = Answers::of_export(&runtime, path, &signature, sides)?;
     let classes = before.classes(path)?;

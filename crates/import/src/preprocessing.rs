@@ -1,4 +1,8 @@
-//! Where the preprocessing comes from, and what `--image-size` makes of it.
+//! Where the preprocessing comes from.
+
+pub(super) mod presets;
+pub(super) mod pretrained_cfg;
+pub(super) mod processor;
 
 use std::{
     collections::BTreeMap,
@@ -8,14 +12,10 @@ use std::{
     str::FromStr,
 };
 
-use patchlight_imaging::preprocess::{Crop, Preprocess, Resize};
-use patchlight_onnx::vit::VitSpec;
+use patchlight_imaging::preprocess::Preprocess;
 use serde::Deserialize;
 
-use super::{
-    ImportError, ImportOptions, huggingface::processor, source::Located, tensor_file::named_digest,
-    timm, torchvision,
-};
+use super::{ImportError, ImportOptions, located::Located, tensor_file::named_digest};
 
 /// A description of the preprocessing other than the checkpoint's own.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -61,9 +61,9 @@ pub(super) fn of(
         }
         Some(PreprocessSource::Timm) => {
             let path = located.require("config.json", ADVICE)?;
-            (timm::preprocess(&path)?, Some(path))
+            (pretrained_cfg::of_file(&path)?, Some(path))
         }
-        Some(PreprocessSource::TorchVision(name)) => (torchvision::preset(name)?, None),
+        Some(PreprocessSource::TorchVision(name)) => (presets::preset(name)?, None),
         Some(PreprocessSource::File(path)) => (from_file(path)?, Some(path.clone())),
     };
     let digests = match path {
@@ -71,86 +71,6 @@ pub(super) fn of(
         None => Digests::new(),
     };
     Ok((preprocess, digests))
-}
-
-/// The network as stored, then preprocessing and network for the size that was asked for; the
-/// stored size if none was.
-///
-/// # Errors
-/// If the preprocessing does not make pictures of the network's size, or patches do not divide the
-/// size asked for.
-pub(super) fn at_size(
-    options: &ImportOptions,
-    stored: VitSpec,
-    preprocess: Preprocess,
-) -> Result<(VitSpec, Preprocess, VitSpec), ImportError> {
-    let [height, width] = stored.image;
-    let made = preprocess.input_size().unwrap_or_default();
-    if (made.0 as usize, made.1 as usize) != (height, width) {
-        return match options.image_size {
-            // Then what was described is for the size asked for.
-            Some(side) if (made.0 as usize, made.1 as usize) == (side, side) => {
-                let spec = at(&stored, side)?;
-                Ok((stored, preprocess, spec))
-            }
-            _ => Err(ImportError::Preprocess(format!(
-                "it makes pictures of {}×{}, but the network takes {height}×{width}; describe \
-                 another with --preprocess, or give the network another size with --image-size",
-                made.0, made.1
-            ))),
-        };
-    }
-    let Some(side) = options.image_size else {
-        return Ok((stored.clone(), preprocess, stored));
-    };
-    let spec = at(&stored, side)?;
-    Ok((stored, scaled(preprocess, side as u32), spec))
-}
-
-fn at(stored: &VitSpec, side: usize) -> Result<VitSpec, ImportError> {
-    if side == 0 || !side.is_multiple_of(stored.patch) {
-        return Err(ImportError::Preprocess(format!(
-            "--image-size {side} is not a multiple of the patch size {}",
-            stored.patch
-        )));
-    }
-    Ok(VitSpec {
-        image: [side, side],
-        ..stored.clone()
-    })
-}
-
-/// The same steps for another size: what was resized to more than the crop still is, in
-/// proportion, rounded down as timm does.
-fn scaled(preprocess: Preprocess, side: u32) -> Preprocess {
-    let Preprocess { resize, crop, .. } = &preprocess;
-    let in_proportion = |length: u32, of: u32| {
-        let scaled = u64::from(length) * u64::from(side) / u64::from(of.max(1));
-        u32::try_from(scaled).unwrap_or(u32::MAX)
-    };
-    let resize = match (resize, crop) {
-        (&Resize::ShortestEdge { size }, Some(crop)) => Resize::ShortestEdge {
-            size: in_proportion(size, crop.height.min(crop.width)),
-        },
-        (&Resize::Squash { height, width }, Some(crop)) => Resize::Squash {
-            height: in_proportion(height, crop.height),
-            width: in_proportion(width, crop.width),
-        },
-        (_, None) => Resize::Squash {
-            height: side,
-            width: side,
-        },
-    };
-    let crop = crop.as_ref().map(|crop| Crop {
-        height: side,
-        width: side,
-        rounding: crop.rounding,
-    });
-    Preprocess {
-        resize,
-        crop,
-        ..preprocess
-    }
 }
 
 /// A file that the user names.

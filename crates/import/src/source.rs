@@ -1,26 +1,17 @@
-//! Which layout a source has, and where its parts lie.
+//! Which layout a source has.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
+use patchlight_model::manifest::TaskKind;
 use serde_json::Value;
 
 use super::{
-    Checkpoint, ImportError, ImportOptions, huggingface, jax, tensor_file, timm, torchvision,
+    Checkpoint, ImportError, ImportOptions,
+    described::Described,
+    huggingface, jax,
+    located::{self, Located, json},
+    preprocessing, tensor_file, timm, torchvision,
 };
-
-const CONFIG: &str = "config.json";
-
-/// A source's parts: the directory, and the file of weights if that was named.
-#[derive(Debug)]
-pub(super) struct Located {
-    directory: PathBuf,
-    weights: Option<PathBuf>,
-    config: Option<PathBuf>,
-}
 
 /// The exported graph that a source is: an `.onnx` file, or a directory with `model.onnx` and no
 /// weights of another kind.
@@ -48,7 +39,7 @@ pub(super) fn open(path: &Path, options: &ImportOptions) -> Result<Checkpoint, I
     }
     let Some(weights) = &located.weights else {
         return Err(ImportError::Missing {
-            path: path.join(CONFIG),
+            path: path.join(located::CONFIG),
             advice: "it tells the network's size; checkpoints of Hugging Face and timm have one. \
                      Of torchvision and JAX name the file of weights instead of its directory",
         });
@@ -78,86 +69,55 @@ pub(super) fn open(path: &Path, options: &ImportOptions) -> Result<Checkpoint, I
     Err(ImportError::malformed(weights, detail))
 }
 
-impl Located {
-    /// The parts of an exported graph, whose description may lie one folder up: on the Hub graphs
-    /// are often in a folder `onnx`.
-    pub(super) fn of_graph(path: &Path) -> Result<Self, ImportError> {
-        let located = Self::at(path)?;
-        let above = located.directory.parent();
-        match above {
-            Some(above) if located.config.is_none() && located.directory.ends_with("onnx") => {
-                let config = above.join(CONFIG);
-                Ok(Self {
-                    directory: above.to_owned(),
-                    config: config.is_file().then_some(config),
-                    ..located
-                })
-            }
-            _ => Ok(located),
-        }
-    }
-
-    fn at(path: &Path) -> Result<Self, ImportError> {
-        let kind = fs::metadata(path).map_err(ImportError::file(path, "open it"))?;
-        let (directory, weights) = match kind.is_dir() {
-            true => (path, None),
-            false => (
-                path.parent().unwrap_or_else(|| Path::new("")),
-                Some(path.to_owned()),
-            ),
+/// What the files beside an exported graph say: `config.json` and what belongs to it; without one,
+/// what the command line says.
+///
+/// # Errors
+/// If a file cannot be read, or nothing tells how pictures become inputs.
+pub(super) fn describe(
+    located: &Located,
+    options: &ImportOptions,
+    patch: usize,
+    classes: usize,
+) -> Result<Described, ImportError> {
+    if let Ok(config) = located.config() {
+        return match description(config)? {
+            Description::HuggingFace => huggingface::describe(located, options, classes),
+            Description::Timm => timm::describe(located, options, patch, classes),
         };
-        let config = directory.join(CONFIG);
-        Ok(Self {
-            directory: directory.to_owned(),
-            weights,
-            config: config.is_file().then_some(config),
-        })
     }
-
-    /// `config.json`; layouts without one do not ask.
-    pub(super) fn config(&self) -> Result<&Path, ImportError> {
-        self.config.as_deref().ok_or_else(|| ImportError::Missing {
-            path: self.directory.join(CONFIG),
-            advice: "it describes the network",
-        })
-    }
-
-    /// The file of weights.
-    pub(super) fn weights(&self) -> Result<PathBuf, ImportError> {
-        match &self.weights {
-            Some(path) => Ok(path.clone()),
-            None => tensor_file::find(&self.directory),
-        }
-    }
-
-    /// A file that has to lie in the directory.
-    pub(super) fn require(&self, name: &str, advice: &'static str) -> Result<PathBuf, ImportError> {
-        let path = self.directory.join(name);
-        match path.is_file() {
-            true => Ok(path),
-            false => Err(ImportError::Missing { path, advice }),
-        }
-    }
+    let (preprocess, source_files) = preprocessing::of(located, options, || {
+        Err(ImportError::Preprocess(
+            "the graph does not tell how pictures are resized and normalised, and there is no \
+             config.json beside it; put the model's config.json (and its \
+             preprocessor_config.json, of Hugging Face) there, or describe it with --preprocess"
+                .to_owned(),
+        ))
+    })?;
+    Ok(Described {
+        layers: None,
+        heads: options.heads,
+        image: None,
+        readout: None,
+        preprocess,
+        labels: None,
+        task: TaskKind::SingleLabel,
+        source_files,
+    })
 }
 
 /// Whose `config.json` it is.
-pub(super) enum Description {
+enum Description {
     HuggingFace,
     Timm,
 }
 
 /// Looks whose it is.
-pub(super) fn description(path: &Path) -> Result<Description, ImportError> {
+fn description(path: &Path) -> Result<Description, ImportError> {
     let config: Value = json(path)?;
     let timm_inside = config["model_type"] == "timm_wrapper";
     if config.get("architecture").is_some_and(Value::is_string) || timm_inside {
         return Ok(Description::Timm);
     }
     Ok(Description::HuggingFace)
-}
-
-/// Reads a JSON file.
-pub(super) fn json<T: DeserializeOwned>(path: &Path) -> Result<T, ImportError> {
-    let text = fs::read(path).map_err(ImportError::file(path, "read it"))?;
-    serde_json::from_slice(&text).map_err(|e| ImportError::malformed(path, e))
 }

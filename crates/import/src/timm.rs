@@ -4,9 +4,6 @@
 mod architecture;
 mod config;
 mod names;
-mod transforms;
-
-use std::path::Path;
 
 use patchlight_imaging::preprocess::Preprocess;
 use patchlight_model::manifest::TaskKind;
@@ -15,8 +12,8 @@ use self::{config::Config, names::Names};
 use super::{
     Checkpoint, Described, ImportError, ImportOptions,
     layout::{Sizes, Understood, Unshaped, check_names},
-    preprocessing::{self, Digests},
-    source::{Located, json},
+    located::{Located, json},
+    preprocessing::{self, Digests, pretrained_cfg},
     tensor_file::{self, named_digest},
 };
 
@@ -99,15 +96,9 @@ fn own_preprocess(
 ) -> Result<(Preprocess, Digests), ImportError> {
     let path = located.config()?;
     let (preprocess, mut source_files) = preprocessing::of(located, options, || {
-        let own = transforms::read(&config.pretrained_cfg, path)?;
+        let own = pretrained_cfg::read(&config.pretrained_cfg, path)?;
         Ok((own, None))
     })?;
     source_files.extend([named_digest(path)?]);
     Ok((preprocess, source_files))
-}
-
-/// The preprocessing that a `config.json` of timm describes.
-pub(super) fn preprocess(path: &Path) -> Result<Preprocess, ImportError> {
-    let config = Config::parse(path)?;
-    transforms::read(&config.pretrained_cfg, path)
 }

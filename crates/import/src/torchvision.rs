@@ -2,18 +2,16 @@
 //! preprocessing nor labels.
 
 mod names;
-mod presets;
 
 use patchlight_model::manifest::TaskKind;
 use patchlight_onnx::vit::{Activation, Readout};
 
 use self::names::Names;
-pub(super) use self::presets::preset;
 use super::{
     Checkpoint, ImportError, ImportOptions,
     layout::{Sizes, Understood, Unshaped, check_names, square_grid},
-    preprocessing,
-    source::Located,
+    located::Located,
+    preprocessing::{self, presets},
     tensor_file::TensorFile,
 };
 
@@ -40,7 +38,7 @@ pub(super) fn open(
     check_names(file.as_ref(), &layout, &spec)?;
     let (preprocess, source_files) = preprocessing::of(located, options, || {
         let name = presets::of_stock_model(file.path(), &spec).map_err(ImportError::Preprocess)?;
-        Ok((preset(name)?, None))
+        Ok((presets::preset(name)?, None))
     })?;
     Understood {
         file,

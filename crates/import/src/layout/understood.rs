@@ -7,7 +7,7 @@ use patchlight_model::manifest::TaskKind;
 use patchlight_onnx::vit::VitSpec;
 
 use super::{Layout, LayoutWeights, parameters};
-use crate::{Checkpoint, ImportError, ImportOptions, preprocessing, tensor_file::TensorFile};
+use crate::{Checkpoint, ImportError, ImportOptions, input_size, tensor_file::TensorFile};
 
 /// A checkpoint that was understood; what follows is the same for every layout.
 pub(crate) struct Understood<L> {
@@ -38,8 +38,7 @@ impl<L: Layout + 'static> Understood<L> {
             ..
         } = self;
         source_files.extend(file.digests()?);
-        let (stored, preprocess, spec) =
-            preprocessing::at_size(options, self.spec, self.preprocess)?;
+        let (stored, preprocess, spec) = input_size::at_size(options, self.spec, self.preprocess)?;
         Ok(Checkpoint {
             labels: self.labels,
             task: self.task,

@@ -13,11 +13,11 @@ use patchlight_onnx::{
 use prost::Message;
 
 use super::{
-    Described, Signature, attention,
+    Signature, attention,
     check::{self, Answers},
     probe::{self, Probe, Read, Shown},
 };
-use crate::{ImportError, ImportOptions, directory::Directory};
+use crate::{ImportError, ImportOptions, described::Described, directory::Directory};
 
 /// A network whose attention was seen, or one that is taken as described.
 pub(super) struct Network {

@@ -3,14 +3,17 @@
 //! It names an architecture, which is a function of timm, and the arguments that differ from that
 //! function's own. Sizes show in the tensors; what does not (heads, activation, pooling) is here.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use patchlight_onnx::vit::{Activation, PoolNorm, Readout};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{architecture::Architecture, json};
-use crate::ImportError;
+use crate::{
+    ImportError,
+    preprocessing::pretrained_cfg::{Labels, PretrainedCfg},
+};
 
 /// The fields that matter.
 #[derive(Debug)]
@@ -32,26 +35,6 @@ struct File {
     #[serde(alias = "labels")]
     label_names: Option<Labels>,
     pretrained_cfg: Option<PretrainedCfg>,
-}
-
-/// How the checkpoint was evaluated.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(super) struct PretrainedCfg {
-    pub(super) input_size: Option<[usize; 3]>,
-    pub(super) interpolation: Option<String>,
-    pub(super) crop_pct: Option<f64>,
-    pub(super) crop_mode: Option<String>,
-    pub(super) mean: Option<[f64; 3]>,
-    pub(super) std: Option<[f64; 3]>,
-    label_names: Option<Labels>,
-}
-
-/// In the order of the classes, or by number.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-enum Labels {
-    Listed(Vec<String>),
-    ById(BTreeMap<String, String>),
 }
 
 /// Arguments that change nothing when a network classifies.
@@ -104,11 +87,7 @@ impl Config {
     /// Reads it, whatever network it describes.
     pub(super) fn parse(path: &Path) -> Result<Self, ImportError> {
         let file: File = json(path)?;
-        // Until 2023 the file was what is `pretrained_cfg` now.
-        let pretrained_cfg = match file.pretrained_cfg {
-            Some(inner) => inner,
-            None => json(path)?,
-        };
+        let pretrained_cfg = PretrainedCfg::or_whole(file.pretrained_cfg, path)?;
         Ok(Self {
             architecture: file.architecture,
             model_args: file.model_args,

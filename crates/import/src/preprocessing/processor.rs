@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     ImportError,
-    source::{Located, json},
+    located::{Located, json},
 };
 
 const ALONE: &str = "preprocessor_config.json";

@@ -1,19 +1,59 @@
 //! `pretrained_cfg` → preprocessing: what timm's `create_transform` makes of it for evaluation.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use patchlight_imaging::preprocess::{Crop, CropRounding, Filter, Normalize, Preprocess, Resize};
+use serde::Deserialize;
 
-use super::config::PretrainedCfg;
-use crate::ImportError;
+use crate::{ImportError, located::json};
 
 /// timm's own values where the file is silent.
 const CROP_PCT: f64 = 0.875;
 const IMAGENET_MEAN: [f64; 3] = [0.485, 0.456, 0.406];
 const IMAGENET_STD: [f64; 3] = [0.229, 0.224, 0.225];
 
+/// How the checkpoint was evaluated.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct PretrainedCfg {
+    pub(crate) input_size: Option<[usize; 3]>,
+    interpolation: Option<String>,
+    crop_pct: Option<f64>,
+    crop_mode: Option<String>,
+    mean: Option<[f64; 3]>,
+    std: Option<[f64; 3]>,
+    pub(crate) label_names: Option<Labels>,
+}
+
+/// In the order of the classes, or by number.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Labels {
+    Listed(Vec<String>),
+    ById(BTreeMap<String, String>),
+}
+
+impl PretrainedCfg {
+    /// Until 2023 the whole file was what is `pretrained_cfg` in it now.
+    pub(crate) fn or_whole(inner: Option<Self>, path: &Path) -> Result<Self, ImportError> {
+        inner.map_or_else(|| json(path), Ok)
+    }
+}
+
+/// The preprocessing that a `config.json` of timm describes, whatever the network.
+pub(super) fn of_file(path: &Path) -> Result<Preprocess, ImportError> {
+    #[derive(Deserialize)]
+    struct File {
+        /// By which the file is known as one of timm.
+        #[serde(rename = "architecture")]
+        _architecture: String,
+        pretrained_cfg: Option<PretrainedCfg>,
+    }
+    let file: File = json(path)?;
+    read(&PretrainedCfg::or_whole(file.pretrained_cfg, path)?, path)
+}
+
 /// `path` is for messages.
-pub(super) fn read(config: &PretrainedCfg, path: &Path) -> Result<Preprocess, ImportError> {
+pub(crate) fn read(config: &PretrainedCfg, path: &Path) -> Result<Preprocess, ImportError> {
     let fail = |detail: String| Err(ImportError::field(path, "pretrained_cfg", detail));
     let Some([channels, height, width]) = config.input_size else {
         return fail("has no input_size; [3, height, width] is expected".to_owned());

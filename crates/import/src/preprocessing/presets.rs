@@ -131,7 +131,7 @@ pub(crate) fn preset(name: &str) -> Result<Preprocess, ImportError> {
 ///
 /// # Errors
 /// What to say on the command line.
-pub(super) fn of_stock_model(path: &Path, spec: &VitSpec) -> Result<&'static str, String> {
+pub(crate) fn of_stock_model(path: &Path, spec: &VitSpec) -> Result<&'static str, String> {
     let stock_classes = spec.classes == 1000;
     let fits = |preset: &&Preset| {
         let side = preset.crop as usize;
