@@ -14,14 +14,17 @@
 //!                             explain draws the map       the map's id
 //! ```
 //!
-//! Data goes forward; no module reaches back. In the order of the way:
+//! Data goes forward; no module reaches back (`.ci/layers.py` sees to it). What computes is in crates
+//! below the server (`crates/`). In the order of the way:
 //!
 //! | module | one sentence |
 //! |---|---|
 //! | [`args`], [`config`] | what was typed; what it means, validated, every fault reported at once |
 //! | [`server`] | sockets: accepting, header deadlines, draining |
+//! | [`readiness`] | whether new work should be sent here |
 //! | [`http`] | routes, limits, and the one file that turns an [`Error`] into problem+json |
 //! | [`patchlight_imaging::decode`] | bytes → upright RGB8, under limits, fenced against panics |
+//! | [`decode_budget`] | how many images, and how many bytes of them, are decoded at once |
 //! | [`patchlight_imaging::preprocess`] | RGB8 → the input tensor, with Pillow's arithmetic |
 //! | [`batch`] | the queue, the rule that closes a batch, the thread that runs it |
 //! | [`patchlight_engine`] | one ONNX Runtime session behind a small trait |
@@ -45,8 +48,8 @@
 //! * **tokio workers** — sockets, HTTP, waiting; nothing on them computes for long.
 //! * **decode** (tokio's blocking threads, at most one per core at work) — decode, resize,
 //!   normalise, draw maps; entered under a budget of decoded bytes.
-//! * **batch worker**, one per session — owns the [`patchlight_engine`]; takes batches from the queue, runs
-//!   them, answers each request through its oneshot. ONNX Runtime's own threads compute below it.
+//! * **batch worker**, one per session — owns a session of the engine; takes batches from the
+//!   queue, runs them, answers each request through its oneshot. ONNX Runtime's own threads compute below it.
 //!
 //! Nothing is global: environment, metrics, store and model are built in [`app`] and passed on.
 

@@ -1,17 +1,42 @@
-//! From a checkpoint to a model directory.
+//! From a checkpoint to a model directory of patchlight.
 //!
-//! ```text
-//!  tensor_file    files of named tensors: safetensors, torch.save, npz, shards
-//!    └─► layout   names and storage → constants of the graph, in its order
-//!          huggingface · timm · torchvision · jax   (source tells which)
-//!            └─► checkpoint: specification, weights, labels, preprocessing
+//! Reads the Vision Transformers of Hugging Face (ViT, DeiT), timm, torchvision and the authors' JAX
+//! files, and exported ONNX graphs, and writes a directory with an ONNX graph whose outputs include
+//! the attention rollout, its labels, and a manifest with the digests of all files. Nothing of a
+//! checkpoint is run: pickles are read as data.
+//!
+//! ```no_run
+//! use patchlight_import::{ImportError, ImportOptions, Source};
+//!
+//! # fn main() -> Result<(), ImportError> {
+//! let source = Source::Checkpoint("checkpoints/vit-base-patch16-224".into());
+//! let options = ImportOptions::new(source, "models/vit-base".into());
+//! let summary = patchlight_import::run(&options, &mut |progress| {
+//!     eprintln!("{}: {} of {}", progress.phase, progress.done, progress.total);
+//! })?;
+//! println!("{summary}");
+//! # Ok(())
+//! # }
 //! ```
 //!
-//! An exported graph goes another way, in [`onnx`]: it stays as it is, and the rollout is added.
+//! The ONNX Runtime is needed for exported graphs and for [`CheckOptions`] only; it is loaded then,
+//! or given in [`ImportOptions::runtime`].
 //!
-//! A layout, or the generator [`random`], gives a [`Checkpoint`]; [`patchlight_onnx::vit`] writes the
-//! graph; [`directory`] puts the files in place, the manifest with their digests last. Lower
-//! precision is compared with float32 first ([`check`]).
+//! # How it is divided
+//!
+//! ```text
+//!  tensor_file      files of named tensors: safetensors, torch.save, npz, shards
+//!    └─► layout     names and storage → constants of the graph, in its order
+//!          huggingface · timm · torchvision · jax   (source tells which)
+//!            └─► checkpoint: specification, weights, labels, preprocessing
+//!  preprocessing    preprocessor_config.json, pretrained_cfg, torchvision's presets
+//!  onnx             an exported graph: it stays as it is, and the rollout is added
+//!  directory        puts the files in place, the manifest with their digests last
+//!  check            lower precision compared with float32
+//! ```
+//!
+//! A layout, or the generator `random`, gives a checkpoint; [`patchlight_onnx::vit`] writes the
+//! graph.
 
 mod cancel;
 mod check;
