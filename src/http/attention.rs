@@ -221,12 +221,7 @@ fn undrawable(why: explain::Invalid) -> Error {
 fn etag(id: &str, form: &Form, picture: bool) -> String {
     let inputs = format!("{}\n{id}\n{form:?}\n{picture}", crate::VERSION);
     let digest = Sha256::digest(inputs.as_bytes());
-    let hex: String = digest
-        .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("\"{hex}\"")
+    format!("\"{}\"", hex::encode(&digest[..16]))
 }
 
 /// Whether the client already has the answer with this strong ETag.

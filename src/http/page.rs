@@ -125,15 +125,10 @@ struct File {
 impl File {
     fn new(&(_, kind, bytes): &'static Part) -> Self {
         let digest = Sha256::digest(bytes);
-        let hex: String = digest
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
         Self {
             kind,
             bytes,
-            etag: format!("\"{hex}\""),
+            etag: format!("\"{}\"", hex::encode(&digest[..16])),
         }
     }
 

@@ -190,7 +190,7 @@ impl Directory {
         file.flush()
             .map_err(ImportError::file(&self.path(name), "write it"))?;
         self.digests
-            .insert(name.to_owned(), hexadecimal(&file.digest.finalize()));
+            .insert(name.to_owned(), hex::encode(file.digest.finalize()));
         Ok(())
     }
 }
@@ -227,11 +227,6 @@ impl Write for Hashed {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
-}
-
-/// Bytes as lower-case hexadecimal digits.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What a checkpoint's manifest says; digests are still to come.

@@ -28,7 +28,7 @@ use self::{
     torch::{LegacyFile, TorchFile},
     unwrapped::unwrapped,
 };
-use super::{ImportError, directory::hexadecimal};
+use super::ImportError;
 
 /// A checkpoint's tensors by name.
 pub trait TensorFile: fmt::Debug {
@@ -154,7 +154,7 @@ pub(super) fn digest(path: &Path) -> Result<String, ImportError> {
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer) {
-            Ok(0) => return Ok(hexadecimal(&digest.finalize())),
+            Ok(0) => return Ok(hex::encode(digest.finalize())),
             Ok(count) => digest.update(&buffer[..count]),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(ImportError::file(path, "read it")(e)),

@@ -1,7 +1,6 @@
 //! SHA-256 in lower-case hexadecimal.
 
 use std::{
-    fmt::Write as _,
     fs::File,
     io::{self, Read},
     path::Path,
@@ -19,7 +18,7 @@ pub fn sha256_of_file(path: &Path) -> io::Result<String> {
     let mut piece = vec![0; 1 << 20];
     loop {
         match file.read(&mut piece)? {
-            0 => return Ok(hex(&hasher.finalize())),
+            0 => return Ok(hex::encode(hasher.finalize())),
             n => hasher.update(&piece[..n]),
         }
     }
@@ -27,15 +26,5 @@ pub fn sha256_of_file(path: &Path) -> io::Result<String> {
 
 /// The digest of bytes in memory.
 pub(super) fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    hex::encode(Sha256::digest(bytes))
 }
