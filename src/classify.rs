@@ -37,7 +37,7 @@ use crate::{
     batch::{Announced, Ask, Batcher, Deadline},
     decode_budget::DecodeBudget,
     metrics::{Metrics, Stage},
-    store::{NotKept, Owner, Receipt, Store},
+    store::{KeptMap, NotKept, Owner, Receipt, Store},
 };
 
 /// A loaded model with everything a picture passes on its way.
@@ -77,18 +77,16 @@ impl Classifier {
     /// [`Error::Overloaded`] with the time after which a retry would be let in.
     pub fn admit(&self, deadline: Deadline) -> Result<Announced> {
         let load = self.batcher.load();
-        let (engine, decoding) = (load.predicted_wait, self.budget.predicted_wait());
-        let wait = engine + decoding;
-        let bearable = load.bearable(deadline.left());
-        if wait <= bearable {
+        let decoding = self.budget.predicted_wait();
+        let Some(excess) = load.excess(decoding, deadline.left()) else {
             return Ok(self.batcher.announce());
-        }
-        self.metrics.shed(match decoding > engine {
+        };
+        self.metrics.shed(match decoding > load.predicted_wait {
             true => "decode_wait",
             false => "predicted_wait",
         });
         Err(Error::Overloaded {
-            retry_after: wait - bearable,
+            retry_after: excess,
         })
     }
 
@@ -104,17 +102,21 @@ impl Classifier {
     ) -> Result<Classification> {
         let arrived = Instant::now();
         let keep = options.attention;
-        let (reading, reused) = match &self.results {
-            None => (Arc::new(self.read(upload, keep, deadline).await?), false),
+        let (reading, reused, result) = match &self.results {
+            None => {
+                let reading = self.read(upload, keep, deadline).await?;
+                (Arc::new(reading), false, None)
+            }
             Some(results) => {
                 let key = self.key(&upload, keep, options.owner).await?;
                 let read = || {
                     let (classifier, upload) = (self.clone(), upload.clone());
                     async move { classifier.read(upload, keep, deadline).await }
                 };
-                timeout_at(deadline.at().into(), results.0.get(key, read))
+                let (reading, reused) = timeout_at(deadline.at().into(), results.0.get(key, read))
                     .await
-                    .map_err(|_| deadline.error())??
+                    .map_err(|_| deadline.error())??;
+                (reading, reused, Some(key))
             }
         };
         self.metrics.picture(&self.model.name);
@@ -129,7 +131,10 @@ impl Classifier {
             Keep::Nothing => Attention::NotAskedFor,
             _ if !reading.has_map() => Attention::NotMade,
             Keep::Rollout | Keep::Heads => {
-                self.keep(&reading, options.owner, deadline).await.into()
+                let map = reading.map(options.owner, &self.outline, result.map(Into::into));
+                self.keep(map, reading.picture.clone(), deadline)
+                    .await
+                    .into()
             }
         };
         let mut timing = match reused {
@@ -140,6 +145,19 @@ impl Classifier {
         let image = reading.image.clone();
         let answer = Classification::new(&self.model, predictions, kept, image, timing);
         Ok(answer.reused(reused))
+    }
+
+    /// Forgets a map, and the result that it was made of: nothing of the picture comes back with the
+    /// next one like it. Whichever model made the map.
+    ///
+    /// # Errors
+    /// As [`Store::forget`].
+    pub async fn forget(&self, id: &str, owner: Owner) -> Result<()> {
+        let result = self.store.forget(id, owner).await?;
+        if let (Some(results), Some(key)) = (&self.results, result) {
+            results.0.forget(key.into());
+        }
+        Ok(())
     }
 
     /// Digests a picture where computing holds nobody up.
@@ -220,12 +238,11 @@ impl Classifier {
     /// the deadline's time at most: the answer itself is ready.
     async fn keep(
         &self,
-        reading: &Reading,
-        owner: Owner,
+        map: KeptMap,
+        picture: Option<Bytes>,
         deadline: Deadline,
     ) -> std::result::Result<Receipt, NotKept> {
-        let map = reading.map(owner, &self.outline);
-        let keeping = self.store.keep(map, reading.picture.clone());
+        let keeping = self.store.keep(map, picture);
         let kept = timeout_at(deadline.at().into(), keeping).await;
         kept.unwrap_or(Err(NotKept::Away))
     }

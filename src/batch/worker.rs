@@ -8,14 +8,14 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use patchlight_engine::{Engine, EngineError, Input, Output};
 use tracing::Span;
 
 use super::{
-    Inference,
+    Inference, curve,
     pending::Entry,
     queue::Queue,
     recovery::{Alarm, Recovery, Step},
@@ -82,7 +82,22 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    fn serve(&mut self, mut batch: Vec<Entry>) {
+    /// Runs a batch, and its inputs one by one if it fails as a whole: one of them may have spoiled
+    /// it for the others.
+    fn serve(&mut self, batch: Vec<Entry>) {
+        for entry in self.attempt(batch) {
+            if entry.reply.is_closed() {
+                continue;
+            }
+            self.queue.begin(self.number, 1);
+            // Of a batch of one nothing is left.
+            drop(self.attempt(vec![entry]));
+        }
+    }
+
+    /// Runs a batch once and answers its requests; those are left that have to be run alone because
+    /// the batch failed, none of a batch of one.
+    fn attempt(&mut self, mut batch: Vec<Entry>) -> Vec<Entry> {
         // Each request's trace has the run that it shared.
         let size = batch.len();
         let spans: Vec<Span> = batch
@@ -92,14 +107,21 @@ impl<E: Engine> Worker<E> {
                 tracing::debug_span!(parent: &entry.span, "inference", size)
             })
             .collect();
-        let started = Instant::now();
+        let (started, computed) = (Instant::now(), thread_time());
         let inputs: Vec<Input<'_>> = batch.iter().map(|entry| entry.ask.input()).collect();
         let outcome = self.run(&inputs);
         let number = self.runs.fetch_add(1, Ordering::Relaxed) + 1;
-        let ran = started.elapsed();
+        let ended = Instant::now();
+        let ran = ended.saturating_duration_since(started);
         drop(spans);
-        self.queue
-            .finished(self.number, outcome.is_ok().then_some(ran));
+        let learned = outcome.is_ok().then(|| curve::Run {
+            took: ran,
+            computed: thread_time()
+                .zip(computed)
+                .map(|(now, before)| now.saturating_sub(before)),
+            ended,
+        });
+        self.queue.finished(self.number, learned);
         self.metrics.batch(size, ran);
 
         let run = Run {
@@ -123,14 +145,12 @@ impl<E: Engine> Worker<E> {
                 }
                 self.recover();
             }
-            // One input may have spoiled it for the others: each gets its own run.
             Err(why) => {
                 tracing::warn!(%why, size = run.size, "a batch failed; its inputs are tried one by one");
-                for entry in batch.into_iter().filter(|entry| !entry.reply.is_closed()) {
-                    self.serve(vec![entry]);
-                }
+                return batch;
             }
         }
+        Vec::new()
     }
 
     /// After a failure: goes on, or makes the engine anew, or ends.
@@ -151,14 +171,9 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// Refuses what waits and what comes, and has the process end.
     fn give_up(&self) {
         tracing::error!("the engine is broken for good");
-        for entry in self.queue.close_and_take() {
-            // Whoever has left needs no refusal.
-            let _ = entry.reply.send(Err(Error::NotReady));
-        }
-        self.alarm.ring();
+        self.end_service();
     }
 
     /// A panic in the engine is a failed run, not the end of the service.
@@ -177,11 +192,40 @@ impl<E: Engine> Worker<E> {
     }
 }
 
+impl<E> Worker<E> {
+    /// Refuses what waits and what comes, and has the process end.
+    fn end_service(&self) {
+        for entry in self.queue.close_and_take() {
+            // Whoever has left needs no refusal.
+            let _ = entry.reply.send(Err(Error::NotReady));
+        }
+        self.alarm.ring();
+    }
+}
+
 impl<E> Drop for Worker<E> {
-    /// However the thread ends, nobody waits for it for ever.
+    /// However the thread ends, nobody waits for it for ever; and if a panic ends it, the process
+    /// does not go on without it.
     fn drop(&mut self) {
+        if thread::panicking() {
+            tracing::error!("a batch worker panicked outside of its engine");
+            self.end_service();
+        }
         drop(self.queue.close_and_take());
     }
+}
+
+/// The processor time that the calling thread has taken, where the system tells. An engine computes
+/// on the thread that calls it, too.
+#[cfg(unix)]
+fn thread_time() -> Option<Duration> {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.try_into().ok()
+}
+
+#[cfg(not(unix))]
+fn thread_time() -> Option<Duration> {
+    None
 }
 
 fn checked(output: Output) -> Result<Output, Error> {

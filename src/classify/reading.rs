@@ -71,8 +71,13 @@ impl Reading {
         }
     }
 
-    /// Its maps for one owner.
-    pub(super) fn map(&self, owner: Owner, model: &Arc<Outline>) -> KeptMap {
+    /// Its maps for one owner; `result` is the key that it is itself kept under.
+    pub(super) fn map(
+        &self,
+        owner: Owner,
+        model: &Arc<Outline>,
+        result: Option<[u8; 32]>,
+    ) -> KeptMap {
         KeptMap {
             owner,
             model: Arc::clone(model),
@@ -81,6 +86,7 @@ impl Reading {
             class_attention: self.class_attention.clone(),
             placement: self.placement,
             region: self.image.region,
+            result,
             abridged: false,
         }
     }
@@ -106,9 +112,9 @@ impl Weigh for Reading {
 pub struct ResultCache(pub(super) Results<Reading>);
 
 impl ResultCache {
-    /// Nothing kept yet, and never more than so many bytes.
-    pub fn new(bytes: u64, metrics: Arc<Metrics>) -> Self {
-        Self(Results::new(bytes, metrics))
+    /// Nothing kept yet, never more than so many bytes, and nothing for longer than `ttl`.
+    pub fn new(bytes: u64, ttl: Duration, metrics: Arc<Metrics>) -> Self {
+        Self(Results::new(bytes, ttl, metrics))
     }
 
     /// Bytes that are kept now.
