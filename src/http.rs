@@ -1,17 +1,19 @@
 //! The routes, and what every request passes.
 //!
 //! From the outside in: [`observe`](self) names the request, counts and times it and writes one log
-//! line; a body that nobody wants is read on for a moment ([`linger`]); a caught panic becomes a
-//! 500; then the route. Every error, also the router's own and that
-//! of a panic, leaves as `application/problem+json` ([`problem`]).
+//! line; a body that nobody wants is read on for a while ([`linger`]); a request has one host
+//! ([`host`]); a caught panic becomes a 500; then the route. Every error, also the router's own and
+//! that of a panic, leaves as `application/problem+json` ([`problem`]).
 
 mod admin;
 mod attention;
 mod auth;
 mod classify;
+mod client_address;
 mod cors;
 mod examples;
 mod health;
+mod host;
 mod linger;
 mod negotiate;
 pub(crate) mod oip;
@@ -41,8 +43,8 @@ use tracing::{Instrument, field::Empty};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::{
-    admin::admin_router, attention::Easels, auth::KeyRing, oip::Oip, problem::Problem,
-    request_id::RequestId, upload::UploadBudget,
+    admin::admin_router, attention::Easels, auth::KeyRing, client_address::ClientAddress, oip::Oip,
+    problem::Problem, request_id::RequestId, upload::UploadBudget,
 };
 use crate::{
     Error,
@@ -127,14 +129,22 @@ fn routes(
 
 /// What every request passes, whichever listener it came by.
 fn observed(routes: Router, state: AppState) -> Router {
+    guarded(routes, state.limits.max_body).layer(middleware::from_fn_with_state(state, observe))
+}
+
+/// The part of it that needs no more than the limit on bodies.
+pub(crate) fn guarded(routes: Router, max_body: u64) -> Router {
     routes
         .layer(CatchPanicLayer::custom(panicked))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         ))
-        .layer(middleware::from_fn(linger::over_refused_bodies))
-        .layer(middleware::from_fn_with_state(state, observe))
+        .layer(middleware::from_fn(host::require_one))
+        .layer(middleware::from_fn_with_state(
+            max_body,
+            linger::over_refused_bodies,
+        ))
 }
 
 /// Names, times, counts and logs a request. The route's template, never the path, is used: paths

@@ -1,6 +1,7 @@
 //! What comes over a socket from clients that are broken, slow or hostile.
 
 mod raw;
+mod refused;
 
 use std::{fs, time::Duration};
 
@@ -211,6 +212,98 @@ async fn slow_heads_and_bodies_are_given_up_while_others_are_served() {
     let (body, (), _, ()) = tokio::join!(slow_body.answers(), dripping, silent.answers(), others);
     assert_eq!(body[0].status, 408, "{body:?}");
     assert_eq!(body[0].header("content-type"), "application/problem+json");
+}
+
+#[tokio::test]
+async fn a_connection_rests_as_long_as_it_may_and_no_longer() {
+    let server = Server::start(&["--keep-alive", "1s"]);
+    let mut raw = Raw::connect(&server).await;
+    let request = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+    for _ in 0..3 {
+        raw.write(request).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    // It is patient, but not for 75 s.
+    let answers = raw.answers().await;
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [200, 200, 200]);
+}
+
+/// RFC 9112, §9.6 and RFC 9110: whoever has sent a request may end its side and wait.
+#[tokio::test]
+async fn a_client_that_half_closes_gets_its_answer() {
+    let server = Server::demo();
+    for _ in 0..10 {
+        for version in ["1.0", "1.1"] {
+            let mut raw = Raw::connect(&server).await;
+            let body = dog();
+            let head = format!(
+                "POST /classify HTTP/{version}\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            raw.write([head.as_bytes(), &body].concat()).await;
+            raw.socket.shutdown().await.unwrap();
+            let answers = raw.answers().await;
+            let last = answers.last().map(|answer| answer.status);
+            assert_eq!(last, Some(200), "HTTP/{version}: {answers:?}");
+        }
+    }
+    // Half a body is none.
+    let mut raw = Raw::connect(&server).await;
+    raw.write(post("Content-Length: 1000\r\n") + "half").await;
+    raw.socket.shutdown().await.unwrap();
+    let answers = raw.answers().await;
+    assert!(
+        answers.iter().all(|answer| answer.status == 400),
+        "{answers:?}"
+    );
+}
+
+/// RFC 9112, §3.2.
+#[tokio::test]
+async fn no_host_or_two_is_a_bad_request() {
+    let server = Server::demo();
+    for (hosts, expected) in [
+        ("", 400),
+        ("Host: a\r\nHost: a\r\n", 400),
+        ("Host: a b\r\n", 400),
+        ("Host: a\r\n", 200),
+        ("Host:\r\n", 200),
+    ] {
+        let request = format!("GET /healthz HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n");
+        let answers = ask(&server, request).await;
+        assert_eq!(answers.len(), 1, "{hosts:?}");
+        assert_eq!(answers[0].status, expected, "{hosts:?}");
+    }
+    let answers = ask(&server, "GET /healthz HTTP/1.0\r\n\r\n").await;
+    assert_eq!(answers[0].status, 200);
+}
+
+/// Memory is taken as bytes come, and a picture counts once it is here.
+#[tokio::test]
+async fn bodies_that_are_announced_and_never_come_cost_nobody_else_anything() {
+    let server = Server::demo();
+    let mut silent = Vec::new();
+    // As many as would take all memory for uploads, and far more pictures than could be answered.
+    for (count, length) in [(60, 10 << 20), (700, 100)] {
+        for _ in 0..count {
+            let mut raw = Raw::connect(&server).await;
+            raw.write(post(&format!("Content-Length: {length}\r\n")))
+                .await;
+            silent.push(raw);
+        }
+    }
+    for _ in 0..3 {
+        let body = dog();
+        let answer = send(&server.address, hyper::Method::POST, "/classify", &[], body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let metrics = get(&server.address, "/metrics").await;
+    let refused = metrics
+        .text()
+        .lines()
+        .find(|line| line.starts_with("patchlight_shed_total{") && !line.ends_with(" 0"));
+    assert_eq!(refused, None);
 }
 
 #[tokio::test]
