@@ -36,7 +36,7 @@ use crate::{
     Error, Result,
     batch::{Announced, Ask, Batcher, Deadline},
     decode_budget::DecodeBudget,
-    metrics::{Metrics, Stage},
+    metrics::{Metrics, ShedReason, Stage},
     store::{NotKept, Owner, Receipt, Store},
 };
 
@@ -84,8 +84,8 @@ impl Classifier {
             return Ok(self.batcher.announce());
         }
         self.metrics.shed(match decoding > engine {
-            true => "decode_wait",
-            false => "predicted_wait",
+            true => ShedReason::DecodeWait,
+            false => ShedReason::PredictedWait,
         });
         Err(Error::Overloaded {
             retry_after: wait - bearable,

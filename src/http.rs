@@ -1,7 +1,8 @@
 //! The routes, and what every request passes.
 //!
 //! From the outside in: [`observe`](self) names the request, counts and times it and writes one log
-//! line; a body that nobody wants is read on for a moment ([`linger`]); a caught panic becomes a
+//! line; a body that nobody wants is read on for a moment ([`linger`]); a name that is not ours is
+//! refused ([`hosts`]); a caught panic becomes a
 //! 500; then the route. Every error, also the router's own and that
 //! of a panic, leaves as `application/problem+json` ([`problem`]).
 
@@ -9,9 +10,11 @@ mod admin;
 mod attention;
 mod auth;
 mod classify;
+mod coding;
 mod cors;
 mod examples;
 mod health;
+mod hosts;
 mod linger;
 mod negotiate;
 pub(crate) mod oip;
@@ -46,7 +49,8 @@ pub use self::{
 };
 use crate::{
     Error,
-    config::{CorsOrigins, HttpLimits},
+    config::{AllowedHosts, CorsOrigins, HttpLimits},
+    escape::Excerpt,
     metrics::Metrics,
     readiness::Readiness,
     registry::Registry,
@@ -70,6 +74,8 @@ pub struct AppState {
     pub keys: Option<KeyRing>,
     /// Pages from elsewhere that may ask.
     pub cors: Option<CorsOrigins>,
+    /// The names that requests may call the server by.
+    pub hosts: Arc<AllowedHosts>,
     /// Memory for bodies.
     pub uploads: UploadBudget,
     /// Where maps are drawn.
@@ -132,6 +138,10 @@ fn observed(routes: Router, state: AppState) -> Router {
         .layer(SetResponseHeaderLayer::if_not_present(
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
+        ))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&state.hosts),
+            hosts::only_allowed,
         ))
         .layer(middleware::from_fn(linger::over_refused_bodies))
         .layer(middleware::from_fn_with_state(state, observe))
@@ -203,10 +213,10 @@ async fn not_found(request: Request) -> Problem {
 }
 
 async fn method_not_allowed(request: Request) -> Problem {
-    let detail = format!("{} is not allowed here", request.method());
+    let method = Excerpt(request.method());
     Problem::of_routing(
         StatusCode::METHOD_NOT_ALLOWED,
-        &detail,
+        format_args!("{method} is not allowed here"),
         &request_id(&request),
     )
 }

@@ -16,6 +16,7 @@ use super::{BAD_CONFIGURATION, USAGE, fail, progress};
 use crate::{
     args::EvaluateArgs,
     config::Config,
+    escape::Escaped,
     evaluate::{self, Bench, Listing, Measured, Protocol, Summary},
     perturb::Fill,
     registry::LoadError,
@@ -103,7 +104,8 @@ fn evaluate_all(
             Ok(found) => measured.push(found),
             Err(why) => {
                 failed += 1;
-                bar.suspend(|| eprintln!("patchlight: {}: {why}", picture.path.display()));
+                let path = Escaped(picture.path.display());
+                bar.suspend(|| eprintln!("patchlight: {path}: {}", Escaped(why)));
             }
         }
         bar.inc(1);
