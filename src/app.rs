@@ -130,6 +130,7 @@ impl App {
             readiness: readiness.clone(),
             keys: files.api_keys.clone(),
             cors: config.cors.clone(),
+            hosts: Arc::new(config.allowed_hosts.clone()),
             uploads: UploadBudget::new(config.decode_memory),
             easels: Easels::new(config.threads, config.http.request_timeout),
             verify: config.allow_verify.then(|| {

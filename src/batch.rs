@@ -37,7 +37,10 @@ use self::{
     pending::Entry,
     queue::{Place, Priority, Push, Queue},
 };
-use crate::{Error, Result, metrics::Metrics};
+use crate::{
+    Error, Result,
+    metrics::{Metrics, ShedReason},
+};
 
 /// The answer to one request, and how it came about.
 #[derive(Debug)]
@@ -176,7 +179,7 @@ impl Batcher {
             Push::Queued(place) => place,
             Push::Full => {
                 if priority == Priority::Foreground {
-                    self.metrics.shed("queue_full");
+                    self.metrics.shed(ShedReason::QueueFull);
                 }
                 return Err(Error::Overloaded {
                     retry_after: self.load().predicted_wait,

@@ -36,7 +36,7 @@ use crate::{
     Error, Result,
     batch::{Announced, Ask, Batcher, Deadline},
     decode_budget::DecodeBudget,
-    metrics::{Metrics, Stage},
+    metrics::{Metrics, ShedReason, Stage},
     store::{KeptMap, NotKept, Owner, Receipt, Store},
 };
 
@@ -82,8 +82,8 @@ impl Classifier {
             return Ok(());
         };
         self.metrics.shed(match decoding > load.predicted_wait {
-            true => "decode_wait",
-            false => "predicted_wait",
+            true => ShedReason::DecodeWait,
+            false => ShedReason::PredictedWait,
         });
         Err(Error::Overloaded {
             retry_after: excess,

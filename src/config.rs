@@ -3,6 +3,7 @@
 mod cors;
 mod demo;
 mod faults;
+mod hosts;
 mod models;
 mod store;
 mod tracing;
@@ -15,6 +16,7 @@ use patchlight_imaging::decode::JpegScaling;
 pub use self::{
     cors::CorsOrigins,
     faults::{ConfigError, Faults},
+    hosts::AllowedHosts,
     models::ModelSource,
 };
 use crate::{
@@ -65,6 +67,8 @@ pub struct Config {
     pub keep_alive: Duration,
     /// Pages from elsewhere that may ask.
     pub cors: Option<CorsOrigins>,
+    /// The names that requests may call the server by.
+    pub allowed_hosts: AllowedHosts,
     /// How log lines look.
     pub log_format: LogFormat,
     /// What is logged.
@@ -162,7 +166,7 @@ impl Config {
 
     fn read(args: &ServeArgs, faults: &mut Faults) -> Option<Self> {
         let models = models::read(&args.model, faults);
-        let listen = faults.parse(
+        let listen = faults.parse::<SocketAddr>(
             "--listen",
             &args.listen,
             "an address and port such as 127.0.0.1:8080",
@@ -236,6 +240,8 @@ impl Config {
         }
         let cors = args.cors_origin.as_deref().map(str::parse).transpose();
         let cors = faults.take::<Option<CorsOrigins>>("--cors-origin", cors);
+        let hosts = args.allowed_hosts.as_deref().map(str::parse).transpose();
+        let hosts = faults.take::<Option<AllowedHosts>>("--allowed-hosts", hosts);
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
         let log_format = faults.one_of("--log-format", &args.log_format, &formats);
 
@@ -249,12 +255,14 @@ impl Config {
             faults.add("--keep-alive", "it must be 1s or longer");
         }
 
-        let max_batch = max_batch?;
+        let (listen, max_batch) = (listen?, max_batch?);
+        let with_keys = args.api_key_file.is_some();
+        let by_default = AllowedHosts::by_default(listen.ip(), with_keys);
         let (model, more_models) = models?;
         Some(Self {
             model,
             more_models,
-            listen: listen?,
+            listen,
             admin_listen: admin_listen?,
             device: device?,
             threads: threads?.get(),
@@ -282,6 +290,7 @@ impl Config {
             allow_verify: args.allow_verify,
             keep_alive: keep_alive?,
             cors: cors?,
+            allowed_hosts: hosts?.unwrap_or(by_default),
             log_format: log_format?,
             log: args.log.clone(),
             traces,

@@ -4,11 +4,13 @@
 //! status and a problem document. Every variant has a stable [`code`](Error::code), which clients
 //! may match on and which metrics use as a label. The `Display` text is shown to the client, so it
 //! says what to do next and holds nothing secret; what only the operator should read goes to the
-//! log where the error is made.
+//! log where the error is made. All text in it is a [`Detail`], which bounds and escapes it.
 
 use std::time::Duration;
 
 use patchlight_imaging::Error as ImageError;
+
+pub use patchlight_escape::Detail;
 
 /// The result of working on a request.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -18,7 +20,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// The request does not have the form that is documented.
     #[error("{0}")]
-    MalformedRequest(String),
+    MalformedRequest(Detail),
 
     /// A query parameter or header has a value that is not allowed.
     #[error("parameter `{name}`: {detail}")]
@@ -26,12 +28,22 @@ pub enum Error {
         /// As the client wrote it.
         name: &'static str,
         /// What is allowed.
-        detail: String,
+        detail: Detail,
     },
 
     /// No API key, or one that is not in force.
     #[error("an API key is needed: send it as `Authorization: Bearer KEY`")]
     Unauthorized,
+
+    /// The request names a host that the server does not answer to.
+    #[error(
+        "this server does not answer to the name `{host}`; ask for localhost, or whoever runs it \
+         can allow the name with --allowed-hosts"
+    )]
+    HostNotAllowed {
+        /// As the client wrote it.
+        host: Detail,
+    },
 
     /// The body is longer than the server takes.
     #[error("the body is larger than the {limit} bytes that this server takes")]
@@ -47,6 +59,15 @@ pub enum Error {
         limit: Duration,
     },
 
+    /// The body is compressed in a way that is not read.
+    #[error(
+        "Content-Encoding: `{coding}` is not read here; send the body as gzip or deflate, or as it is"
+    )]
+    UnsupportedEncoding {
+        /// As the client wrote it.
+        coding: Detail,
+    },
+
     /// The bytes are no picture that is served: of another format, damaged or too large.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -55,21 +76,21 @@ pub enum Error {
     #[error("no model is called `{name}` here")]
     NoSuchModel {
         /// As the client wrote it.
-        name: String,
+        name: Detail,
     },
 
     /// The default model cannot be removed, only replaced.
     #[error("`{name}` answers requests that name no model; it can be replaced, not removed")]
     DefaultModel {
         /// The model.
-        name: String,
+        name: Detail,
     },
 
     /// A model directory cannot be served; what was served before still is.
     #[error("the model is refused, and nothing has changed: {why}")]
     ModelRefused {
         /// What is wrong with it.
-        why: String,
+        why: Detail,
     },
 
     /// No map is known under this id: never made, expired, forgotten or not the caller's.
@@ -80,7 +101,7 @@ pub enum Error {
 
     /// The map exists, but not in the form that was asked for.
     #[error("{0}")]
-    MapNotKept(String),
+    MapNotKept(Detail),
 
     /// The operator does not allow perturbation tests.
     #[error(
@@ -177,9 +198,11 @@ impl Error {
             Self::MalformedRequest(_) => "malformed_request",
             Self::InvalidParameter { .. } => "invalid_parameter",
             Self::Unauthorized => "unauthorized",
+            Self::HostNotAllowed { .. } => "host_not_allowed",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::UploadTooSlow { .. } => "upload_too_slow",
             Self::Image(ImageError::UnsupportedFormat { .. }) => "unsupported_format",
+            Self::UnsupportedEncoding { .. } => "unsupported_encoding",
             Self::Image(ImageError::ImageUndecodable { .. })
             | Self::Image(ImageError::DecoderPanicked { .. }) => "image_undecodable",
             Self::Image(ImageError::ImageTooLarge { .. }) => "image_too_large",

@@ -2,18 +2,21 @@
 //!
 //! From the outside in: [`observe`](self) names the request, counts and times it and writes one log
 //! line; a body that nobody wants is read on for a while ([`linger`]); a request has one host
-//! ([`host`]); a caught panic becomes a 500; then the route. Every error, also the router's own and
-//! that of a panic, leaves as `application/problem+json` ([`problem`]).
+//! ([`host`]), and a name that is not ours is refused ([`hosts`]); a caught panic becomes a 500; then
+//! the route. Every error, also the router's own and that of a panic, leaves as
+//! `application/problem+json` ([`problem`]).
 
 mod admin;
 mod attention;
 mod auth;
 mod classify;
 mod client_address;
+mod coding;
 mod cors;
 mod examples;
 mod health;
 mod host;
+mod hosts;
 mod linger;
 mod negotiate;
 pub(crate) mod oip;
@@ -48,7 +51,7 @@ pub use self::{
 };
 use crate::{
     Error,
-    config::{CorsOrigins, HttpLimits},
+    config::{AllowedHosts, CorsOrigins, HttpLimits},
     metrics::Metrics,
     readiness::Readiness,
     registry::Registry,
@@ -56,6 +59,7 @@ use crate::{
     telemetry,
     verify::Jobs,
 };
+use patchlight_escape::Excerpt;
 
 /// Everything the routes share.
 #[derive(Clone, Debug)]
@@ -72,6 +76,8 @@ pub struct AppState {
     pub keys: Option<KeyRing>,
     /// Pages from elsewhere that may ask.
     pub cors: Option<CorsOrigins>,
+    /// The names that requests may call the server by.
+    pub hosts: Arc<AllowedHosts>,
     /// Memory for bodies.
     pub uploads: UploadBudget,
     /// Where maps are drawn.
@@ -129,7 +135,9 @@ fn routes(
 
 /// What every request passes, whichever listener it came by.
 fn observed(routes: Router, state: AppState) -> Router {
-    guarded(routes, state.limits.max_body).layer(middleware::from_fn_with_state(state, observe))
+    let hosts = middleware::from_fn_with_state(Arc::clone(&state.hosts), hosts::only_allowed);
+    guarded(routes.layer(hosts), state.limits.max_body)
+        .layer(middleware::from_fn_with_state(state, observe))
 }
 
 /// The part of it that needs no more than the limit on bodies.
@@ -213,10 +221,10 @@ async fn not_found(request: Request) -> Problem {
 }
 
 async fn method_not_allowed(request: Request) -> Problem {
-    let detail = format!("{} is not allowed here", request.method());
+    let method = Excerpt(request.method());
     Problem::of_routing(
         StatusCode::METHOD_NOT_ALLOWED,
-        &detail,
+        format_args!("{method} is not allowed here"),
         &request_id(&request),
     )
 }

@@ -38,6 +38,8 @@
 //! | [`verify`] | that for one kept map, as a job with low priority |
 //! | [`evaluate`] | that, and where maps point, over pictures whose object's place is known |
 //! | [`watched`] | files that may change while the program runs |
+//! | [`secret_file`] | files whose content nothing may repeat |
+//! | [`bom`] | the mark before text from outside |
 //! | [`patchlight_import`] | a checkpoint → a model directory |
 //! | [`oip`] | the frames of the Open Inference Protocol, apart from HTTP |
 //! | [`patchlight_onnx`] | the ONNX file format and the ViT graph, written by us |
@@ -56,6 +58,7 @@
 pub mod app;
 pub mod args;
 pub mod batch;
+pub mod bom;
 pub mod classify;
 pub mod commands;
 pub mod config;
@@ -71,6 +74,7 @@ pub mod oip;
 pub mod perturb;
 pub mod readiness;
 pub mod registry;
+pub mod secret_file;
 pub mod server;
 pub mod store;
 pub mod telemetry;

@@ -29,7 +29,7 @@ pub use self::{
     signals::{Hangups, Signals, Stop},
     tls::Tls,
 };
-use crate::http::{ClientAddress, Readiness};
+use crate::{http::ClientAddress, readiness::Readiness};
 
 /// Pause after an error of `accept`, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

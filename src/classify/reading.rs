@@ -1,6 +1,6 @@
 //! What a model makes of a picture, before anyone's wishes: what can be kept for identical requests.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use patchlight_model::{Labels, Outline};

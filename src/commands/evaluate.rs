@@ -21,6 +21,7 @@ use crate::{
     registry::LoadError,
     telemetry::{self, LogFormat},
 };
+use patchlight_escape::Escaped;
 
 /// Perturbed pictures that run together: no batch is much quicker for being larger on a CPU.
 const BATCH: usize = 8;
@@ -103,7 +104,8 @@ fn evaluate_all(
             Ok(found) => measured.push(found),
             Err(why) => {
                 failed += 1;
-                bar.suspend(|| eprintln!("patchlight: {}: {why}", picture.path.display()));
+                let path = Escaped(picture.path.display());
+                bar.suspend(|| eprintln!("patchlight: {path}: {}", Escaped(why)));
             }
         }
         bar.inc(1);

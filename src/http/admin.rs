@@ -16,15 +16,18 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::bodies::{Card, Changed, List, Name, Wanted, Word, example};
 use super::{
-    AppState, Problem, RequestId, auth, health, method_not_allowed, observed,
+    AppState, Problem, RequestId, auth,
+    coding::Coding,
+    health, method_not_allowed, observed,
     openapi::{self, ADMINISTRATION, Refused},
     page, upload,
 };
 use crate::{
-    Error, Result,
+    Error, Result, bom,
     registry::{Change, Keeper, Outcome},
     store::Owner,
 };
+use patchlight_escape::Excerpt;
 
 /// The longest name that a model may be given here.
 const LONGEST_NAME: usize = 64;
@@ -125,7 +128,7 @@ async fn show(
          example = json!({"outcome": "replaced", "took_ms": 1830, "model": example()})),
         (status = 201, description = "It is added.", body = Changed,
          example = json!({"outcome": "added", "took_ms": 1830, "model": example()})),
-        Refused<400>, Refused<408>, Refused<413>, Refused<422>, Refused<500>, Refused<503>,
+        Refused<400>, Refused<408>, Refused<413>, Refused<415>, Refused<422>, Refused<500>, Refused<503>,
     ),
 )]
 async fn put(
@@ -138,6 +141,7 @@ async fn put(
     let outcome = async {
         check_name(&name)?;
         let (parts, body) = request.into_parts();
+        let coding = Coding::of_body(&parts.headers)?;
         let app = &state.app;
         let mut reservation = upload::admit(app, &parts)?;
         let body = upload::read(
@@ -148,10 +152,13 @@ async fn put(
             &mut reservation,
         )
         .await?;
-        let wanted: Wanted = serde_json::from_slice(&body).map_err(|why| {
-            Error::MalformedRequest(format!(
-                "JSON body: {why}; expected {{\"directory\": \"/models/NAME\"}}"
-            ))
+        let body = coding.unpack(body, app.limits.max_body)?;
+        let wanted: Wanted = serde_json::from_slice(bom::strip(&body)).map_err(|why| {
+            let why = Excerpt(why);
+            Error::MalformedRequest(
+                format_args!("JSON body: {why}; expected {{\"directory\": \"/models/NAME\"}}")
+                    .into(),
+            )
         })?;
         state.keeper.put(&name, wanted.directory).await
     };
@@ -236,7 +243,7 @@ fn answer(
 /// Who wanted what, and what became of it.
 fn audit(action: &str, model: &str, owner: Owner, refused: Option<&Error>) {
     let key = owner.fingerprint();
-    let model = model.escape_debug();
+    let model = Excerpt(model);
     match refused {
         None => tracing::info!(target: "patchlight::audit", action, %model, key, "done"),
         Some(why) => {
@@ -254,10 +261,11 @@ fn check_name(name: &str) -> Result<()> {
     }
     Err(Error::InvalidParameter {
         name: "name",
-        detail: format!(
+        detail: format_args!(
             "a model's name has 1 to {LONGEST_NAME} letters, digits, `-`, `_` and `.`, and does not \
              begin with `.`"
-        ),
+        )
+        .into(),
     })
 }
 

@@ -1,9 +1,10 @@
 //! `POST /classify`.
 
+mod sending;
+
 use std::{str::FromStr, sync::Arc, time::Instant};
 
 use axum::{
-    Json,
     extract::{Extension, Request, State},
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
@@ -17,6 +18,7 @@ use utoipa::ToSchema;
 use super::{
     AppState, Problem, RequestId,
     auth::Allowance,
+    coding::Coding,
     openapi::{Binary, PICTURES, Refused, RefusedOr},
     query::Query,
     request_timeout::{RequestTimeout, time_allowed},
@@ -77,7 +79,7 @@ const AT_ONCE: usize = 8;
             ),
         ),
         Refused<400>, Refused<404>, Refused<408>, Refused<413>,
-        RefusedOr<415, Results>, RefusedOr<422, Results>, RefusedOr<500, Results>,
+        RefusedOr<415, Results>, RefusedOr<422, Results>, Refused<429>, RefusedOr<500, Results>,
         RefusedOr<503, Results>, RefusedOr<504, Results>,
     ),
 )]
@@ -89,7 +91,7 @@ pub(super) async fn classify(
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let mut admitted = match admit(&state, owner, &parts) {
+    let mut admitted = match admit(&state, owner, &allowance, &parts) {
         Ok(admitted) => admitted,
         Err(why) => return Problem::new(&why, &id).into_response(),
     };
@@ -98,11 +100,12 @@ pub(super) async fn classify(
         let body = upload::read(&parts.headers, body, limits, &state.metrics, reservation).await?;
         // Only now is there something that others would have to wait for.
         let announced = admitted.classifier.admit(admitted.deadline)?;
-        let pictures = upload::pictures(&parts.headers, body).await?;
+        let (coding, deadline) = (admitted.coding, admitted.deadline);
+        let pictures = upload::unframed(&state, &parts.headers, body, coding, deadline).await?;
         allowance.pictures(pictures.len());
         // From here on each picture announces itself.
         drop(announced);
-        Ok(run(&admitted, pictures, &id).await)
+        run(&admitted, pictures, &id).await
     };
     let mut response = match outcome.await {
         Ok(response) => response,
@@ -120,16 +123,20 @@ struct Admitted {
     classifier: Arc<Classifier>,
     options: Options,
     deadline: Deadline,
+    /// How the body is compressed.
+    coding: Coding,
     /// Whether maps can be tested by perturbation.
     testable: bool,
     /// For the body.
     reservation: upload::Reservation,
 }
 
-fn admit(state: &AppState, owner: Owner, parts: &Parts) -> Result<Admitted> {
+fn admit(state: &AppState, owner: Owner, allowance: &Allowance, parts: &Parts) -> Result<Admitted> {
     let asked = Asked::read(parts.uri.query())?;
+    let coding = Coding::of_body(&parts.headers)?;
     let classifier = state.models.resolve(asked.model.as_deref())?;
     let options = options(owner, &asked, &classifier.model)?;
+    allowance.admit(&state.metrics)?;
     let allowed = time_allowed(&parts.headers, state.limits.request_timeout)?;
     let deadline = Deadline::after(allowed);
     classifier.has_time(deadline)?;
@@ -137,12 +144,17 @@ fn admit(state: &AppState, owner: Owner, parts: &Parts) -> Result<Admitted> {
         classifier,
         options,
         deadline,
+        coding,
         testable: state.verify.is_some(),
         reservation: upload::admit(state, parts)?,
     })
 }
 
-async fn run(admitted: &Admitted, mut pictures: Vec<bytes::Bytes>, id: &RequestId) -> Response {
+async fn run(
+    admitted: &Admitted,
+    mut pictures: Vec<bytes::Bytes>,
+    id: &RequestId,
+) -> Result<Response> {
     let Admitted {
         classifier,
         options,
@@ -160,24 +172,21 @@ async fn run(admitted: &Admitted, mut pictures: Vec<bytes::Bytes>, id: &RequestI
     if pictures.len() == 1
         && let Some(picture) = pictures.pop()
     {
-        return match classify(picture).await {
-            Ok(answer) => {
-                let timing = answer.timing_ms;
-                let mut response = Json(Answer::One(Box::new(answer))).into_response();
-                server_timing::add(
-                    &mut response,
-                    &[
-                        ("decode", timing.decode),
-                        ("preprocess", timing.preprocess),
-                        ("queue", timing.queue),
-                        ("inference", timing.inference),
-                        ("total", timing.total),
-                    ],
-                );
-                response
-            }
-            Err(why) => Problem::new(&why, id).into_response(),
-        };
+        let answer = classify(picture).await?;
+        let timing = answer.timing_ms;
+        let answer = Answer::One(Box::new(answer));
+        let mut response = sending::json(StatusCode::OK, answer, options.top_k).await?;
+        server_timing::add(
+            &mut response,
+            &[
+                ("decode", timing.decode),
+                ("preprocess", timing.preprocess),
+                ("queue", timing.queue),
+                ("inference", timing.inference),
+                ("total", timing.total),
+            ],
+        );
+        return Ok(response);
     }
     let started = Instant::now();
     let all = pictures.into_iter().map(classify);
@@ -196,11 +205,12 @@ async fn run(admitted: &Admitted, mut pictures: Vec<bytes::Bytes>, id: &RequestI
             .map_or(StatusCode::BAD_REQUEST, Item::status),
         false => StatusCode::OK,
     };
+    let predictions = options.top_k.saturating_mul(results.len());
     let answer = Answer::Several(Results { results });
-    let mut response = (status, Json(answer)).into_response();
+    let mut response = sending::json(status, answer, predictions).await?;
     // Their stages overlap; each result has its own.
     server_timing::add(&mut response, &[("total", started.elapsed())]);
-    response
+    Ok(response)
 }
 
 /// What became of the pictures of a request.
@@ -273,18 +283,17 @@ fn options(owner: Owner, asked: &Asked, model: &ModelInfo) -> Result<Options> {
     let default = DEFAULT_TOP_K.min(classes);
     let top_k = asked.top_k.unwrap_or(default);
     if !(1..=classes).contains(&top_k) {
-        let detail = format!("{top_k} is not between 1 and {classes}, the number of classes");
         return Err(Error::InvalidParameter {
             name: "top_k",
-            detail,
+            detail: format_args!("{top_k} is not between 1 and {classes}, the number of classes")
+                .into(),
         });
     }
     let min_score = asked.min_score.unwrap_or(0.0);
     if !(0.0..=1.0).contains(&min_score) {
-        let detail = "it must be between 0 and 1".to_owned();
         return Err(Error::InvalidParameter {
             name: "min_score",
-            detail,
+            detail: "it must be between 0 and 1".into(),
         });
     }
     Ok(Options {

@@ -39,16 +39,19 @@ pub(super) fn errors() -> Vec<Error> {
     vec![
         Error::MalformedRequest(
             "the body is empty; send a picture, for example with curl --data-binary @cat.jpg"
-                .to_owned(),
+                .into(),
         ),
         Error::InvalidParameter {
             name: "top_k",
-            detail: "0 is not between 1 and 1000, the number of classes".to_owned(),
+            detail: "0 is not between 1 and 1000, the number of classes".into(),
         },
         Error::Unauthorized,
+        Error::HostNotAllowed {
+            host: "example.org".into(),
+        },
         Error::VerifyNotAllowed,
         Error::NoSuchModel {
-            name: "vit-h-14".to_owned(),
+            name: "vit-h-14".into(),
         },
         Error::NoSuchMap,
         Error::NoSuchJob,
@@ -61,30 +64,33 @@ pub(super) fn errors() -> Vec<Error> {
         Error::MapNotKept(
             "single layers and heads are kept on demand: classify the picture again with \
              `attention=heads`"
-                .to_owned(),
+                .into(),
         ),
         Error::NotForgettable { expires_in_s: 3599 },
         Error::NotVerifiable(
             "the picture of this map is not kept any more; classify it again and test that map",
         ),
         Error::DefaultModel {
-            name: "demo".to_owned(),
+            name: "demo".into(),
         },
         Error::BodyTooLarge { limit: 10 << 20 },
         Error::Image(ImageError::UnsupportedFormat {
-            found: "PDF".to_owned(),
+            found: "PDF".into(),
         }),
+        Error::UnsupportedEncoding {
+            coding: "br".into(),
+        },
         Error::Image(ImageError::ImageUndecodable {
             format: "JPEG",
-            detail: "the file ends in the middle of the picture".to_owned(),
+            detail: "the file ends in the middle of the picture".into(),
         }),
         Error::Image(ImageError::ImageTooLarge {
             width: 60_000,
             height: 60_000,
-            detail: "it has more than 40000000 pixels".to_owned(),
+            detail: "it has more than 40000000 pixels".into(),
         }),
         Error::ModelRefused {
-            why: "model.onnx has another digest than model.toml says".to_owned(),
+            why: "model.onnx has another digest than model.toml says".into(),
         },
         Error::QuotaExceeded { retry_after: SOON },
         Error::TooManyJobs { retry_after: SOON },

@@ -20,7 +20,7 @@ pub(super) async fn require_one(request: Request, next: Next) -> Response {
 }
 
 fn check(version: Version, headers: &HeaderMap) -> Result<()> {
-    let malformed = |text: &str| Err(Error::MalformedRequest(text.to_owned()));
+    let malformed = |text: &str| Err(Error::MalformedRequest(text.into()));
     let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (_, Some(_)) => malformed("there is more than one Host; HTTP wants exactly one"),

@@ -9,8 +9,8 @@ use patchlight_imaging::Error as ImageError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{RequestId, examples::Code};
-use crate::Error;
+use super::{RequestId, coding::READ, examples::Code};
+use crate::{Error, error::Detail};
 
 /// What went wrong: an RFC 9457 problem document with a stable code.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -31,6 +31,9 @@ pub struct Problem {
     request_id: String,
     #[serde(skip)]
     retry_after: Option<u64>,
+    /// Whether the answer says which codings of a body are read (RFC 9110, section 12.5.3).
+    #[serde(skip)]
+    names_codings: bool,
 }
 
 impl Problem {
@@ -49,22 +52,28 @@ impl Problem {
             Error::Draining | Error::NotReady => Some(1),
             _ => None,
         };
-        Self::build(
+        let mut problem = Self::build(
             status(error),
             error.code(),
             error.to_string(),
             retry_after,
             request_id,
-        )
+        );
+        problem.names_codings = matches!(error, Error::UnsupportedEncoding { .. });
+        problem
     }
 
     /// The document for a route or method that does not exist.
-    pub fn of_routing(status: StatusCode, detail: &str, request_id: &RequestId) -> Self {
+    pub fn of_routing(
+        status: StatusCode,
+        detail: impl Into<Detail>,
+        request_id: &RequestId,
+    ) -> Self {
         let code = match status {
             StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
             _ => "not_found",
         };
-        Self::build(status, code, detail.to_owned(), None, request_id)
+        Self::build(status, code, detail.into().to_string(), None, request_id)
     }
 
     fn build(
@@ -82,12 +91,13 @@ impl Problem {
             code,
             request_id: request_id.to_string(),
             retry_after,
+            names_codings: false,
         }
     }
 
     /// One for descriptions.
     pub(super) fn example() -> Self {
-        let found = "PDF".to_owned();
+        let found = "PDF".into();
         Self::new(
             &Error::Image(ImageError::UnsupportedFormat { found }),
             &RequestId::example(),
@@ -136,6 +146,9 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
+        if self.names_codings {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(READ));
+        }
         // For those who say it in other words.
         response.extensions_mut().insert(self);
         response
@@ -146,6 +159,7 @@ fn status(error: &Error) -> StatusCode {
     match error {
         Error::MalformedRequest(_) | Error::InvalidParameter { .. } => StatusCode::BAD_REQUEST,
         Error::Unauthorized => StatusCode::UNAUTHORIZED,
+        Error::HostNotAllowed { .. } => StatusCode::MISDIRECTED_REQUEST,
         Error::NoSuchModel { .. } | Error::NoSuchMap => StatusCode::NOT_FOUND,
         Error::NotAcceptable { .. } => StatusCode::NOT_ACCEPTABLE,
         Error::UploadTooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
@@ -157,7 +171,9 @@ fn status(error: &Error) -> StatusCode {
         | Error::NotForgettable { .. }
         | Error::DefaultModel { .. } => StatusCode::CONFLICT,
         Error::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        Error::Image(ImageError::UnsupportedFormat { .. }) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Error::Image(ImageError::UnsupportedFormat { .. }) | Error::UnsupportedEncoding { .. } => {
+            StatusCode::UNSUPPORTED_MEDIA_TYPE
+        }
         Error::Image(ImageError::ImageUndecodable { .. })
         | Error::Image(ImageError::DecoderPanicked { .. })
         | Error::Image(ImageError::ImageTooLarge { .. })

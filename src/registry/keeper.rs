@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{LoadError, Loader, Registry};
-use crate::{Error, Result, batch, classify::Classifier, config::ModelSource};
+use crate::{Error, Result, batch, classify::Classifier, config::ModelSource, error::Detail};
 
 /// The one that may change a [`Registry`]. A handle; clones share the content.
 #[derive(Clone, Debug)]
@@ -238,7 +238,7 @@ impl Keeper {
             Error::Internal
         })?;
         let loaded = loaded.map_err(|why| Error::ModelRefused {
-            why: why.to_string(),
+            why: Detail::new(why),
         })?;
         let (model, outcome) = match (loaded, served) {
             (None, Some(served)) => (served, Outcome::Unchanged),

@@ -85,6 +85,18 @@ impl Managed {
         self.admin(Method::PUT, &path, &body.to_string()).await
     }
 
+    /// The log once it has a line with this word.
+    async fn log_with(&self, word: &str) -> Vec<String> {
+        for _ in 0..1000 {
+            let log = self.server.log();
+            if log.iter().any(|line| line.contains(word)) {
+                return log;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("`{word}` was not logged: {:#?}", self.server.log());
+    }
+
     /// The digest of what is served under this name.
     async fn digest(&self, name: &str) -> String {
         let path = format!("/admin/models/{name}");

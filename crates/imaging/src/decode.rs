@@ -276,7 +276,7 @@ impl Limits {
         Err(Error::ImageTooLarge {
             width,
             height,
-            detail,
+            detail: detail.into(),
         })
     }
 }
@@ -284,6 +284,6 @@ impl Limits {
 fn undecodable(format: Format, detail: String) -> Error {
     Error::ImageUndecodable {
         format: format.name(),
-        detail,
+        detail: detail.into(),
     }
 }

@@ -1,5 +1,7 @@
 //! Why an image is refused.
 
+use patchlight_escape::Detail;
+
 /// The result of reading an image.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -10,7 +12,7 @@ pub enum Error {
     #[error("not a picture that this server reads ({found}); send JPEG, PNG, WebP or GIF")]
     UnsupportedFormat {
         /// What the bytes look like.
-        found: String,
+        found: Detail,
     },
 
     /// The picture is damaged.
@@ -19,7 +21,7 @@ pub enum Error {
         /// The format that its first bytes announce.
         format: &'static str,
         /// What the decoder found.
-        detail: String,
+        detail: Detail,
     },
 
     /// The decoder panicked, which hostile files make decoders do; the fence held.
@@ -37,6 +39,6 @@ pub enum Error {
         /// Announced height in pixels.
         height: u32,
         /// Which limit it exceeds.
-        detail: String,
+        detail: Detail,
     },
 }
