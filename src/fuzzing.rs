@@ -25,7 +25,7 @@ use futures_util::FutureExt;
 use patchlight_imaging::{
     Error as ImageError,
     decode::{self, Header, Limits, Picture},
-    preprocess::{Crop, CropRounding, Filter, Normalize, Pipeline, Preprocess, Resize},
+    preprocess::{Backend, Crop, CropRounding, Filter, Normalize, Pipeline, Preprocess, Resize},
 };
 use patchlight_model::{Labels, Manifest};
 
@@ -101,6 +101,7 @@ fn preprocesses() -> [Preprocess; 3] {
     let of = |resize, filter, crop| Preprocess {
         resize,
         filter,
+        backend: Backend::Pillow,
         crop,
         normalize: Normalize {
             scale: 1.0 / 255.0,

@@ -77,9 +77,14 @@ fn evaluate_all(
     Listing(mut listed): Listing,
     protocol: Protocol,
 ) -> Result<usize, LoadError> {
-    listed.truncate(args.pictures.unwrap_or(usize::MAX));
+    if let Some(pictures) = args.pictures {
+        listed.truncate(pictures.get());
+    }
     let runtime = Runtime::load()?;
     let model = ModelInfo::open(&config.model.directory)?;
+    if let Some(reason) = model.manifest.graph.why_without_map() {
+        return Err(LoadError::WithoutMap(reason.to_owned()));
+    }
     let pipeline = Pipeline::new(&model.manifest.preprocess).map_err(LoadError::Preprocess)?;
     let options = SessionOptions {
         device: config.device,

@@ -7,6 +7,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use patchlight_imaging::preprocess::Backend;
 use patchlight_import::{self as import, Cancel, CheckOptions, ImportOptions, Source};
 use patchlight_model::manifest::{HeadFusion, Precision};
 use tokio::runtime;
@@ -63,7 +64,9 @@ fn options(args: ImportArgs) -> Result<ImportOptions, String> {
         (None, None) => return Err("name a checkpoint, or --arch with --random-weights".to_owned()),
     };
     let Ok(preprocess) = args.preprocess.map(|text| text.parse()).transpose();
+    let resize = args.resize.map(|text| text.parse::<Backend>()).transpose();
     Ok(ImportOptions {
+        resize: resize.map_err(|error| format!("--resize: {error}"))?,
         head_fusion: head_fusion(&args.head_fusion)?,
         labels: args.labels,
         heads: args.heads,

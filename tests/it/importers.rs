@@ -4,13 +4,16 @@ mod interrupted;
 mod refusals;
 
 use std::{
-    fs,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
 use patchlight_imaging::preprocess::{Crop, CropRounding, Filter, Resize};
 use patchlight_import::{self as import, ImportOptions, PreprocessSource, Source};
 use patchlight_model::manifest::TaskKind;
+
+use zip::{ZipArchive, ZipWriter, write::SimpleFileOptions};
 
 use crate::graph::{agrees, imported_with};
 
@@ -256,6 +259,23 @@ fn jax_files_of_three_generations() {
 }
 
 #[test]
+fn jax_files_below_another_name() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = folder.path().join("wrapped.npz");
+    let mut from = ZipArchive::new(File::open(golden("jax/augreg.npz")).unwrap()).unwrap();
+    let mut to = ZipWriter::new(File::create(&path).unwrap());
+    for entry in 0..from.len() {
+        let mut entry = from.by_index(entry).unwrap();
+        let name = format!("state/net/{}", entry.name().unwrap());
+        to.start_file(name, SimpleFileOptions::default()).unwrap();
+        io::copy(&mut entry, &mut to).unwrap();
+    }
+    to.finish().unwrap();
+    let options = ImportOptions::new(Source::Checkpoint(path), PathBuf::new());
+    agrees(&options, &golden("jax/augreg.json"));
+}
+
+#[test]
 fn classes_without_names_are_numbered() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let options = ImportOptions {
@@ -277,5 +297,76 @@ fn sizes_that_patches_do_not_divide_are_refused() {
     assert!(
         message.contains("not a multiple of the patch size 8"),
         "{message}"
+    );
+}
+
+/// Nothing but one file of weights, whatever its name.
+#[test]
+fn a_directory_with_one_file_of_weights_is_that_file() {
+    for (file, name) in [
+        ("torchvision/tiny/weights.pth", "net.pt"),
+        ("torchvision/tiny/weights.safetensors", "net.safetensors"),
+    ] {
+        let (_folder, options) = torchvision("weights.pth");
+        let alone = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        fs::copy(golden(file), alone.path().join(name)).unwrap();
+        // None of these is one.
+        for other in ["._net.pt", "optimizer.pt", "README.md"] {
+            fs::write(alone.path().join(other), b"").unwrap();
+        }
+        let options = ImportOptions {
+            source: Source::Checkpoint(alone.path().to_owned()),
+            ..options
+        };
+        agrees(&options, &golden("torchvision/tiny/expected.json"));
+    }
+    let alone = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    fs::copy(golden("jax/augreg.npz"), alone.path().join("B_16.npz")).unwrap();
+    let source = Source::Checkpoint(alone.path().to_owned());
+    let options = ImportOptions::new(source, PathBuf::new());
+    agrees(&options, &golden("jax/augreg.json"));
+
+    fs::write(alone.path().join("L_16.npz"), b"").unwrap();
+    let message = refusal(&options);
+    assert!(message.contains("B_16.npz, L_16.npz"), "{message}");
+    let empty = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let source = Source::Checkpoint(empty.path().to_owned());
+    let message = refusal(&ImportOptions::new(source, PathBuf::new()));
+    assert!(
+        message.contains(".safetensors, .bin, .pth, .pt, .ckpt, .npz or .onnx"),
+        "{message}"
+    );
+}
+
+/// timm's and torchvision's names below a wrapper's.
+#[test]
+fn checkpoints_of_wrapper_classes_answer_the_same() {
+    let wrapped = |path: &str, folder: &Path| {
+        let bytes = fs::read(golden(path)).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let named = tensors
+            .iter()
+            .map(|(name, view)| (format!("model.net.{name}"), view));
+        safetensors::serialize_to_file(named, None, &folder.join("model.safetensors")).unwrap();
+    };
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    wrapped("timm/class_token/model.safetensors", folder.path());
+    fs::copy(
+        golden("timm/class_token/config.json"),
+        folder.path().join("config.json"),
+    )
+    .unwrap();
+    let source = Source::Checkpoint(folder.path().to_owned());
+    agrees(
+        &ImportOptions::new(source.clone(), PathBuf::new()),
+        &golden("timm/class_token/expected.json"),
+    );
+
+    fs::remove_file(folder.path().join("config.json")).unwrap();
+    wrapped("torchvision/tiny/weights.safetensors", folder.path());
+    let (_folder, options) = torchvision("weights.pth");
+    agrees(
+        &ImportOptions { source, ..options },
+        &golden("torchvision/tiny/expected.json"),
     );
 }

@@ -6,7 +6,7 @@ use patchlight_imaging::preprocess::Preprocess;
 use patchlight_model::manifest::TaskKind;
 use patchlight_onnx::vit::{VitSpec, Weights};
 
-use crate::ImportError;
+use crate::{ImportError, Stripped};
 
 /// A source, opened and understood: all that a model directory is made of.
 pub(super) struct Checkpoint {
@@ -14,6 +14,8 @@ pub(super) struct Checkpoint {
     pub(super) spec: VitSpec,
     /// Its constants, read when asked for.
     pub(super) weights: Box<dyn Weights<Error = ImportError>>,
+    /// What was left out of the names of its tensors.
+    pub(super) stripped: Option<Stripped>,
     /// Number of trained values.
     pub(super) parameters: u64,
     /// One a class, in order; `None` if the source has none.

@@ -10,6 +10,8 @@ use patchlight_onnx::vit::Readout;
 /// What is said; `None` where nothing is.
 #[derive(Debug)]
 pub(crate) struct Described {
+    /// What the network is called.
+    pub(crate) name: Option<String>,
     pub(crate) layers: Option<usize>,
     pub(crate) heads: Option<usize>,
     /// Height and width of the input.

@@ -6,7 +6,7 @@ mod stacked;
 
 use std::path::Path;
 
-use patchlight_imaging::preprocess::{Filter, Normalize, Preprocess, Resize};
+use patchlight_imaging::preprocess::{Backend, Filter, Normalize, Preprocess, Resize};
 use patchlight_model::manifest::TaskKind;
 use patchlight_onnx::vit::{Activation, BlockRole as B, Role, VitSpec};
 
@@ -25,7 +25,12 @@ pub(super) fn open(
     located: &Located,
     options: &ImportOptions,
 ) -> Result<Checkpoint, ImportError> {
-    let file = Unstacked::over(tensor_file::open(path)?);
+    let file = tensor_file::open(path)?;
+    let file = match names::root(file.as_ref()) {
+        Some(_) => file,
+        None => tensor_file::by_anchor(file, names::ANCHOR)?,
+    };
+    let file = Unstacked::over(file);
     let layout = Names::new(file.as_ref())?;
     let sizes = Sizes::read(file.as_ref(), &layout)?;
     let grid = square_grid(file.as_ref(), layout.positions(), sizes.patches)?;
@@ -74,6 +79,7 @@ fn own_preprocessing(spec: &VitSpec) -> Preprocess {
     Preprocess {
         resize: Resize::Squash { height, width },
         filter: Filter::Bilinear,
+        backend: Backend::Pillow,
         crop: None,
         normalize: Normalize {
             scale: 1.0 / 255.0,

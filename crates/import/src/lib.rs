@@ -53,6 +53,7 @@ mod located;
 mod onnx;
 mod preprocessing;
 mod random;
+mod small_file;
 mod source;
 mod summary;
 pub mod tensor_file;
@@ -70,6 +71,7 @@ pub use onnx::look as look_at_graph;
 pub use preprocessing::PreprocessSource;
 pub use random::Arch;
 pub use summary::Summary;
+pub use tensor_file::Stripped;
 
 use check::Settled;
 use checkpoint::Checkpoint;
@@ -77,6 +79,7 @@ use described::Described;
 use directory::Directory;
 
 use patchlight_engine::Runtime;
+use patchlight_imaging::preprocess::Backend;
 use patchlight_model::manifest::{Checked, HeadFusion, Precision};
 use patchlight_onnx::{
     tensor::Tensor,
@@ -98,6 +101,8 @@ pub struct ImportOptions {
     pub heads: Option<usize>,
     /// Where the preprocessing is described, instead of the checkpoint's own place.
     pub preprocess: Option<PreprocessSource>,
+    /// The library whose arithmetic resizes, instead of the one that the checkpoint's own runs with.
+    pub resize: Option<Backend>,
     /// Side of the input in pixels, if not that of the training: positions are resampled.
     pub image_size: Option<usize>,
     /// Arithmetic of the large matrix products.
@@ -122,6 +127,7 @@ impl ImportOptions {
             labels: None,
             heads: None,
             preprocess: None,
+            resize: None,
             image_size: None,
             precision: Precision::Fp32,
             check: None,
@@ -207,6 +213,7 @@ fn write(
         },
         Source::RandomWeights(arch) => random::checkpoint(*arch, options.head_fusion),
     };
+    let stripped = checkpoint.stripped.take();
     let given = options.labels.as_deref();
     let (labels, named) = labels::settle(given, checkpoint.labels.take(), checkpoint.spec.classes)?;
 
@@ -222,7 +229,10 @@ fn write(
     directory.write_labels(&labels)?;
     let manifest = directory::manifest(&checkpoint, arithmetic.precision, checked);
     let manifest = directory.finish(manifest)?;
-    Ok(Summary::new(out.to_owned(), manifest, named))
+    Ok(Summary {
+        stripped,
+        ..Summary::new(out.to_owned(), manifest, named)
+    })
 }
 
 /// Weights whose reading is reported.

@@ -5,8 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::de::DeserializeOwned;
-
 use super::{ImportError, tensor_file};
 
 pub(super) const CONFIG: &str = "config.json";
@@ -79,10 +77,4 @@ impl Located {
             false => Err(ImportError::Missing { path, advice }),
         }
     }
-}
-
-/// Reads a JSON file.
-pub(super) fn json<T: DeserializeOwned>(path: &Path) -> Result<T, ImportError> {
-    let text = fs::read(path).map_err(ImportError::file(path, "read it"))?;
-    serde_json::from_slice(&text).map_err(|e| ImportError::malformed(path, e))
 }

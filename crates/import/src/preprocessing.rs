@@ -7,7 +7,6 @@ pub(super) mod processor;
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    fs,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -15,7 +14,7 @@ use std::{
 use patchlight_imaging::preprocess::Preprocess;
 use serde::Deserialize;
 
-use super::{ImportError, ImportOptions, located::Located, tensor_file::named_digest};
+use super::{ImportError, ImportOptions, located::Located, small_file, tensor_file::named_digest};
 
 /// A description of the preprocessing other than the checkpoint's own.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -53,19 +52,27 @@ pub(super) fn of(
     own: impl FnOnce() -> Result<(Preprocess, Option<PathBuf>), ImportError>,
 ) -> Result<(Preprocess, Digests), ImportError> {
     const ADVICE: &str = "--preprocess names it";
-    let (preprocess, path) = match &options.preprocess {
+    let choice = || processor::Choice::new(options.resize, located.config().ok());
+    let (mut preprocess, path) = match &options.preprocess {
         None => own()?,
         Some(PreprocessSource::HuggingFace) => {
             let path = processor::find(located)?;
-            (processor::any_size(&path)?, Some(path))
+            (processor::any_size(&path, choice()?)?, Some(path))
         }
         Some(PreprocessSource::Timm) => {
             let path = located.require("config.json", ADVICE)?;
             (pretrained_cfg::of_file(&path)?, Some(path))
         }
         Some(PreprocessSource::TorchVision(name)) => (presets::preset(name)?, None),
-        Some(PreprocessSource::File(path)) => (from_file(path)?, Some(path.clone())),
+        Some(PreprocessSource::File(path)) => {
+            // Another checkpoint's file may be older or newer than this one's.
+            let choice = processor::Choice::new(options.resize, None)?;
+            (from_file(path, choice)?, Some(path.clone()))
+        }
     };
+    if let Some(backend) = options.resize {
+        preprocess.backend = backend;
+    }
     let digests = match path {
         Some(path) => Digests::from([named_digest(&path)?]),
         None => Digests::new(),
@@ -74,7 +81,7 @@ pub(super) fn of(
 }
 
 /// A file that the user names.
-fn from_file(path: &Path) -> Result<Preprocess, ImportError> {
+fn from_file(path: &Path, choice: processor::Choice) -> Result<Preprocess, ImportError> {
     #[derive(Deserialize)]
     struct Table {
         preprocess: Preprocess,
@@ -83,9 +90,9 @@ fn from_file(path: &Path) -> Result<Preprocess, ImportError> {
         .extension()
         .is_some_and(|extension| extension == "json")
     {
-        return processor::any_size(path);
+        return processor::any_size(path, choice);
     }
-    let text = fs::read_to_string(path).map_err(ImportError::file(path, "read it"))?;
+    let text = small_file::text(path)?;
     let table: Table = toml::from_str(&text).map_err(|e| {
         let detail = format!(
             "a table [preprocess] as in model.toml is expected, or a preprocessor_config.json: {e}"

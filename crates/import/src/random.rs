@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use patchlight_imaging::preprocess::{Filter, Normalize, Preprocess, Resize};
+use patchlight_imaging::preprocess::{Backend, Filter, Normalize, Preprocess, Resize};
 use patchlight_model::manifest::{HeadFusion, TaskKind};
 use patchlight_onnx::{
     tensor::{Element, Tensor},
@@ -109,10 +109,12 @@ pub(super) fn checkpoint(arch: Arch, head_fusion: HeadFusion) -> Checkpoint {
         labels: None,
         spec,
         task: TaskKind::SingleLabel,
+        stripped: None,
         caution: Some("The weights are random: labels, scores and maps mean nothing.".to_owned()),
         preprocess: Preprocess {
             resize: Resize::Squash { height, width },
             filter: Filter::Bilinear,
+            backend: Backend::Pillow,
             crop: None,
             normalize: Normalize {
                 scale: 1.0 / 255.0,

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use patchlight_imaging::preprocess::{Crop, CropRounding, Filter, Normalize, Preprocess, Resize};
+use patchlight_imaging::preprocess::{
+    Backend, Crop, CropRounding, Filter, Normalize, Preprocess, Resize,
+};
 use patchlight_onnx::vit::VitSpec;
 
 use crate::ImportError;
@@ -113,6 +115,7 @@ pub(crate) fn preset(name: &str) -> Result<Preprocess, ImportError> {
             size: preset.resize,
         },
         filter: preset.filter,
+        backend: Backend::Pillow,
         crop: Some(Crop {
             height: preset.crop,
             width: preset.crop,

@@ -2,10 +2,12 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use patchlight_imaging::preprocess::{Crop, CropRounding, Filter, Normalize, Preprocess, Resize};
+use patchlight_imaging::preprocess::{
+    Backend, Crop, CropRounding, Filter, Normalize, Preprocess, Resize,
+};
 use serde::Deserialize;
 
-use crate::{ImportError, located::json};
+use crate::{ImportError, small_file::json};
 
 /// timm's own values where the file is silent.
 const CROP_PCT: f64 = 0.875;
@@ -113,6 +115,7 @@ pub(crate) fn read(config: &PretrainedCfg, path: &Path) -> Result<Preprocess, Im
     Ok(Preprocess {
         resize,
         filter,
+        backend: Backend::Pillow,
         crop: Some(crop),
         normalize: Normalize {
             scale: 1.0 / 255.0,

@@ -5,16 +5,18 @@
 //! fields). All run resize, centre crop, rescale, normalise in this order. Since version 5 the same
 //! may lie in a `processor_config.json` under `image_processor`.
 
+mod choice;
+
 use std::path::{Path, PathBuf};
 
-use patchlight_imaging::preprocess::{Crop, CropRounding, Filter, Normalize, Preprocess, Resize};
+use patchlight_imaging::preprocess::{
+    Backend, Crop, CropRounding, Filter, Normalize, Preprocess, Resize,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{
-    ImportError,
-    located::{Located, json},
-};
+pub(crate) use self::choice::Choice;
+use crate::{ImportError, located::Located, small_file::json};
 
 const ALONE: &str = "preprocessor_config.json";
 const JOINED: &str = "processor_config.json";
@@ -36,9 +38,16 @@ pub(crate) fn find(located: &Located) -> Result<PathBuf, ImportError> {
 }
 
 /// Reads the file; what comes out of it must have the height and width that the network takes.
-pub(crate) fn read(path: &Path, image: [usize; 2]) -> Result<Preprocess, ImportError> {
-    let file = file(path)?;
-    let reader = Reader { path, file };
+pub(crate) fn read(
+    path: &Path,
+    image: [usize; 2],
+    choice: Choice,
+) -> Result<Preprocess, ImportError> {
+    let reader = Reader {
+        path,
+        file: file(path)?,
+        choice,
+    };
     let preprocess = reader.preprocess()?;
     let [height, width] = image;
     let produced = match (&preprocess.crop, &preprocess.resize) {
@@ -60,9 +69,13 @@ pub(crate) fn read(path: &Path, image: [usize; 2]) -> Result<Preprocess, ImportE
 }
 
 /// Reads the file, whatever the height and width that come out of it.
-pub(crate) fn any_size(path: &Path) -> Result<Preprocess, ImportError> {
-    let file = file(path)?;
-    Reader { path, file }.preprocess()
+pub(crate) fn any_size(path: &Path, choice: Choice) -> Result<Preprocess, ImportError> {
+    let reader = Reader {
+        path,
+        file: file(path)?,
+        choice,
+    };
+    reader.preprocess()
 }
 
 fn file(path: &Path) -> Result<File, ImportError> {
@@ -88,6 +101,7 @@ struct File {
     image_mean: Option<PerChannel>,
     image_std: Option<PerChannel>,
     do_pad: Option<bool>,
+    crop_pct: Option<f64>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -132,11 +146,14 @@ enum Class {
     Square,
     /// The same, but a number is the shorter side.
     Shortest,
+    /// `ConvNextImageProcessor`, which convolutional networks have: resizing and cropping are one step.
+    ConvNext,
 }
 
 struct Reader<'a> {
     path: &'a Path,
     file: File,
+    choice: Choice,
 }
 
 impl Reader<'_> {
@@ -151,24 +168,43 @@ impl Reader<'_> {
                 "is false; pictures of any size must be resized, set it and `size`",
             ));
         }
+        let (resize, crop) = match class {
+            Class::ConvNext => self.resize_and_crop()?,
+            _ => (self.resize(class)?, self.crop(class)?),
+        };
         Ok(Preprocess {
-            resize: self.resize(class)?,
+            resize,
             filter: self.filter(class)?,
-            crop: self.crop(class)?,
+            backend: self.backend(),
+            crop,
             normalize: self.normalize(class)?,
         })
     }
 
-    fn class(&self) -> Result<Class, ImportError> {
+    /// Name of the processor's class.
+    fn class_name(&self) -> Option<&str> {
         let File {
             image_processor_type,
             feature_extractor_type,
             ..
         } = &self.file;
-        let Some(name) = image_processor_type
-            .as_ref()
-            .or(feature_extractor_type.as_ref())
-        else {
+        let name = image_processor_type.as_ref();
+        name.or(feature_extractor_type.as_ref()).map(String::as_str)
+    }
+
+    fn backend(&self) -> Backend {
+        self.choice.backend(self.class_name())
+    }
+
+    fn rounding(&self) -> CropRounding {
+        match self.backend() {
+            Backend::Pillow => CropRounding::Floor,
+            Backend::Torchvision => CropRounding::FloorPadBehind,
+        }
+    }
+
+    fn class(&self) -> Result<Class, ImportError> {
+        let Some(name) = self.class_name() else {
             return Ok(Class::Vit);
         };
         let stem = [
@@ -183,9 +219,10 @@ impl Reader<'_> {
             Some("ViT") => Ok(Class::Vit),
             Some("DeiT" | "Beit") => Ok(Class::Square),
             Some("CLIP" | "Bit") => Ok(Class::Shortest),
+            Some("ConvNext") => Ok(Class::ConvNext),
             _ => {
                 let detail = format!(
-                    "is \"{name}\", whose steps are not known here; known are those of ViT, DeiT, Beit, CLIP and Bit"
+                    "is \"{name}\", whose steps are not known here; known are those of ViT, DeiT, Beit, CLIP, Bit and ConvNext"
                 );
                 Err(self.field("image_processor_type", detail))
             }
@@ -203,7 +240,9 @@ impl Reader<'_> {
                 }),
                 _,
             )
-            | (Some(Size::Number(size)), Class::Shortest) => Ok(Resize::ShortestEdge { size }),
+            | (Some(Size::Number(size)), Class::Shortest | Class::ConvNext) => {
+                Ok(Resize::ShortestEdge { size })
+            }
             (Some(Size::Number(side)), Class::Vit | Class::Square) => Ok(Resize::Squash {
                 height: side,
                 width: side,
@@ -220,6 +259,39 @@ impl Reader<'_> {
             }),
             (None, _) => Err(self.missing("size")),
         }
+    }
+
+    /// Below 384 the shorter side becomes larger by `crop_pct` than the crop out of its middle; from there
+    /// on pictures are squeezed.
+    fn resize_and_crop(&self) -> Result<(Resize, Option<Crop>), ImportError> {
+        let Resize::ShortestEdge { size: side } = self.resize(Class::ConvNext)? else {
+            return Err(self.field("size", "is not a number, nor shortest_edge"));
+        };
+        if self.file.do_center_crop == Some(true) {
+            return Err(self.field("do_center_crop", "is true, beside the crop of this class"));
+        }
+        if side >= 384 {
+            let squash = Resize::Squash {
+                height: side,
+                width: side,
+            };
+            return Ok((squash, None));
+        }
+        let share = self.file.crop_pct.unwrap_or(224.0 / 256.0);
+        if !(share > 0.0 && share <= 1.0) {
+            let detail = format!("is {share}; a share above 0 and up to 1 is expected");
+            return Err(self.field("crop_pct", detail));
+        }
+        let resize = Resize::ShortestEdge {
+            size: (f64::from(side) / share) as u32,
+        };
+        let own = self.choice.rounding_of_convnext(self.class_name());
+        let crop = Crop {
+            height: side,
+            width: side,
+            rounding: own.unwrap_or_else(|| self.rounding()),
+        };
+        Ok((resize, Some(crop)))
     }
 
     /// Numbers are those of Pillow's `Resampling`.
@@ -254,7 +326,7 @@ impl Reader<'_> {
         Ok(Some(Crop {
             height,
             width,
-            rounding: CropRounding::Floor,
+            rounding: self.rounding(),
         }))
     }
 
