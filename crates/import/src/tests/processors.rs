@@ -3,16 +3,29 @@
 use std::fs;
 
 use patchlight_imaging::{
-    decode::goldens,
+    decode::Rgb8,
     preprocess::{Backend, Crop, CropRounding, Filter, Pipeline, Resize},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    super::{ImportOptions, Source, huggingface::processor, huggingface::processor::Choice, run},
+    super::{
+        ImportOptions, Source,
+        preprocessing::processor::{self, Choice},
+        run,
+    },
     Case,
 };
+
+/// Pixels that `tests/goldens/pillow/make.py` wrote, stored as RGB PNG.
+fn pixels(path: &str) -> Rgb8 {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/goldens/pillow");
+    image::open(std::path::Path::new(root).join(path))
+        .unwrap()
+        .into_rgb8()
+        .into()
+}
 
 #[test]
 fn feature_extractors_of_the_first_generation_are_read() {
@@ -174,9 +187,7 @@ fn every_processor_makes_what_its_own_version_of_transformers_makes() {
             let choice = Choice::new(None, Some(&config)).unwrap();
             let found = processor::any_size(&file, choice).unwrap();
             assert_eq!(found.backend, case.backend, "{name}");
-            let prepared = Pipeline::new(&found)
-                .unwrap()
-                .run(&goldens::pixels(&case.input));
+            let prepared = Pipeline::new(&found).unwrap().run(&pixels(&case.input));
             let [_, height, width] = case.shape;
             assert_eq!(found.input_size(), Some((height, width)), "{name}");
             let bits: Vec<u32> = prepared
