@@ -1,7 +1,7 @@
 //! Builds ONNX graphs: names values, adds nodes, and keeps large constants beside the file.
 //!
 //! ```
-//! use crate::{graph::{Dim, Graph, Storage}, tensor::{Element, Tensor}};
+//! use patchlight_onnx::{graph::{Dim, Graph, Storage}, tensor::{Element, Tensor}};
 //!
 //! # fn main() -> std::io::Result<()> {
 //! let mut graph = Graph::new("double", Storage::Inline);
