@@ -38,8 +38,8 @@ K8S = pathlib.Path("k8s")
 
 
 def main(program):
-    if why := unable():
-        print(f"NOT CHECKED: {why}, so nothing of k8s/ could be built")
+    if error := unable():
+        print(f"NOT CHECKED: {error}, so nothing of k8s/ could be built")
         return
     faults = []
     settings = {}

@@ -56,4 +56,4 @@ if __name__ == "__main__":
     if "--check" not in sys.argv:
         LISTED.write_text(text())
     elif LISTED.read_text() != text():
-        sys.exit("docs/third-party.md is out of date; .ci/third_party.py writes it anew")
+        sys.exit("docs/third-party.md is out of date; .ci/third_party.py writes it again")

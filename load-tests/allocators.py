@@ -23,7 +23,7 @@ MIB = 2**20
 # What is preloaded or set, by name.
 KINDS = {
     "C library, as the program sets it": {},
-    # What glibc's thresholds grow to by themselves once large pictures were freed.
+    # What glibc's thresholds grow to by themselves once large images were freed.
     "C library, thresholds grown": {"MALLOC_MMAP_THRESHOLD_": str(32 * MIB), "MALLOC_TRIM_THRESHOLD_": str(64 * MIB)},
     "C library, two arenas": {"MALLOC_ARENA_MAX": "2"},
     "jemalloc": {"LD_PRELOAD": "libjemalloc.so*"},
@@ -43,7 +43,7 @@ def environment(settings):
 
 
 def run(args):
-    pictures = [path for path in sorted((ROOT / "models/samples").iterdir()) if path.suffix != ".json"]
+    images = [path for path in sorted((ROOT / "models/samples").iterdir()) if path.suffix != ".json"]
     kinds = {name: environment(settings) for name, settings in KINDS.items()}
     missing = [name for name, env in kinds.items() if env is None]
     rates, memory, rest = {}, {}, {}
@@ -59,7 +59,7 @@ def run(args):
             for name, server in servers.items():
                 harness.progress(f"round {number + 1} of {args.rounds}: {name}")
                 url = f"http://127.0.0.1:{server.port}/classify"
-                rates[name].append(generate(url, pictures, args.seconds, clients=32)["throughput"])
+                rates[name].append(generate(url, images, args.seconds, clients=32)["throughput"])
                 memory[name].append(status_bytes(server.pid, "VmRSS") / MIB)
         peaks = {name: status_bytes(server.pid, "VmHWM") / MIB for name, server in servers.items()}
     rows = {

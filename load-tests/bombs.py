@@ -3,7 +3,7 @@
 
     load-tests/bombs.py [--seconds 30] [--decode-memory-mib 256]
 
-The bombs are pictures as large as the server lets in and as small as a file can be: flat PNGs of
+The bombs are images as large as the server lets in and as small as a file can be: flat PNGs of
 several kinds. Uploads are counted within the same bound, since they are small.
 """
 
@@ -14,12 +14,12 @@ import sys
 import zlib
 
 import harness
-from harness import Server, ask, metrics, now, pictures, status_bytes
+from harness import Server, ask, metrics, now, images, status_bytes
 
 
-def png(width, height, depth, colour):
-    """A picture of zeros, in the fewest bytes."""
-    samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+def png(width, height, depth, color):
+    """An image of zeros, in the fewest bytes."""
+    samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
     line = 1 + (width * samples * depth + 7) // 8
     packer = zlib.compressobj(9)
     packed = b"".join(packer.compress(bytes(line)) for _ in range(height)) + packer.flush()
@@ -27,14 +27,14 @@ def png(width, height, depth, colour):
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    palette = chunk(b"PLTE", bytes(3)) if colour == 3 else b""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    palette = chunk(b"PLTE", bytes(3)) if color == 3 else b""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + palette + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
 
 
 def bombs():
     kinds = {"grey 1 bit": (1, 0), "grey 8": (8, 0), "grey 16": (16, 0), "RGB 8": (8, 2), "palette": (8, 3), "RGBA 8": (8, 6), "RGBA 16": (16, 6)}
-    return {name: png(4000, 5000, depth, colour) for name, (depth, colour) in kinds.items()}
+    return {name: png(4000, 5000, depth, color) for name, (depth, color) in kinds.items()}
 
 
 async def run(args):
@@ -43,8 +43,8 @@ async def run(args):
     flags = ["--decode-memory", f"{args.decode_memory_mib}MiB", "--request-timeout", "60s", "--log", "error"]
     with Server(*flags, program=args.program) as server:
         # Full batches and full connections belong to the base: they are there without bombs.
-        for picture in pictures():
-            await asyncio.gather(*(ask(server.port, "POST", "/classify", picture) for _ in range(args.clients)))
+        for image in images():
+            await asyncio.gather(*(ask(server.port, "POST", "/classify", image) for _ in range(args.clients)))
         base = status_bytes(server.pid, "VmHWM")
         statuses, end = {}, now() + args.seconds
         names = list(files)
@@ -66,7 +66,7 @@ async def run(args):
         await asyncio.gather(*(client(number) for number in range(args.clients)))
         watching.cancel()
         peak = status_bytes(server.pid, "VmHWM")
-        status, _, _ = await ask(server.port, "POST", "/classify", pictures()[0])
+        status, _, _ = await ask(server.port, "POST", "/classify", images()[0])
     failures = []
     allowed = base + 1.1 * budget
     if peak > allowed:

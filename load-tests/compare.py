@@ -28,13 +28,13 @@ from reference import Model
 
 MIB = 2**20
 DEMO = ROOT / "models/demo"
-PICTURE = ROOT / "models/samples/penguin.jpg"  # 500×375
+IMAGE = ROOT / "models/samples/penguin.jpg"  # 500×375
 # Large models have to reach this share of the bare session, small ones that (whose decoding weighs more).
 SHARES = {"large": 0.97, "small": 0.85}
 
 
 def throughput(server, model, args):
-    """Pictures a second: the bare session at each batch size, and HTTP."""
+    """Images a second: the bare session at each batch size, and HTTP."""
     url = f"http://127.0.0.1:{server.port}/classify"
     found = {f"bare session, batch {size}": [] for size in args.batch} | {"HTTP": []}
     batches, busy, answers = [], 0, 0
@@ -44,7 +44,7 @@ def throughput(server, model, args):
             found[f"bare session, batch {size}"].append(model.loop(size, args.seconds / 2))
         harness.progress(f"round {number + 1} of {args.rounds}: HTTP, {args.clients} clients")
         before = harness.processor_seconds(server.pid)
-        report = generate(url, [PICTURE], args.seconds, warmup=0, clients=args.clients)
+        report = generate(url, [IMAGE], args.seconds, warmup=0, clients=args.clients)
         busy += harness.processor_seconds(server.pid) - before
         answers += report["latency_ms"]["count"]
         found["HTTP"].append(report["throughput"])
@@ -92,7 +92,7 @@ class Client:
 
 def single(port, model, args):
     """One request on an idle server beside one run of the bare session, taking turns, with pauses."""
-    client, body = Client(port), PICTURE.read_bytes()
+    client, body = Client(port), IMAGE.read_bytes()
     tensor = model.prepare(body)[None]
     took, prepared, bare, ran = [], [], [], []
     for number in range(args.singles + 2):
@@ -116,7 +116,7 @@ def single(port, model, args):
     return mid | {"added_ms": mid["request_ms"] - mid["decode_and_preprocess_ms"] - mid["bare_run_ms"]}
 
 
-def large_picture():
+def large_image():
     """The samples as a sheet of 4000×3000: a JPEG as large as a camera's."""
     from PIL import Image
 
@@ -133,7 +133,7 @@ def large_picture():
 def decoding(port, model, args):
     """Bytes to tensor, the server's own clock beside Pillow's, on one core each."""
     client, rows = Client(port), {}
-    for name, body in (("500×375", PICTURE.read_bytes()), ("4000×3000", large_picture())):
+    for name, body in (("500×375", IMAGE.read_bytes()), ("4000×3000", large_image())):
         ours, parts, pillow = [], [], []
         for number in range(args.decodes + 1):
             harness.progress(f"decoding {name}, {number + 1}")
@@ -192,7 +192,7 @@ def run(args):
 def show(args, found):
     """Prints the tables; what misses its target."""
     rates, ratio = found["throughput"]["per_s"], found["throughput"]["HTTP_over_bare"]
-    harness.table(["", "pictures/s"], [[name, f"{rate:.2f}"] for name, rate in rates.items()] + [["HTTP over bare", f"{ratio:.3f}"]])
+    harness.table(["", "images/s"], [[name, f"{rate:.2f}"] for name, rate in rates.items()] + [["HTTP over bare", f"{ratio:.3f}"]])
     one = found["single"]
     harness.table(list(one), [[f"{value:.2f}" for value in one.values()]])
     decodes = found["decoding"]

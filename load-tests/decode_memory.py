@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What decoding a picture takes, kind by kind: the estimate that --decode-memory counts, and the real peak.
+"""What decoding an image takes, kind by kind: the estimate that --decode-memory counts, and the real peak.
 
     pip install pillow
     load-tests/decode_memory.py [--megapixels 20]
@@ -27,38 +27,38 @@ MIB = 2**20
 
 
 def files(megapixels):
-    """Pictures of every kind, with some detail in them; one after the other, since they are large."""
+    """Images of every kind, with some detail in them; one after the other, since they are large."""
     width, height = 4000, megapixels * 250
     small = Image.effect_mandelbrot((400, 300), (-2, -1.2, 1, 1.2), 60)
     grey = small.resize((width, height), Image.Resampling.BILINEAR)
-    colour = Image.merge("RGB", (grey, grey.transpose(Image.Transpose.FLIP_LEFT_RIGHT), grey))
+    color = Image.merge("RGB", (grey, grey.transpose(Image.Transpose.FLIP_LEFT_RIGHT), grey))
     turned = Image.Exif()
     turned[0x0112] = 6
 
-    def made(picture, kind, **options):
+    def made(image, kind, **options):
         file = io.BytesIO()
-        picture.save(file, kind, **options)
+        image.save(file, kind, **options)
         return file.getvalue()
 
     jpeg = {"quality": 75}
-    yield "JPEG 4:2:0", made(colour, "JPEG", **jpeg)
-    yield "JPEG 4:4:4", made(colour, "JPEG", subsampling=0, **jpeg)
-    yield "JPEG progressive 4:2:0", made(colour, "JPEG", progressive=True, **jpeg)
-    yield "JPEG progressive 4:4:4", made(colour, "JPEG", progressive=True, subsampling=0, **jpeg)
+    yield "JPEG 4:2:0", made(color, "JPEG", **jpeg)
+    yield "JPEG 4:4:4", made(color, "JPEG", subsampling=0, **jpeg)
+    yield "JPEG progressive 4:2:0", made(color, "JPEG", progressive=True, **jpeg)
+    yield "JPEG progressive 4:4:4", made(color, "JPEG", progressive=True, subsampling=0, **jpeg)
     yield "JPEG grey", made(grey, "JPEG", **jpeg)
     yield "JPEG grey progressive", made(grey, "JPEG", progressive=True, **jpeg)
-    yield "JPEG CMYK", made(colour.convert("CMYK"), "JPEG", **jpeg)
-    yield "JPEG turned", made(colour, "JPEG", exif=turned, **jpeg)
+    yield "JPEG CMYK", made(color.convert("CMYK"), "JPEG", **jpeg)
+    yield "JPEG turned", made(color, "JPEG", exif=turned, **jpeg)
     yield "PNG grey 1 bit", made(grey.convert("1"), "PNG", compress_level=1)
     yield "PNG grey 8 bits", made(grey, "PNG", compress_level=1)
     yield "PNG grey 16 bits", made(grey.convert("I;16"), "PNG", compress_level=1)
     yield "PNG palette", made(grey.convert("P"), "PNG", compress_level=1)
-    yield "PNG RGB", made(colour, "PNG", compress_level=1)
-    yield "PNG RGBA", made(colour.convert("RGBA"), "PNG", compress_level=1)
-    yield "PNG RGB turned", made(colour, "PNG", compress_level=1, exif=turned)
+    yield "PNG RGB", made(color, "PNG", compress_level=1)
+    yield "PNG RGBA", made(color.convert("RGBA"), "PNG", compress_level=1)
+    yield "PNG RGB turned", made(color, "PNG", compress_level=1, exif=turned)
     yield "GIF", made(grey.convert("P"), "GIF")
-    yield "WebP lossy", made(colour, "WEBP", quality=75, method=0)
-    yield "WebP lossless", made(colour, "WEBP", lossless=True, method=0, quality=0)
+    yield "WebP lossy", made(color, "WEBP", quality=75, method=0)
+    yield "WebP lossless", made(color, "WEBP", lossless=True, method=0, quality=0)
 
 
 async def estimate(port, file):
@@ -73,15 +73,15 @@ async def peak(flags, file, program):
     """Of a new server, which has no freed memory at hand, above what it has at rest; the upload, which another
     budget counts, taken off."""
     with Server(*flags, program=program) as server:
-        small = harness.pictures()[0]
+        small = harness.images()[0]
         for _ in range(3):
             await ask(server.port, "POST", "/classify?attention=none", small)
-        # The kernel begins to look for the peak anew.
+        # The kernel begins to look for the peak again.
         Path(f"/proc/{server.pid}/clear_refs").write_text("5")
         before = status_bytes(server.pid, "VmRSS")
         status, _, body = await ask(server.port, "POST", "/classify?attention=none", file)
         if status != 200:
-            raise SystemExit(f"a picture got {status}: {body[:200]}")
+            raise SystemExit(f"an image got {status}: {body[:200]}")
         return status_bytes(server.pid, "VmHWM") - before - len(file)
 
 

@@ -135,13 +135,13 @@ async def metrics(port):
     return samples
 
 
-def generate(url, pictures, seconds, warmup=1, clients=None, rate=None, seed=1, timeout=120):
+def generate(url, images, seconds, warmup=1, clients=None, rate=None, seed=1, timeout=120):
     """One run of patchlight-load, closed loop with `clients` or open loop with `rate`: its report."""
     loader = os.environ.get("PATCHLIGHT_LOAD", ROOT / "target/release/patchlight-load")
     loop = ["--clients", str(clients)] if clients else ["--rate", str(rate), "--seed", str(seed)]
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         times = ["--duration", f"{int(seconds * 1000)}ms", "--warmup", f"{int(warmup * 1000)}ms", "--timeout", f"{timeout}s"]
-        command = [loader, "--url", url, *loop, *times, "--json", file.name, *pictures]
+        command = [loader, "--url", url, *loop, *times, "--json", file.name, *images]
         # Exit status 1 when nothing succeeded: the report says so as well.
         subprocess.run(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         return json.loads(Path(file.name).read_text())
@@ -202,7 +202,7 @@ def percentile(values, share):
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
 
 
-def pictures():
+def images():
     folder = ROOT / "models/samples"
     return [path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in (".jpg", ".png", ".webp")]
 

@@ -51,8 +51,8 @@ async def offer(port, rate, seconds, deadline):
         try:
             more = f"Request-Timeout: {deadline}\r\n"
             status, headers, _ = await connections.ask("POST", "/classify?attention=none", body, more)
-        except (OSError, asyncio.IncompleteReadError) as why:
-            other[type(why).__name__] = other.get(type(why).__name__, 0) + 1
+        except (OSError, asyncio.IncompleteReadError) as error:
+            other[type(error).__name__] = other.get(type(error).__name__, 0) + 1
             return
         if status == 503:
             refused.append(now() - sent)

@@ -38,7 +38,7 @@ from harness import ROOT, generate, now, shared_out_bytes
 
 HERE = Path(__file__).resolve().parent / "peers"
 DEMO = ROOT / "models/demo"
-PICTURE = ROOT / "models/samples/penguin.jpg"
+IMAGE = ROOT / "models/samples/penguin.jpg"
 # Decoders round differently; the rest has to be the same.
 SCORES_WITHIN, MAP_WITHIN = 0.02, 0.02
 
@@ -129,19 +129,19 @@ class Setup:
     def start(self):
         return Running(self.kind.command, self.env, self.log)
 
-    def body(self, picture):
-        encoded = picture.read_bytes()
+    def body(self, image):
+        encoded = image.read_bytes()
         return json.dumps({"image": base64.b64encode(encoded).decode()}).encode() if self.json else encoded
 
-    def file(self, picture):
+    def file(self, image):
         """What the load generator sends, as a file."""
-        path = self.folder / (picture.name + (".json" if self.json else ""))
-        path.write_bytes(self.body(picture))
+        path = self.folder / (image.name + (".json" if self.json else ""))
+        path.write_bytes(self.body(image))
         return path
 
     def load(self, running, seconds, clients):
         url = f"http://127.0.0.1:{running.port}/classify"
-        return generate(url, [self.file(PICTURE)], seconds, warmup=seconds / 4, clients=clients)
+        return generate(url, [self.file(IMAGE)], seconds, warmup=seconds / 4, clients=clients)
 
 
 def ours(args, model, precision):
@@ -154,13 +154,13 @@ def ours(args, model, precision):
         yield Setup(args, Kind(name, command), setting, model, precision)
 
 
-def answers(setup, pictures):
-    """Best labels with scores, and the map, for each picture."""
+def answers(setup, images):
+    """Best labels with scores, and the map, for each image."""
     found = []
     with setup.start() as running:
-        running.first_answer(setup.body(pictures[0]))
-        for picture in pictures:
-            answer = running.ask(setup.body(picture))
+        running.first_answer(setup.body(images[0]))
+        for image in images:
+            answer = running.ask(setup.body(image))
             if "attention" in answer:
                 kept = answer["attention"]
                 answer["map"] = kept and running.ask(None, kept["url"] + "?format=json", "GET")["values"]
@@ -174,14 +174,14 @@ def compare(name, reference, others):
     for number, ((scores, drawn), (their_scores, their_map)) in enumerate(zip(reference, others)):
         best, theirs = (max(one, key=one.get) for one in (scores, their_scores))
         if best != theirs and abs(scores[best] - scores.get(theirs, 0)) > SCORES_WITHIN:
-            faults.append(f"{name}, picture {number}: class {theirs} instead of {best}")
+            faults.append(f"{name}, image {number}: class {theirs} instead of {best}")
         worst = max(abs(scores[one] - their_scores[one]) for one in scores.keys() & their_scores.keys())
         if worst > SCORES_WITHIN:
-            faults.append(f"{name}, picture {number}: scores differ by {worst:.3f}")
+            faults.append(f"{name}, image {number}: scores differ by {worst:.3f}")
         if drawn and their_map:
             off = sum(abs(a - b) for a, b in zip(drawn, their_map)) / sum(drawn)
             if off > MAP_WITHIN:
-                faults.append(f"{name}, picture {number}: maps differ by {off:.3f} of their mass")
+                faults.append(f"{name}, image {number}: maps differ by {off:.3f} of their mass")
     return faults
 
 
@@ -192,7 +192,7 @@ def tune(args, kind, make):
         harness.progress(f"{kind.name}: {setting}")
         setup = make(setting)
         with setup.start() as running:
-            running.first_answer(setup.body(PICTURE))
+            running.first_answer(setup.body(IMAGE))
             report = setup.load(running, args.tune_seconds, args.clients)
         results.append((report["throughput"], setting))
     return max(results, key=lambda one: one[0])[1], results
@@ -201,7 +201,7 @@ def tune(args, kind, make):
 def measure(setup, args):
     """Everything that a row has, from one life of the server."""
     with setup.start() as running:
-        start = running.first_answer(setup.body(PICTURE))
+        start = running.first_answer(setup.body(IMAGE))
         alone = setup.load(running, args.seconds / 2, 1)
         crowd = setup.load(running, args.seconds, args.clients)
         memory = shared_out_bytes(running.process.pid)

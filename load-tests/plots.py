@@ -3,7 +3,7 @@
 
     python load-tests/plots.py [FOLDER]        docs/performance by default
 
-Every picture says which processor and commit its report comes from. Needs matplotlib.
+Every plot says which processor and commit its report comes from. Needs matplotlib.
 """
 
 import json
@@ -49,7 +49,7 @@ def grid(report, path):
                       linewidth=2 if auto else 1, color=OURS if auto else OTHERS[at - 1], label=name, zorder=3 if auto else 2)  # fmt: skip
         axis.set_yscale("log")
         axis.set_title(title)
-        axis.set_xlabel(f"of {report['capacity_per_s']:.0f} pictures/s")
+        axis.set_xlabel(f"of {report['capacity_per_s']:.0f} images/s")
         axis.set_ylabel("ms")
         axis.grid(alpha=0.3)
     axes[0].legend(frameon=False, fontsize=8)
@@ -60,12 +60,12 @@ def peers(report, path):
     """Throughput and tail with many clients, a bar for each server."""
     rows = report["rows"]
     names = [f"{name}\n{row['precision']}" if not name.startswith("patchlight") else name.replace(" ", "\n") for name, row in rows.items()]
-    colours = [OURS if name.startswith("patchlight") else OTHERS[1] for name in rows]
+    colors = [OURS if name.startswith("patchlight") else OTHERS[1] for name in rows]
     figure, axes = plt.subplots(1, 3, figsize=(9, 3))
-    columns = [("per_s", f"pictures/s, {report['clients']} clients"), ("p99_ms", "p99 of these, ms"), ("alone_p50_ms", "p50 of one client, ms")]
+    columns = [("per_s", f"images/s, {report['clients']} clients"), ("p99_ms", "p99 of these, ms"), ("alone_p50_ms", "p50 of one client, ms")]
     for axis, (column, title) in zip(axes, columns):
         values = [row[column] for row in rows.values()]
-        bars = axis.bar(names, values, color=colours)
+        bars = axis.bar(names, values, color=colors)
         axis.bar_label(bars, fmt="%.3g", fontsize=7)
         axis.set_title(title, fontsize=9)
         axis.tick_params(axis="x", labelsize=6)

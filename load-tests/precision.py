@@ -3,7 +3,7 @@
     python load-tests/precision.py --patchlight target/release/patchlight --work /tmp/precision
     python load-tests/precision.py ... --arch vit-l-16 --batch 1 8 --repeat 7 --json report.json
 
-Every figure is a ratio from this one run. The graphs take turns, picture sets included, and what is
+Every figure is a ratio from this one run. The graphs take turns, image sets included, and what is
 compared is the processor time of one thread, of which other programs on the machine take less than
 of the wall clock; each graph's figure is the median over the turns.
 
@@ -151,7 +151,7 @@ def operators(graph, work):
 
 
 def measure(graphs, batch, repeat):
-    """Median processor time of a picture in seconds, by name; graphs take turns after one warm-up each."""
+    """Median processor time of an image in seconds, by name; graphs take turns after one warm-up each."""
     pixels = np.random.default_rng(0).uniform(-1, 1, (batch, 3, 224, 224)).astype(np.float32)
     sessions = {name: session(path) for name, path in graphs.items()}
     names = {name: s.get_inputs()[0].name for name, s in sessions.items()}
@@ -186,12 +186,12 @@ def main():
         graphs["float32, logits only"] = pruned(ours, ["logits"])
         graphs["float32, rollout, fused QKV"] = with_fused_qkv(graphs["float32, rollout"])
         graphs["int8, rollout"] = pruned(graphs["int8, all maps"], ["logits", "rollout"])
-    except ImportError as why:
-        notes.append(f"no graphs without maps: {why}")
+    except ImportError as error:
+        notes.append(f"no graphs without maps: {error}")
     try:
         graphs["torch export, logits only"] = torch_export(a.arch, base / "torch" / "model.onnx")
-    except ImportError as why:
-        notes.append(f"no export of torch: {why}")
+    except ImportError as error:
+        notes.append(f"no export of torch: {error}")
 
     if a.only:
         graphs = {name: graphs[name] for name in a.only}
@@ -203,13 +203,13 @@ def main():
         times = measure(graphs, batch, a.repeat)
         report["batches"][batch] = times
         for name, seconds in times.items():
-            print(f"  batch {batch:3d}  {name:28s} {1000 * seconds:8.1f} ms a picture  {seconds / times[reference]:.3f}", flush=True)
+            print(f"  batch {batch:3d}  {name:28s} {1000 * seconds:8.1f} ms per image  {seconds / times[reference]:.3f}", flush=True)
     try:
         report["operators"] = {name: operators(path, a.work) for name, path in graphs.items()}
         for name, counts in report["operators"].items():
             print(f"  {name}: " + ", ".join(f"{count} {op}" for op, count in counts.items()))
-    except ImportError as why:
-        notes.append(f"no counts of operators: {why}")
+    except ImportError as error:
+        notes.append(f"no counts of operators: {error}")
     for note in notes:
         print(f"  {note}")
     if a.json:

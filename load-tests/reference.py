@@ -81,7 +81,7 @@ class Model:
 
     @functools.cached_property
     def session(self):
-        """Opened when it is first needed: who only prepares pictures needs none."""
+        """Opened when it is first needed: who only prepares images needs none."""
         return self.runtime(self.graph, self.threads)
 
     @functools.cached_property
@@ -89,12 +89,12 @@ class Model:
         return [name for name in ("logits", "rollout") if name in self.session.outputs]
 
     def prepare(self, encoded):
-        """Bytes of a picture → float32 `3·height·width`."""
-        picture = Image.open(io.BytesIO(encoded)).convert("RGB").resize(self.size, self.filter)
-        return np.asarray(picture).transpose(2, 0, 1) * self.scale - self.shift
+        """Bytes of an image → float32 `3·height·width`."""
+        image = Image.open(io.BytesIO(encoded)).convert("RGB").resize(self.size, self.filter)
+        return np.asarray(image).transpose(2, 0, 1) * self.scale - self.shift
 
     def run(self, batch):
-        """`batch·3·height·width` → one row of each output for each picture."""
+        """`batch·3·height·width` → one row of each output for each image."""
         return list(zip(*self.session.run(self.outputs, batch)))
 
     def answer(self, row):
@@ -108,12 +108,12 @@ class Model:
         return {"predictions": predictions, "map": row[1].tolist() if len(row) > 1 else None}
 
     def loop(self, batch, seconds):
-        """Pictures a second of the bare session, on tensors that are there already."""
+        """Images a second of the bare session, on tensors that are there already."""
         width, height = self.size
         tensors = np.random.default_rng(0).uniform(-1, 1, (batch, 3, height, width)).astype(np.float32)
         self.session.run(self.outputs, tensors)
-        began, pictures = time.monotonic(), 0
+        began, images = time.monotonic(), 0
         while time.monotonic() < began + seconds:
             self.session.run(self.outputs, tensors)
-            pictures += batch
-        return pictures / (time.monotonic() - began)
+            images += batch
+        return images / (time.monotonic() - began)

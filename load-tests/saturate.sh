@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # One saturation of a server that is already running here: closed loop.
 #
-#   load-tests/saturate.sh PICTURE_OR_FOLDER…
+#   load-tests/saturate.sh IMAGE_OR_FOLDER…
 #
 # CLIENTS (32), DURATION (60s), WARMUP (10s), URL and JSON (target/saturation.json) come from the environment.
 set -euo pipefail
 
 if (($# == 0)); then
-  echo "usage: load-tests/saturate.sh PICTURE_OR_FOLDER…" >&2
+  echo "usage: load-tests/saturate.sh IMAGE_OR_FOLDER…" >&2
   exit 2
 fi
 

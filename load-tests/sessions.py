@@ -17,30 +17,30 @@ from reference import OnnxRuntime
 
 
 def throughput(sessions, batch, seconds):
-    """Pictures a second of all sessions together, each in a thread of its own."""
+    """Images a second of all sessions together, each in a thread of its own."""
     tensor = np.random.default_rng(0).uniform(-1, 1, (batch, 3, 224, 224)).astype(np.float32)
     # The server fetches the class token's attention only where it is asked for.
     outputs = [name for name in sessions[0].outputs if name != "class_attention"]
     for one in sessions:
         one.run(outputs, tensor)
-    pictures, began = [0] * len(sessions), time.monotonic()
+    images, began = [0] * len(sessions), time.monotonic()
 
     def loop(number):
         while time.monotonic() < began + seconds:
             sessions[number].run(outputs, tensor)
-            pictures[number] += batch
+            images[number] += batch
 
     threads = [threading.Thread(target=loop, args=(number,)) for number in range(len(sessions))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return sum(pictures) / (time.monotonic() - began)
+    return sum(images) / (time.monotonic() - began)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("graph", help="an ONNX file that takes pictures of 224×224")
+    parser.add_argument("graph", help="an ONNX file that takes images of 224×224")
     parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4, 8])
@@ -52,7 +52,7 @@ def main():
         f"{cores} sessions, {cores} threads each, no spinning": [OnnxRuntime(args.graph, cores, spin=False) for _ in range(cores)],
     }
     for number in range(args.rounds):
-        print(f"\nround {number + 1}, pictures a second with batches of {', '.join(map(str, args.batch))}")
+        print(f"\nround {number + 1}, images a second with batches of {', '.join(map(str, args.batch))}")
         for name, sessions in settings.items():
             print(f"{name:45}", *(f"{throughput(sessions, batch, args.seconds):8.2f}" for batch in args.batch), flush=True)
 

@@ -17,7 +17,7 @@ import sys
 from contextlib import suppress
 
 import harness
-from harness import Server, ask, head, now, open_files, percentile, pictures, status_bytes
+from harness import Server, ask, head, now, open_files, percentile, images, status_bytes
 
 MIB = 2**20
 # What a soak may change, docs/reliability.md.
@@ -30,7 +30,7 @@ class Mix:
     """Requests as they come on a bad day."""
 
     def __init__(self, bad=0.1, leave=0.05):
-        self.rng, self.good = random.Random(1), pictures()
+        self.rng, self.good = random.Random(1), images()
         self.bad, self.leave = bad, leave
 
     def draw(self):
@@ -91,7 +91,7 @@ class Run:
     def __init__(self, port, pids):
         self.port, self.pids = port, pids
         self.mix, self.answers = Mix(), {}
-        self.latencies = []  # (when, seconds) of good pictures
+        self.latencies = []  # (when, seconds) of good images
 
     async def one(self, due=None):
         kind, body = self.mix.draw()
@@ -104,8 +104,8 @@ class Run:
                 writer.transport.abort()
                 return
             status, _, _ = await ask(self.port, "POST", "/classify", body)
-        except (OSError, asyncio.IncompleteReadError) as why:
-            status = type(why).__name__
+        except (OSError, asyncio.IncompleteReadError) as error:
+            status = type(error).__name__
         self.answers[status] = self.answers.get(status, 0) + 1
         if kind == "good" and status == 200:
             self.latencies.append((now(), now() - began))
@@ -163,7 +163,7 @@ async def scenario(args, run):
         "soak": lambda s: run.open_loop(s, args.rate),
     }
     load = loads[args.scenario]
-    # The largest batches and pictures have to have been there once before growth means anything.
+    # The largest batches and images have to have been there once before growth means anything.
     await run.closed_loop(warm, 32)
     await asyncio.sleep(3)
     memory, files, began = run.memory(), run.files(), now()

@@ -13,35 +13,35 @@ use tokio::{
 use crate::{
     args::ServeArgs,
     config::{Config, ConfigError},
-    http::{self, AppState, Easels, KeyRing, Oip, UploadBudget},
+    http::{self, AppState, KeyRing, Oip, RenderPool, UploadBudget},
     metrics::Metrics,
     readiness::Readiness,
-    registry::{Keeper, LoadError, Loader},
-    server::{Hangups, Server, Signals, Stop, Tls},
-    verify::{Jobs, TableLimits},
+    registry::{LoadError, Loader, ModelManager},
+    server::{ReloadSignals, Server, Signals, Stop, Tls},
+    verify::{JobLimits, Jobs},
 };
 
 /// Why the service could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A model cannot be served.
-    #[error("model {name}: {why}")]
+    #[error("model {name}: {error}")]
     Model {
         /// What it would have been called.
         name: String,
         /// What is wrong with it.
-        why: LoadError,
+        error: LoadError,
     },
     /// The runtime does not work.
     #[error("{0}")]
     Engine(#[from] EngineError),
     /// The address cannot be used.
-    #[error("cannot listen on {address}: {why}")]
+    #[error("cannot listen on {address}: {error}")]
     Listen {
         /// As configured.
         address: std::net::SocketAddr,
         /// What the system said.
-        why: std::io::Error,
+        error: std::io::Error,
     },
     /// The system has no threads or no signals for us.
     #[error("{0}")]
@@ -61,30 +61,30 @@ pub struct App {
     /// What `/readyz` says.
     pub readiness: Readiness,
     tls: Option<Tls>,
-    keeper: Keeper,
+    manager: ModelManager,
 }
 
 /// What was read from the files that the flags name.
 #[derive(Clone, Debug)]
 pub struct Files {
-    /// Whoever brings one of these may ask; everyone, without.
+    /// A request needs one of these; none is needed without them.
     pub api_keys: Option<KeyRing>,
     /// The certificate, for HTTPS.
     pub tls: Option<Tls>,
 }
 
-/// How long answers have to leave when an engine is broken.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// How long answers may still be sent after an engine has failed for good.
+const ENGINE_FAILURE_GRACE: Duration = Duration::from_secs(1);
 
 /// How serving ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum End {
+pub enum ServeOutcome {
     /// Everything that was accepted was finished.
     Finished,
-    /// Something took longer than the drain's time-out.
-    CutOff,
-    /// An engine is broken and could not be made anew.
-    Broken,
+    /// The drain timed out: something was still running.
+    DrainTimedOut,
+    /// An engine is broken and could not be rebuilt.
+    EngineFailed,
 }
 
 /// Reads the flags of `serve` and opens the files that they name.
@@ -110,21 +110,21 @@ pub fn configure(args: &ServeArgs) -> Result<(Config, Files), ConfigError> {
 ///
 /// # Errors
 /// Whatever keeps a model from answering.
-pub fn load_models(config: &Config, runtime: &Runtime) -> Result<Keeper, StartError> {
+pub fn load_models(config: &Config, runtime: &Runtime) -> Result<ModelManager, StartError> {
     let metrics = Arc::new(Metrics::new()?);
     metrics.describe_build(crate::VERSION, crate::COMMIT, runtime.version());
     let loader = Loader::new(config, runtime.clone(), metrics);
-    Keeper::start(loader, &config.model, &config.more_models)
-        .map_err(|(name, why)| StartError::Model { name, why })
+    ModelManager::start(loader, &config.model, &config.more_models)
+        .map_err(|(name, error)| StartError::Model { name, error })
 }
 
 impl App {
     /// Puts the models behind their routes, ready.
-    pub fn new(keeper: Keeper, config: &Config, files: &Files) -> Self {
+    pub fn new(manager: ModelManager, config: &Config, files: &Files) -> Self {
         let readiness = Readiness::default();
-        let loader = keeper.loader();
+        let loader = manager.loader();
         let state = AppState {
-            models: keeper.registry().clone(),
+            models: manager.registry().clone(),
             store: loader.store().clone(),
             limits: config.http,
             readiness: readiness.clone(),
@@ -132,20 +132,20 @@ impl App {
             cors: config.cors.clone(),
             hosts: Arc::new(config.allowed_hosts.clone()),
             uploads: UploadBudget::new(config.decode_memory),
-            easels: Easels::new(config.threads, config.http.request_timeout),
+            render_pool: RenderPool::new(config.threads, config.http.request_timeout),
             verify: config.allow_verify.then(|| {
                 Jobs::new(
-                    TableLimits::new(config.store.ttl),
+                    JobLimits::new(config.store.ttl),
                     Arc::clone(loader.metrics()),
                 )
             }),
             oip: Oip::new(config.threads),
             metrics: Arc::clone(loader.metrics()),
-            metrics_apart: config.admin_listen.is_some(),
+            metrics_on_admin: config.admin_listen.is_some(),
         };
         let admin = config
             .admin_listen
-            .map(|_| http::admin_router(state.clone(), keeper.clone()));
+            .map(|_| http::admin_router(state.clone(), manager.clone()));
         let routes = http::router(state);
         readiness.set(true);
         Self {
@@ -153,82 +153,87 @@ impl App {
             admin,
             readiness,
             tls: files.tls.clone(),
-            keeper,
+            manager,
         }
     }
 
     /// Serves until a signal, then drains; or until an engine is beyond repair. The admin listener
     /// answers to the end.
-    pub async fn serve(self, listeners: Listeners, config: &Config, mut signals: Signals) -> End {
+    pub async fn serve(
+        self,
+        listeners: Listeners,
+        config: &Config,
+        mut signals: Signals,
+    ) -> ServeOutcome {
         let admin = self.admin.zip(listeners.admin);
         let server =
             |listener, routes| Server::new(listener, routes, self.tls.clone(), config.keep_alive);
         let admin = admin.map(|(routes, listener)| server(listener, routes));
-        let _admin = admin.map(|admin| Background::run(async move { admin.accept().await }));
-        let keeper = self.keeper.clone();
-        let _reloads = Background::run(async move {
-            let mut hangups = listeners.hangups;
+        let _admin = admin.map(|admin| BackgroundTask::run(async move { admin.accept().await }));
+        let manager = self.manager.clone();
+        let _reloads = BackgroundTask::run(async move {
+            let mut reload_signals = listeners.reload_signals;
             loop {
-                hangups.next().await;
-                keeper.reload_changed().await;
+                reload_signals.next().await;
+                manager.reload_changed().await;
             }
         });
 
         let server = server(listeners.service, self.routes);
-        let alarm = self.keeper.loader().alarm().clone();
+        let fatal = self.manager.loader().fatal().clone();
         let stop = tokio::select! {
             stop = server.run(&mut signals, &self.readiness, config.drain.delay) => Some(stop),
-            () = alarm.rung() => None,
+            () = fatal.raised() => None,
         };
         let limit = match stop {
             Some(_) => config.drain.timeout,
-            None => LAST_ANSWERS,
+            None => ENGINE_FAILURE_GRACE,
         };
         if stop != Some(Stop::Drain) {
             self.readiness.set(false);
-            self.keeper.refuse_waiting();
+            self.manager.refuse_waiting();
         }
         let end = Instant::now() + limit;
-        self.keeper.retire();
-        let finished = server.finish(limit).await;
-        self.keeper.close();
+        self.manager.cancel_background();
+        let finished = server.drain(limit).await;
+        self.manager.close();
         // Perhaps only while what was accepted was being finished.
-        if alarm.is_rung() {
-            return End::Broken;
+        if fatal.is_rung() {
+            return ServeOutcome::EngineFailed;
         }
         if finished {
-            // What runs now is nobody's any more and ends by itself, within the same limit: a batch, or
-            // a model being loaded.
-            if timeout_at(end, self.keeper.finish()).await.is_err() {
+            // What runs now is nobody's any more and ends by itself, within the same limit: a
+            // batch, or a model being loaded.
+            if timeout_at(end, self.manager.finish()).await.is_err() {
                 tracing::warn!(?limit, "not waiting longer for what still runs");
             }
-            return End::Finished;
+            return ServeOutcome::Finished;
         }
-        End::CutOff
+        ServeOutcome::DrainTimedOut
     }
 }
 
-/// What reaches the program from outside, opened before the models are loaded.
+/// Sockets and signals, opened before the models are loaded.
 #[derive(Debug)]
 pub struct Listeners {
     /// Where clients connect.
     pub service: TcpListener,
     /// Where administrators do.
     pub admin: Option<TcpListener>,
-    /// Wishes to look at the model directories again.
-    pub hangups: Hangups,
+    /// SIGHUP: look for changed model directories.
+    pub reload_signals: ReloadSignals,
 }
 
 /// A task that ends with its owner.
-struct Background(JoinHandle<()>);
+struct BackgroundTask(JoinHandle<()>);
 
-impl Background {
+impl BackgroundTask {
     fn run(work: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(tokio::spawn(work))
     }
 }
 
-impl Drop for Background {
+impl Drop for BackgroundTask {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -1,12 +1,12 @@
-//! What was typed: every flag and its environment variable. Nothing is interpreted here; values
-//! stay text until [`config`](crate::config) has looked at all of them.
+//! Command line: every flag and its environment variable. Nothing is interpreted here; values stay
+//! text until [`config`](crate::config) has looked at all of them.
 
 mod evaluate;
 mod import;
-mod layers;
 mod origins;
 mod secret;
 mod serve;
+mod settings_file;
 mod tracing;
 
 use std::{num::NonZeroUsize, path::PathBuf};
@@ -14,8 +14,8 @@ use std::{num::NonZeroUsize, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 pub use self::{
-    evaluate::EvaluateArgs, import::ImportArgs, layers::default_file, origins::Layers,
-    secret::Secret, serve::ServeArgs, tracing::TracingArgs,
+    evaluate::EvaluateArgs, import::ImportArgs, origins::SettingSources, secret::Secret,
+    serve::ServeArgs, settings_file::default_file, tracing::TracingArgs,
 };
 
 /// Serve a Vision Transformer over HTTP: labels, and which patches the model looked at.
@@ -40,9 +40,9 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Turn a checkpoint into a model directory
     Import(ImportArgs),
-    /// Label pictures on disk, without a server
+    /// Label images on disk, without a server
     Classify(ClassifyArgs),
-    /// Measure whether the maps are true, on pictures whose object's place is known
+    /// Measure whether the maps are true, on images whose object's place is known
     Evaluate(EvaluateArgs),
     /// Show what a model directory holds
     Inspect(InspectArgs),
@@ -57,7 +57,7 @@ pub enum Command {
 /// Flags of `patchlight classify`.
 #[derive(Args, Clone, Debug)]
 pub struct ClassifyArgs {
-    /// Pictures, folders that are searched for pictures, and patterns such as 'photos/**/*.jpg'
+    /// Images, folders that are searched for images, and patterns such as 'photos/**/*.jpg'
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
 
@@ -65,15 +65,15 @@ pub struct ClassifyArgs {
     #[arg(long, value_name = "DIR", env = "PATCHLIGHT_MODEL")]
     pub model: Option<PathBuf>,
 
-    /// How many labels a picture
+    /// How many labels per image
     #[arg(long, value_name = "N", default_value = "5", env = "PATCHLIGHT_TOP_K")]
     pub top_k: NonZeroUsize,
 
-    /// One JSON object a picture and line
+    /// One JSON object per image and line
     #[arg(long, env = "PATCHLIGHT_JSON")]
     pub json: bool,
 
-    /// Write a picture of each map into this folder
+    /// Write an image of each map into this folder
     #[arg(long, value_name = "DIR", env = "PATCHLIGHT_OVERLAY")]
     pub overlay: Option<PathBuf>,
 

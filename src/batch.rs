@@ -5,18 +5,18 @@
 //! idle runs at once and alone; what arrives meanwhile forms the next batch. No timer delays a
 //! quiet service. Several engines of the same model take from one queue, each in its own thread.
 //!
-//! What nobody waits for ([`Batcher::run_in_background`]) has a queue of its own and gets what the
-//! requests leave: the engine when it would be idle, and places in a batch that cost nothing.
+//! Background items ([`Batcher::run_in_background`]) have a queue of their own. They run when the
+//! engine would be idle, and join a batch where that does not slow it down.
 //!
 //! A request that is dropped (its client left) or whose deadline passes is taken out of the queue
-//! at once and never reaches the engine. A full queue refuses. Requests take turns, however many
-//! pictures each brings ([`pending`]). A batch that fails is tried again one by one, so that a
-//! request fails only for its own sake; an engine that only fails is made anew once, then the
-//! [`Alarm`] is rung.
+//! at once and never reaches the engine. A full queue rejects. Requests take turns, however many
+//! images each has ([`fair_queue`]). A batch that fails is tried again one by one, so that a
+//! request fails only for its own sake; an engine that only fails is rebuilt once, then the
+//! [`FatalSignal`] is raised.
 
 mod admission;
-mod curve;
-mod pending;
+mod fair_queue;
+mod latency_model;
 pub mod policy;
 mod queue;
 mod recovery;
@@ -32,10 +32,10 @@ use patchlight_engine::{Engine, Input, Output};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-pub use self::{admission::Load, policy::Policy, recovery::Alarm, worker::Workers};
+pub use self::{admission::Load, policy::Policy, recovery::FatalSignal, worker::Workers};
 use self::{
-    pending::Entry,
-    queue::{Place, Priority, Push, Queue},
+    fair_queue::QueueEntry,
+    queue::{Priority, PushResult, Queue, Ticket},
 };
 use crate::{
     Error, Result,
@@ -51,22 +51,22 @@ pub struct Inference {
     pub queued: Duration,
     /// How long the batch ran.
     pub ran: Duration,
-    /// How many pictures the batch held.
+    /// How many images the batch held.
     pub batch_size: usize,
     /// The batch's number: every run of an engine has its own.
     pub batch: u64,
 }
 
-/// One picture for the engine, owned.
+/// One image for the engine, owned.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct BatchItem {
     /// `3·height·width` values in NCHW order.
     pub tensor: Vec<f32>,
     /// Whether the class token's attention is wanted with the answer.
     pub class_attention: bool,
 }
 
-impl Ask {
+impl BatchItem {
     fn input(&self) -> Input<'_> {
         Input {
             tensor: &self.tensor,
@@ -75,7 +75,7 @@ impl Ask {
     }
 }
 
-impl From<Vec<f32>> for Ask {
+impl From<Vec<f32>> for BatchItem {
     /// Without the class token's attention.
     fn from(tensor: Vec<f32>) -> Self {
         Self {
@@ -89,16 +89,16 @@ impl From<Vec<f32>> for Ask {
 /// the workers finish what waits and end.
 #[derive(Clone, Debug)]
 pub struct Batcher {
-    entrance: Arc<Entrance>,
-    retired: CancellationToken,
+    handle: Arc<QueueHandle>,
+    background: CancellationToken,
     metrics: Arc<Metrics>,
 }
 
-/// The side of a queue that requests come in by.
+/// Closes the queue when the last [`Batcher`] is dropped.
 #[derive(Debug)]
-struct Entrance(Arc<Queue>);
+struct QueueHandle(Arc<Queue>);
 
-impl Drop for Entrance {
+impl Drop for QueueHandle {
     fn drop(&mut self) {
         self.0.close();
     }
@@ -106,7 +106,7 @@ impl Drop for Entrance {
 
 impl Batcher {
     /// Starts a worker thread for each of the `engines`, which are of one model. It owns its engine
-    /// and rings `alarm` when that is beyond repair.
+    /// and raises `fatal` when that is beyond repair.
     ///
     /// `warm_up` says how long batches took that an engine has run already: what is expected of
     /// them until they have served some.
@@ -118,15 +118,15 @@ impl Batcher {
         policy: Policy,
         warm_up: &[(usize, Duration)],
         metrics: Arc<Metrics>,
-        alarm: &Alarm,
+        fatal: &FatalSignal,
     ) -> io::Result<(Self, Workers)> {
         let queue = Arc::new(Queue::new(policy, engines.len(), warm_up));
         // Closes the queue if this ends early.
-        let entrance = Arc::new(Entrance(Arc::clone(&queue)));
-        let workers = worker::spawn(engines, &queue, &metrics, alarm)?;
+        let handle = Arc::new(QueueHandle(Arc::clone(&queue)));
+        let workers = worker::spawn(engines, &queue, &metrics, fatal)?;
         let batcher = Self {
-            entrance,
-            retired: CancellationToken::new(),
+            handle,
+            background: CancellationToken::new(),
             metrics,
         };
         Ok((batcher, workers))
@@ -141,8 +141,8 @@ impl Batcher {
     /// [`Error::Overloaded`] when the queue is full, [`Error::DeadlinePassed`] at `deadline`,
     /// [`Error::Draining`] after [`close`](Self::close), [`Error::Inference`] and
     /// [`Error::NotFinite`] for this input's own failure.
-    pub async fn run(&self, ask: impl Into<Ask>, deadline: Deadline) -> Result<Inference> {
-        self.run_with(ask.into(), deadline, Priority::Foreground)
+    pub async fn run(&self, item: impl Into<BatchItem>, deadline: Deadline) -> Result<Inference> {
+        self.run_with(item.into(), deadline, Priority::Foreground)
             .await
     }
 
@@ -153,31 +153,31 @@ impl Batcher {
     /// Those of [`run`](Self::run).
     pub async fn run_in_background(
         &self,
-        ask: impl Into<Ask>,
+        item: impl Into<BatchItem>,
         deadline: Deadline,
     ) -> Result<Inference> {
-        self.run_with(ask.into(), deadline, Priority::Background)
+        self.run_with(item.into(), deadline, Priority::Background)
             .await
     }
 
     async fn run_with(
         &self,
-        ask: Ask,
+        item: BatchItem,
         deadline: Deadline,
         priority: Priority,
     ) -> Result<Inference> {
         let (reply, answer) = oneshot::channel();
-        let entry = Entry {
-            ask,
+        let entry = QueueEntry {
+            item,
             deadline: deadline.at,
             queued_at: Instant::now(),
             span: tracing::Span::current(),
-            waiting: tracing::debug_span!("queue"),
+            queue_span: tracing::debug_span!("queue"),
             reply,
         };
-        let place = match self.queue().push(entry, priority) {
-            Push::Queued(place) => place,
-            Push::Full => {
+        let ticket = match self.queue().push(entry, priority) {
+            PushResult::Queued(ticket) => ticket,
+            PushResult::Full => {
                 if priority == Priority::Foreground {
                     self.metrics.shed(ShedReason::QueueFull);
                 }
@@ -185,10 +185,10 @@ impl Batcher {
                     retry_after: self.load().predicted_wait,
                 });
             }
-            Push::Closed => return Err(Error::Draining),
+            PushResult::Closed => return Err(Error::Draining),
         };
-        let guard = Leaving {
-            place,
+        let guard = CancelGuard {
+            ticket,
             batcher: self,
             armed: true,
         };
@@ -214,12 +214,12 @@ impl Batcher {
         }
     }
 
-    /// Counts an input that will be handed in soon, until the answer is dropped. Without it a crowd
-    /// that arrives at once would find the queue empty, each and every one.
-    pub fn announce(&self) -> Announced {
-        let queue = Arc::clone(&self.entrance.0);
-        queue.announce();
-        Announced(queue)
+    /// Counts an item that will be queued soon, until the reservation is dropped. Without it all
+    /// requests of a burst would be admitted against an empty queue.
+    pub fn reserve(&self) -> Reservation {
+        let queue = Arc::clone(&self.handle.0);
+        queue.reserve();
+        Reservation(queue)
     }
 
     /// How busy the engine is, for admission and metrics.
@@ -232,50 +232,50 @@ impl Batcher {
         self.queue().policy().max_batch.get()
     }
 
-    /// The time of each batch size that has run, if only before the first request: pictures and
+    /// The time of each batch size that has run, if only before the first request: images and
     /// seconds.
-    pub fn curve(&self) -> Vec<(usize, f64)> {
-        self.queue().curve()
+    pub fn batch_latencies(&self) -> Vec<(usize, f64)> {
+        self.queue().batch_latencies()
     }
 
     /// The model is replaced, removed or about to end: work in the background is not worth it any
     /// more. Requests that hold it are served as before.
-    pub fn retire(&self) {
-        self.retired.cancel();
+    pub fn cancel_background(&self) {
+        self.background.cancel();
     }
 
-    /// Cancelled when the model [retires](Self::retire). Whoever runs something in the background
+    /// Cancelled by [`cancel_background`](Self::cancel_background). Whoever runs something in the background
     /// watches it and lets go of this handle then.
-    pub fn retired(&self) -> CancellationToken {
-        self.retired.clone()
+    pub fn background_token(&self) -> CancellationToken {
+        self.background.clone()
     }
 
-    /// Lets nothing more in and refuses what waits; only what runs is finished.
+    /// Closes the queue and rejects what waits; only running batches are finished.
     pub fn refuse_waiting(&self) {
         for entry in self.queue().close_and_take() {
-            // Whoever has left needs no refusal.
+            // A client that has left needs no refusal.
             let _ = entry.reply.send(Err(Error::Draining));
         }
     }
 
-    /// Lets nothing more in. What is queued still runs, then the worker ends.
+    /// Closes the queue. What is queued still runs, then the workers end.
     pub fn close(&self) {
         self.queue().close();
     }
 
     fn queue(&self) -> &Queue {
-        &self.entrance.0
+        &self.handle.0
     }
 }
 
-/// An input that is on its way to the queue.
+/// An item that is on its way to the queue.
 #[derive(Debug)]
 #[must_use = "it counts only until it is dropped"]
-pub struct Announced(Arc<Queue>);
+pub struct Reservation(Arc<Queue>);
 
-impl Drop for Announced {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.0.retract();
+        self.0.release();
     }
 }
 
@@ -326,14 +326,14 @@ impl Deadline {
     }
 }
 
-/// Takes a request out of the queue when its future is dropped.
-struct Leaving<'a> {
-    place: Place,
+/// Removes an item from the queue when its future is dropped.
+struct CancelGuard<'a> {
+    ticket: Ticket,
     batcher: &'a Batcher,
     armed: bool,
 }
 
-impl Leaving<'_> {
+impl CancelGuard<'_> {
     fn disarm(mut self) {
         self.armed = false;
     }
@@ -341,16 +341,16 @@ impl Leaving<'_> {
     /// The deadline passed: out of the queue, but no client has left.
     fn withdraw(mut self) {
         self.armed = false;
-        self.batcher.queue().remove(self.place);
+        self.batcher.queue().remove(self.ticket);
     }
 }
 
-impl Drop for Leaving<'_> {
+impl Drop for CancelGuard<'_> {
     fn drop(&mut self) {
         if self.armed {
-            let was_waiting = self.batcher.queue().remove(self.place);
-            // Behind a background input there is no client who could have left.
-            if self.place.priority == Priority::Foreground {
+            let was_waiting = self.batcher.queue().remove(self.ticket);
+            // A background item has no client that could have left.
+            if self.ticket.priority == Priority::Foreground {
                 let stage = if was_waiting { "queue" } else { "inference" };
                 self.batcher.metrics.abandoned(stage);
             }

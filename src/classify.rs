@@ -1,15 +1,15 @@
-//! One picture through all stages: decode, preprocess, batch, labels, and its map into the store.
+//! One image through all stages: decode, preprocess, batch, labels, and its map into the store.
 //!
 //! A [`Classifier`] is what the HTTP layer calls. It gives up at the request's deadline in any
 //! stage. When its future is dropped (the client left), the stage it was in is counted, a decode
 //! that has not begun does not begin, and a tensor that waits leaves the queue.
 
 mod answer;
+mod decode_job;
+mod model_result;
 mod options;
-mod reading;
-mod results;
-mod rows;
-mod work;
+mod raw_inference;
+mod result_cache;
 
 use std::{sync::Arc, time::Instant};
 
@@ -19,50 +19,50 @@ use patchlight_imaging::{
     decode::{self, JpegScaling, Limits},
     preprocess::Pipeline,
 };
-use patchlight_model::{ModelInfo, Outline, scores};
+use patchlight_model::{ModelDescriptor, ModelInfo, scores};
 use tokio::{sync::oneshot, task, time::timeout_at};
 
 pub use self::{
     answer::{Attention, Classification, ImageInfo, Timing},
-    options::{Keep, Options},
-    reading::ResultCache,
+    model_result::ResultCache,
+    options::{MapRetention, Options},
 };
 use self::{
-    reading::Reading,
-    results::Key,
-    work::{Seen, Work},
+    decode_job::{DecodeJob, ImageMeta},
+    model_result::ModelResult,
+    result_cache::ResultKey,
 };
 use crate::{
     Error, Result,
-    batch::{Announced, Ask, Batcher, Deadline},
+    batch::{BatchItem, Batcher, Deadline, Reservation},
     decode_budget::DecodeBudget,
     metrics::{Metrics, ShedReason, Stage},
-    store::{KeptMap, NotKept, Owner, Receipt, Store},
+    store::{AttentionMap, Owner, Store, StoreError, StoredMap},
 };
 
-/// A loaded model with everything a picture passes on its way.
+/// A loaded model with everything an image passes on its way.
 #[derive(Clone, Debug)]
 pub struct Classifier {
     /// What is served.
     pub model: Arc<ModelInfo>,
-    /// What its maps take along.
-    pub outline: Arc<Outline>,
+    /// What is stored with its maps to describe the model.
+    pub descriptor: Arc<ModelDescriptor>,
     /// What computes.
     pub device: Device,
-    /// Its input tensor's making.
+    /// How its input tensors are made.
     pub pipeline: Arc<Pipeline>,
     /// Its queue.
     pub batcher: Batcher,
-    /// What a picture may measure.
+    /// Limits on an image's size.
     pub limits: Limits,
     /// Whether large JPEGs are decoded at a fraction of their size.
     pub jpeg_scaling: JpegScaling,
-    /// Memory for pictures being decoded.
+    /// Memory for images being decoded.
     pub budget: DecodeBudget,
     /// Where maps go.
     pub store: Store,
-    /// Whether overlays get their picture.
-    pub keep_pictures: bool,
+    /// Whether previews are stored for overlays.
+    pub keep_previews: bool,
     /// Results for identical requests, if they are kept.
     pub results: Option<ResultCache>,
     /// Counts and times everything.
@@ -70,7 +70,7 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// Whether a newcomer with this deadline would be answered in time; asked before its body is
+    /// Whether a new request with this deadline would be answered in time; asked before its body is
     /// read, of which nobody knows whether it comes.
     ///
     /// # Errors
@@ -90,23 +90,23 @@ impl Classifier {
         })
     }
 
-    /// Lets a newcomer in whose body is here. It counts among those who come until its pictures do,
-    /// or the answer is dropped.
+    /// Lets a new request in whose body is here. It counts as reserved until its images are queued,
+    /// or the reservation is dropped.
     ///
     /// # Errors
     /// Those of [`has_time`](Self::has_time); [`Error::DeadlinePassed`] when the body took it all.
-    pub fn admit(&self, deadline: Deadline) -> Result<Announced> {
+    pub fn admit(&self, deadline: Deadline) -> Result<Reservation> {
         if deadline.has_passed() {
             return Err(deadline.error());
         }
         self.has_time(deadline)?;
-        Ok(self.batcher.announce())
+        Ok(self.batcher.reserve())
     }
 
-    /// Classifies one encoded picture.
+    /// Classifies one encoded image.
     ///
     /// # Errors
-    /// What is wrong with the picture, the load, or the model; see [`Error`].
+    /// What is wrong with the image, the load, or the model; see [`Error`].
     pub async fn classify(
         &self,
         upload: Bytes,
@@ -115,96 +115,108 @@ impl Classifier {
     ) -> Result<Classification> {
         let arrived = Instant::now();
         let keep = options.attention;
-        let (reading, reused, result) = match &self.results {
+        let (result, reused, result_key) = match &self.results {
             None => {
-                let reading = self.read(upload, keep, deadline).await?;
-                (Arc::new(reading), false, None)
+                let result = self.infer(upload, keep, deadline).await?;
+                (Arc::new(result), false, None)
             }
             Some(results) => {
                 let key = self.key(&upload, keep, options.owner).await?;
-                let read = || {
+                let infer = || {
                     let (classifier, upload) = (self.clone(), upload.clone());
-                    async move { classifier.read(upload, keep, deadline).await }
+                    async move { classifier.infer(upload, keep, deadline).await }
                 };
-                let (reading, reused) = timeout_at(deadline.at().into(), results.0.get(key, read))
+                let (result, reused) = timeout_at(deadline.at().into(), results.0.get(key, infer))
                     .await
                     .map_err(|_| deadline.error())??;
-                (reading, reused, Some(key))
+                (result, reused, Some(key))
             }
         };
-        self.metrics.picture(&self.model.name);
+        self.metrics.count_image(&self.model.name);
 
         let predictions = scores::best(
             &self.model,
-            &reading.logits,
+            &result.logits,
             options.top_k,
             options.min_score,
         );
-        let kept = match keep {
-            Keep::Nothing => Attention::NotAskedFor,
-            _ if !reading.has_map() => Attention::NotMade,
-            Keep::Rollout | Keep::Heads => {
-                let map = reading.map(options.owner, &self.outline, result.map(Into::into));
-                self.keep(map, reading.picture.clone(), deadline)
+        let outcome = match keep {
+            MapRetention::None => Attention::NotRequested,
+            _ if !result.has_map() => Attention::Unsupported,
+            MapRetention::Rollout | MapRetention::Heads => {
+                let result_key = result_key.map(Into::into);
+                let map = result.map(options.owner, &self.descriptor, result_key);
+                self.store_map(map, result.preview.clone(), deadline)
                     .await
                     .into()
             }
         };
         let mut timing = match reused {
-            false => reading.timing,
+            false => result.timing,
             true => Timing::default(),
         };
         timing.total = arrived.elapsed();
-        let image = reading.image.clone();
-        let answer = Classification::new(&self.model, predictions, kept, image, timing);
+        let image = result.image.clone();
+        let answer = Classification::new(&self.model, predictions, outcome, image, timing);
         Ok(answer.reused(reused))
     }
 
-    /// Forgets a map, and the result that it was made of: nothing of the picture comes back with the
+    /// Forgets a map, and the result that it was made of: nothing of the image comes back with the
     /// next one like it. Whichever model made the map.
     ///
     /// # Errors
-    /// As [`Store::forget`].
-    pub async fn forget(&self, id: &str, owner: Owner) -> Result<()> {
-        let result = self.store.forget(id, owner).await?;
+    /// As [`Store::delete`].
+    pub async fn delete_map(&self, id: &str, owner: Owner) -> Result<()> {
+        let result = self.store.delete(id, owner).await?;
         if let (Some(results), Some(key)) = (&self.results, result) {
             results.0.forget(key.into());
         }
         Ok(())
     }
 
-    /// Digests a picture where computing holds nobody up.
-    async fn key(&self, upload: &Bytes, keep: Keep, owner: Owner) -> Result<Key> {
+    /// Digests an image on a blocking thread.
+    async fn key(&self, upload: &Bytes, keep: MapRetention, owner: Owner) -> Result<ResultKey> {
         let (upload, model) = (upload.clone(), Arc::clone(&self.model));
-        task::spawn_blocking(move || Key::new(&upload, &model.digest, keep, owner))
+        task::spawn_blocking(move || ResultKey::new(&upload, &model.digest, keep, owner))
             .await
-            .map_err(|why| {
-                tracing::error!(%why, "a picture could not be digested");
+            .map_err(|error| {
+                tracing::error!(%error, "an image could not be digested");
                 Error::Internal
             })
     }
 
-    /// Has the model look at a picture, for nobody in particular.
-    async fn read(&self, upload: Bytes, keep: Keep, deadline: Deadline) -> Result<Reading> {
-        let announced = self.batcher.announce();
-        let leaving = self.metrics.leaving("decode");
-        let decoded = self.decode(upload, keep != Keep::Nothing, deadline).await;
-        leaving.stayed();
-        let Decoded { tensor, seen, copy } = decoded?;
-
-        drop(announced);
-        let ask = Ask {
+    /// Runs the model on an image, independently of owner and answer options.
+    async fn infer(
+        &self,
+        upload: Bytes,
+        keep: MapRetention,
+        deadline: Deadline,
+    ) -> Result<ModelResult> {
+        let reservation = self.batcher.reserve();
+        let guard = self.metrics.abandon_guard("decode");
+        let decoded = self
+            .decode(upload, keep != MapRetention::None, deadline)
+            .await;
+        guard.disarm();
+        let Decoded {
             tensor,
-            class_attention: keep == Keep::Heads,
+            meta,
+            preview,
+        } = decoded?;
+
+        drop(reservation);
+        let item = BatchItem {
+            tensor,
+            class_attention: keep == MapRetention::Heads,
         };
-        let inference = self.batcher.run(ask, deadline).await?;
+        let inference = self.batcher.run(item, deadline).await?;
         self.metrics.stage(Stage::Queue, inference.queued);
         // The copy was made while the batch ran and is usually there already. A failed one only
         // means that the overlay will be a heat map.
-        let copy = async { timeout_at(deadline.at().into(), copy?).await.ok()?.ok() };
-        let picture = copy.await;
+        let preview = async { timeout_at(deadline.at().into(), preview?).await.ok()?.ok() };
+        let preview = preview.await;
         let labels = &self.model.labels;
-        Ok(Reading::new(inference, seen, keep, picture, labels))
+        Ok(ModelResult::new(inference, meta, keep, preview, labels))
     }
 
     /// Decodes and prepares on a blocking thread, within the budget.
@@ -215,7 +227,7 @@ impl Classifier {
             .map_err(|_| deadline.error())??;
 
         let (done, ready) = oneshot::channel();
-        let (copied, copy) = oneshot::channel();
+        let (preview_sender, preview) = oneshot::channel();
         let reduction = match self.jpeg_scaling {
             JpegScaling::Auto => {
                 let (width, height) = self.pipeline.resized(header.width, header.height);
@@ -223,7 +235,7 @@ impl Classifier {
             }
             JpegScaling::Off => 1,
         };
-        let work = Work {
+        let work = DecodeJob {
             upload,
             header,
             reduction,
@@ -231,41 +243,41 @@ impl Classifier {
             metrics: Arc::clone(&self.metrics),
             permit,
         };
-        let keep = keep && self.keep_pictures && self.store.takes_pictures();
+        let keep = keep && self.keep_previews && self.store.keeps_previews();
         let span = tracing::Span::current();
-        task::spawn_blocking(move || span.in_scope(|| work.run(keep, done, copied)));
+        task::spawn_blocking(move || span.in_scope(|| work.run(keep, done, preview_sender)));
 
-        let (tensor, seen) = timeout_at(deadline.at().into(), ready)
+        let (tensor, meta) = timeout_at(deadline.at().into(), ready)
             .await
             .map_err(|_| deadline.error())?
             // The thread always answers unless it panicked outside the decoder's fence.
             .map_err(|_| Error::Internal)??;
         Ok(Decoded {
             tensor,
-            seen,
-            copy: keep.then_some(copy),
+            meta,
+            preview: keep.then_some(preview),
         })
     }
 
-    /// Puts the map, and the picture if it is kept, into the store under an id of their own. Takes
+    /// Puts the map, and the image if it is kept, into the store under an id of their own. Takes
     /// the deadline's time at most: the answer itself is ready.
-    async fn keep(
+    async fn store_map(
         &self,
-        map: KeptMap,
-        picture: Option<Bytes>,
+        map: AttentionMap,
+        image: Option<Bytes>,
         deadline: Deadline,
-    ) -> std::result::Result<Receipt, NotKept> {
-        let keeping = self.store.keep(map, picture);
-        let kept = timeout_at(deadline.at().into(), keeping).await;
-        kept.unwrap_or(Err(NotKept::Away))
+    ) -> std::result::Result<StoredMap, StoreError> {
+        let storing = self.store.put(map, image);
+        let kept = timeout_at(deadline.at().into(), storing).await;
+        kept.unwrap_or(Err(StoreError::Unavailable))
     }
 }
 
-/// A picture on its way to the model.
+/// An image on its way to the model.
 struct Decoded {
     /// The model's input.
     tensor: Vec<f32>,
-    seen: Seen,
+    meta: ImageMeta,
     /// Brings the copy for the overlay, if one is made.
-    copy: Option<oneshot::Receiver<Bytes>>,
+    preview: Option<oneshot::Receiver<Bytes>>,
 }

@@ -3,10 +3,10 @@
 mod classify;
 mod evaluate;
 mod health;
+mod images;
 mod import;
 mod inspect;
 mod manual;
-mod pictures;
 mod serve;
 
 use std::{fmt::Display, process::ExitCode};
@@ -38,21 +38,21 @@ pub fn run(cli: Cli) -> ExitCode {
 }
 
 /// Says why, a line each, and gives the status.
-fn fail(status: u8, why: impl Display) -> ExitCode {
-    for line in why.to_string().lines() {
+fn fail(status: u8, error: impl Display) -> ExitCode {
+    for line in error.to_string().lines() {
         eprintln!("patchlight: {}", Escaped(line));
     }
     ExitCode::from(status)
 }
 
-/// A bar for many pictures on a terminal; nothing otherwise.
-fn progress(pictures: usize) -> ProgressBar {
-    if pictures < 10 {
+/// A bar for many images on a terminal; nothing otherwise.
+fn progress(images: usize) -> ProgressBar {
+    if images < 10 {
         return ProgressBar::hidden();
     }
     let template = "[{bar:40}] {pos}/{len}, {per_sec}, {eta} left";
     // The template is a constant; were it wrong, the default bar would do.
     let style =
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(pictures as u64).with_style(style)
+    ProgressBar::new(images as u64).with_style(style)
 }

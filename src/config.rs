@@ -1,8 +1,8 @@
-//! What the flags mean: validated, typed, with every fault reported at once.
+//! Validated settings, with every error reported at once.
 
 mod cors;
 mod demo;
-mod faults;
+mod errors;
 mod hosts;
 mod models;
 mod store;
@@ -15,14 +15,14 @@ use patchlight_imaging::decode::JpegScaling;
 
 pub use self::{
     cors::CorsOrigins,
-    faults::{ConfigError, Faults},
+    errors::{ConfigError, ConfigErrors},
     hosts::AllowedHosts,
     models::ModelSource,
 };
 use crate::{
     args::{ClassifyArgs, EvaluateArgs, ServeArgs},
     batch::{Policy, policy::Batching},
-    store::{Place, StoreOptions},
+    store::{StoreKind, StoreOptions},
     telemetry::{LogFormat, TraceExport},
 };
 
@@ -39,7 +39,7 @@ pub struct Config {
     pub admin_listen: Option<SocketAddr>,
     /// What computes.
     pub device: Device,
-    /// Threads that compute; also how many pictures are decoded at once.
+    /// Threads that compute; also how many images are decoded at once.
     pub threads: usize,
     /// Sessions of each model, among which these threads are divided.
     pub sessions: NonZeroUsize,
@@ -49,18 +49,18 @@ pub struct Config {
     pub http: HttpLimits,
     /// How to stop.
     pub drain: Drain,
-    /// The most pixels of a picture.
+    /// The most pixels of an image.
     pub max_pixels: u64,
-    /// The longest side of a picture.
+    /// The longest side of an image.
     pub max_side: u32,
-    /// Bytes for pictures being decoded, all together.
+    /// Bytes for images being decoded, all together.
     pub decode_memory: u64,
     /// Whether large JPEGs are decoded at a fraction of their size.
     pub jpeg_scaling: JpegScaling,
     /// Where maps are kept, and within which bounds.
     pub store: StoreOptions,
-    /// Whether overlays get their picture.
-    pub keep_pictures: bool,
+    /// Whether overlays get their image.
+    pub keep_previews: bool,
     /// Bytes for results of identical requests, if they are kept.
     pub result_cache: Option<u64>,
     /// Whether kept maps may be tested by perturbation.
@@ -93,7 +93,7 @@ pub struct HttpLimits {
 /// Files that are opened before the server starts, and followed while it runs.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct FileNames {
-    /// The API keys in force, if any are asked for.
+    /// The API keys, if any are configured.
     pub api_keys: Option<PathBuf>,
     /// The certificate chain and its private key, for HTTPS.
     pub tls: Option<(PathBuf, PathBuf)>,
@@ -119,7 +119,7 @@ impl Config {
     /// Reads all flags.
     ///
     /// # Errors
-    /// Every fault, not just the first.
+    /// Every error, not just the first.
     pub fn from_args(args: &ServeArgs) -> Result<Self, ConfigError> {
         Self::with_files(args, |_, _| Some(())).map(|(config, ())| config)
     }
@@ -128,22 +128,22 @@ impl Config {
     /// either is said at once.
     ///
     /// # Errors
-    /// Every fault, not just the first.
+    /// Every error, not just the first.
     pub fn with_files<F>(
         args: &ServeArgs,
-        open: impl FnOnce(&FileNames, &mut Faults) -> Option<F>,
+        open: impl FnOnce(&FileNames, &mut ConfigErrors) -> Option<F>,
     ) -> Result<(Self, F), ConfigError> {
-        let mut faults = Faults::new(&args.layers);
-        let config = Self::read(args, &mut faults);
-        let files = open(&FileNames::read(args, &mut faults), &mut faults);
-        faults.into_result(config.zip(files))
+        let mut errors = ConfigErrors::new(&args.sources);
+        let config = Self::read(args, &mut errors);
+        let files = open(&FileNames::read(args, &mut errors), &mut errors);
+        errors.into_result(config.zip(files))
     }
 
     /// The same for `patchlight classify`, which takes few flags and otherwise does as the server
     /// does by default.
     ///
     /// # Errors
-    /// Every fault, not just the first.
+    /// Every error, not just the first.
     pub fn for_classify(args: &ClassifyArgs) -> Result<Self, ConfigError> {
         let serve = ServeArgs {
             model: args.model.clone().into_iter().collect(),
@@ -156,7 +156,7 @@ impl Config {
     /// The same for `patchlight evaluate`.
     ///
     /// # Errors
-    /// Every fault, not just the first.
+    /// Every error, not just the first.
     pub fn for_evaluate(args: &EvaluateArgs) -> Result<Self, ConfigError> {
         let serve = ServeArgs {
             model: args.model.clone().into_iter().collect(),
@@ -166,15 +166,15 @@ impl Config {
         Self::from_args(&serve)
     }
 
-    fn read(args: &ServeArgs, faults: &mut Faults) -> Option<Self> {
-        let models = models::read(&args.model, faults);
-        let listen = faults.parse::<SocketAddr>(
+    fn read(args: &ServeArgs, errors: &mut ConfigErrors) -> Option<Self> {
+        let models = models::read(&args.model, errors);
+        let listen = errors.parse::<SocketAddr>(
             "--listen",
             &args.listen,
             "an address and port such as 127.0.0.1:8080",
         );
         let admin_listen = match &args.admin_listen {
-            Some(text) => faults
+            Some(text) => errors
                 .parse(
                     "--admin-listen",
                     text,
@@ -184,78 +184,78 @@ impl Config {
             None => Some(None),
         };
         if args.admin_listen.is_some() && args.api_key_file.is_none() {
-            faults.add(
+            errors.add(
                 "--admin-listen",
-                "whoever may change models needs a key; name a file of keys with --api-key-file",
+                "changing models needs a key; name a file of keys with --api-key-file",
             );
         }
-        let device = faults.take("--device", args.device.parse::<Device>());
+        let device = errors.take("--device", args.device.parse::<Device>());
         let threads = match &args.threads {
-            Some(text) => faults.count("--threads", text),
+            Some(text) => errors.count("--threads", text),
             None => NonZeroUsize::new(threads::available()),
         };
-        let sessions = faults.count("--sessions", &args.sessions);
+        let sessions = errors.count("--sessions", &args.sessions);
         if let (Some(Device::Auto | Device::Cpu), Some(sessions), Some(threads)) =
             (device, sessions, threads)
             && sessions > threads
         {
-            faults.add(
+            errors.add(
                 "--sessions",
                 "each session needs a thread of its own; see --threads",
             );
         }
-        let max_batch = faults.count("--max-batch", &args.max_batch);
-        let batching = faults.one_of(
+        let max_batch = errors.count("--max-batch", &args.max_batch);
+        let batching = errors.one_of(
             "--batching",
             &args.batching,
             &[("auto", Batching::Auto), ("greedy", Batching::Greedy)],
         );
-        let request_timeout = faults.duration("--request-timeout", &args.request_timeout);
-        let upload_timeout = faults.duration("--upload-timeout", &args.upload_timeout);
-        let keep_alive = faults.duration("--keep-alive", &args.keep_alive);
-        let drain_delay = faults.duration("--drain-delay", &args.drain_delay);
-        let drain_timeout = faults.duration("--drain-timeout", &args.drain_timeout);
-        let max_body = faults.size("--max-body", &args.max_body);
-        let max_pixels = faults.count("--max-pixels", &args.max_pixels);
-        let max_side = faults.count("--max-side", &args.max_side);
-        let decode_memory = faults.size("--decode-memory", &args.decode_memory);
-        let jpeg_scaling = faults.one_of(
+        let request_timeout = errors.duration("--request-timeout", &args.request_timeout);
+        let upload_timeout = errors.duration("--upload-timeout", &args.upload_timeout);
+        let keep_alive = errors.duration("--keep-alive", &args.keep_alive);
+        let drain_delay = errors.duration("--drain-delay", &args.drain_delay);
+        let drain_timeout = errors.duration("--drain-timeout", &args.drain_timeout);
+        let max_body = errors.size("--max-body", &args.max_body);
+        let max_pixels = errors.count("--max-pixels", &args.max_pixels);
+        let max_side = errors.count("--max-side", &args.max_side);
+        let decode_memory = errors.size("--decode-memory", &args.decode_memory);
+        let jpeg_scaling = errors.one_of(
             "--jpeg-scaling",
             &args.jpeg_scaling,
             &[("auto", JpegScaling::Auto), ("off", JpegScaling::Off)],
         );
         let switch = [("true", true), ("false", false)];
-        let keep_pictures = faults.one_of("--keep-pictures", &args.keep_pictures, &switch);
+        let keep_previews = errors.one_of("--keep-pictures", &args.keep_pictures, &switch);
         let result_cache = match args.result_cache.as_str() {
             "off" => Some(None),
-            text => faults.size("--result-cache", text).map(Some),
+            text => errors.size("--result-cache", text).map(Some),
         };
-        let store = store::read(args, keep_pictures, faults);
-        let signed = store
+        let store = store::read(args, keep_previews, errors);
+        let sealed_token = store
             .as_ref()
-            .is_some_and(|store| matches!(store.place, Place::Signed(_)));
-        if args.allow_verify && (signed || keep_pictures == Some(false)) {
-            faults.add(
+            .is_some_and(|store| matches!(store.kind, StoreKind::SealedToken(_)));
+        if args.allow_verify && (sealed_token || keep_previews == Some(false)) {
+            errors.add(
                 "--allow-verify",
-                "a test needs the picture of the map, which these --keep-pictures and \
+                "a test needs the image of the map, which these --keep-pictures and \
                  --attention-store do not keep",
             );
         }
         let cors = args.cors_origin.as_deref().map(str::parse).transpose();
-        let cors = faults.take::<Option<CorsOrigins>>("--cors-origin", cors);
+        let cors = errors.take::<Option<CorsOrigins>>("--cors-origin", cors);
         let hosts = args.allowed_hosts.as_deref().map(str::parse).transpose();
-        let hosts = faults.take::<Option<AllowedHosts>>("--allowed-hosts", hosts);
+        let hosts = errors.take::<Option<AllowedHosts>>("--allowed-hosts", hosts);
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-        let log_format = faults.one_of("--log-format", &args.log_format, &formats);
+        let log_format = errors.one_of("--log-format", &args.log_format, &formats);
 
-        let traces = tracing::read(&args.tracing, faults);
+        let traces = tracing::read(&args.tracing, errors);
 
         if request_timeout.is_some_and(|timeout| timeout.is_zero()) {
-            faults.add("--request-timeout", "it must be longer than 0");
+            errors.add("--request-timeout", "it must be longer than 0");
         }
 
         if keep_alive.is_some_and(|rest| rest < SHORTEST_KEEP_ALIVE) {
-            faults.add("--keep-alive", "it must be 1s or longer");
+            errors.add("--keep-alive", "it must be 1s or longer");
         }
 
         let (listen, max_batch) = (listen?, max_batch?);
@@ -290,7 +290,7 @@ impl Config {
             decode_memory: decode_memory?,
             jpeg_scaling: jpeg_scaling?,
             store: store?,
-            keep_pictures: keep_pictures?,
+            keep_previews: keep_previews?,
             result_cache: result_cache?,
             allow_verify: args.allow_verify,
             keep_alive: keep_alive?,
@@ -304,10 +304,10 @@ impl Config {
 }
 
 impl FileNames {
-    fn read(args: &ServeArgs, faults: &mut Faults) -> Self {
+    fn read(args: &ServeArgs, errors: &mut ConfigErrors) -> Self {
         let tls = args.tls_cert.clone().zip(args.tls_key.clone());
         if tls.is_none() && (args.tls_cert.is_some() || args.tls_key.is_some()) {
-            faults.add("--tls-cert", "--tls-cert and --tls-key go together");
+            errors.add("--tls-cert", "--tls-cert and --tls-key go together");
         }
         Self {
             api_keys: args.api_key_file.clone(),

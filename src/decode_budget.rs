@@ -15,7 +15,7 @@ const UNIT: u64 = 1024;
 
 /// Admits decodes while their estimated bytes fit a budget, and only so many at a time.
 ///
-/// First come, first served: a large picture is not overtaken forever by small ones.
+/// First come, first served: a large image is not overtaken forever by small ones.
 #[derive(Clone, Debug)]
 pub struct DecodeBudget {
     memory: Arc<Semaphore>,
@@ -24,9 +24,9 @@ pub struct DecodeBudget {
     demand: Arc<Demand>,
 }
 
-/// The right to decode one picture; given back when dropped, from whatever thread.
+/// The right to decode one image; given back when dropped, from whatever thread.
 #[derive(Debug)]
-pub struct Permit {
+pub struct DecodePermit {
     _memory: OwnedSemaphorePermit,
     _thread: OwnedSemaphorePermit,
     wanted: Wanted,
@@ -48,18 +48,19 @@ impl DecodeBudget {
         }
     }
 
-    /// How long a newcomer would wait for the end of its decoding, from the bytes that wait or are
-    /// at work and the speed at which bytes have been decoded; zero before anything was measured.
+    /// How long a new request would wait for the end of its decoding, from the bytes that wait or
+    /// are at work and the speed at which bytes have been decoded; zero before anything was
+    /// measured.
     pub fn predicted_wait(&self) -> Duration {
         self.demand.lock().wait(self.demand.threads)
     }
 
-    /// Waits until the picture may be decoded. Cancel safe: a dropped future takes nothing.
+    /// Waits until the image may be decoded. Cancel safe: a dropped future takes nothing.
     ///
     /// # Errors
     ///
-    /// [`Error::ImageTooLarge`] at once if the picture would exceed the whole budget.
-    pub async fn admit(&self, header: &Header) -> Result<Permit> {
+    /// [`Error::ImageTooLarge`] at once if the image would exceed the whole budget.
+    pub async fn admit(&self, header: &Header) -> Result<DecodePermit> {
         let units = header.cost_bytes.div_ceil(UNIT);
         let Some(units) = u32::try_from(units)
             .ok()
@@ -81,7 +82,7 @@ impl DecodeBudget {
         let thread = Arc::clone(&self.threads).acquire_owned().await;
         let memory = Arc::clone(&self.memory).acquire_many_owned(units).await;
         match (thread, memory) {
-            (Ok(thread), Ok(memory)) => Ok(Permit {
+            (Ok(thread), Ok(memory)) => Ok(DecodePermit {
                 _memory: memory,
                 _thread: thread,
                 wanted,
@@ -93,14 +94,14 @@ impl DecodeBudget {
     }
 }
 
-impl Permit {
-    /// Work on the picture begins now. What it takes until the permit is dropped is learned.
+impl DecodePermit {
+    /// Work on the image begins now. What it takes until the permit is dropped is learned.
     pub fn begin(&mut self) {
         self.began = Some(Instant::now());
     }
 }
 
-impl Drop for Permit {
+impl Drop for DecodePermit {
     fn drop(&mut self) {
         if let Some(began) = self.began {
             let Wanted { demand, bytes } = &self.wanted;
@@ -124,7 +125,7 @@ struct State {
     done: (f64, f64),
 }
 
-/// One picture's part of the demand, until dropped.
+/// One image's part of the demand, until dropped.
 #[derive(Debug)]
 struct Wanted {
     demand: Arc<Demand>,
@@ -240,14 +241,14 @@ mod tests {
         assert!((2.9..3.1).contains(&state.wait(1).as_secs_f64()));
     }
 
-    /// A picture of the goldens.
+    /// An image of the goldens.
     fn golden(path: &str) -> Vec<u8> {
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/pillow");
         std::fs::read(std::path::Path::new(root).join(path)).unwrap()
     }
 
     #[tokio::test]
-    async fn a_picture_beyond_the_whole_budget_is_refused_at_once() {
+    async fn an_image_beyond_the_whole_budget_is_refused_at_once() {
         let bytes = golden("decode/444.jpg");
         let header = peek(&bytes, &Limits::default()).unwrap();
         let refused = DecodeBudget::new(2048, 4).admit(&header).await;

@@ -61,14 +61,14 @@ pub enum Error {
 
     /// The body is compressed in a way that is not read.
     #[error(
-        "Content-Encoding: `{coding}` is not read here; send the body as gzip or deflate, or as it is"
+        "Content-Encoding: `{encoding}` is not read here; send the body as gzip or deflate, or as it is"
     )]
     UnsupportedEncoding {
         /// As the client wrote it.
-        coding: Detail,
+        encoding: Detail,
     },
 
-    /// The bytes are no picture that is served: of another format, damaged or too large.
+    /// The bytes are no image that is served: of another format, damaged or too large.
     #[error(transparent)]
     Image(#[from] ImageError),
 
@@ -87,10 +87,10 @@ pub enum Error {
     },
 
     /// A model directory cannot be served; what was served before still is.
-    #[error("the model is refused, and nothing has changed: {why}")]
+    #[error("the model is refused, and nothing has changed: {error}")]
     ModelRefused {
         /// What is wrong with it.
-        why: Detail,
+        error: Detail,
     },
 
     /// No map is known under this id: never made, expired, forgotten or not the caller's.
@@ -105,7 +105,7 @@ pub enum Error {
 
     /// The operator does not allow perturbation tests.
     #[error(
-        "this server makes no perturbation tests; whoever runs it can allow them with --allow-verify"
+        "this server makes no perturbation tests; its operator can allow them with --allow-verify"
     )]
     VerifyNotAllowed,
 
@@ -130,14 +130,14 @@ pub enum Error {
          id away; it expires in {expires_in_s} s. A server with `--attention-store memory` or one \
          in Redis can forget maps"
     )]
-    NotForgettable {
+    NotDeletable {
         /// Seconds.
         expires_in_s: u64,
     },
 
     /// The store of maps cannot be asked.
     #[error("the store of attention maps cannot be reached; try again in {} s", .retry_after.as_secs().max(1))]
-    StoreAway {
+    StoreUnavailable {
         /// When it will be tried again.
         retry_after: Duration,
     },
@@ -179,7 +179,7 @@ pub enum Error {
     },
 
     /// The model's output holds values that are not numbers.
-    #[error("the model's output for this picture is not finite")]
+    #[error("the model's output for this image is not finite")]
     NotFinite,
 
     /// The engine failed; the log has the reason.
@@ -215,8 +215,8 @@ impl Error {
             Self::NotVerifiable(_) => "not_verifiable",
             Self::NoSuchJob => "verify_not_found",
             Self::TooManyJobs { .. } => "too_many_jobs",
-            Self::NotForgettable { .. } => "map_not_forgettable",
-            Self::StoreAway { .. } => "map_store_away",
+            Self::NotDeletable { .. } => "map_not_forgettable",
+            Self::StoreUnavailable { .. } => "map_store_away",
             Self::NotAcceptable { .. } => "not_acceptable",
             Self::Overloaded { .. } => "overloaded",
             Self::QuotaExceeded { .. } => "quota_exceeded",

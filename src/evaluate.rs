@@ -1,13 +1,13 @@
-//! Are the maps true? Measured on pictures whose object's place is known.
+//! Evaluates maps on images whose object's position is known.
 //!
 //! ```text
-//!  listing ──► pictures and boxes ──► pipeline ──► engine ──► maps ──┬─► where they point
+//!  listing ──► images and boxes ──► pipeline ──► engine ──► maps ──┬─► where they point
 //!                                                                  └─► perturb: deletion, insertion
 //!                                                summary ◄──────────────┘
 //!                                                   └──► table, plot, JSON
 //! ```
 //!
-//! The pictures go through the same decoder, preprocessing, engine and maps as in the service. For
+//! The images go through the same decoder, preprocessing, engine and maps as in the service. For
 //! each map this is measured, beside the same for a random map:
 //!
 //! * **pointing game** (Zhang et al. 2018): whether the strongest patch is on the object, that is
@@ -15,7 +15,7 @@
 //! * **mass on the object**: the share of the map's positive values that lies on it, each patch's
 //!   value counted in the proportion in which the object covers it;
 //! * **deletion** and **insertion** ([`perturb`]): the area under the score of the label that the
-//!   model gave to the whole picture.
+//!   model gave to the whole image.
 //!
 //! The random map's pointing and mass are not drawn but computed: the means over all patches.
 
@@ -37,12 +37,12 @@ use patchlight_model::{ModelInfo, scores};
 
 use crate::{
     explain::{Grid, Placement},
-    perturb::{Curves, Cut, Fill, Order, Plan},
+    perturb::{Curves, Fill, PatchLayout, PatchOrder, PerturbationPlan},
 };
 
 pub use self::{
-    listing::{Listed, Listing},
-    maps::Kind,
+    listing::{ListedImage, Listing},
+    maps::MapMethod,
     plot::plot,
     summary::{Measure, Row, Statistic, Summary, Verdict},
     table::table,
@@ -58,13 +58,13 @@ pub struct Protocol {
     pub steps: usize,
     /// Fixes the random orders.
     pub seed: u64,
-    /// Pictures that run together.
+    /// Images that run together.
     pub batch: usize,
 }
 
-/// What is needed to run a picture.
+/// Runs images through a model and measures its maps.
 #[derive(Debug)]
-pub struct Bench<'a, E> {
+pub struct Evaluator<'a, E> {
     /// The model.
     pub model: &'a ModelInfo,
     /// Its preprocessing.
@@ -75,9 +75,9 @@ pub struct Bench<'a, E> {
     pub protocol: Protocol,
 }
 
-/// What one map does on one picture.
+/// The metrics of one map on one image.
 #[derive(Clone, Debug)]
-pub struct Merits {
+pub struct MapMetrics {
     /// 1 if the strongest patch is on the object; for the random map, how often it would be.
     pub on_object: f64,
     /// 1 if the strongest patch's centre is in the box; likewise.
@@ -88,27 +88,27 @@ pub struct Merits {
     pub curves: Curves,
 }
 
-/// What was measured on one picture.
+/// The metrics of all maps on one image.
 #[derive(Clone, Debug)]
-pub struct Measured {
+pub struct ImageEvaluation {
     /// Whether the model names it rightly, where the right name is known.
     pub right: Option<bool>,
-    /// Of each kind of map that the model makes.
-    pub maps: Vec<(Kind, Merits)>,
+    /// One for each kind of map that the model makes.
+    pub maps: Vec<(MapMethod, MapMetrics)>,
     /// Of a random map.
-    pub random: Merits,
+    pub random: MapMetrics,
 }
 
-/// Why a picture could not be measured.
+/// Why an image could not be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum EvaluateError {
     /// A file cannot be read.
     #[error("{0}")]
     Read(#[from] std::io::Error),
-    /// The picture is refused as the service would refuse it.
+    /// The image is refused as the service would refuse it.
     #[error("{0}")]
-    Picture(#[from] patchlight_imaging::Error),
-    /// The listing does not fit the picture.
+    Image(#[from] patchlight_imaging::Error),
+    /// The listing does not fit the image.
     #[error("{0}")]
     Listing(String),
     /// The run failed.
@@ -116,21 +116,21 @@ pub enum EvaluateError {
     Engine(#[from] EngineError),
 }
 
-impl<E: Engine> Bench<'_, E> {
-    /// Measures all maps on one picture.
+impl<E: Engine> Evaluator<'_, E> {
+    /// Measures all maps on one image.
     ///
     /// # Errors
-    /// When the picture cannot be read, decoded or run, or its box does not lie in it.
-    pub fn measure(&mut self, listed: &Listed) -> Result<Measured, EvaluateError> {
+    /// When the image cannot be read, decoded or run, or its box does not lie in it.
+    pub fn measure(&mut self, listed: &ListedImage) -> Result<ImageEvaluation, EvaluateError> {
         let manifest = &self.model.manifest;
         let upload = fs::read(&listed.path)?;
         let header = decode::peek(&upload, &Limits::default())?;
-        let picture = decode::decode(&upload, &header)?;
-        let prepared = self.pipeline.run(&picture.rgb);
+        let image = decode::decode(&upload, &header)?;
+        let prepared = self.pipeline.run(&image.rgb);
         let region = prepared.exact_region.into();
-        let size = (picture.rgb.width(), picture.rgb.height());
-        let placement =
-            Placement::new(size, region).map_err(|why| EvaluateError::Listing(why.to_string()))?;
+        let size = (image.rgb.width(), image.rgb.height());
+        let placement = Placement::new(size, region)
+            .map_err(|error| EvaluateError::Listing(error.to_string()))?;
         let [rows, cols] = manifest.tokens.grid;
         let object = Object::new(listed, &placement, Grid { rows, cols })?;
 
@@ -138,47 +138,47 @@ impl<E: Engine> Bench<'_, E> {
         let predicted = best(&whole.logits);
         let maps = maps(manifest, &whole, predicted);
 
-        // One seed for the listing, but another order for each picture.
+        // One seed for the listing, but another order for each image.
         let seed = self.protocol.seed.wrapping_add(listed.number as u64);
         let orders = maps
             .iter()
-            .map(|(_, values)| Order::strongest_first(values, seed));
+            .map(|(_, values)| PatchOrder::strongest_first(values, seed));
         let patches = manifest.tokens.patches();
-        let plan = Plan::new(orders.collect(), patches, self.protocol.steps, seed);
+        let plan = PerturbationPlan::new(orders.collect(), patches, self.protocol.steps, seed);
         let scores = self.scores(&plan, &prepared.tensor, predicted)?;
         let outcome = plan.outcome(&scores).ok_or_else(|| {
             EvaluateError::Engine(EngineError::Graph("a run gave no score".to_owned()))
         })?;
-        let merits = maps
+        let metrics = maps
             .into_iter()
             .zip(outcome.maps)
-            .map(|((kind, values), curves)| (kind, object.merits(&values, curves)));
-        Ok(Measured {
+            .map(|((kind, values), curves)| (kind, object.metrics(&values, curves)));
+        Ok(ImageEvaluation {
             right: listed.class.map(|class| class == predicted),
-            maps: merits.collect(),
-            random: object.merits_of_chance(outcome.random),
+            maps: metrics.collect(),
+            random: object.chance_metrics(outcome.random),
         })
     }
 
-    /// The label's score for each of the plan's pictures.
+    /// The label's score for each of the plan's images.
     fn scores(
         &mut self,
-        plan: &Plan,
+        plan: &PerturbationPlan,
         input: &[f32],
         class: usize,
     ) -> Result<Vec<f64>, EngineError> {
         let manifest = &self.model.manifest;
-        let cut = Cut::of(manifest);
-        let fill = self.protocol.fill.of(input, &cut);
+        let layout = PatchLayout::of(manifest);
+        let fill = self.protocol.fill.of(input, &layout);
         let masks: Vec<Vec<bool>> = plan.masks().collect();
         let mut found = Vec::with_capacity(masks.len());
         for masks in masks.chunks(self.protocol.batch.max(1)) {
-            let pictures: Vec<Vec<f32>> = masks
+            let images: Vec<Vec<f32>> = masks
                 .iter()
-                .map(|replaced| cut.replace(input, &fill, replaced))
+                .map(|replaced| layout.replace(input, &fill, replaced))
                 .collect();
-            let pictures: Vec<&[f32]> = pictures.iter().map(Vec::as_slice).collect();
-            for output in self.run(&pictures)? {
+            let images: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
+            for output in self.run(&images)? {
                 let scores = scores::of_all(manifest.task.kind, &output.logits);
                 found.push(f64::from(scores[class]));
             }

@@ -1,14 +1,14 @@
-//! From a rollout (or any number per patch) to a picture: right, honest, and readable.
+//! From a rollout (or any number per patch) to an image: right, honest, and readable.
 //!
 //! Everything here is a pure function of plain data; the same inputs give the same bytes.
 //!
-//! # What the picture means
+//! # What the image means
 //!
 //! Attention rollout says how much of the class token's final state can be traced back to each
 //! patch when attention is followed through all blocks, heads averaged and residuals counted half.
-//! A colour stands for a patch's share *relative to the fair share*, the mean over the patches:
-//! the scale is fixed (see [`Scale`]), so two pictures may be compared, an undecided map looks
-//! undecided, and a strong colour always means the same number.
+//! A color stands for a patch's share *relative to the fair share*, the mean over the patches:
+//! the scale is fixed (see [`Scale`]), so two images may be compared, an undecided map looks
+//! undecided, and a strong color always means the same number.
 //!
 //! The map lies where the model looked: [`Placement`] undoes resize and crop, and what was cropped
 //! away is greyed and hatched, for the model has not seen it.
@@ -16,8 +16,8 @@
 //! # What it does not mean
 //!
 //! * Rollout knows no classes: it is the same map whatever label is asked about, and "looked at"
-//!   is not "argued for". Per-label evidence is another map, signed, with a diverging colormap.
-//! * It ignores values, projections and MLPs, and treats heads alike. Large models park attention
+//!   is not "argued for". Per-label attribution is another map, signed, with a diverging colormap.
+//! * It ignores values, projections and MLPs, and treats heads alike. Large models concentrate attention
 //!   in a few background patches; those peaks are real attention, yet say nothing of the object.
 //! * There are as many numbers as patches, usually 14 × 14. [`Smooth::Bilinear`] draws between
 //!   patch centres and adds no knowledge; [`Smooth::None`] shows the numbers themselves.
@@ -27,15 +27,15 @@
 //! ```text
 //!  PatchMap ──► Scale ──► positions 0…1 ──► Colormap ─┐
 //!  Placement ────────────► where on the canvas ───────┼──► render ──► Raster ──► png
-//!  kept picture (JPEG) ──► RgbView ───────────────────┘
+//!  preview (JPEG) ──► RgbView ───────────────────┘
 //! ```
 
 mod colormap;
-mod kept;
 mod map;
 mod npy;
 mod placement;
 mod png;
+mod preview;
 mod raster;
 mod render;
 mod scale;
@@ -43,11 +43,11 @@ mod sheet;
 mod style;
 
 pub use colormap::Colormap;
-pub use kept::{KEPT_SIDE, keep, restore};
 pub use map::{Grid, PatchMap};
 pub use npy::{npy, npy_stack};
 pub use placement::{Placement, Rect};
 pub use png::png;
+pub use preview::{PREVIEW_SIDE, decode_preview, encode_preview};
 pub use raster::{Raster, RgbView};
 pub use render::render;
 pub use scale::Scale;
@@ -56,7 +56,7 @@ pub use style::{Alpha, Smooth, Style, View};
 
 /// Why plain data cannot be drawn: a fault of the caller, never of a client.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum Invalid {
+pub enum RenderError {
     /// A grid without patches.
     #[error("a patch grid of {rows}×{cols} has no patches; both sides must be at least 1")]
     EmptyGrid {
@@ -86,9 +86,9 @@ pub enum Invalid {
         value: f32,
     },
 
-    /// A picture without pixels.
-    #[error("a picture of {width}×{height} has no pixels; both sides must be at least 1")]
-    EmptyPicture {
+    /// An image without pixels.
+    #[error("an image of {width}×{height} has no pixels; both sides must be at least 1")]
+    EmptyImage {
         /// Pixels.
         width: u32,
         /// Pixels.
@@ -96,7 +96,7 @@ pub enum Invalid {
     },
 
     /// Not three bytes for every pixel.
-    #[error("{found} bytes for an RGB picture of {width}×{height}; three a pixel are needed")]
+    #[error("{found} bytes for an RGB image of {width}×{height}; three a pixel are needed")]
     PixelCount {
         /// Pixels.
         width: u32,
@@ -118,7 +118,7 @@ pub enum Invalid {
     Sheet,
 
     /// The JPEG or PNG codec failed.
-    #[error("cannot {action} a picture: {detail}")]
+    #[error("cannot {action} an image: {detail}")]
     Codec {
         /// What was tried.
         action: &'static str,

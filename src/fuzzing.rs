@@ -24,24 +24,24 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use patchlight_imaging::{
     Error as ImageError,
-    decode::{self, Header, Limits, Picture},
+    decode::{self, Header, Image, Limits},
     preprocess::{Backend, Crop, CropRounding, Filter, Normalize, Pipeline, Preprocess, Resize},
 };
 use patchlight_model::{Labels, Manifest};
 
 pub use self::{
     connection::connection,
-    readers::{checkpoint, graph, kept, oip},
+    readers::{checkpoint, graph, map_codec, oip},
 };
 use crate::{
     Error,
-    explain::{self, KEPT_SIDE, RgbView},
+    explain::{self, PREVIEW_SIDE, RgbView},
     http::upload,
 };
 
-/// A picture as it was uploaded: its header, its pixels whole and reduced, the tensors that models
-/// would get, and the copy that would be kept.
-pub fn picture(data: &[u8]) {
+/// An image as it was uploaded: its header, its pixels whole and reduced, the tensors that models
+/// would get, and the preview that would be stored.
+pub fn image(data: &[u8]) {
     // Small, so that most of the time goes into different files and not into many pixels.
     let limits = Limits {
         max_pixels: 1 << 18,
@@ -50,11 +50,11 @@ pub fn picture(data: &[u8]) {
     let Ok(header) = decode::peek(data, &limits) else {
         return;
     };
-    seen(data, &header, decode::decode(data, &header));
+    check_decoded(data, &header, decode::decode(data, &header));
     for side in [8, 32] {
         let reduction = header.reduction_for(side, side);
         if reduction > 1 {
-            seen(
+            check_decoded(
                 data,
                 &header,
                 decode::decode_reduced(data, &header, reduction),
@@ -63,16 +63,16 @@ pub fn picture(data: &[u8]) {
     }
 }
 
-/// What becomes of a picture that could be decoded.
-fn seen(bytes: &[u8], header: &Header, decoded: patchlight_imaging::Result<Picture>) {
-    let picture = match decoded {
-        Ok(picture) => picture,
+/// What becomes of an image that could be decoded.
+fn check_decoded(bytes: &[u8], header: &Header, decoded: patchlight_imaging::Result<Image>) {
+    let image = match decoded {
+        Ok(image) => image,
         // A decoder's panic is fenced.
         Err(ImageError::ImageUndecodable { .. } | ImageError::DecoderPanicked { .. }) => return,
-        Err(why) => panic!("{why}"),
+        Err(error) => panic!("{error}"),
     };
-    let plain = picture.plain_copy(header, bytes, KEPT_SIDE);
-    let (rgb, reduction) = (picture.rgb, picture.reduction);
+    let plain = image.stripped_copy(header, bytes, PREVIEW_SIDE);
+    let (rgb, reduction) = (image.rgb, image.reduction);
     let side = |pixels: u32| pixels.div_ceil(reduction);
     let expected = (side(header.width), side(header.height));
     assert_eq!((rgb.width(), rgb.height()), expected);
@@ -86,12 +86,12 @@ fn seen(bytes: &[u8], header: &Header, decoded: patchlight_imaging::Result<Pictu
         assert!(region.y + region.height <= header.height);
     }
     if let Some(plain) = plain {
-        let copy = explain::restore(&plain).expect("what could be decoded can be restored");
+        let copy = explain::decode_preview(&plain).expect("what could be decoded can be restored");
         assert_eq!(copy.pixels(), rgb.pixels());
     }
     let view = RgbView::new(rgb.width(), rgb.height(), rgb.pixels());
-    let copy = view.and_then(|view| explain::keep(view, KEPT_SIDE / 16));
-    let copy = copy.and_then(|jpeg| explain::restore(&jpeg));
+    let copy = view.and_then(|view| explain::encode_preview(view, PREVIEW_SIDE / 16));
+    let copy = copy.and_then(|jpeg| explain::decode_preview(&jpeg));
     copy.expect("what was kept can be restored");
 }
 
@@ -130,20 +130,20 @@ fn preprocesses() -> [Preprocess; 3] {
 
 /// The body of a classification: its content type, a line feed, the body.
 pub fn body(data: &[u8]) {
-    let (content_type, body) = line(data);
+    let (content_type, body) = split_line(data);
     let Ok(value) = HeaderValue::from_bytes(content_type) else {
         return;
     };
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, value)]);
     let length = body.len();
-    let read = upload::pictures(&headers, Bytes::copy_from_slice(body));
+    let read = upload::read_images(&headers, Bytes::copy_from_slice(body));
     match read.now_or_never() {
-        Some(Ok(pictures)) => {
-            assert!((1..=upload::MOST_PICTURES).contains(&pictures.len()));
-            assert!(pictures.iter().map(Bytes::len).sum::<usize>() <= length);
+        Some(Ok(images)) => {
+            assert!((1..=upload::MAX_IMAGES).contains(&images.len()));
+            assert!(images.iter().map(Bytes::len).sum::<usize>() <= length);
         }
         Some(Err(Error::MalformedRequest(_))) => {}
-        Some(Err(why)) => panic!("{why}"),
+        Some(Err(error)) => panic!("{error}"),
         None => panic!("it waits for more of a body that is whole"),
     }
 }
@@ -165,7 +165,7 @@ pub fn manifest(data: &[u8]) {
 }
 
 /// What is before the first line feed, and what is behind it.
-fn line(data: &[u8]) -> (&[u8], &[u8]) {
+fn split_line(data: &[u8]) -> (&[u8], &[u8]) {
     let end = data.iter().position(|&byte| byte == b'\n');
     match end {
         Some(end) => (&data[..end], &data[end + 1..]),
@@ -174,9 +174,9 @@ fn line(data: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// A file with this content and ending, for readers that want one; it goes when dropped.
-struct Scratch(PathBuf);
+struct TempFile(PathBuf);
 
-impl Scratch {
+impl TempFile {
     fn new(ending: &str, content: &[u8]) -> Self {
         let name = format!(
             "patchlight-fuzz-{}-{:?}.{ending}",
@@ -189,7 +189,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for TempFile {
     fn drop(&mut self) {
         // If it is gone already, so much the better.
         let _ = fs::remove_file(&self.0);

@@ -1,9 +1,9 @@
 //! The routes, and what every request passes.
 //!
 //! From the outside in: [`observe`](self) names the request, counts and times it and writes one log
-//! line; a body that nobody wants is read on for a while ([`linger`]); a request has one host
-//! ([`host`]), and a name that is not ours is refused ([`hosts`]); a caught panic becomes a 500; then
-//! the route. Every error, also the router's own and that of a panic, leaves as
+//! line; a body that nobody wants is read on for a while ([`drain_body`]); a request has one host
+//! ([`host`]), and a name that is not ours is refused ([`hosts`]); a caught panic becomes a 500;
+//! then the route. Every error, also the router's own and that of a panic, leaves as
 //! `application/problem+json` ([`problem`]).
 
 mod admin;
@@ -11,13 +11,13 @@ mod attention;
 mod auth;
 mod classify;
 mod client_address;
-mod coding;
+mod content_encoding;
 mod cors;
+mod drain_body;
 mod examples;
 mod health;
 mod host;
 mod hosts;
-mod linger;
 mod negotiate;
 pub(crate) mod oip;
 mod oip_errors;
@@ -46,8 +46,8 @@ use tracing::{Instrument, field::Empty};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::{
-    admin::admin_router, attention::Easels, auth::KeyRing, client_address::ClientAddress, oip::Oip,
-    problem::Problem, request_id::RequestId, upload::UploadBudget,
+    admin::admin_router, attention::RenderPool, auth::KeyRing, client_address::ClientAddress,
+    oip::Oip, problem::Problem, request_id::RequestId, upload::UploadBudget,
 };
 use crate::{
     Error,
@@ -61,7 +61,7 @@ use crate::{
 };
 use patchlight_escape::Excerpt;
 
-/// Everything the routes share.
+/// State shared by all routes.
 #[derive(Clone, Debug)]
 pub struct AppState {
     /// The models and the way to them.
@@ -72,30 +72,32 @@ pub struct AppState {
     pub limits: HttpLimits,
     /// Whether new work should be sent here.
     pub readiness: Readiness,
-    /// Whoever brings one of these may ask; everyone, without.
+    /// A request needs one of these; none is needed without them.
     pub keys: Option<KeyRing>,
-    /// Pages from elsewhere that may ask.
+    /// Origins that may call from a browser.
     pub cors: Option<CorsOrigins>,
     /// The names that requests may call the server by.
     pub hosts: Arc<AllowedHosts>,
     /// Memory for bodies.
     pub uploads: UploadBudget,
-    /// Where maps are drawn.
-    pub easels: Easels,
+    /// Renders maps.
+    pub render_pool: RenderPool,
     /// Perturbation tests of kept maps, where they are allowed.
     pub verify: Option<Jobs>,
-    /// What the Open Inference Protocol needs besides.
+    /// State of the Open Inference Protocol.
     pub oip: Oip,
     /// Counts and times everything.
     pub metrics: Arc<Metrics>,
     /// Whether `/metrics` is on the admin listener alone.
-    pub metrics_apart: bool,
+    pub metrics_on_admin: bool,
 }
 
 /// All routes of the service.
 pub fn router(state: AppState) -> Router {
-    let door = middleware::from_fn_with_state(state.clone(), auth::require_key);
-    let routes = routes(state.metrics_apart, |keyed| keyed.route_layer(door.clone()));
+    let auth_layer = middleware::from_fn_with_state(state.clone(), auth::require_key);
+    let routes = routes(state.metrics_on_admin, |keyed| {
+        keyed.route_layer(auth_layer.clone())
+    });
     let cors = state.cors.as_ref().map(cors::layer);
     let routes = openapi::described(routes)
         .fallback(not_found)
@@ -108,24 +110,24 @@ pub fn router(state: AppState) -> Router {
     observed(routes, state)
 }
 
-/// What is served. `lock` puts what costs something or holds somebody's picture behind a key, where
-/// keys are asked for.
+/// The routes. `require_auth` protects those that cost something or show a client's image, where
+/// API keys are configured.
 fn routes(
-    metrics_apart: bool,
-    lock: impl Fn(OpenApiRouter<AppState>) -> OpenApiRouter<AppState>,
+    metrics_on_admin: bool,
+    require_auth: impl Fn(OpenApiRouter<AppState>) -> OpenApiRouter<AppState>,
 ) -> OpenApiRouter<AppState> {
-    let pictures = OpenApiRouter::default()
+    let classification = OpenApiRouter::default()
         .routes(routes!(classify::classify))
         .routes(routes!(attention::show, attention::forget))
         .routes(routes!(verify::show, verify::start, verify::cancel));
-    let metrics = match metrics_apart {
+    let metrics = match metrics_on_admin {
         false => OpenApiRouter::default().routes(routes!(health::metrics)),
         true => OpenApiRouter::default(),
     };
     OpenApiRouter::default()
-        .merge(lock(openapi::keyed(pictures)))
-        .merge(oip::open())
-        .merge(lock(openapi::keyed(oip::keyed())))
+        .merge(require_auth(openapi::keyed(classification)))
+        .merge(oip::public_routes())
+        .merge(require_auth(openapi::keyed(oip::keyed_routes())))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .merge(metrics)
@@ -151,12 +153,12 @@ pub(crate) fn guarded(routes: Router, max_body: u64) -> Router {
         .layer(middleware::from_fn(host::require_one))
         .layer(middleware::from_fn_with_state(
             max_body,
-            linger::over_refused_bodies,
+            drain_body::drain_refused_bodies,
         ))
 }
 
-/// Names, times, counts and logs a request. The route's template, never the path, is used: paths
-/// hold map ids, which are secrets.
+/// Gives a request its id, measures, counts and logs it. The route's template, never the path, is
+/// used: paths hold map ids, which are secrets.
 async fn observe(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let _in_flight = state.metrics.in_flight();
@@ -167,8 +169,8 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
     let version = request.version();
     let is_oip = oip_errors::is_below(request.uri().path());
     let span = tracing::info_span!("request", request_id = %id, trace_id = Empty, %method, route, key = Empty, otel.kind = Empty);
-    let place = telemetry::join(&span, trace_context::of(request.headers()));
-    span.record("trace_id", format_args!("{:032x}", place.trace));
+    let context = telemetry::join(&span, trace_context::of(request.headers()));
+    span.record("trace_id", format_args!("{:032x}", context.trace));
     request.extensions_mut().insert(id.clone());
 
     let mut response = next.run(request).instrument(span.clone()).await;
@@ -177,12 +179,12 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
         response = Problem::new(&Error::Internal, &id).into_response();
     }
     if is_oip {
-        response = oip_errors::reworded(response);
+        response = oip_errors::as_oip_error(response);
     }
     if let Some(value) = id.header() {
         response.headers_mut().insert(request_id::HEADER, value);
     }
-    trace_context::answer(response.headers_mut(), place);
+    trace_context::answer(response.headers_mut(), context);
     // Before the listener closes, clients move to connections elsewhere.
     if !state.readiness.get() && version < Version::HTTP_2 {
         let close = HeaderValue::from_static("close");
@@ -198,17 +200,17 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
     response
 }
 
-/// Marks the answer of a caught panic, for [`observe`] to give it its form and name.
+/// Marks the answer of a caught panic, for [`observe`] to make a problem document of it.
 #[derive(Clone, Copy)]
 struct Panicked;
 
-fn panicked(why: Box<dyn Any + Send>) -> Response {
-    let text = why
+fn panicked(error: Box<dyn Any + Send>) -> Response {
+    let text = error
         .downcast_ref::<String>()
         .map(String::as_str)
-        .or_else(|| why.downcast_ref::<&str>().copied())
+        .or_else(|| error.downcast_ref::<&str>().copied())
         .unwrap_or("no message");
-    tracing::error!(why = text, "a request handler panicked");
+    tracing::error!(error = text, "a request handler panicked");
     let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
     response.extensions_mut().insert(Panicked);
     response

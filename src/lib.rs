@@ -1,6 +1,6 @@
 //! patchlight serves a Vision Transformer over HTTP and shows which patches it looked at.
 //!
-//! # The way of a picture
+//! # The path of a request
 //!
 //! ```text
 //!  socket ──► server ──► http ──► upload ──► decode ──► preprocess ──► batch ──► engine
@@ -14,30 +14,30 @@
 //!                             explain draws the map       the map's id
 //! ```
 //!
-//! Data goes forward; no module reaches back (`.ci/layers.py` sees to it). What computes is in crates
-//! below the server (`crates/`). In the order of the way:
+//! Data goes forward; no module reaches back (`.ci/layers.py` sees to it). What computes is in
+//! crates below the server (`crates/`). In the order of the way:
 //!
 //! | module | one sentence |
 //! |---|---|
-//! | [`args`], [`config`] | what was typed; what it means, validated, every fault reported at once |
-//! | [`server`] | sockets: accepting, header deadlines, draining |
+//! | [`args`], [`config`] | command line, environment and settings file; validated settings, every error reported at once |
+//! | [`server`] | sockets: accept loop, timeouts, connection limit, TLS, graceful shutdown |
 //! | [`readiness`] | whether new work should be sent here |
 //! | [`http`] | routes, limits, and the one file that turns an [`Error`] into problem+json |
-//! | [`patchlight_imaging::decode`] | bytes → upright RGB8, under limits, fenced against panics |
+//! | [`patchlight_imaging::decode`] | bytes → upright RGB8, under limits, with decoder panics caught |
 //! | [`decode_budget`] | how many images, and how many bytes of them, are decoded at once |
 //! | [`patchlight_imaging::preprocess`] | RGB8 → the input tensor, with Pillow's arithmetic |
 //! | [`batch`] | the queue, the rule that closes a batch, the thread that runs it |
 //! | [`patchlight_engine`] | one ONNX Runtime session behind a small trait |
 //! | [`patchlight_model`] | a model directory: manifest, labels, digests |
 //! | [`registry`] | the models being served: by name, loaded and swapped while running |
-//! | [`classify`] | the stages above in order, for one picture |
-//! | [`explain`] | a rollout → map, colours, picture |
-//! | [`store`] | keeps maps for `GET /attention/{id}`, in memory, in Redis or in their own ids |
+//! | [`classify`] | the stages above in order, for one image; single-flight result cache |
+//! | [`explain`] | a rollout → map, colors, PNG |
+//! | [`store`] | stores maps for `GET /attention/{id}`: in memory, in Redis, or sealed in their ids |
 //! | [`metrics`], [`telemetry`] | Prometheus; logs and spans |
-//! | [`perturb`] | does a label's score hang on the patches that a map is strong on? |
-//! | [`verify`] | that for one kept map, as a job with low priority |
-//! | [`evaluate`] | that, and where maps point, over pictures whose object's place is known |
-//! | [`watched`] | files that may change while the program runs |
+//! | [`perturb`] | deletion and insertion: does a label's score depend on a map's strongest patches? |
+//! | [`verify`] | perturbation tests of one stored map, as background jobs |
+//! | [`evaluate`] | map metrics over a data set with known object boxes |
+//! | [`file_watcher`] | files that may change while the program runs |
 //! | [`secret_file`] | files whose content nothing may repeat |
 //! | [`bom`] | the mark before text from outside |
 //! | [`patchlight_import`] | a checkpoint → a model directory |
@@ -66,6 +66,7 @@ pub mod decode_budget;
 pub mod error;
 pub mod evaluate;
 pub mod explain;
+pub mod file_watcher;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod http;
@@ -79,7 +80,6 @@ pub mod server;
 pub mod store;
 pub mod telemetry;
 pub mod verify;
-pub mod watched;
 
 pub use error::{Error, Result};
 

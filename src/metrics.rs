@@ -9,7 +9,7 @@ mod guards;
 mod labels;
 mod memory;
 mod models;
-mod reuse;
+mod result_cache;
 mod verify;
 
 use std::{
@@ -22,13 +22,16 @@ use prometheus::{
     TextEncoder,
 };
 
-use self::{catalogue::Catalogue, models::Models, reuse::Reuses, verify::Tests};
+use self::{
+    catalogue::MetricBuilder, models::ModelMetrics, result_cache::ResultCacheMetrics,
+    verify::VerifyMetrics,
+};
 pub use self::{
-    catalogue::{Description, table},
-    guards::{InFlight, Leaving},
+    catalogue::{MetricDescription, table},
+    guards::{AbandonGuard, ActiveRequestGuard},
     labels::{ShedReason, Stage, StoreAction},
     models::ModelState,
-    reuse::Reuse,
+    result_cache::CacheOutcome,
 };
 
 /// Resolves both 1 ms and 10 s: a third of a decade apart, in seconds.
@@ -45,12 +48,12 @@ const BATCH_SIZES: &[f64] = &[
 pub struct Metrics {
     registry: Registry,
     process: Registry,
-    described: Vec<Description>,
+    described: Vec<MetricDescription>,
     requests: IntCounterVec,
     request_seconds: HistogramVec,
     stage_seconds: HistogramVec,
     batch_size: Histogram,
-    models: Models,
+    models: ModelMetrics,
     in_flight: IntGauge,
     shed: IntCounterVec,
     quota_exceeded: IntCounter,
@@ -60,8 +63,8 @@ pub struct Metrics {
     store_failures: IntCounterVec,
     inference_failures: IntCounter,
     decode_panics: IntCounter,
-    reuses: Reuses,
-    tests_of_maps: Tests,
+    result_cache: ResultCacheMetrics,
+    verify: VerifyMetrics,
     ready: IntGauge,
     build_info: IntGaugeVec,
     /// Held while gauges are filled and read: a scrape never sees half of them.
@@ -74,7 +77,7 @@ impl Metrics {
     /// # Errors
     /// When two metrics clash: a mistake in this file.
     pub fn new() -> prometheus::Result<Self> {
-        let mut all = Catalogue::new()?;
+        let mut all = MetricBuilder::new()?;
         let requests = all.counters(
             "requests_total",
             "Answered HTTP requests by route and status code.",
@@ -88,16 +91,16 @@ impl Metrics {
         )?;
         let stage_seconds = all.histograms(
             "stage_duration_seconds",
-            "Time one picture (for inference: one batch) spends in a stage: decode, preprocess, queue, inference, render.",
+            "Time one image (for inference: one batch) spends in a stage: decode, preprocess, queue, inference, render.",
             &["stage"],
             SECONDS,
         )?;
         let batch_size = all.histogram(
             "batch_size",
-            "Pictures in a served batch, warm-up left out.",
+            "Images in a served batch, warm-up left out.",
             BATCH_SIZES,
         )?;
-        let models = Models::new(&mut all)?;
+        let models = ModelMetrics::new(&mut all)?;
         let in_flight = all.count("in_flight_requests", "HTTP requests being answered.")?;
         let shed = all.counters(
             "shed_total",
@@ -113,7 +116,7 @@ impl Metrics {
         )?;
         let abandoned = all.counters(
             "abandoned_total",
-            "Pictures whose client left, by the stage they were in: upload, decode, queue, inference.",
+            "Images whose client left, by the stage they were in: upload, decode, queue, inference.",
             &["stage"],
         )?;
         let attention_entries = all.count(
@@ -131,14 +134,14 @@ impl Metrics {
         )?;
         let inference_failures = all.counter(
             "inference_failures_total",
-            "Pictures for which the engine failed when run alone.",
+            "Images for which the engine failed when run alone.",
         )?;
         let decode_panics = all.counter(
             "decode_panics_total",
-            "Pictures on which a decoder panicked; the request got 422.",
+            "Images on which a decoder panicked; the request got 422.",
         )?;
-        let reuses = Reuses::new(&mut all)?;
-        let tests_of_maps = Tests::new(&mut all)?;
+        let result_cache = ResultCacheMetrics::new(&mut all)?;
+        let verify = VerifyMetrics::new(&mut all)?;
         let ready = all.count("ready", "1 while `/readyz` says so, 0 while draining.")?;
         let memory_limit = all.counts(
             "memory_limit_bytes",
@@ -189,8 +192,8 @@ impl Metrics {
             store_failures,
             inference_failures,
             decode_panics,
-            reuses,
-            tests_of_maps,
+            result_cache,
+            verify,
             ready,
             build_info,
             scrape: Mutex::default(),
@@ -198,7 +201,7 @@ impl Metrics {
     }
 
     /// What each metric says of itself, in the order of the documentation.
-    pub fn described(&self) -> &[Description] {
+    pub fn described(&self) -> &[MetricDescription] {
         &self.described
     }
 
@@ -221,9 +224,9 @@ impl Metrics {
     }
 
     /// A request is being answered until the guard is dropped.
-    pub fn in_flight(&self) -> InFlight {
+    pub fn in_flight(&self) -> ActiveRequestGuard {
         self.in_flight.inc();
-        InFlight(self.in_flight.clone())
+        ActiveRequestGuard(self.in_flight.clone())
     }
 
     /// A request was answered.
@@ -236,7 +239,7 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// A picture has passed a stage.
+    /// An image has passed a stage.
     pub fn stage(&self, stage: Stage, took: Duration) {
         self.stage_seconds
             .with_label_values(&[stage.name()])
@@ -259,17 +262,17 @@ impl Metrics {
         self.quota_exceeded.inc();
     }
 
-    /// A client left while its picture was in `stage`: `upload`, `decode`, `queue`, `inference`.
+    /// A client left while its image was in `stage`: `upload`, `decode`, `queue`, `inference`.
     pub fn abandoned(&self, stage: &'static str) {
         self.abandoned.with_label_values(&[stage]).inc();
     }
 
-    /// Counts a picture as abandoned in `stage` when the guard is dropped by a future that is.
-    pub fn leaving(&self, stage: &'static str) -> Leaving {
-        Leaving(Some(self.abandoned.with_label_values(&[stage])))
+    /// Counts an image as abandoned in `stage` if the guard is dropped before it is disarmed.
+    pub fn abandon_guard(&self, stage: &'static str) -> AbandonGuard {
+        AbandonGuard(Some(self.abandoned.with_label_values(&[stage])))
     }
 
-    /// The engine failed for a single picture.
+    /// The engine failed for a single image.
     pub fn inference_failed(&self) {
         self.inference_failures.inc();
     }
@@ -280,13 +283,13 @@ impl Metrics {
     }
 
     /// A request looked for the result of an identical one.
-    pub fn reused(&self, how: Reuse) {
-        self.reuses.count(how);
+    pub fn cache_outcome(&self, how: CacheOutcome) {
+        self.result_cache.count(how);
     }
 
     /// Bytes of results that are kept.
     pub fn results_kept(&self, bytes: u64) {
-        self.reuses.kept(bytes);
+        self.result_cache.kept(bytes);
     }
 
     /// A map was dropped before its time.
@@ -301,9 +304,9 @@ impl Metrics {
             .inc();
     }
 
-    /// A model has seen a picture.
-    pub fn picture(&self, model: &str) {
-        self.models.picture(model);
+    /// A model has seen an image.
+    pub fn count_image(&self, model: &str) {
+        self.models.count_image(model);
     }
 
     /// A model is not served any more.
@@ -313,12 +316,12 @@ impl Metrics {
 
     /// So many perturbation tests are under way.
     pub fn verify_jobs(&self, waiting: usize, running: usize) {
-        self.tests_of_maps.under_way(waiting, running);
+        self.verify.under_way(waiting, running);
     }
 
     /// A perturbation test ended; `outcome` is `done`, `failed`, `cancelled` or `refused`.
     pub fn verify_ended(&self, outcome: &'static str) {
-        self.tests_of_maps.ended(outcome);
+        self.verify.ended(outcome);
     }
 
     /// What runs, said at start.
@@ -331,7 +334,7 @@ impl Metrics {
 
 /// Process metrics have a registry of their own: unprefixed, as dashboards for any program expect
 /// them.
-fn process_metrics(all: &mut Catalogue) -> prometheus::Result<Registry> {
+fn process_metrics(all: &mut MetricBuilder) -> prometheus::Result<Registry> {
     let registry = Registry::new();
     #[cfg(target_os = "linux")]
     {

@@ -12,21 +12,21 @@
 
 pub mod bound;
 pub mod data;
-pub mod face;
 pub mod metadata;
 pub mod request;
 pub mod response;
 pub mod statistics;
+pub mod variant;
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use self::{
-    face::Face,
     metadata::{ModelConfig, ModelMetadata},
-    request::{Data, InferRequest, Input, Requested},
-    response::{Encoded, InferResponse, Tensor, Values},
-    statistics::{ModelStatistics, Passed},
+    request::{Data, InferRequest, Input, RequestedOutput},
+    response::{EncodedResponse, InferResponse, Tensor, Values},
+    statistics::{ModelStatistics, RowStats},
+    variant::ModelVariant,
 };
 
 /// The only version of every model: a model that is replaced keeps its name and number.

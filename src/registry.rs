@@ -1,14 +1,14 @@
-//! The models being served, by name: a map that is swapped as a whole.
+//! The models being served, by name: a table that is swapped as a whole.
 //!
-//! A request takes its model once and holds on to it until its answer is made, so that replacing
-//! or removing a model never touches what is under way. A model that nobody holds any more closes
-//! its queue, and its worker ends.
+//! A request takes its model once and holds on to it until its answer is made, so that replacing or
+//! removing a model never touches what is under way. A model that no request holds any more closes
+//! its queue, and its workers end.
 //!
 //! [`Registry`] knows names and nothing of loading; [`Loader`] makes a model of a directory, and
-//! [`Keeper`] changes what is served.
+//! [`ModelManager`] changes what is served.
 
-mod keeper;
 mod loader;
+mod manager;
 
 use std::{
     collections::BTreeMap,
@@ -16,18 +16,18 @@ use std::{
 };
 
 pub use self::{
-    keeper::{Change, Keeper, Outcome},
     loader::{LoadError, Loader},
+    manager::{ChangeOutcome, ModelChange, ModelManager},
 };
 use crate::{Error, Result, classify::Classifier, error::Detail};
 
 /// Models by name. A handle; clones share the content. There is always a default model.
 #[derive(Debug)]
-pub struct Registry<T = Classifier>(Arc<RwLock<Arc<Models<T>>>>);
+pub struct Registry<T = Classifier>(Arc<RwLock<Arc<ModelTable<T>>>>);
 
 /// What is served at one moment.
 #[derive(Debug)]
-struct Models<T> {
+struct ModelTable<T> {
     by_name: BTreeMap<Arc<str>, Arc<T>>,
     default_name: Arc<str>,
     default: Arc<T>,
@@ -37,7 +37,7 @@ impl<T> Registry<T> {
     /// One model, which is the default from now on.
     pub fn new(name: &str, model: Arc<T>) -> Self {
         let name: Arc<str> = name.into();
-        Self(Arc::new(RwLock::new(Arc::new(Models {
+        Self(Arc::new(RwLock::new(Arc::new(ModelTable {
             by_name: BTreeMap::from([(Arc::clone(&name), Arc::clone(&model))]),
             default_name: name,
             default: model,
@@ -99,7 +99,7 @@ impl<T> Registry<T> {
     /// Serves no model under this name any more.
     ///
     /// # Errors
-    /// [`Error::NoSuchModel`], and [`Error::DefaultModel`] for the one that cannot be spared.
+    /// [`Error::NoSuchModel`], and [`Error::DefaultModel`] for the default model.
     pub fn remove(&self, name: &str) -> Result<Arc<T>> {
         self.change(|models| {
             if *models.default_name == *name {
@@ -116,14 +116,14 @@ impl<T> Registry<T> {
         })
     }
 
-    fn now(&self) -> Arc<Models<T>> {
+    fn now(&self) -> Arc<ModelTable<T>> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Readers see the map before the change or after it, never in between.
-    fn change<R>(&self, change: impl FnOnce(&mut Models<T>) -> R) -> R {
+    /// Readers see the table before the change or after it, never in between.
+    fn change<R>(&self, change: impl FnOnce(&mut ModelTable<T>) -> R) -> R {
         let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let mut next = Models {
+        let mut next = ModelTable {
             by_name: current.by_name.clone(),
             default_name: Arc::clone(&current.default_name),
             default: Arc::clone(&current.default),
@@ -161,13 +161,13 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_told_back_harmlessly() {
-        let why = registry().resolve(Some("a\nb")).unwrap_err();
-        assert_eq!(why.code(), "no_such_model");
-        assert!(why.to_string().contains("a\\nb"), "{why}");
+        let error = registry().resolve(Some("a\nb")).unwrap_err();
+        assert_eq!(error.code(), "no_such_model");
+        assert!(error.to_string().contains("a\\nb"), "{error}");
     }
 
     #[test]
-    fn who_holds_a_model_keeps_it_when_it_is_replaced() {
+    fn a_held_model_survives_its_replacement() {
         let registry = registry();
         let held = registry.default_model();
         assert_eq!(registry.insert("first", Arc::new(3)), Some(Arc::new(1)));

@@ -1,8 +1,8 @@
 //! Files with secrets: keys, passwords, configuration that may hold them.
 //!
-//! What a library says of a file that it cannot read may repeat the file. So nothing of what it says
-//! is shown: a [`SecretFileError`] is made of the file's name, the number of a line, and words that
-//! were written here.
+//! What a library says of a file that it cannot read may repeat the file. So nothing of what it
+//! says is shown: a [`SecretFileError`] is made of the file's name, the number of a line, and words
+//! that were written here.
 
 use std::{
     fmt::{self, Display, Formatter},
@@ -19,15 +19,15 @@ pub struct SecretFile {
     bytes: Vec<u8>,
 }
 
-/// Why a file with secrets cannot be used.
+/// Reason a file with secrets cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SecretFileError {
     path: PathBuf,
-    why: Why,
+    reason: Reason,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Why {
+enum Reason {
     Content(Flaw),
     System(io::ErrorKind, Option<i32>),
 }
@@ -47,15 +47,15 @@ impl SecretFile {
     /// # Errors
     /// When it cannot be read, or is text in UTF-16.
     pub fn read(path: &Path) -> Result<Self, SecretFileError> {
-        let error = |why| SecretFileError {
+        let refused = |reason| SecretFileError {
             path: path.to_owned(),
-            why,
+            reason,
         };
-        let bytes =
-            fs::read(path).map_err(|why| error(Why::System(why.kind(), why.raw_os_error())))?;
+        let bytes = fs::read(path)
+            .map_err(|error| refused(Reason::System(error.kind(), error.raw_os_error())))?;
         if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
             let what = "it is UTF-16; save it as UTF-8";
-            return Err(error(Why::Content(what.into())));
+            return Err(refused(Reason::Content(what.into())));
         }
         Ok(Self {
             path: path.to_owned(),
@@ -80,7 +80,7 @@ impl SecretFile {
     pub fn error(&self, flaw: impl Into<Flaw>) -> SecretFileError {
         SecretFileError {
             path: self.path.clone(),
-            why: Why::Content(flaw.into()),
+            reason: Reason::Content(flaw.into()),
         }
     }
 }
@@ -100,14 +100,14 @@ impl fmt::Debug for SecretFile {
 impl Display for SecretFileError {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.path.display())?;
-        match self.why {
-            Why::Content(Flaw { line: None, what }) => f.write_str(what),
-            Why::Content(Flaw {
+        match self.reason {
+            Reason::Content(Flaw { line: None, what }) => f.write_str(what),
+            Reason::Content(Flaw {
                 line: Some(line),
                 what,
             }) => write!(f, "line {line}: {what}"),
-            Why::System(_, Some(code)) => io::Error::from_raw_os_error(code).fmt(f),
-            Why::System(kind, None) => kind.fmt(f),
+            Reason::System(_, Some(code)) => io::Error::from_raw_os_error(code).fmt(f),
+            Reason::System(kind, None) => kind.fmt(f),
         }
     }
 }
@@ -131,16 +131,16 @@ mod tests {
         assert_eq!(read.text().unwrap(), "hunter2\n");
         // As PowerShell's `>` writes it.
         let wide = file(b"\xff\xfeh\0u\0n\0");
-        let why = SecretFile::read(wide.path()).unwrap_err().to_string();
-        assert!(why.contains("UTF-16"), "{why}");
+        let error = SecretFile::read(wide.path()).unwrap_err().to_string();
+        assert!(error.contains("UTF-16"), "{error}");
     }
 
     #[test]
     fn neither_errors_nor_debug_output_hold_anything_of_it() {
         let bad = file(b"hunter2\xff");
         let read = SecretFile::read(bad.path()).unwrap();
-        let why = read.text().unwrap_err();
-        for shown in [why.to_string(), format!("{why:?}"), format!("{read:?}")] {
+        let error = read.text().unwrap_err();
+        for shown in [error.to_string(), format!("{error:?}"), format!("{read:?}")] {
             assert!(
                 !shown.contains("hunter") && !shown.contains("104"),
                 "{shown}"
@@ -150,8 +150,8 @@ mod tests {
 
     #[test]
     fn what_the_system_says_names_the_file() {
-        let why = SecretFile::read(Path::new("/no/such/key")).unwrap_err();
-        let shown = why.to_string();
+        let error = SecretFile::read(Path::new("/no/such/key")).unwrap_err();
+        let shown = error.to_string();
         assert!(shown.starts_with("/no/such/key: No such file"), "{shown}");
     }
 

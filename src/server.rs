@@ -1,15 +1,15 @@
-//! Sockets: accepting, deadlines, a cap on connections, TLS, and an orderly end.
+//! Sockets: accept loop, timeouts, a connection limit, TLS, and graceful shutdown.
 //!
 //! An accept loop of our own, because `axum::serve` gives hyper no timer (so a client may send its
 //! headers for ever) and waits without a deadline when it stops.
 
 mod answers;
 pub(crate) mod connection;
-mod paced;
-mod places;
+mod connection_limit;
 mod requests;
 mod signals;
 mod stopwatch;
+mod timeout_stream;
 mod tls;
 
 use std::{net::SocketAddr, time::Duration};
@@ -23,10 +23,10 @@ use tokio::{
 
 use self::{
     connection::{ConnectionInfo, Shared},
-    places::{Place, Places},
+    connection_limit::{ConnectionLimit, ConnectionPermit},
 };
 pub use self::{
-    signals::{Hangups, Signals, Stop},
+    signals::{ReloadSignals, Signals, Stop},
     tls::Tls,
 };
 use crate::{http::ClientAddress, readiness::Readiness};
@@ -34,8 +34,8 @@ use crate::{http::ClientAddress, readiness::Readiness};
 /// Pause after an error of `accept`, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a connection that was accepted last has to bring its request when the server stops.
-const LAST_CALL: Duration = Duration::from_millis(500);
+/// How long a connection that was accepted last has to send its request when the server stops.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(500);
 
 /// A listening server.
 #[derive(Debug)]
@@ -45,12 +45,12 @@ pub struct Server {
     tls: Option<Tls>,
     /// Whether connections take no more requests. Each of them holds a receiver.
     closing: watch::Sender<bool>,
-    places: Places,
+    connection_limit: ConnectionLimit,
 }
 
 impl Server {
-    /// Nothing is accepted before [`run`](Self::run). A connection may rest for `keep_alive` between
-    /// requests.
+    /// Nothing is accepted before [`run`](Self::run). A connection may rest for `keep_alive`
+    /// between requests.
     pub fn new(
         listener: TcpListener,
         routes: Router,
@@ -62,7 +62,7 @@ impl Server {
             shared: Shared::new(routes, keep_alive),
             tls,
             closing: watch::Sender::new(false),
-            places: Places::new(),
+            connection_limit: ConnectionLimit::new(),
         }
     }
 
@@ -89,24 +89,25 @@ impl Server {
         }
     }
 
-    /// Accepts no more and gives what was accepted `limit` to finish; whether it did.
+    /// Stops accepting and waits at most `limit` for open connections to finish; whether they did.
     ///
-    /// Clients whose connections the system had already taken are served, too, and whoever was
-    /// accepted last is heard before idle connections are closed.
-    pub async fn finish(self, limit: Duration) -> bool {
+    /// Connections that the kernel had already accepted are served, too, and the last ones get time
+    /// to send their request before idle connections are closed.
+    pub async fn drain(self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         // A listener that is closed resets what it has not accepted.
         while let Ok(Ok((socket, client))) = timeout(Duration::ZERO, self.listener.accept()).await {
-            let Ok(Some(place)) = timeout(Duration::ZERO, self.places.take()).await else {
+            let Ok(Some(permit)) = timeout(Duration::ZERO, self.connection_limit.acquire()).await
+            else {
                 break;
             };
-            self.spawn(socket, client, place);
+            self.spawn(socket, client, permit);
         }
         drop(self.listener);
         let open = self.closing.receiver_count();
         tracing::info!(?limit, open, "stopped accepting, finishing");
         if open > 0 {
-            sleep(LAST_CALL.min(limit)).await;
+            sleep(FIRST_REQUEST_GRACE.min(limit)).await;
         }
         let left = end.saturating_duration_since(Instant::now());
         self.closing.send_replace(true);
@@ -119,21 +120,21 @@ impl Server {
 
     /// Accepts for ever.
     pub async fn accept(&self) {
-        while let Some(place) = self.places.take().await {
+        while let Some(permit) = self.connection_limit.acquire().await {
             match self.listener.accept().await {
-                Ok((socket, client)) => self.spawn(socket, client, place),
-                Err(why) => {
-                    tracing::warn!(%why, "accepting a connection failed");
+                Ok((socket, client)) => self.spawn(socket, client, permit),
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a connection failed");
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
 
-    fn spawn(&self, socket: TcpStream, client: SocketAddr, place: Place) {
+    fn spawn(&self, socket: TcpStream, client: SocketAddr, permit: ConnectionPermit) {
         let info = ConnectionInfo {
-            crowded: place.crowded,
-            open: place.taken,
+            near_limit: permit.near_limit,
+            open: permit.taken,
             client: Some(ClientAddress(client.ip())),
         };
         let serving = connection::serve(
@@ -144,10 +145,10 @@ impl Server {
             self.closing.subscribe(),
         );
         tokio::spawn(async move {
-            if let Err(why) = serving.await {
-                tracing::debug!(why, "a connection ended early");
+            if let Err(error) = serving.await {
+                tracing::debug!(error, "a connection ended early");
             }
-            drop(place);
+            drop(permit);
         });
     }
 }

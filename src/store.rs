@@ -1,31 +1,32 @@
 //! Keeps what `GET /attention/{id}` needs, bounded in bytes and in time.
 //!
-//! A map is kept when a picture is classified and forgotten when its time is over, when memory is
+//! A map is kept when an image is classified and forgotten when its time is over, when memory is
 //! short, or when its owner says so. There are three places for it:
 //!
-//! | store | where a map is | who can answer | pictures | what it needs |
+//! | store | where a map is | who can answer | images | what it needs |
 //! |---|---|---|---|---|
 //! | [`MemoryStore`] | in this process | this process | yes | memory |
-//! | [`SignedStore`] | in its own id, sealed | whoever has the key | no | a shared key |
+//! | [`SealedTokenStore`] | in its own id, sealed | whoever has the key | no | a shared key |
 //! | [`RedisStore`] | in Redis or Valkey | whoever reaches it | yes, sealed | a server; a shared key |
 //!
-//! Whoever answers need not serve the model that made a map: all that is needed to describe it
-//! lies in the map ([`KeptMap`]), and `entry` writes it down for the two stores that are shared.
+//! The server that answers need not serve the model that made a map: all that is needed to describe
+//! it lies in the map ([`AttentionMap`]), and `codec` writes it down for the two stores that are
+//! shared.
 //!
-//! A map that cannot be kept never fails a classification ([`NotKept`]).
+//! A map that cannot be kept never fails a classification ([`StoreError`]).
 
-mod absence;
 mod address;
-pub(crate) mod entry;
-mod evidence;
+mod attention_map;
+mod attribution;
+mod circuit_breaker;
+pub(crate) mod codec;
 mod id;
-mod kept;
-mod keys;
 mod memory;
 mod owner;
+mod quantize;
 mod redis;
-mod shares;
-mod signed;
+mod sealed_token;
+mod sealing_keys;
 
 use std::{
     sync::Arc,
@@ -37,13 +38,13 @@ use bytes::Bytes;
 pub(crate) use self::id::MapId;
 pub use self::{
     address::RedisAddress,
-    evidence::{ClassEvidence, KeptEvidence},
-    kept::{KeptMap, MapKind},
-    keys::SigningKeys,
+    attention_map::{AttentionMap, MapKind},
+    attribution::{ClassAttribution, KeptAttribution},
     memory::MemoryStore,
     owner::Owner,
     redis::RedisStore,
-    signed::SignedStore,
+    sealed_token::SealedTokenStore,
+    sealing_keys::SealingKeys,
 };
 use crate::{Result, metrics::Metrics};
 
@@ -51,8 +52,8 @@ use crate::{Result, metrics::Metrics};
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     /// Where maps go.
-    pub place: Place,
-    /// For maps and pictures together, where they are in this process's memory.
+    pub kind: StoreKind,
+    /// For maps and images together, where they are in this process's memory.
     pub bytes: u64,
     /// How long a map is kept at the longest.
     pub ttl: Duration,
@@ -60,24 +61,24 @@ pub struct StoreOptions {
 
 impl StoreOptions {
     /// The keys that follow their file.
-    pub fn keys(&self) -> Option<SigningKeys> {
-        match &self.place {
-            Place::Memory => None,
-            Place::Signed(keys) => Some(keys.clone()),
-            Place::Redis(_, keys) => keys.clone(),
+    pub fn keys(&self) -> Option<SealingKeys> {
+        match &self.kind {
+            StoreKind::Memory => None,
+            StoreKind::SealedToken(keys) => Some(keys.clone()),
+            StoreKind::Redis(_, keys) => keys.clone(),
         }
     }
 }
 
 /// Where maps go.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub enum StoreKind {
     /// Into this process's memory.
     Memory,
     /// Into their own ids.
-    Signed(SigningKeys),
-    /// Into Redis or Valkey; pictures only with keys to seal them with.
-    Redis(Box<RedisAddress>, Option<SigningKeys>),
+    SealedToken(SealingKeys),
+    /// Into Redis or Valkey; images only with keys to seal them with.
+    Redis(Box<RedisAddress>, Option<SealingKeys>),
 }
 
 /// The store that was chosen. A handle; clones share the content.
@@ -86,14 +87,14 @@ pub enum Store {
     /// Maps in this process's memory.
     Memory(MemoryStore),
     /// Maps in their own ids.
-    Signed(SignedStore),
+    SealedToken(SealedTokenStore),
     /// Maps in Redis or Valkey.
     Redis(RedisStore),
 }
 
-/// A map that was kept.
+/// A map that was stored.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Receipt {
+pub struct StoredMap {
     /// Its id, a secret shared with the client.
     pub id: String,
     /// The kinds of maps that can be asked for.
@@ -102,23 +103,23 @@ pub struct Receipt {
     pub expires_in: Duration,
 }
 
-/// A map as it comes out of the store.
+/// A map from the store.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct FoundMap {
     /// The map.
-    pub map: KeptMap,
-    /// The bounded JPEG copy of the upright picture, if it is still kept.
-    pub picture: Option<Bytes>,
-    /// Seconds until it is forgotten at the latest.
+    pub map: AttentionMap,
+    /// The bounded JPEG copy of the upright image, if it is still kept.
+    pub preview: Option<Bytes>,
+    /// Seconds until it expires.
     pub expires_in_s: u64,
 }
 
-/// Why a map is not kept. The classification is answered all the same, with this as a note.
+/// Why a map is not stored. The classification is answered all the same, with this as a note.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum NotKept {
+pub enum StoreError {
     /// The store cannot be reached.
     #[error("the map store cannot be reached at the moment")]
-    Away,
+    Unavailable,
     /// The store takes nothing more.
     #[error("the map store is full")]
     Full,
@@ -133,10 +134,14 @@ pub enum NotKept {
 impl Store {
     /// The store that `options` choose, connected to nothing yet.
     pub fn new(options: &StoreOptions, metrics: Arc<Metrics>) -> Self {
-        match &options.place {
-            Place::Memory => Self::Memory(MemoryStore::new(options.bytes, options.ttl, metrics)),
-            Place::Signed(keys) => Self::Signed(SignedStore::new(keys.clone(), options.ttl)),
-            Place::Redis(address, keys) => Self::Redis(RedisStore::new(
+        match &options.kind {
+            StoreKind::Memory => {
+                Self::Memory(MemoryStore::new(options.bytes, options.ttl, metrics))
+            }
+            StoreKind::SealedToken(keys) => {
+                Self::SealedToken(SealedTokenStore::new(keys.clone(), options.ttl))
+            }
+            StoreKind::Redis(address, keys) => Self::Redis(RedisStore::new(
                 RedisAddress::clone(address),
                 keys.clone(),
                 options.ttl,
@@ -145,19 +150,19 @@ impl Store {
         }
     }
 
-    /// Keeps a map, and its picture where it is taken.
+    /// Keeps a map, and its image where it is taken.
     ///
     /// # Errors
     /// Why it is not kept. The log has details where they are the operator's concern.
-    pub async fn keep(
+    pub async fn put(
         &self,
-        map: KeptMap,
-        picture: Option<Bytes>,
-    ) -> std::result::Result<Receipt, NotKept> {
+        map: AttentionMap,
+        preview: Option<Bytes>,
+    ) -> std::result::Result<StoredMap, StoreError> {
         match self {
-            Self::Memory(store) => store.keep(map, picture),
-            Self::Signed(store) => store.keep(&map, now()),
-            Self::Redis(store) => store.keep(&map, picture, now()).await,
+            Self::Memory(store) => store.put(map, preview),
+            Self::SealedToken(store) => store.put(&map, now()),
+            Self::Redis(store) => store.put(&map, preview, now()).await,
         }
     }
 
@@ -165,34 +170,34 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::NoSuchMap`](crate::Error::NoSuchMap) for whatever this store does not know,
-    /// [`Error::StoreAway`](crate::Error::StoreAway) when it cannot be asked.
-    pub async fn find(&self, id: &str, owner: Owner) -> Result<Found> {
+    /// [`Error::StoreUnavailable`](crate::Error::StoreUnavailable) when it cannot be asked.
+    pub async fn get(&self, id: &str, owner: Owner) -> Result<FoundMap> {
         match self {
-            Self::Memory(store) => store.find(id, owner),
-            Self::Signed(store) => store.find(id, owner, now()),
-            Self::Redis(store) => store.find(id, owner, now()).await,
+            Self::Memory(store) => store.get(id, owner),
+            Self::SealedToken(store) => store.get(id, owner, now()),
+            Self::Redis(store) => store.get(id, owner, now()).await,
         }
     }
 
     /// Forgets a map; the key of the kept result that it was made of.
     ///
     /// # Errors
-    /// As [`find`](Self::find); [`Error::NotForgettable`](crate::Error::NotForgettable) where the
+    /// As [`get`](Self::get); [`Error::NotDeletable`](crate::Error::NotDeletable) where the
     /// id is the only place that the map is in.
-    pub async fn forget(&self, id: &str, owner: Owner) -> Result<Option<[u8; 32]>> {
+    pub async fn delete(&self, id: &str, owner: Owner) -> Result<Option<[u8; 32]>> {
         match self {
-            Self::Memory(store) => store.forget(id, owner),
-            Self::Signed(store) => store.forget(id, owner, now()),
-            Self::Redis(store) => store.forget(id, owner, now()).await,
+            Self::Memory(store) => store.delete(id, owner),
+            Self::SealedToken(store) => store.delete(id, owner, now()),
+            Self::Redis(store) => store.delete(id, owner, now()).await,
         }
     }
 
-    /// Whether pictures are worth making for it.
-    pub fn takes_pictures(&self) -> bool {
+    /// Whether it takes previews.
+    pub fn keeps_previews(&self) -> bool {
         match self {
             Self::Memory(_) => true,
-            Self::Signed(_) => false,
-            Self::Redis(store) => store.takes_pictures(),
+            Self::SealedToken(_) => false,
+            Self::Redis(store) => store.keeps_previews(),
         }
     }
 
@@ -200,7 +205,7 @@ impl Store {
     pub fn len(&self) -> u64 {
         match self {
             Self::Memory(store) => store.len(),
-            Self::Signed(_) | Self::Redis(_) => 0,
+            Self::SealedToken(_) | Self::Redis(_) => 0,
         }
     }
 

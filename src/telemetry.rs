@@ -59,18 +59,18 @@ pub fn install(
     export: Option<&TraceExport>,
 ) -> Result<Installed, String> {
     let filter =
-        EnvFilter::try_new(filter).map_err(|why| format!("log filter `{filter}`: {why}"))?;
+        EnvFilter::try_new(filter).map_err(|error| format!("log filter `{filter}`: {error}"))?;
     let lines = lines::layer(format, io::stderr().is_terminal(), io::stderr);
     let registry = tracing_subscriber::registry().with(lines.with_filter(filter));
     #[cfg(feature = "otlp")]
     if let Some(export) = export {
         let (spans, exporter) = otlp::layer(export)?;
-        // The log's filter is not asked: stages are of interest here, whatever is logged.
+        // The log's filter does not apply: stages are exported whatever is logged.
         let ours = Targets::new().with_target(env!("CARGO_PKG_NAME"), LevelFilter::DEBUG);
         registry
             .with(spans.with_filter(ours))
             .try_init()
-            .map_err(|why| why.to_string())?;
+            .map_err(|error| error.to_string())?;
         return Ok(Installed {
             _exporter: Some(exporter),
         });
@@ -79,11 +79,11 @@ pub fn install(
     if export.is_some() {
         return Err("this program was built without the feature otlp".to_owned());
     }
-    registry.try_init().map_err(|why| why.to_string())?;
+    registry.try_init().map_err(|error| error.to_string())?;
     Ok(Installed::default())
 }
 
-/// The place of a request's span in its caller's trace, or in a new one.
+/// The context of a request's span in its caller's trace, or in a new one.
 pub fn join(span: &Span, parent: Option<TraceContext>) -> TraceContext {
     #[cfg(feature = "otlp")]
     if let Some(exported) = otlp::join(span, parent) {
@@ -91,5 +91,5 @@ pub fn join(span: &Span, parent: Option<TraceContext>) -> TraceContext {
     }
     #[cfg(not(feature = "otlp"))]
     let _ = span;
-    TraceContext::below(parent)
+    TraceContext::child_of(parent)
 }

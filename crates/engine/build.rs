@@ -31,8 +31,8 @@ fn main() {
         Some(path) => PathBuf::from(path),
         None => match provide_library() {
             Ok(path) => path,
-            Err(why) => {
-                eprintln!("\nThe ONNX Runtime library could not be provided: {why}\n");
+            Err(error) => {
+                eprintln!("\nThe ONNX Runtime library could not be provided: {error}\n");
                 eprintln!("It is fetched with `python3 -m pip download`. Any of these helps:");
                 eprintln!("  * install Python 3 with pip (Debian: apt-get install python3-pip);");
                 eprintln!(

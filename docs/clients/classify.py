@@ -11,9 +11,9 @@ if key := os.environ.get("PATCHLIGHT_KEY"):
     session.headers["Authorization"] = f"Bearer {key}"
 
 
-def classify(picture, attempts=3, **query):
+def classify(image, attempts=3, **query):
     for attempt in range(1, attempts + 1):
-        answer = session.post(f"{SERVER}/classify", data=picture, params=query, headers={"Request-Timeout": "5"}, timeout=10)
+        answer = session.post(f"{SERVER}/classify", data=image, params=query, headers={"Request-Timeout": "5"}, timeout=10)
         if answer.ok:
             return answer.json()
         problem = answer.json()
@@ -31,6 +31,6 @@ rollout = session.get(SERVER + answer["attention"]["url"], params={"format": "js
 print(f"{sum(rollout['values']) + rollout['prefix_mass']:.6f} of the attention is accounted for")
 
 try:
-    classify(b"this is no picture")
-except RuntimeError as why:
-    print("refused:", why)
+    classify(b"this is no image")
+except RuntimeError as error:
+    print("refused:", error)

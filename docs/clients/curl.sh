@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A picture, its map as PNG and as JSON, and several pictures at once.
+# An image, its map as PNG and as JSON, and several images at once.
 set -euo pipefail
 server=${PATCHLIGHT:-http://localhost:8080}
 folder=$(mktemp -d)
@@ -15,7 +15,7 @@ curl --silent --show-error --fail-with-body --output "$folder/map.png" "$map"
 curl --silent --show-error --fail-with-body "$map?format=json" | cut -c -300
 echo "the map is in $folder/map.png"
 
-# Up to 16 pictures in one request: {"results": […]} in their order, a bad one spoils none.
+# Up to 16 images in one request: {"results": […]} in their order, a bad one spoils none.
 curl --silent --show-error --fail-with-body \
   -F image=@models/samples/dog.jpg -F image=@models/samples/rocket.jpg "$server/classify?attention=none"
 echo

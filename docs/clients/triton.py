@@ -1,4 +1,4 @@
-"""tritonclient: encoded pictures to labels and map, and tensors of one's own to logits."""
+"""tritonclient: encoded images to labels and map, and tensors of one's own to logits."""
 
 import os
 import urllib.parse
@@ -22,8 +22,8 @@ for name, best, rollout in zip(names, answer.as_numpy("logits"), answer.as_numpy
     print(name, [text.decode() for text in best], "looked most at row, column", np.unravel_index(rollout.argmax(), rollout.shape))
 
 # NAME takes tensors: preprocessing is yours, as `patchlight inspect` shows it.
-picture = Image.open("models/samples/penguin.jpg").convert("RGB").resize((224, 224), Image.BICUBIC)
-pixels = (np.asarray(picture, np.float32) / 127.5 - 1).transpose(2, 0, 1)[None]
+image = Image.open("models/samples/penguin.jpg").convert("RGB").resize((224, 224), Image.BICUBIC)
+pixels = (np.asarray(image, np.float32) / 127.5 - 1).transpose(2, 0, 1)[None]
 tensor = http.InferInput("pixel_values", pixels.shape, "FP32")
 tensor.set_data_from_numpy(pixels)
 logits = client.infer("demo", [tensor]).as_numpy("logits")

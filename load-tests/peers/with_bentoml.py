@@ -20,7 +20,7 @@ class Session:
     # The wait is BentoML's to choose below this bound; requests beyond it would be refused.
     @bentoml.api(batchable=True, max_batch_size=settings.BATCH, max_latency_ms=60_000)
     def run(self, tensors: np.ndarray) -> np.ndarray:
-        """A row for each picture: logits, then the rollout."""
+        """A row for each image: logits, then the rollout."""
         return np.stack([np.concatenate([output.reshape(-1) for output in row]) for row in self.model.run(tensors)])
 
 

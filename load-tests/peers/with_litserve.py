@@ -1,4 +1,4 @@
-"""LitServe: pictures as base64 in JSON; decoding happens in the worker, as its hooks have it."""
+"""LitServe: images as base64 in JSON; decoding happens in the worker, as its hooks have it."""
 
 import base64
 

@@ -15,11 +15,11 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(name = "patchlight-load", version, group = ArgGroup::new("load").required(true))]
 pub(crate) struct Args {
-    /// Pictures to send in turn: files, or folders whose pictures are taken in order of name
+    /// Images to send in turn: files, or folders whose images are taken in order of name
     #[arg(required = true, value_name = "PICTURE")]
-    pub(crate) pictures: Vec<PathBuf>,
+    pub(crate) images: Vec<PathBuf>,
 
-    /// Where to post the pictures, query included
+    /// Where to post the images, query included
     #[arg(long, default_value = "http://127.0.0.1:8080/classify")]
     pub(crate) url: Uri,
 

@@ -21,7 +21,7 @@ pub(crate) struct Histogram {
 #[derive(Debug, PartialEq, Serialize)]
 pub(crate) struct BatchSizes {
     pub(crate) batches: u64,
-    /// Pictures a batch.
+    /// Images a batch.
     pub(crate) mean: f64,
     /// Batches by the upper bound of their bucket; empty buckets are left out.
     pub(crate) up_to: BTreeMap<String, u64>,
@@ -63,7 +63,7 @@ impl Histogram {
     ///
     /// # Errors
     /// When the histograms have different buckets, or the counters went back: another server, or
-    /// the same one started anew.
+    /// the same one started again.
     pub(crate) fn delta(before: &Self, after: &Self) -> Result<BatchSizes> {
         let same = before
             .buckets

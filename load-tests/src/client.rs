@@ -15,27 +15,27 @@ use crate::{Result, tally::Outcome};
 pub(crate) struct Client {
     pool: Pool<HttpConnector, Full<Bytes>>,
     url: Uri,
-    pictures: Vec<Bytes>,
+    images: Vec<Bytes>,
     timeout: Duration,
 }
 
 impl Client {
-    pub(crate) fn new(url: Uri, pictures: Vec<Bytes>, timeout: Duration) -> Self {
+    pub(crate) fn new(url: Uri, images: Vec<Bytes>, timeout: Duration) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         Self {
             pool: Pool::builder(TokioExecutor::new()).build(connector),
             url,
-            pictures,
+            images,
             timeout,
         }
     }
 
-    /// Posts the picture whose turn it is and reads the whole answer.
+    /// Posts the image whose turn it is and reads the whole answer.
     pub(crate) async fn classify(&self, number: u64) -> Outcome {
-        let turn = number % self.pictures.len() as u64;
-        let picture = self.pictures[turn as usize].clone();
-        let answer = self.exchange(Method::POST, self.url.clone(), picture);
+        let turn = number % self.images.len() as u64;
+        let image = self.images[turn as usize].clone();
+        let answer = self.exchange(Method::POST, self.url.clone(), image);
         match tokio::time::timeout(self.timeout, answer).await {
             Ok(Ok((status, _))) => Outcome::Answer(status),
             Ok(Err(_)) => Outcome::ConnectionFailed,

@@ -49,7 +49,8 @@ pub(crate) enum Load {
     },
 }
 
-/// Carries out the plan: `send(n)` makes the n-th request. Returns when every request has its outcome.
+/// Carries out the plan: `send(n)` makes the n-th request. Returns when every request has its
+/// outcome.
 ///
 /// # Errors
 /// When the histograms cannot be made.

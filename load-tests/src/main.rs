@@ -1,16 +1,17 @@
 //! Load generator for patchlight.
 //!
-//! A **closed loop** (`--clients N`) keeps N requests in flight and finds the highest throughput. Its
-//! latencies flatter a server under pressure, because a slow answer also delays the next request.
-//! An **open loop** (`--rate R`) sends at times fixed beforehand and counts each latency from the
-//! time at which the request was due, so that a stall is charged to every request that it held up.
+//! A **closed loop** (`--clients N`) keeps N requests in flight and finds the highest throughput.
+//! Its latencies flatter a server under pressure, because a slow answer also delays the next
+//! request. An **open loop** (`--rate R`) sends at times fixed beforehand and counts each latency
+//! from the time at which the request was due, so that a stall is charged to every request that it
+//! held up.
 
 mod args;
 mod arrivals;
 mod batch_sizes;
 mod client;
 mod drive;
-mod pictures;
+mod images;
 mod report;
 mod tally;
 
@@ -38,8 +39,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 async fn main() -> ExitCode {
     match run(&Args::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("patchlight-load: {why}");
+        Err(error) => {
+            eprintln!("patchlight-load: {error}");
             ExitCode::FAILURE
         }
     }
@@ -47,8 +48,8 @@ async fn main() -> ExitCode {
 
 async fn run(args: &Args) -> Result<()> {
     let target = args.target()?;
-    let pictures = pictures::load(&args.pictures)?;
-    let client = Arc::new(Client::new(target.url.clone(), pictures, args.timeout));
+    let images = images::load(&args.images)?;
+    let client = Arc::new(Client::new(target.url.clone(), images, args.timeout));
     let send = {
         let client = Arc::clone(&client);
         move |number| {

@@ -78,7 +78,7 @@ impl Report {
         let elapsed_s = tally.elapsed.as_secs_f64();
         let (batch_sizes, batch_sizes_missing) = match batches {
             Ok(sizes) => (Some(sizes), None),
-            Err(why) => (None, Some(why.to_string())),
+            Err(error) => (None, Some(error.to_string())),
         };
         Self {
             url: target.url.to_string(),
@@ -155,10 +155,10 @@ impl fmt::Display for Report {
         writeln!(f, "outcomes     {}", outcomes.join(", "))?;
         match (&self.batch_sizes, &self.batch_sizes_missing) {
             (Some(sizes), _) => writeln!(f, "batches      {sizes}"),
-            (None, why) => writeln!(
+            (None, error) => writeln!(
                 f,
                 "batches      unknown: {}",
-                why.as_deref().unwrap_or_default()
+                error.as_deref().unwrap_or_default()
             ),
         }
     }
@@ -181,11 +181,7 @@ impl fmt::Display for Latency {
 
 impl fmt::Display for BatchSizes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} of {:.2} pictures on average",
-            self.batches, self.mean
-        )?;
+        write!(f, "{} of {:.2} images on average", self.batches, self.mean)?;
         for (bound, n) in &self.up_to {
             write!(f, ", ≤{bound}: {n}")?;
         }

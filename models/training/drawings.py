@@ -8,7 +8,7 @@ rebuilds the rasters from the pinned versions:
     python drawings.py --work ... --sheet sheet.png      # also a contact sheet to look at
 
 One *artist* may publish several sets (an older and a newer one, or two styles of one drawing);
-they count as one artist. The artist in `UNSEEN_ARTIST` never takes part in training.
+they count as one artist. The artist in `HELD_OUT_ARTIST` never takes part in training.
 """
 import argparse
 import io
@@ -31,7 +31,7 @@ SETS = {
 # Sets under a share-alike licence (openmoji, emojione-v1) are left out on purpose, so that
 # neither the weights nor the samples depend on anything but permissive licences.
 TRAIN_ARTISTS = ("noto", "emojione", "fxemoji", "fluent")
-UNSEEN_ARTIST = "twemoji"
+HELD_OUT_ARTIST = "twemoji"
 SIZE = 256  # raster side in pixels
 
 # label: (names shared by the sets, names in fxemoji, which has its own naming)
@@ -160,7 +160,7 @@ def svg_of(pack, name):
 
 
 def raster(svg, size):
-    """RGBA uint8, colour premultiplied with alpha, cut to the visible part and centred in a square."""
+    """RGBA uint8, color premultiplied with alpha, cut to the visible part and centred in a square."""
     import resvg_py
     from PIL import Image
     png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=size * 2))

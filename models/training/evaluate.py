@@ -1,10 +1,10 @@
-"""Measures the demo model on rendered pictures at 224 px: accuracy and where the rollout points.
+"""Measures the demo model on rendered images at 224 px: accuracy and where the rollout points.
 
     python evaluate.py --work /tmp/patchlight-train                   # the served ../demo/model.onnx
     python evaluate.py --work ... --backend torch                     # the checkpoint, in PyTorch
 
-Two sets of pictures, both from `render.EVAL` and the seed: the artists of the training (their
-drawings are known, the pictures are new) and the artist that training never saw.
+Two sets of images, both from `render.EVAL` and the seed: the artists of the training (their
+drawings are known, the images are new) and the artist that training never saw.
 Rollout figures: how often the strongest patch is on the object, beside the same for a patch drawn
 at random. "on object": at least a quarter of the patch is covered by the object's alpha mask.
 "in box": the patch's centre lies in the object's box.
@@ -40,7 +40,7 @@ def torch_backend(folder, threads):
 
 
 def evaluate(run, d, n, seed, batch=32):
-    """Predictions, classes and the two rollout figures over n pictures."""
+    """Predictions, classes and the two rollout figures over n images."""
     rng = np.random.default_rng(seed)
     rows = []
     for at in range(0, n, batch):
@@ -59,7 +59,7 @@ def evaluate(run, d, n, seed, batch=32):
 
 
 def write_pictures(d, n, seed, folder):
-    """Renders n pictures as PNG files, for `patchlight import --check`."""
+    """Renders n images as PNG files, for `patchlight import --check`."""
     from PIL import Image
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def report(name, r):
     out["weakest_classes"] = {a: round(b, 3) for a, b in sorted(per.items(), key=lambda t: t[1])[:10]}
     pairs, counts = np.unique(np.stack([k, top], 1)[~hit], axis=0, return_counts=True)
     out["confusions"] = [[D.LABELS[pairs[i][0]], D.LABELS[pairs[i][1]], int(counts[i])] for i in np.argsort(-counts)[:10]]
-    print(f"{name}: {len(r)} pictures, top-1 {100 * acc:.1f} % (+-{100 * out['margin95']:.1f}), top-5 {100 * out['top5']:.1f} %")
+    print(f"{name}: {len(r)} images, top-1 {100 * acc:.1f} % (+-{100 * out['margin95']:.1f}), top-5 {100 * out['top5']:.1f} %")
     print(f"  rollout's strongest patch on the object {100 * out['rollout_on_object']:.1f} % (random patch "
           f"{100 * out['random_on_object']:.1f} %), in its box {100 * out['rollout_in_box']:.1f} % (random "
           f"{100 * out['random_in_box']:.1f} %)")
@@ -103,12 +103,12 @@ def main():
                    help="only render --pictures of the first of --sets into this folder, for `patchlight import --check`")
     a = p.parse_args()
     if a.write_pictures:
-        artists = D.TRAIN_ARTISTS if a.sets.startswith("known") else (D.UNSEEN_ARTIST,)
+        artists = D.TRAIN_ARTISTS if a.sets.startswith("known") else (D.HELD_OUT_ARTIST,)
         write_pictures(R.Drawings(a.work / "drawings.npz", artists), a.pictures, a.seed, a.write_pictures)
         return
     run = (onnx_backend if a.backend == "onnx" else torch_backend)(a.model, a.threads)
     out = {"backend": a.backend, "seed": a.seed}
-    for name, artists in (("known", D.TRAIN_ARTISTS), ("unseen", (D.UNSEEN_ARTIST,))):
+    for name, artists in (("known", D.TRAIN_ARTISTS), ("unseen", (D.HELD_OUT_ARTIST,))):
         if name in a.sets.split(","):
             t = time.time()
             d = R.Drawings(a.work / "drawings.npz", artists)

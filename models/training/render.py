@@ -1,13 +1,13 @@
-"""Procedural pictures: one pictograph on a made-up background, with its class and its box.
+"""Procedural images: one pictograph on a made-up background, with its class and its box.
 
-Everything is drawn from one `numpy.random.Generator`, so a seed fixes a picture. Lengths are
+Everything is drawn from one `numpy.random.Generator`, so a seed fixes an image. Lengths are
 fractions of the shorter side, hence the same scene can be rendered at any resolution (only the
 per-pixel noise differs). The levels share the code:
 
 `EVAL`       the distribution that the reported figures are measured on: object 35-85 % of the
-             shorter side and wholly inside the picture, +-25 deg rotation, up to three distractors.
+             shorter side and wholly inside the image, +-25 deg rotation, up to three distractors.
 `TRAIN`      harder: more of every disturbance, squashed further, the frame may cut a part off.
-             Objects are 55-120 % of the side, which in a 96-px picture shows them at about the
+             Objects are 55-120 % of the side, which in a 96-px image shows them at about the
              scale, in 16-px patches, that they have later at 224 px.
 `TRAIN_224`  the same with objects of 32-95 % of the side.
 """
@@ -58,8 +58,8 @@ class Drawings:
         return names[rng.integers(len(names))]
 
 
-def colour(rng, vivid=None):
-    """A random RGB colour, float32 0..255: from greyish to vivid."""
+def color(rng, vivid=None):
+    """A random RGB color, float32 0..255: from greyish to vivid."""
     h, s, v = rng.random(), rng.random() ** (0.7 if vivid else 1.5), 1 - 0.8 * rng.random() ** 1.3
     hsv = np.array([[[h * 180, s * 255, v * 255]]], np.uint8)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0].astype(np.float32)
@@ -94,7 +94,7 @@ def mix(t, a, b):
 
 def background(rng, w, h, kind=None):
     kind = kind or BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
-    a, b = colour(rng), colour(rng)
+    a, b = color(rng), color(rng)
     x, y = grid(w, h)
     W, H = w / min(w, h), h / min(w, h)
     if kind == "plain":
@@ -119,7 +119,7 @@ def background(rng, w, h, kind=None):
         m = min(w, h)
         soft = kind == "bokeh"
         for _ in range(int(rng.integers(4, 14))):
-            c, r = colour(rng), rng.uniform(0.05, 0.3) * (0.6 if soft else 1)
+            c, r = color(rng), rng.uniform(0.05, 0.3) * (0.6 if soft else 1)
             p = (int(rng.random() * w), int(rng.random() * h))
             if soft:
                 lay = np.zeros((h, w), np.float32)
@@ -130,7 +130,7 @@ def background(rng, w, h, kind=None):
                             rng.random() * 180, 0, 360, c.tolist(), -1)
         s = rng.uniform(0.005, 0.05) * m
         return cv2.GaussianBlur(img, (0, 0), s) if s > 0.4 else img
-    if kind == "texture":  # coloured noise with the falling spectrum of photographs
+    if kind == "texture":  # colored noise with the falling spectrum of photographs
         n = value_noise(rng, w, h, 6, 3, fall=rng.uniform(0.45, 0.8))
         lum = n.mean(2, keepdims=True)
         return np.clip((a + b) / 2 + (lum + (n - lum) * rng.uniform(0.1, 0.8)) * rng.uniform(30, 110), 0, 255)
@@ -144,7 +144,7 @@ def background(rng, w, h, kind=None):
 
 
 def restyle(rng, rgba, level):
-    """Colour and style changes of one drawing (premultiplied RGBA uint8 in, float32 out)."""
+    """Color and style changes of one drawing (premultiplied RGBA uint8 in, float32 out)."""
     rgb, al = rgba[..., :3], rgba[..., 3:].astype(np.float32)
     u = rng.random()
     if u < level["grey"]:
@@ -160,7 +160,7 @@ def restyle(rng, rgba, level):
         sat = rng.uniform(0.55, 1.35)
         hsv[..., 1] = np.minimum(hsv[..., 1].astype(np.float32) * sat, 255)
         out = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).astype(np.float32)
-    # brightness and gamma act on the straight colour: c*a*gain stays premultiplied
+    # brightness and gamma act on the straight color: c*a*gain stays premultiplied
     gain = rng.uniform(0.7, 1.2)
     lift = rng.uniform(-15, 35) / 255 if rng.random() < 0.5 else 0.0
     out = np.minimum(out * gain + lift * al, al)
@@ -172,19 +172,19 @@ def restyle(rng, rgba, level):
         g = cv2.GaussianBlur(out.mean(2) + 0.5 * al[..., 0], (0, 0), 1.0)
         e = np.abs(cv2.Laplacian(g, cv2.CV_32F, ksize=3))[..., None]
         ink = np.clip(e / 18, 0, 1)
-        out = al / 255 * mix(ink[..., 0], colour(rng) * 0.3 + 178, colour(rng) * 0.3)
+        out = al / 255 * mix(ink[..., 0], color(rng) * 0.3 + 178, color(rng) * 0.3)
     elif u < 0.75:  # a dark or white contour around the drawing, as stickers have
         r = int(rng.integers(1, max(2, rgba.shape[0] // 24)))
         big = cv2.dilate(al, np.ones((2 * r + 1, 2 * r + 1), np.uint8))[..., None]
         c = 255.0 if rng.random() < 0.6 else 30.0
         out, al = out + (big - al) * (c / 255), big
-    elif u < 1:  # negative colours of a mild kind: lightness mirrored half way
+    elif u < 1:  # negative colors of a mild kind: lightness mirrored half way
         out = out * 0.4 + (al - out) * 0.6 * rng.random() + 0.2 * al * rng.random()
     return np.concatenate([np.clip(out, 0, al), al], 2)
 
 
 def affine(rng, side, cx, cy, level, n):
-    """3x3 matrix from raster pixels (n x n) to picture pixels: object of `side` px around cx, cy."""
+    """3x3 matrix from raster pixels (n x n) to image pixels: object of `side` px around cx, cy."""
     t = math.radians(rng.uniform(-180, 180) if rng.random() < level["wild_rot"]
                      else rng.uniform(-level["rot"], level["rot"]))
     c, s = math.cos(t), math.sin(t)
@@ -241,7 +241,7 @@ def paste(img, rgba, m, opacity=1.0):
 
 def shape(rng, img, cx, cy, r):
     """One flat shape of radius r px: polygon, ellipse, line, ring or rectangle."""
-    c = colour(rng).tolist()
+    c = color(rng).tolist()
     k = rng.integers(5)
     if k == 0:
         n = int(rng.integers(3, 8))
@@ -263,7 +263,7 @@ def shape(rng, img, cx, cy, r):
 
 
 def render(rng, drawings, w, h, level, k=None, which=None, bg=None, size=None, clean=False):
-    """One picture: RGB uint8 [h, w, 3], class, box (x0, y0, x1, y1) in pixels, alpha mask [h, w].
+    """One image: RGB uint8 [h, w, 3], class, box (x0, y0, x1, y1) in pixels, alpha mask [h, w].
 
     `k` fixes the class, `which` the drawing, `bg` the background and `size` the object's size as a
     fraction of the shorter side; `clean` leaves out distractors and disturbances.
@@ -273,7 +273,7 @@ def render(rng, drawings, w, h, level, k=None, which=None, bg=None, size=None, c
     i = drawings.pick(rng, k) if which is None else which
     size = rng.uniform(*level["size"]) if size is None else size
     side = size * m
-    # the drawing's square covers at most the picture; where it is larger or `inside` is off,
+    # the drawing's square covers at most the image; where it is larger or `inside` is off,
     # the frame may cut a part of it
     def place(length):
         room = length - side
@@ -325,7 +325,7 @@ def render(rng, drawings, w, h, level, k=None, which=None, bg=None, size=None, c
 
 
 def disturb(rng, img, level):
-    """What cameras and files add: contrast, colour cast, blur, noise, JPEG artefacts."""
+    """What cameras and files add: contrast, color cast, blur, noise, JPEG artefacts."""
     h, w = img.shape[:2]
     m = min(w, h)
     if rng.random() < level["contrast"]:
@@ -355,7 +355,7 @@ def cover(mask, p=16):
 
 
 def batch(seed, drawings, n, px, level, easier=None, share=0.0):
-    """n pictures of side px from one seed: uint8 pictures, classes, and how much of each 16-px patch
+    """n images of side px from one seed: uint8 images, classes, and how much of each 16-px patch
     the object covers, [n, patches]. A `share` of them is of the level `easier`."""
     rng = np.random.default_rng(seed)
     rows = [render(rng, drawings, px, px, easier if rng.random() < share else level) for _ in range(n)]

@@ -1,8 +1,8 @@
-"""Renders the sample pictures of ../samples from the drawings, large, on calmer backgrounds.
+"""Renders the sample images of ../samples from the drawings, large, on calmer backgrounds.
 
     python samples.py --work /tmp/patchlight-train [--check ../demo/model.onnx]
 
-Writes the pictures and samples.json. `--check` prints what the served model makes of each.
+Writes the images and samples.json. `--check` prints what the served model makes of each.
 """
 import argparse
 import json
@@ -17,7 +17,7 @@ import render as R
 
 HERE = pathlib.Path(__file__).resolve().parent
 # file, label, set, drawing, width, height, scene, (centre x, centre y) and size in shares of the
-# picture (size: of the shorter side), rotation in degrees, seed
+# image (size: of the shorter side), rotation in degrees, seed
 SAMPLES = [
     ("dog.jpg", "dog", "noto", "dog-face", 640, 427, "meadow", (0.60, 0.52), 0.74, -6, 1),
     ("elephant.jpg", "elephant", "noto", "elephant", 1200, 800, "savanna", (0.40, 0.54), 0.72, 0, 2),
@@ -41,16 +41,16 @@ def sky(x, y, top, low, until=1.0):
     return R.mix(np.clip(y / until, 0, 1), rgb(top), rgb(low))
 
 
-def hills(rng, img, x, y, at, colour, wave, grain):
+def hills(rng, img, x, y, at, color, wave, grain):
     """A hill from height `at` downwards; lighter towards its crest."""
     h, w = x.shape
     line = at + wave * (np.sin(x[0] * 3.1 + rng.random() * 6) + 0.5 * np.sin(x[0] * 7.3 + rng.random() * 6))
     t = np.clip((y - line[None]) * min(w, h) / 1.5, 0, 1)
     shade = 1.12 - 0.35 * np.clip(y - line[None], 0, 1) + grain * R.value_noise(rng, w, h, 6, fall=0.75)
-    return R.mix(t, img, rgb(colour) * shade[..., None])
+    return R.mix(t, img, rgb(color) * shade[..., None])
 
 
-def discs(rng, img, colours, count, radius, opacity):
+def discs(rng, img, colors, count, radius, opacity):
     """Out-of-focus lights."""
     h, w = img.shape[:2]
     m = min(w, h)
@@ -58,7 +58,7 @@ def discs(rng, img, colours, count, radius, opacity):
         lay = np.zeros((h, w), np.float32)
         r = rng.uniform(*radius) * m
         cv2.circle(lay, (int(rng.random() * w), int(rng.random() * h)), int(r), float(rng.uniform(*opacity)), -1, cv2.LINE_AA)
-        img = R.mix(cv2.GaussianBlur(lay, (0, 0), r * 0.06 + 0.5), img, rgb(colours[rng.integers(len(colours))]))
+        img = R.mix(cv2.GaussianBlur(lay, (0, 0), r * 0.06 + 0.5), img, rgb(colors[rng.integers(len(colors))]))
     return img
 
 
@@ -108,8 +108,8 @@ def scene(kind, rng, w, h):
     return hills(rng, img, x, y, 0.82 * H, "6d5a3c", 0.03, 0.10)  # forest
 
 
-def picture(root, spec):
-    """Upright RGB picture and the object's box."""
+def image(root, spec):
+    """Upright RGB image and the object's box."""
     file, label, s, name, w, h, kind, (cx, cy), size, turn, seed = spec
     rng = np.random.default_rng(seed)
     m, n = min(w, h), 1024
@@ -143,7 +143,7 @@ def main():
     a.out.mkdir(parents=True, exist_ok=True)
     root, listing = D.install(a.work), []
     for spec in SAMPLES:
-        img, box = picture(root, spec)
+        img, box = image(root, spec)
         pic, more = Image.fromarray(img), {}
         if spec[0] == ROTATED:
             pic = pic.transpose(Image.Transpose.ROTATE_90)  # orientation 6: a viewer turns it clockwise

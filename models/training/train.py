@@ -1,6 +1,6 @@
 """Trains the demo ViT-Ti/16 on rendered pictographs, on a CPU. See README.md for the commands.
 
-Stage 1 sees 112-px pictures (49 patches, a quarter of the work), stage 2 continues at 224 px from
+Stage 1 sees 112-px images (49 patches, a quarter of the work), stage 2 continues at 224 px from
 bicubically interpolated position embeddings. The learning rate warms up, stays, then falls
 linearly from `--decay-from` to `--pictures`; a run can be stopped and resumed with other values
 for these two, so the fall may begin at any checkpoint.
@@ -25,7 +25,7 @@ import vit
 
 
 class Batches(torch.utils.data.Dataset):
-    """Item i is this rank's part of the i-th batch; its pictures depend on seed, i and rank only."""
+    """Item i is this rank's part of the i-th batch; its images depend on seed, i and rank only."""
 
     def __init__(self, path, a, rank):
         self.d, self.a, self.rank = R.Drawings(path, D.TRAIN_ARTISTS), a, rank
@@ -92,7 +92,7 @@ class Muon:
 
 
 def rate(done, a):
-    """Factor on the learning rates after `done` pictures of this stage."""
+    """Factor on the learning rates after `done` images of this stage."""
     up = min(1.0, (done + a.batch) / a.warmup)
     down = max(0.0, (a.pictures - done) / max(1, a.pictures - a.decay_from))
     return min(up, 0.01 + 0.99 * min(1.0, down))
@@ -116,12 +116,12 @@ def main():
     p.add_argument("--pictures", type=int, required=True)
     p.add_argument("--decay-from", type=int, required=True)
     p.add_argument("--warmup", type=int, default=6000, help="pictures")
-    p.add_argument("--easy-until", type=int, default=60000, help="pictures over which the easy ones fade out")
+    p.add_argument("--easy-until", type=int, default=60000, help="images over which the easy ones fade out")
     p.add_argument("--easy", type=float, default=0.0, help="the share of easy ones that remains")
     p.add_argument("--muon", type=float, default=0.02, help="learning rate of the blocks' matrices")
     p.add_argument("--adam", type=float, default=1e-3, help="learning rate of everything else")
     p.add_argument("--ema", type=float, default=0.998)
-    p.add_argument("--keep", type=float, default=1.0, help="share of the patches that a training picture keeps")
+    p.add_argument("--keep", type=float, default=1.0, help="share of the patches that a training image keeps")
     p.add_argument("--smooth", type=float, default=0.05)
     p.add_argument("--dense", type=float, default=0.5, help="weight of the loss of the patches")
     p.add_argument("--seed", type=int, default=7)
@@ -147,7 +147,7 @@ def work(rank, a, meet):
     saved = torch.load(path, weights_only=True) if path.exists() else None
     if saved is None and a.start:
         if pathlib.Path(a.start).is_dir():
-            # Without the layer that asks every patch, which an export leaves out: it begins anew.
+            # Without the layer that asks every patch, which an export leaves out: it begins again.
             start = vit.load(a.start).state_dict()
         else:
             start = torch.load(a.work / f"{a.start}.pt", weights_only=True)["ema"]
@@ -224,7 +224,7 @@ def work(rank, a, meet):
             continue
         now = time.time()
         if step % 50 == 0 or step == steps:
-            print(f"{time.strftime('%H:%M:%S')} pictures {step * a.batch} loss {np.mean(seen_loss[-50:]):.3f} "
+            print(f"{time.strftime('%H:%M:%S')} images {step * a.batch} loss {np.mean(seen_loss[-50:]):.3f} "
                   f"train {np.mean(seen_hit[-50:]):.3f} lr x{f:.3f} {(step - s0) * a.batch / (now - t0):.0f}/s", flush=True)
             t0, s0 = now, step
         if now - t_save > 120 or step == steps:

@@ -123,7 +123,7 @@ def initialise(m, seed):
 
 
 def resize_positions(state, px, patch=16):
-    """Bicubic interpolation of the position table in a state dict to pictures of side px."""
+    """Bicubic interpolation of the position table in a state dict to images of side px."""
     pos = state["pos"]
     old, new = int((pos.shape[1] - 1) ** 0.5), px // patch
     if old != new:

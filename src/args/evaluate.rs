@@ -7,7 +7,7 @@ use clap::Args;
 /// Flags of `patchlight evaluate`.
 #[derive(Args, Clone, Debug)]
 pub struct EvaluateArgs {
-    /// JSON listing of pictures and the boxes of their objects, or a folder with one, in the form
+    /// JSON listing of images and the boxes of their objects, or a folder with one, in the form
     /// of models/samples/samples.json
     pub listing: PathBuf,
 
@@ -19,11 +19,11 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "DIR", env = "PATCHLIGHT_OUT")]
     pub out: Option<PathBuf>,
 
-    /// Take only the first so many pictures
+    /// Take only the first so many images
     #[arg(long, value_name = "N", env = "PATCHLIGHT_PICTURES")]
     pub pictures: Option<NonZeroUsize>,
 
-    /// What replaces a patch: mean (the picture's mean colour), blur, or zero (in the model's units)
+    /// What replaces a patch: mean (the image's mean color), blur, or zero (in the model's units)
     #[arg(
         long,
         value_name = "FILL",

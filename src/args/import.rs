@@ -38,12 +38,12 @@ pub struct ImportArgs {
     )]
     pub precision: String,
 
-    /// Compare lower precision with float32 on the pictures in this folder, before it is written;
+    /// Compare lower precision with float32 on the images in this folder, before it is written;
     /// needed for int8
     #[arg(long, value_name = "DIR", env = "PATCHLIGHT_CHECK")]
     pub check: Option<PathBuf>,
 
-    /// With --check: the share of pictures, such as 0.99, whose best class must be that of float32;
+    /// With --check: the share of images, such as 0.99, whose best class must be that of float32;
     /// the worst layers of an int8 model stay in float32 until it is
     #[arg(long, value_name = "F", env = "PATCHLIGHT_MIN_AGREEMENT")]
     pub min_agreement: Option<f64>,
@@ -70,8 +70,8 @@ pub struct ImportArgs {
     #[arg(long, value_name = "WHICH", env = "PATCHLIGHT_PREPROCESS")]
     pub preprocess: Option<String>,
 
-    /// Whose arithmetic resizes pictures: pillow or torchvision [default: that of the checkpoint's own
-    /// processor]
+    /// Whose arithmetic resizes images: pillow or torchvision [default: that of the checkpoint's
+    /// own processor]
     #[arg(long, value_name = "LIBRARY", env = "PATCHLIGHT_RESIZE")]
     pub resize: Option<String>,
 

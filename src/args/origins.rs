@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-/// Where settings come from that were not typed, and what is wrong with the file as a whole.
+/// Which settings come from the environment or a file, and the errors of that file.
 #[derive(Clone, Debug, Default)]
-pub struct Layers {
-    /// What to call a flag's value in messages, by flag.
+pub struct SettingSources {
+    /// How messages name the source of a flag's value, by flag.
     pub(super) origins: BTreeMap<String, String>,
-    /// What cannot be said of a flag.
-    pub(crate) faults: Vec<String>,
+    /// Errors of the file that belong to no flag.
+    pub(crate) errors: Vec<String>,
 }
 
-impl Layers {
+impl SettingSources {
     /// What to call this flag in a message: the file and key or the variable that set it.
     pub(crate) fn origin<'a>(&'a self, flag: &'a str) -> &'a str {
         self.origins.get(flag).map_or(flag, String::as_str)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, FromArgMatches};
 
-use super::{Layers, Secret, TracingArgs};
+use super::{Secret, SettingSources, TracingArgs};
 
 /// Flags of `patchlight serve`.
 #[derive(Args, Clone, Debug)]
@@ -30,7 +30,8 @@ pub struct ServeArgs {
     )]
     pub listen: String,
 
-    /// Address and port for changing models while running (needs --api-key-file); /metrics moves there
+    /// Address and port for changing models while running (needs --api-key-file); /metrics moves
+    /// there
     #[arg(
         long,
         value_name = "ADDR:PORT",
@@ -69,7 +70,7 @@ pub struct ServeArgs {
     )]
     pub sessions: String,
 
-    /// The most pictures that run together
+    /// The most images that run together
     #[arg(
         long,
         value_name = "N",
@@ -139,7 +140,7 @@ pub struct ServeArgs {
     )]
     pub max_body: String,
 
-    /// The most pixels of a picture
+    /// The most pixels of an image
     #[arg(
         long,
         value_name = "N",
@@ -149,7 +150,7 @@ pub struct ServeArgs {
     )]
     pub max_pixels: String,
 
-    /// The longest side of a picture, in pixels
+    /// The longest side of an image, in pixels
     #[arg(
         long,
         value_name = "N",
@@ -159,7 +160,7 @@ pub struct ServeArgs {
     )]
     pub max_side: String,
 
-    /// Memory for pictures being decoded, all together, and as much again for uploads
+    /// Memory for images being decoded, all together, and as much again for uploads
     #[arg(
         long,
         value_name = "SIZE",
@@ -180,8 +181,9 @@ pub struct ServeArgs {
     )]
     pub jpeg_scaling: String,
 
-    /// Where attention maps are kept: memory, signed (in their own ids), or the address of a Redis or
-    /// Valkey server, redis://[:PASSWORD@]HOST[:PORT][/DATABASE], rediss:// for TLS [default: memory]
+    /// Where attention maps are kept: memory, signed (in their own ids), or the address of a Redis
+    /// or Valkey server, redis://[:PASSWORD@]HOST[:PORT][/DATABASE], rediss:// for TLS [default:
+    /// memory]
     #[arg(
         long,
         value_name = "STORE",
@@ -200,7 +202,7 @@ pub struct ServeArgs {
     )]
     pub attention_store_file: Option<PathBuf>,
 
-    /// File with the keys that seal signed ids and pictures in Redis: 32 bytes in base64 a line, the
+    /// File with the keys that seal signed ids and images in Redis: 32 bytes in base64 a line, the
     /// first one seals, all open; it may change while the server runs
     #[arg(
         long,
@@ -220,7 +222,7 @@ pub struct ServeArgs {
     )]
     pub attention_ttl: String,
 
-    /// Memory for attention maps and their pictures, with --attention-store memory
+    /// Memory for attention maps and their images, with --attention-store memory
     #[arg(
         long,
         value_name = "SIZE",
@@ -230,7 +232,7 @@ pub struct ServeArgs {
     )]
     pub attention_memory: String,
 
-    /// Keep a bounded copy of each picture for the overlay: true or false
+    /// Keep a bounded copy of each image for the overlay: true or false
     #[arg(
         long,
         value_name = "BOOL",
@@ -350,7 +352,7 @@ pub struct ServeArgs {
 
     /// Where settings come from that were not typed.
     #[arg(skip)]
-    pub layers: Layers,
+    pub sources: SettingSources,
 }
 
 impl Default for ServeArgs {
@@ -358,6 +360,6 @@ impl Default for ServeArgs {
     fn default() -> Self {
         let bare = clap::Command::new("serve");
         let matches = Self::augment_args(bare).get_matches_from(["serve"]);
-        Self::from_arg_matches(&matches).unwrap_or_else(|why| why.exit())
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 }

@@ -5,8 +5,8 @@ use clap::Args;
 /// Where spans go, and how many of them.
 #[derive(Args, Clone, Debug)]
 pub struct TracingArgs {
-    /// Send traces to this OTLP/HTTP collector, such as http://127.0.0.1:4318; needs a program built
-    /// with the feature `otlp`
+    /// Send traces to this OTLP/HTTP collector, such as http://127.0.0.1:4318; needs a program
+    /// built with the feature `otlp`
     #[arg(
         long,
         value_name = "URL",

@@ -1,33 +1,34 @@
-//! How long a newcomer would wait, from what is queued and how fast the engine has been.
+//! How long a new request would wait, from what is queued and how fast the engine has been.
 
 use std::time::Duration;
 
-use super::curve::Curve;
+use super::latency_model::LatencyModel;
 
 /// How busy an engine is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Load {
     /// Inputs that wait.
     pub waiting: usize,
-    /// Low-priority inputs that wait for whatever the others leave.
+    /// Background items that wait.
     pub background: usize,
     /// Inputs in the batches that run now.
     pub running: usize,
     /// Engines that run nothing.
     pub idle: usize,
-    /// Inputs that were let in and are still being received or decoded.
-    pub announced: usize,
-    /// Time until a newcomer's answer would be ready; zero before anything was measured.
+    /// Items that were admitted and are still being received or decoded.
+    pub reserved: usize,
+    /// Time until a new request's answer would be ready; zero before anything was measured.
     pub predicted_wait: Duration,
 }
 
 impl Load {
-    /// How much of a newcomer's time may be planned for when others are before it. Speeds drift, and
-    /// decoding what comes meanwhile takes processor time; whoever is let in is to be answered.
-    const PLANNED: f64 = 0.8;
+    /// The share of a new request's time that may be planned for when others are ahead of it.
+    /// Speeds drift, and decoding of later requests takes processor time; an admitted request has
+    /// to be answered.
+    const PLANNED_SHARE: f64 = 0.8;
 
-    /// By how much the answer of a newcomer who has `left` would be too late; nothing if it is let
-    /// in. `before` is the time until its picture reaches the queue.
+    /// By how much the answer of a new request that has `left` would be too late; nothing if it is
+    /// let in. `before` is the time until its image reaches the queue.
     ///
     /// An engine that would run it at once takes it however long it is thought to need: only a run
     /// can show that the engine has become quicker, and while nothing is let in nothing runs.
@@ -36,37 +37,37 @@ impl Load {
             true => before,
             false => before + self.predicted_wait,
         };
-        let bearable = match self.waiting + self.running + self.announced {
-            // Nobody else can spoil it, and refusing would help nobody.
+        let max_acceptable_wait = match self.waiting + self.running + self.reserved {
+            // No other request can delay it, and rejecting it would help no other.
             0 => left,
-            _ => left.mul_f64(Self::PLANNED),
+            _ => left.mul_f64(Self::PLANNED_SHARE),
         };
-        (wait > bearable).then(|| wait - bearable)
+        (wait > max_acceptable_wait).then(|| wait - max_acceptable_wait)
     }
 
     /// Whether an engine is idle that none of those who wait or come will take.
     fn has_idle_engine(&self) -> bool {
-        self.idle > self.waiting + self.announced
+        self.idle > self.waiting + self.reserved
     }
 }
 
 /// Seconds until an engine is free that began a batch of `running` so long ago.
-pub(super) fn free_in(curve: &Curve, running: usize, elapsed: Duration) -> f64 {
-    let takes = curve.seconds(running).unwrap_or_default();
+pub(super) fn free_in(latency: &LatencyModel, running: usize, elapsed: Duration) -> f64 {
+    let takes = latency.seconds(running).unwrap_or_default();
     (takes - elapsed.as_secs_f64()).max(0.0)
 }
 
-/// Time until a newcomer's answer is ready, behind `waiting` others: batches of `size`, each by the
-/// engine that is free first. `free_in` has the seconds until each engine is, of which there is at
-/// least one.
+/// Time until a new request's answer is ready, behind `waiting` others: batches of `size`, each by
+/// the engine that is free first. `free_in` has the seconds until each engine is, of which there is
+/// at least one.
 pub(super) fn predicted_wait(
-    curve: &Curve,
+    latency: &LatencyModel,
     size: usize,
     waiting: usize,
     mut free_in: Vec<f64>,
 ) -> Duration {
     let size = size.max(1);
-    let Some(seconds) = curve.seconds(size) else {
+    let Some(seconds) = latency.seconds(size) else {
         return Duration::ZERO;
     };
     let mut answered = 0.0;
@@ -82,46 +83,49 @@ pub(super) fn predicted_wait(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::curve::tests::run;
+    use crate::batch::latency_model::tests::run;
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
     /// Behind one engine, which runs so many for so long already.
-    fn wait(curve: &Curve, waiting: usize, running: usize, elapsed: Duration) -> Duration {
+    fn wait(latency: &LatencyModel, waiting: usize, running: usize, elapsed: Duration) -> Duration {
         let free = match running {
             0 => 0.0,
-            running => free_in(curve, running, elapsed),
+            running => free_in(latency, running, elapsed),
         };
-        predicted_wait(curve, 4.min(waiting + 1), waiting, vec![free])
+        predicted_wait(latency, 4.min(waiting + 1), waiting, vec![free])
     }
 
     /// 10 ms an input.
-    fn curve() -> Curve {
-        let mut curve = Curve::new(4, &[]);
-        curve.learn(4, run(MS(40)));
-        curve
+    fn latency() -> LatencyModel {
+        let mut latency = LatencyModel::new(4, &[]);
+        latency.record(4, run(MS(40)));
+        latency
     }
 
     #[test]
     fn nothing_measured_predicts_nothing() {
-        assert_eq!(wait(&Curve::new(4, &[]), 10, 3, MS(0)), Duration::ZERO);
+        assert_eq!(
+            wait(&LatencyModel::new(4, &[]), 10, 3, MS(0)),
+            Duration::ZERO
+        );
     }
 
     #[test]
     fn an_idle_engine_takes_one_input_s_time() {
-        assert_eq!(wait(&curve(), 0, 0, MS(0)), MS(10));
+        assert_eq!(wait(&latency(), 0, 0, MS(0)), MS(10));
     }
 
     #[test]
     fn what_waits_goes_in_whole_batches_after_what_runs() {
-        // Five others and the newcomer are two batches of four.
-        assert_eq!(wait(&curve(), 5, 4, MS(15)), MS(25 + 80));
+        // Five others and the new request are two batches of four.
+        assert_eq!(wait(&latency(), 5, 4, MS(15)), MS(25 + 80));
     }
 
     #[test]
     fn each_batch_goes_to_the_engine_that_is_free_first() {
         let wait =
-            |waiting, free_in: [f64; 2]| predicted_wait(&curve(), 1, waiting, free_in.to_vec());
+            |waiting, free_in: [f64; 2]| predicted_wait(&latency(), 1, waiting, free_in.to_vec());
         // One of two is idle.
         assert_eq!(wait(0, [0.025, 0.0]), MS(10));
         // 10 and 20 ms by the second, then 35 by the first and 30 by the second.
@@ -142,11 +146,11 @@ mod tests {
     fn only_an_idle_engine_plans_for_all_the_time_there_is() {
         let idle = load(MS(100));
         assert_eq!(idle.excess(MS(0), MS(100)), None);
-        for (waiting, running, announced) in [(1, 0, 0), (0, 1, 0), (0, 0, 1)] {
+        for (waiting, running, reserved) in [(1, 0, 0), (0, 1, 0), (0, 0, 1)] {
             let busy = Load {
                 waiting,
                 running,
-                announced,
+                reserved,
                 idle: 1 - running,
                 ..idle
             };
@@ -169,10 +173,10 @@ mod tests {
 
     #[test]
     fn an_idle_engine_that_others_will_take_is_no_reason() {
-        for (waiting, announced) in [(1, 0), (0, 1)] {
+        for (waiting, reserved) in [(1, 0), (0, 1)] {
             let taken = Load {
                 waiting,
-                announced,
+                reserved,
                 ..load(MS(3000))
             };
             assert_eq!(taken.excess(MS(0), MS(2000)), Some(MS(1400)));
@@ -183,6 +187,6 @@ mod tests {
 
     #[test]
     fn a_batch_that_overruns_never_counts_negative() {
-        assert_eq!(wait(&curve(), 0, 1, MS(500)), MS(10));
+        assert_eq!(wait(&latency(), 0, 1, MS(500)), MS(10));
     }
 }

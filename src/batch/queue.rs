@@ -1,4 +1,4 @@
-//! The queue between requests and the worker: [`Pending`] behind a lock.
+//! The queue between requests and the worker: [`FairQueue`] behind a lock.
 //!
 //! Requests push from async tasks and never wait here: a full queue says so at once. A worker
 //! thread, one for each engine, sleeps on a condition variable until something arrives or the queue
@@ -14,32 +14,32 @@ use std::{
 
 use super::{
     Load, Policy, admission,
-    curve::{Curve, Run},
-    pending::{Entry, Pending},
-    policy::Engines,
+    fair_queue::{FairQueue, QueueEntry},
+    latency_model::{BatchRun, LatencyModel},
+    policy::EngineCounts,
 };
 
-/// Who comes first.
+/// Which queue an item waits in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Priority {
-    /// Somebody waits for the answer.
+    /// A client waits for the answer.
     Foreground,
-    /// Whatever the others leave is enough.
+    /// Runs on spare capacity.
     Background,
 }
 
-/// Where an entry waits.
+/// Identifies a queued entry, to remove it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct Ticket {
     pub(super) priority: Priority,
     number: u64,
 }
 
-/// What became of an entry that was pushed.
-pub(super) enum Push {
+/// The result of a push.
+pub(super) enum PushResult {
     /// It waits here.
-    Queued(Place),
-    /// As many wait as may.
+    Queued(Ticket),
+    /// The queue is full.
     Full,
     /// The queue is closed for good.
     Closed,
@@ -50,30 +50,30 @@ pub(super) struct Queue {
     policy: Policy,
     state: Mutex<State>,
     arrived: Condvar,
-    /// See [`Load::announced`].
-    announced: AtomicUsize,
+    /// See [`Load::reserved`].
+    reserved: AtomicUsize,
 }
 
 #[derive(Debug)]
 struct State {
-    foreground: Pending,
-    background: Pending,
-    curve: Curve,
+    foreground: FairQueue,
+    background: FairQueue,
+    latency: LatencyModel,
     /// What each engine runs, by its worker's number.
-    running: Vec<Option<Running>>,
+    running: Vec<Option<RunningBatch>>,
     closed: bool,
 }
 
 impl State {
-    fn engines(&self) -> Engines {
+    fn engines(&self) -> EngineCounts {
         let idle = self.running.iter().filter(|running| running.is_none());
-        Engines {
-            all: self.running.len(),
+        EngineCounts {
+            total: self.running.len(),
             idle: idle.count(),
         }
     }
 
-    fn of(&mut self, priority: Priority) -> &mut Pending {
+    fn queue_mut(&mut self, priority: Priority) -> &mut FairQueue {
         match priority {
             Priority::Foreground => &mut self.foreground,
             Priority::Background => &mut self.background,
@@ -82,7 +82,7 @@ impl State {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Running {
+struct RunningBatch {
     size: usize,
     since: Instant,
 }
@@ -91,9 +91,9 @@ impl Queue {
     /// For so many `engines`; `warm_up`: what each of them has run already.
     pub(super) fn new(policy: Policy, engines: usize, warm_up: &[(usize, Duration)]) -> Self {
         let state = State {
-            foreground: Pending::default(),
-            background: Pending::default(),
-            curve: Curve::new(policy.max_batch.get(), warm_up),
+            foreground: FairQueue::default(),
+            background: FairQueue::default(),
+            latency: LatencyModel::new(policy.max_batch.get(), warm_up),
             running: vec![None; engines],
             closed: false,
         };
@@ -101,17 +101,17 @@ impl Queue {
             policy,
             state: Mutex::new(state),
             arrived: Condvar::new(),
-            announced: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
         }
     }
 
-    /// An input is on its way, until [`retract`](Self::retract).
-    pub(super) fn announce(&self) {
-        self.announced.fetch_add(1, Ordering::Relaxed);
+    /// An item is on its way, until [`release`](Self::release).
+    pub(super) fn reserve(&self) {
+        self.reserved.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn retract(&self) {
-        self.announced.fetch_sub(1, Ordering::Relaxed);
+    pub(super) fn release(&self) {
+        self.reserved.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The rule that closes batches.
@@ -119,30 +119,33 @@ impl Queue {
         &self.policy
     }
 
-    pub(super) fn push(&self, entry: Entry, priority: Priority) -> Push {
+    pub(super) fn push(&self, entry: QueueEntry, priority: Priority) -> PushResult {
         let mut state = self.lock();
         if state.closed {
-            return Push::Closed;
+            return PushResult::Closed;
         }
-        let pending = state.of(priority);
-        if pending.len() >= self.policy.max_waiting.get() {
-            return Push::Full;
+        let queue = state.queue_mut(priority);
+        if queue.len() >= self.policy.max_waiting.get() {
+            return PushResult::Full;
         }
-        let number = pending.push(entry);
+        let number = queue.push(entry);
         drop(state);
         self.arrived.notify_one();
-        Push::Queued(Place { priority, number })
+        PushResult::Queued(Ticket { priority, number })
     }
 
     /// Takes an entry out again; whether it was still waiting.
-    pub(super) fn remove(&self, place: Place) -> bool {
+    pub(super) fn remove(&self, ticket: Ticket) -> bool {
         let mut state = self.lock();
-        state.of(place.priority).remove(place.number).is_some()
+        state
+            .queue_mut(ticket.priority)
+            .remove(ticket.number)
+            .is_some()
     }
 
     /// Blocks until there is a batch for this worker to run; `None` once the queue is closed and
     /// empty.
-    pub(super) fn next_batch(&self, worker: usize) -> Option<Vec<Entry>> {
+    pub(super) fn next_batch(&self, worker: usize) -> Option<Vec<QueueEntry>> {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
@@ -150,17 +153,17 @@ impl Queue {
             let State {
                 foreground,
                 background,
-                curve,
+                latency,
                 ..
             } = &mut *state;
-            let mut batch = foreground.take(now, |left| self.policy.close(left, curve, engines));
+            let mut batch = foreground.take(now, |left| self.policy.close(left, latency, engines));
             let (taken, left) = (batch.len(), foreground.len());
             batch.extend(background.take(now, |waiting| match left {
-                0 => self.policy.fill(taken, waiting.len(), curve),
+                0 => self.policy.admit_background(taken, waiting.len(), latency),
                 _ => 0,
             }));
             if !batch.is_empty() {
-                state.running[worker] = Some(Running {
+                state.running[worker] = Some(RunningBatch {
                     size: batch.len(),
                     since: now,
                 });
@@ -181,50 +184,50 @@ impl Queue {
 
     /// The worker runs so many again that [`next_batch`](Self::next_batch) gave it before.
     pub(super) fn begin(&self, worker: usize, size: usize) {
-        self.lock().running[worker] = Some(Running {
+        self.lock().running[worker] = Some(RunningBatch {
             size,
             since: Instant::now(),
         });
     }
 
-    /// What this worker was given or [`began`](Self::begin) has ended. `run` is `None` where the time
-    /// says nothing of the engine's speed.
-    pub(super) fn finished(&self, worker: usize, run: Option<Run>) {
+    /// What this worker was given or [`began`](Self::begin) has ended. `run` is `None` where the
+    /// time says nothing of the engine's speed.
+    pub(super) fn finished(&self, worker: usize, run: Option<BatchRun>) {
         let mut state = self.lock();
         if let (Some(running), Some(run)) = (state.running[worker].take(), run) {
-            state.curve.learn(running.size, run);
+            state.latency.record(running.size, run);
         }
     }
 
     pub(super) fn load(&self, now: Instant) -> Load {
         let state = self.lock();
-        let curve = &state.curve;
+        let latency = &state.latency;
         let running = state.running.iter().flatten();
         let waiting = state.foreground.len();
-        let announced = self.announced.load(Ordering::Relaxed);
-        let ahead = waiting + announced;
+        let reserved = self.reserved.load(Ordering::Relaxed);
+        let ahead = waiting + reserved;
         let share = (ahead + 1).div_ceil(state.running.len());
-        let size = self.policy.size(ahead + 1, curve).min(share);
+        let size = self.policy.size(ahead + 1, latency).min(share);
         let free_in = state.running.iter().map(|running| match running {
             Some(running) => {
                 let elapsed = now.saturating_duration_since(running.since);
-                admission::free_in(curve, running.size, elapsed)
+                admission::free_in(latency, running.size, elapsed)
             }
             None => 0.0,
         });
         Load {
             waiting,
-            announced,
+            reserved,
             background: state.background.len(),
             idle: state.engines().idle,
             running: running.map(|running| running.size).sum(),
-            predicted_wait: admission::predicted_wait(curve, size, ahead, free_in.collect()),
+            predicted_wait: admission::predicted_wait(latency, size, ahead, free_in.collect()),
         }
     }
 
     /// Sizes that have run and their seconds, by size.
-    pub(super) fn curve(&self) -> Vec<(usize, f64)> {
-        self.lock().curve.points().collect()
+    pub(super) fn batch_latencies(&self) -> Vec<(usize, f64)> {
+        self.lock().latency.measured().collect()
     }
 
     /// No more pushes; what waits is still run.
@@ -234,7 +237,7 @@ impl Queue {
     }
 
     /// No more pushes; what waits is handed over instead of being run.
-    pub(super) fn close_and_take(&self) -> Vec<Entry> {
+    pub(super) fn close_and_take(&self) -> Vec<QueueEntry> {
         let mut state = self.lock();
         state.closed = true;
         let now = Instant::now();

@@ -1,18 +1,18 @@
-//! What to do about an engine that fails again and again: a pure rule, and the bell that ends the
+//! What to do about an engine that keeps failing: a pure rule, and the signal that ends the
 //! process.
 
 use tokio_util::sync::CancellationToken;
 
-/// Pictures that fail one after the other, each run alone, before the engine is thought broken. No
-/// picture can do that by itself: its tensor has the model's shape and holds numbers only.
-const PATIENCE: u32 = 3;
+/// Images that fail one after the other, each run alone, before the engine is thought broken. No
+/// image can do that by itself: its tensor has the model's shape and holds numbers only.
+const MAX_CONSECUTIVE_FAILURES: u32 = 3;
 
 /// What follows a failure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Step {
-    /// It may have been this picture.
-    GoOn,
-    /// The engine is made anew.
+pub(super) enum RecoveryStep {
+    /// The image may be the cause.
+    Continue,
+    /// The engine is rebuilt.
     Rebuild,
     /// That did not help.
     GiveUp,
@@ -21,7 +21,7 @@ pub(super) enum Step {
 /// Counts failures in a row.
 #[derive(Debug, Default)]
 pub(super) struct Recovery {
-    in_a_row: u32,
+    consecutive_failures: u32,
     rebuilt: bool,
 }
 
@@ -31,31 +31,31 @@ impl Recovery {
         *self = Self::default();
     }
 
-    /// A picture failed that was run alone.
-    pub(super) fn failed(&mut self) -> Step {
-        self.in_a_row += 1;
-        if self.in_a_row < PATIENCE {
-            return Step::GoOn;
+    /// An image failed that was run alone.
+    pub(super) fn failed(&mut self) -> RecoveryStep {
+        self.consecutive_failures += 1;
+        if self.consecutive_failures < MAX_CONSECUTIVE_FAILURES {
+            return RecoveryStep::Continue;
         }
         if self.rebuilt {
-            return Step::GiveUp;
+            return RecoveryStep::GiveUp;
         }
         *self = Self {
-            in_a_row: 0,
+            consecutive_failures: 0,
             rebuilt: true,
         };
-        Step::Rebuild
+        RecoveryStep::Rebuild
     }
 }
 
-/// Rung when an engine is broken for good, or its thread has ended, so that the process ends and
-/// whoever supervises it starts it afresh. A handle; clones share it.
+/// Raised when an engine is broken for good, or its thread has ended, so that the process ends and
+/// its supervisor restarts it. A handle; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Alarm(CancellationToken);
+pub struct FatalSignal(CancellationToken);
 
-impl Alarm {
-    /// Waits until it is rung; at once if it was.
-    pub async fn rung(&self) {
+impl FatalSignal {
+    /// Waits until it is raised; at once if it was.
+    pub async fn raised(&self) {
         self.0.cancelled().await;
     }
 
@@ -64,7 +64,7 @@ impl Alarm {
         self.0.is_cancelled()
     }
 
-    pub(super) fn ring(&self) {
+    pub(super) fn raise(&self) {
         self.0.cancel();
     }
 }
@@ -73,23 +73,23 @@ impl Alarm {
 mod tests {
     use super::*;
 
-    fn steps(recovery: &mut Recovery, failures: usize) -> Vec<Step> {
+    fn steps(recovery: &mut Recovery, failures: usize) -> Vec<RecoveryStep> {
         (0..failures).map(|_| recovery.failed()).collect()
     }
 
     #[test]
     fn three_in_a_row_rebuild_and_three_more_give_up() {
-        use Step::{GiveUp, GoOn, Rebuild};
+        use RecoveryStep::{Continue, GiveUp, Rebuild};
         let mut recovery = Recovery::default();
-        let expected = [GoOn, GoOn, Rebuild, GoOn, GoOn, GiveUp];
+        let expected = [Continue, Continue, Rebuild, Continue, Continue, GiveUp];
         assert_eq!(steps(&mut recovery, 6), expected);
     }
 
     #[test]
-    fn one_success_forgives_everything() {
+    fn one_success_resets_the_count() {
         let mut recovery = Recovery::default();
         steps(&mut recovery, 5);
         recovery.succeeded();
-        assert_eq!(steps(&mut recovery, 3).last(), Some(&Step::Rebuild));
+        assert_eq!(steps(&mut recovery, 3).last(), Some(&RecoveryStep::Rebuild));
     }
 }

@@ -15,10 +15,11 @@ use patchlight_engine::{Engine, EngineError, Input, Output};
 use tracing::Span;
 
 use super::{
-    Inference, curve,
-    pending::Entry,
+    Inference,
+    fair_queue::QueueEntry,
+    latency_model,
     queue::Queue,
-    recovery::{Alarm, Recovery, Step},
+    recovery::{FatalSignal, Recovery, RecoveryStep},
 };
 use crate::{Error, metrics::Metrics};
 
@@ -42,7 +43,7 @@ pub(super) fn spawn<E: Engine>(
     engines: Vec<E>,
     queue: &Arc<Queue>,
     metrics: &Arc<Metrics>,
-    alarm: &Alarm,
+    fatal: &FatalSignal,
 ) -> io::Result<Workers> {
     let runs = Arc::<AtomicU64>::default();
     let start = |(number, engine)| {
@@ -52,7 +53,7 @@ pub(super) fn spawn<E: Engine>(
             queue: Arc::clone(queue),
             metrics: Arc::clone(metrics),
             recovery: Recovery::default(),
-            alarm: alarm.clone(),
+            fatal: fatal.clone(),
             runs: Arc::clone(&runs),
         };
         thread::Builder::new()
@@ -70,7 +71,7 @@ struct Worker<E> {
     queue: Arc<Queue>,
     metrics: Arc<Metrics>,
     recovery: Recovery,
-    alarm: Alarm,
+    fatal: FatalSignal,
     /// How many batches were run, by all workers of the queue.
     runs: Arc<AtomicU64>,
 }
@@ -84,7 +85,7 @@ impl<E: Engine> Worker<E> {
 
     /// Runs a batch, and its inputs one by one if it fails as a whole: one of them may have spoiled
     /// it for the others.
-    fn serve(&mut self, batch: Vec<Entry>) {
+    fn serve(&mut self, batch: Vec<QueueEntry>) {
         for entry in self.attempt(batch) {
             if entry.reply.is_closed() {
                 continue;
@@ -97,24 +98,24 @@ impl<E: Engine> Worker<E> {
 
     /// Runs a batch once and answers its requests; those are left that have to be run alone because
     /// the batch failed, none of a batch of one.
-    fn attempt(&mut self, mut batch: Vec<Entry>) -> Vec<Entry> {
+    fn attempt(&mut self, mut batch: Vec<QueueEntry>) -> Vec<QueueEntry> {
         // Each request's trace has the run that it shared.
         let size = batch.len();
         let spans: Vec<Span> = batch
             .iter_mut()
             .map(|entry| {
-                entry.waiting = Span::none();
+                entry.queue_span = Span::none();
                 tracing::debug_span!(parent: &entry.span, "inference", size)
             })
             .collect();
         let (started, computed) = (Instant::now(), thread_time());
-        let inputs: Vec<Input<'_>> = batch.iter().map(|entry| entry.ask.input()).collect();
+        let inputs: Vec<Input<'_>> = batch.iter().map(|entry| entry.item.input()).collect();
         let outcome = self.run(&inputs);
         let number = self.runs.fetch_add(1, Ordering::Relaxed) + 1;
         let ended = Instant::now();
         let ran = ended.saturating_duration_since(started);
         drop(spans);
-        let learned = outcome.is_ok().then(|| curve::Run {
+        let learned = outcome.is_ok().then(|| latency_model::BatchRun {
             took: ran,
             computed: thread_time()
                 .zip(computed)
@@ -124,7 +125,7 @@ impl<E: Engine> Worker<E> {
         self.queue.finished(self.number, learned);
         self.metrics.batch(size, ran);
 
-        let run = Run {
+        let run = BatchRun {
             number,
             started,
             size,
@@ -133,41 +134,41 @@ impl<E: Engine> Worker<E> {
             Ok(outputs) => {
                 self.recovery.succeeded();
                 for (entry, output) in batch.into_iter().zip(outputs) {
-                    answer(entry, checked(output), run);
+                    answer(entry, require_finite(output), run);
                 }
             }
-            Err(why) if run.size == 1 => {
+            Err(error) if run.size == 1 => {
                 for entry in batch {
                     let _entered = entry.span.clone().entered();
-                    tracing::error!(%why, "inference failed");
+                    tracing::error!(%error, "inference failed");
                     self.metrics.inference_failed();
                     answer(entry, Err(Error::Inference), run);
                 }
                 self.recover();
             }
-            Err(why) => {
-                tracing::warn!(%why, size = run.size, "a batch failed; its inputs are tried one by one");
+            Err(error) => {
+                tracing::warn!(%error, size = run.size, "a batch failed; its inputs are tried one by one");
                 return batch;
             }
         }
         Vec::new()
     }
 
-    /// After a failure: goes on, or makes the engine anew, or ends.
+    /// After a failure: goes on, or rebuilds the engine, or ends.
     fn recover(&mut self) {
         match self.recovery.failed() {
-            Step::GoOn => {}
-            Step::Rebuild => {
-                tracing::error!("the engine keeps failing and is made anew");
+            RecoveryStep::Continue => {}
+            RecoveryStep::Rebuild => {
+                tracing::error!("the engine keeps failing and is rebuilt");
                 let engine = &mut self.engine;
                 let rebuilt = catch_unwind(AssertUnwindSafe(|| engine.rebuild()))
                     .unwrap_or_else(|_| Err(EngineError::Graph("the engine panicked".to_owned())));
-                if let Err(why) = rebuilt {
-                    tracing::error!(%why, "the engine cannot be made anew");
+                if let Err(error) = rebuilt {
+                    tracing::error!(%error, "the engine cannot be rebuilt");
                     self.give_up();
                 }
             }
-            Step::GiveUp => self.give_up(),
+            RecoveryStep::GiveUp => self.give_up(),
         }
     }
 
@@ -193,13 +194,13 @@ impl<E: Engine> Worker<E> {
 }
 
 impl<E> Worker<E> {
-    /// Refuses what waits and what comes, and has the process end.
+    /// Rejects queued and new requests, and raises the fatal signal.
     fn end_service(&self) {
         for entry in self.queue.close_and_take() {
-            // Whoever has left needs no refusal.
+            // A client that has left needs no refusal.
             let _ = entry.reply.send(Err(Error::NotReady));
         }
-        self.alarm.ring();
+        self.fatal.raise();
     }
 }
 
@@ -228,7 +229,7 @@ fn thread_time() -> Option<Duration> {
     None
 }
 
-fn checked(output: Output) -> Result<Output, Error> {
+fn require_finite(output: Output) -> Result<Output, Error> {
     if output.values().all(f32::is_finite) {
         Ok(output)
     } else {
@@ -236,15 +237,15 @@ fn checked(output: Output) -> Result<Output, Error> {
     }
 }
 
-/// A batch as its answers tell of it.
+/// What answers say of their batch.
 #[derive(Clone, Copy)]
-struct Run {
+struct BatchRun {
     number: u64,
     started: Instant,
     size: usize,
 }
 
-fn answer(entry: Entry, output: Result<Output, Error>, run: Run) {
+fn answer(entry: QueueEntry, output: Result<Output, Error>, run: BatchRun) {
     let inference = output.map(|output| Inference {
         output,
         queued: run.started.saturating_duration_since(entry.queued_at),

@@ -1,4 +1,4 @@
-//! Build script: which commit it is, and the sample pictures that the page carries ([`samples`]).
+//! Build script: which commit it is, and the sample images that the page carries ([`samples`]).
 
 #![expect(
     clippy::print_stdout,
@@ -14,7 +14,7 @@ fn main() {
     println!("cargo:rerun-if-env-changed=PATCHLIGHT_COMMIT");
     println!("cargo:rustc-env=PATCHLIGHT_COMMIT={}", commit());
     if let Err(error) = samples::carry() {
-        eprintln!("\nThe page's sample pictures could not be read: {error}\n");
+        eprintln!("\nThe page's sample images could not be read: {error}\n");
         std::process::exit(1);
     }
 }
@@ -27,7 +27,7 @@ fn commit() -> String {
     {
         return given.chars().take(12).collect();
     }
-    // A release says what it is made of; while developing, a commit alone compiles nothing anew.
+    // A release says what it is made of; while developing, a commit alone compiles nothing again.
     if env::var("PROFILE").is_ok_and(|profile| profile == "release")
         && let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"])
         && Path::new(&log).exists()

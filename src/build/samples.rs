@@ -1,4 +1,4 @@
-//! Which sample pictures the program carries for its page: those that `models/samples/samples.json`
+//! Which sample images the program carries for its page: those that `models/samples/samples.json`
 //! lists, as far as they are small.
 
 use std::{env, error::Error, fmt::Write, fs, path::Path};

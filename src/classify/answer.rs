@@ -1,4 +1,4 @@
-//! The answer to `POST /classify` for one picture, in the form that clients rely on.
+//! The answer to `POST /classify` for one image, in the form that clients rely on.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use patchlight_model::{ModelInfo, Prediction, manifest::TaskKind};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use crate::store::{MapKind, NotKept, Receipt};
+use crate::store::{MapKind, StoreError, StoredMap};
 
-/// One picture's answer.
+/// One image's answer.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Classification {
     /// The map's id, or null without a map.
@@ -37,7 +37,7 @@ pub struct Classification {
     /// True if the result was computed for an identical request; absent otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cached: bool,
-    /// The picture as it was understood.
+    /// The image as it was understood.
     pub image: ImageInfo,
     /// Where the time went.
     pub timing_ms: Timing,
@@ -51,26 +51,26 @@ pub enum Activation {
     Sigmoid,
 }
 
-/// What became of the map.
+/// Whether a map was stored.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Attention {
     /// It is kept.
-    Kept(Receipt),
-    /// The request did not want one.
-    NotAskedFor,
+    Stored(StoredMap),
+    /// The request asked for none.
+    NotRequested,
     /// The model makes none.
-    NotMade,
+    Unsupported,
     /// It could not be kept.
-    NotKept(NotKept),
+    NotStored(StoreError),
 }
 
-impl From<Result<Receipt, NotKept>> for Attention {
-    fn from(kept: Result<Receipt, NotKept>) -> Self {
-        kept.map_or_else(Self::NotKept, Self::Kept)
+impl From<Result<StoredMap, StoreError>> for Attention {
+    fn from(kept: Result<StoredMap, StoreError>) -> Self {
+        kept.map_or_else(Self::NotStored, Self::Stored)
     }
 }
 
-/// Where a picture's map is.
+/// Where an image's map is.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Attention)]
 pub struct AttentionLink {
@@ -84,7 +84,7 @@ pub struct AttentionLink {
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     verify: Option<String>,
-    /// Seconds until it is forgotten; memory may run short before.
+    /// Seconds until it expires; it may be evicted before.
     expires_in_s: u64,
 }
 
@@ -95,7 +95,7 @@ enum DefaultMap {
     Rollout,
 }
 
-/// The picture as it was understood: upright, after EXIF orientation.
+/// The image as it was understood: upright, after EXIF orientation.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Image)]
 pub struct ImageInfo {
@@ -151,13 +151,17 @@ impl Classification {
     ) -> Self {
         let task = &model.manifest.task;
         let (id, link, attention_note) = match attention {
-            Attention::NotAskedFor => (None, None, Some("not asked for".to_owned())),
-            Attention::NotMade => {
-                let why = model.manifest.graph.why_without_map().unwrap_or_default();
-                (None, None, Some(format!("this model makes no map: {why}")))
+            Attention::NotRequested => (None, None, Some("not asked for".to_owned())),
+            Attention::Unsupported => {
+                let error = model.manifest.graph.no_map_reason().unwrap_or_default();
+                (
+                    None,
+                    None,
+                    Some(format!("this model makes no map: {error}")),
+                )
             }
-            Attention::NotKept(why) => (None, None, Some(why.to_string())),
-            Attention::Kept(Receipt {
+            Attention::NotStored(error) => (None, None, Some(error.to_string())),
+            Attention::Stored(StoredMap {
                 id,
                 maps,
                 expires_in,
@@ -192,7 +196,7 @@ impl Classification {
     }
 }
 
-/// Three decimals: a microsecond is as fine as these clocks are honest.
+/// Three decimals: these clocks are no more precise than a microsecond.
 fn milliseconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(time.as_micros() as f64 / 1000.0)
 }

@@ -1,4 +1,4 @@
-//! `patchlight evaluate`: are the maps true, on pictures whose object's place is known?
+//! `patchlight evaluate`: are the maps true, on images whose object's place is known?
 
 use std::{
     fs,
@@ -16,14 +16,14 @@ use super::{BAD_CONFIGURATION, USAGE, fail, progress};
 use crate::{
     args::EvaluateArgs,
     config::Config,
-    evaluate::{self, Bench, Listing, Measured, Protocol, Summary},
+    evaluate::{self, Evaluator, ImageEvaluation, Listing, Protocol, Summary},
     perturb::Fill,
     registry::LoadError,
     telemetry::{self, LogFormat},
 };
 use patchlight_escape::Escaped;
 
-/// Perturbed pictures that run together: no batch is much quicker for being larger on a CPU.
+/// Perturbed images that run together: no batch is much quicker for being larger on a CPU.
 const BATCH: usize = 8;
 
 /// `evaluation.json`.
@@ -40,22 +40,22 @@ struct Report<'a> {
     summary: &'a Summary,
 }
 
-/// Exit status 0 if every picture was measured, 1 if any was not.
+/// Exit status 0 if every image was measured, 1 if any was not.
 pub(super) fn run(args: &EvaluateArgs) -> ExitCode {
     let config = match Config::for_evaluate(args) {
         Ok(config) => config,
-        Err(why) => return fail(BAD_CONFIGURATION, why),
+        Err(error) => return fail(BAD_CONFIGURATION, error),
     };
-    if let Err(why) = telemetry::install(LogFormat::Text, "warn", None) {
-        return fail(1, why);
+    if let Err(error) = telemetry::install(LogFormat::Text, "warn", None) {
+        return fail(1, error);
     }
     let fill: Fill = match args.fill.parse() {
         Ok(fill) => fill,
-        Err(why) => return fail(USAGE, format!("--fill: {why}")),
+        Err(error) => return fail(USAGE, format!("--fill: {error}")),
     };
     let listing = match Listing::read(&args.listing) {
         Ok(listing) => listing,
-        Err(why) => return fail(USAGE, why),
+        Err(error) => return fail(USAGE, error),
     };
     let protocol = Protocol {
         fill,
@@ -65,24 +65,24 @@ pub(super) fn run(args: &EvaluateArgs) -> ExitCode {
     };
     match evaluate_all(args, &config, listing, protocol) {
         Ok(0) => ExitCode::SUCCESS,
-        Ok(failed) => fail(1, format!("{failed} pictures could not be measured")),
-        Err(why) => fail(1, why),
+        Ok(failed) => fail(1, format!("{failed} images could not be measured")),
+        Err(error) => fail(1, error),
     }
 }
 
-/// Measures every picture and says what came of it; how many failed.
+/// Measures every image and says what came of it; how many failed.
 fn evaluate_all(
     args: &EvaluateArgs,
     config: &Config,
     Listing(mut listed): Listing,
     protocol: Protocol,
 ) -> Result<usize, LoadError> {
-    if let Some(pictures) = args.pictures {
-        listed.truncate(pictures.get());
+    if let Some(images) = args.pictures {
+        listed.truncate(images.get());
     }
     let runtime = Runtime::load()?;
     let model = ModelInfo::open(&config.model.directory)?;
-    if let Some(reason) = model.manifest.graph.why_without_map() {
+    if let Some(reason) = model.manifest.graph.no_map_reason() {
         return Err(LoadError::WithoutMap(reason.to_owned()));
     }
     let pipeline = Pipeline::new(&model.manifest.preprocess).map_err(LoadError::Preprocess)?;
@@ -94,7 +94,7 @@ fn evaluate_all(
     };
     let mut engine = OrtEngine::load(&runtime, &model.manifest, &options)?;
     let device = engine.device().to_string();
-    let mut bench = Bench {
+    let mut evaluator = Evaluator {
         model: &model,
         pipeline: &pipeline,
         engine: &mut engine,
@@ -102,15 +102,15 @@ fn evaluate_all(
     };
 
     let bar = progress(listed.len());
-    let mut measured: Vec<Measured> = Vec::with_capacity(listed.len());
+    let mut measured: Vec<ImageEvaluation> = Vec::with_capacity(listed.len());
     let mut failed = 0;
-    for picture in &listed {
-        match bench.measure(picture) {
+    for image in &listed {
+        match evaluator.measure(image) {
             Ok(found) => measured.push(found),
-            Err(why) => {
+            Err(error) => {
                 failed += 1;
-                let path = Escaped(picture.path.display());
-                bar.suspend(|| eprintln!("patchlight: {path}: {}", Escaped(why)));
+                let path = Escaped(image.path.display());
+                bar.suspend(|| eprintln!("patchlight: {path}: {}", Escaped(error)));
             }
         }
         bar.inc(1);
@@ -160,13 +160,13 @@ fn described(summary: &Summary, model: &ModelInfo, protocol: Protocol) -> String
         format!(" (of which it names {:.1} % rightly)", 100.0 * right)
     });
     format!(
-        "Model `{}` ({}); pictures: {}{right}; patches replaced by {} in {} steps; seed {}.\n\n{}",
+        "Model `{}` ({}); images: {}{right}; patches replaced by {} in {} steps; seed {}.\n\n{}",
         model.name,
         model.digest.get(..12).unwrap_or(&model.digest),
-        summary.pictures,
+        summary.images,
         match protocol.fill {
-            Fill::Mean => "the picture's mean colour",
-            Fill::Blur => "the blurred picture",
+            Fill::Mean => "the image's mean color",
+            Fill::Blur => "the blurred image",
             Fill::Zero => "zero",
         },
         protocol.steps,

@@ -18,18 +18,18 @@ use super::fail;
 use crate::args::HealthArgs;
 
 /// A server that does not answer a probe within this time is not healthy.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(super) fn run(args: &HealthArgs) -> ExitCode {
     let url = args.url.clone().unwrap_or_else(default_url);
     let outcome = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|why| why.to_string())
+        .map_err(|error| error.to_string())
         .and_then(|runtime| runtime.block_on(ask(&url)));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => fail(1, format!("{url}: {why}")),
+        Err(error) => fail(1, format!("{url}: {error}")),
     }
 }
 
@@ -50,7 +50,7 @@ fn default_url() -> String {
 }
 
 async fn ask(url: &str) -> Result<(), String> {
-    let uri: Uri = url.parse().map_err(|why| format!("not a URL: {why}"))?;
+    let uri: Uri = url.parse().map_err(|error| format!("not a URL: {error}"))?;
     let authority = uri
         .authority()
         .ok_or("a URL such as http://127.0.0.1:8080 is expected")?;
@@ -70,17 +70,17 @@ async fn ask(url: &str) -> Result<(), String> {
     let request = Request::get(path)
         .header(header::HOST, authority.as_str())
         .body(Empty::<Bytes>::new())
-        .map_err(|why| why.to_string())?;
+        .map_err(|error| error.to_string())?;
     let answer = async {
         let socket = TcpStream::connect(address)
             .await
-            .map_err(|why| why.to_string())?;
+            .map_err(|error| error.to_string())?;
         match encrypted {
             false => exchange(socket, request).await,
             true => exchange(tls::wrap(socket).await?, request).await,
         }
     };
-    let answer = timeout(PATIENCE, answer)
+    let answer = timeout(PROBE_TIMEOUT, answer)
         .await
         .map_err(|_| "no answer in time".to_owned())??;
     if answer.is_success() {
@@ -96,11 +96,11 @@ where
 {
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket))
         .await
-        .map_err(|why| why.to_string())?;
+        .map_err(|error| error.to_string())?;
     let connection = tokio::spawn(connection);
     let answer = sender.send_request(request).await;
     connection.abort();
     answer
         .map(|answer| answer.status())
-        .map_err(|why| why.to_string())
+        .map_err(|error| error.to_string())
 }

@@ -8,17 +8,17 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use patchlight_imaging::preprocess::Backend;
-use patchlight_import::{self as import, Cancel, CheckOptions, ImportOptions, Source};
+use patchlight_import::{self as import, CancelFlag, CheckOptions, ImportOptions, Source};
 use patchlight_model::manifest::{HeadFusion, Precision};
 use tokio::runtime;
 
-use super::{USAGE, fail, pictures};
+use super::{USAGE, fail, images};
 use crate::{args::ImportArgs, server::Signals};
 
 pub(super) fn run(args: ImportArgs) -> ExitCode {
     let options = match options(args) {
         Ok(options) => options,
-        Err(why) => return fail(USAGE, why),
+        Err(error) => return fail(USAGE, error),
     };
     end_on_signals(options.cancel.clone());
     let bar = ProgressBar::new(0).with_style(style());
@@ -35,12 +35,12 @@ pub(super) fn run(args: ImportArgs) -> ExitCode {
             eprintln!("{summary}");
             ExitCode::SUCCESS
         }
-        Err(why) => fail(1, why),
+        Err(error) => fail(1, error),
     }
 }
 
 /// The first signal ends the import, which clears up; a second one ends the process.
-fn end_on_signals(cancel: Cancel) {
+fn end_on_signals(cancel: CancelFlag) {
     thread::spawn(move || -> io::Result<()> {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
@@ -48,7 +48,7 @@ fn end_on_signals(cancel: Cancel) {
         runtime.block_on(async {
             let mut signals = Signals::listen()?;
             signals.next().await;
-            cancel.ask();
+            cancel.cancel();
             signals.next().await;
             process::exit(1)
         })
@@ -91,15 +91,15 @@ fn head_fusion(text: &str) -> Result<HeadFusion, String> {
 }
 
 /// What to compare on. Eight bits are never taken blindly: how much a network suffers from them
-/// shows on pictures only. Random weights have nothing to lose.
+/// shows on images only. Random weights have nothing to lose.
 fn check(args: &ImportArgs, precision: Precision) -> Result<Option<CheckOptions>, String> {
     let Some(folder) = &args.check else {
         if args.min_agreement.is_some() {
-            return Err("--min-agreement needs pictures to agree on: add --check DIR".to_owned());
+            return Err("--min-agreement needs images to agree on: add --check DIR".to_owned());
         }
         if precision == Precision::Int8 && !args.random_weights {
             return Err(
-                "--precision int8 needs --check DIR, a folder of pictures like those that \
+                "--precision int8 needs --check DIR, a folder of images like those that \
                  will be asked about: how much a network suffers from eight bits differs from one \
                  to the next, and is measured on them before the model is written"
                     .to_owned(),
@@ -122,7 +122,7 @@ fn check(args: &ImportArgs, precision: Precision) -> Result<Option<CheckOptions>
         ));
     }
     Ok(Some(CheckOptions {
-        pictures: pictures::find(std::slice::from_ref(folder))?,
+        images: images::find(std::slice::from_ref(folder))?,
         min_agreement: args.min_agreement,
     }))
 }

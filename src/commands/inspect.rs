@@ -14,11 +14,11 @@ use crate::args::InspectArgs;
 pub(super) fn run(args: &InspectArgs) -> ExitCode {
     let model = match ModelInfo::open(&args.directory) {
         Ok(model) => model,
-        Err(why) => return fail(1, why),
+        Err(error) => return fail(1, error),
     };
     match show(&model) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => fail(1, why),
+        Err(error) => fail(1, error),
     }
 }
 

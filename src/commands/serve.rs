@@ -12,10 +12,10 @@ use tokio::{net::TcpListener, runtime, task::JoinSet};
 
 use super::{BAD_CONFIGURATION, fail};
 use crate::{
-    app::{self, App, End, Files, Listeners, StartError},
+    app::{self, App, Files, Listeners, ServeOutcome, StartError},
     args::{ServeArgs, default_file},
     config::Config,
-    server::{Hangups, Signals},
+    server::{ReloadSignals, Signals},
     telemetry,
 };
 
@@ -27,18 +27,18 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     if args.print_config {
         return match io::stdout().write_all(default_file().as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(why) => fail(1, why),
+            Err(error) => fail(1, error),
         };
     }
     let (config, files) = match app::configure(args) {
         Ok(configured) => configured,
-        Err(why) => return fail(BAD_CONFIGURATION, why),
+        Err(error) => return fail(BAD_CONFIGURATION, error),
     };
     // Until the end, for the spans that are still to be sent.
     let _installed =
         match telemetry::install(config.log_format, &config.log, config.traces.as_ref()) {
             Ok(installed) => installed,
-            Err(why) => return fail(BAD_CONFIGURATION, why),
+            Err(error) => return fail(BAD_CONFIGURATION, error),
         };
     let workers = runtime::Builder::new_multi_thread()
         .worker_threads(config.threads)
@@ -50,23 +50,23 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
             workers.shutdown_timeout(LAST_THREADS);
             outcome
         }
-        Err(why) => Err(why.into()),
+        Err(error) => Err(error.into()),
     };
     match outcome {
-        Ok(End::Finished) => ExitCode::SUCCESS,
-        Ok(End::CutOff) => fail(
+        Ok(ServeOutcome::Finished) => ExitCode::SUCCESS,
+        Ok(ServeOutcome::DrainTimedOut) => fail(
             1,
             "stopped before everything that was accepted was finished",
         ),
-        Ok(End::Broken) => fail(1, "the engine is broken; the log says how"),
-        Err(why) => fail(1, why),
+        Ok(ServeOutcome::EngineFailed) => fail(1, "the engine is broken; the log says how"),
+        Err(error) => fail(1, error),
     }
 }
 
-async fn serve(config: &Config, files: &Files) -> Result<End, StartError> {
+async fn serve(config: &Config, files: &Files) -> Result<ServeOutcome, StartError> {
     // Before the model is loaded, so that a signal during the load is not lost.
     let signals = Signals::listen()?;
-    let hangups = Hangups::listen()?;
+    let reload_signals = ReloadSignals::listen()?;
     tracing::info!(
         version = crate::VERSION,
         commit = crate::COMMIT,
@@ -82,8 +82,8 @@ async fn serve(config: &Config, files: &Files) -> Result<End, StartError> {
         None => None,
     };
 
-    let keeper = tokio::task::block_in_place(|| app::load_models(config, &runtime))?;
-    let app = App::new(keeper, config, files);
+    let manager = tokio::task::block_in_place(|| app::load_models(config, &runtime))?;
+    let app = App::new(manager, config, files);
     let scheme = if files.tls.is_some() { "https" } else { "http" };
     if let Some(admin) = &admin {
         tracing::info!("administration on {scheme}://{}", admin.local_addr()?);
@@ -103,7 +103,7 @@ async fn serve(config: &Config, files: &Files) -> Result<End, StartError> {
     let listeners = Listeners {
         service,
         admin,
-        hangups,
+        reload_signals,
     };
     Ok(app.serve(listeners, config, signals).await)
 }
@@ -111,5 +111,5 @@ async fn serve(config: &Config, files: &Files) -> Result<End, StartError> {
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address)
         .await
-        .map_err(|why| StartError::Listen { address, why })
+        .map_err(|error| StartError::Listen { address, error })
 }

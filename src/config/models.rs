@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use patchlight_model as model;
 
-use super::{demo, faults::Faults};
+use super::{demo, errors::ConfigErrors};
 
 /// A model to serve.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -28,12 +28,12 @@ impl ModelSource {
 /// The first model and the others, or the demo if none is named. Two cannot have the same name.
 pub(super) fn read(
     named: &[PathBuf],
-    faults: &mut Faults,
+    errors: &mut ConfigErrors,
 ) -> Option<(ModelSource, Vec<ModelSource>)> {
     let mut sources: Vec<ModelSource> = named.iter().cloned().map(ModelSource::new).collect();
     for (at, source) in sources.iter().enumerate() {
         if let Some(before) = sources[..at].iter().find(|other| other.name == source.name) {
-            faults.add(
+            errors.add(
                 "--model",
                 format!(
                     "{} and {} are both called `{}`; rename one directory",
@@ -45,7 +45,7 @@ pub(super) fn read(
         }
     }
     if sources.is_empty() {
-        let demo = faults.take("--model", demo::find())?;
+        let demo = errors.take("--model", demo::find())?;
         sources.push(ModelSource::new(demo));
     }
     let others = sources.split_off(1);
@@ -58,19 +58,19 @@ mod tests {
 
     fn named(directories: &[&str]) -> (Option<(ModelSource, Vec<ModelSource>)>, usize) {
         let paths: Vec<PathBuf> = directories.iter().map(PathBuf::from).collect();
-        let mut faults = Faults::default();
-        let models = read(&paths, &mut faults);
-        let faults = faults.into_result(None::<()>).unwrap_err().to_string();
-        (models, faults.lines().count())
+        let mut errors = ConfigErrors::default();
+        let models = read(&paths, &mut errors);
+        let errors = errors.into_result(None::<()>).unwrap_err().to_string();
+        (models, errors.lines().count())
     }
 
     #[test]
     fn the_first_is_the_default_and_directories_give_the_names() {
-        let (models, faults) = named(&["a/birds", "b/plants/", "c/fungi"]);
+        let (models, errors) = named(&["a/birds", "b/plants/", "c/fungi"]);
         let (first, others) = models.unwrap();
         assert_eq!(first.name, "birds");
         let names: Vec<&str> = others.iter().map(|model| &*model.name).collect();
-        assert_eq!((names, faults), (vec!["plants", "fungi"], 0));
+        assert_eq!((names, errors), (vec!["plants", "fungi"], 0));
     }
 
     #[test]

@@ -2,71 +2,71 @@
 
 use std::path::Path;
 
-use super::faults::Faults;
+use super::errors::ConfigErrors;
 use crate::{
     args::ServeArgs,
     secret_file::{SecretFile, SecretFileError},
-    store::{Place, RedisAddress, SigningKeys, StoreOptions},
+    store::{RedisAddress, SealingKeys, StoreKind, StoreOptions},
 };
 
 /// What was typed for `--attention-store`.
-enum Named {
+enum StoreFlag {
     Memory,
-    Signed,
+    SealedToken,
     Redis(Box<RedisAddress>),
 }
 
 pub(super) fn read(
     args: &ServeArgs,
-    keep_pictures: Option<bool>,
-    faults: &mut Faults,
+    keep_previews: Option<bool>,
+    errors: &mut ConfigErrors,
 ) -> Option<StoreOptions> {
-    let ttl = faults.duration("--attention-ttl", &args.attention_ttl);
-    let bytes = faults.size("--attention-memory", &args.attention_memory);
-    let named = named(args, faults);
-    let keys = args.signing_key_file.as_deref().map(SigningKeys::load);
-    let keys = faults.take("--signing-key-file", keys.transpose());
-    let place = match (named?, keys?) {
-        (Named::Memory, _) => Place::Memory,
-        (Named::Signed, Some(keys)) => Place::Signed(keys),
-        (Named::Redis(address), Some(keys)) => Place::Redis(address, Some(keys)),
-        (Named::Redis(address), None) if keep_pictures == Some(false) => {
-            Place::Redis(address, None)
+    let ttl = errors.duration("--attention-ttl", &args.attention_ttl);
+    let bytes = errors.size("--attention-memory", &args.attention_memory);
+    let named = named(args, errors);
+    let keys = args.signing_key_file.as_deref().map(SealingKeys::load);
+    let keys = errors.take("--signing-key-file", keys.transpose());
+    let kind = match (named?, keys?) {
+        (StoreFlag::Memory, _) => StoreKind::Memory,
+        (StoreFlag::SealedToken, Some(keys)) => StoreKind::SealedToken(keys),
+        (StoreFlag::Redis(address), Some(keys)) => StoreKind::Redis(address, Some(keys)),
+        (StoreFlag::Redis(address), None) if keep_previews == Some(false) => {
+            StoreKind::Redis(address, None)
         }
-        (Named::Signed, None) => {
-            faults.add(
+        (StoreFlag::SealedToken, None) => {
+            errors.add(
                 "--signing-key-file",
                 "--attention-store signed needs a key to sign with; \
                  `head -c 32 /dev/urandom | base64` makes one",
             );
             return None;
         }
-        (Named::Redis(_), None) => {
-            faults.add(
+        (StoreFlag::Redis(_), None) => {
+            errors.add(
                 "--signing-key-file",
-                "pictures are sealed before they go to Redis, which needs a key \
+                "images are sealed before they go to Redis, which needs a key \
                  (`head -c 32 /dev/urandom | base64` makes one); or set --keep-pictures false",
             );
             return None;
         }
     };
     Some(StoreOptions {
-        place,
+        kind,
         bytes: bytes?,
         ttl: ttl?,
     })
 }
 
-fn named(args: &ServeArgs, faults: &mut Faults) -> Option<Named> {
+fn named(args: &ServeArgs, errors: &mut ConfigErrors) -> Option<StoreFlag> {
     let (flag, text) = match (&args.attention_store, args.attention_store_file.as_deref()) {
-        (None, None) => return Some(Named::Memory),
+        (None, None) => return Some(StoreFlag::Memory),
         (Some(typed), None) => ("--attention-store", typed.expose().to_owned()),
         (None, Some(path)) => {
             let flag = "--attention-store-file";
-            (flag, faults.take(flag, first_line(path))?)
+            (flag, errors.take(flag, first_line(path))?)
         }
         (Some(_), Some(_)) => {
-            faults.add(
+            errors.add(
                 "--attention-store-file",
                 "it says the same as --attention-store; give one of them",
             );
@@ -74,13 +74,14 @@ fn named(args: &ServeArgs, faults: &mut Faults) -> Option<Named> {
         }
     };
     match text.as_str() {
-        "memory" => Some(Named::Memory),
-        "signed" => Some(Named::Signed),
+        "memory" => Some(StoreFlag::Memory),
+        "signed" => Some(StoreFlag::SealedToken),
         address => {
             let address = address.parse();
-            let address = address.map_err(|why| format!("neither memory nor signed, and {why}"));
-            let address = faults.take(flag, address).map(Box::new);
-            address.map(Named::Redis)
+            let address =
+                address.map_err(|error| format!("neither memory nor signed, and {error}"));
+            let address = errors.take(flag, address).map(Box::new);
+            address.map(StoreFlag::Redis)
         }
     }
 }
@@ -114,11 +115,13 @@ mod tests {
         file
     }
 
-    fn place(args: &ServeArgs, pictures: bool) -> Result<Place, String> {
-        let mut faults = Faults::default();
-        let options = read(args, Some(pictures), &mut faults);
-        let options = faults.into_result(options).map_err(|why| why.to_string())?;
-        Ok(options.place)
+    fn kind(args: &ServeArgs, images: bool) -> Result<StoreKind, String> {
+        let mut errors = ConfigErrors::default();
+        let options = read(args, Some(images), &mut errors);
+        let options = errors
+            .into_result(options)
+            .map_err(|error| error.to_string())?;
+        Ok(options.kind)
     }
 
     fn args(store: &str, keys: Option<&NamedTempFile>) -> ServeArgs {
@@ -132,27 +135,27 @@ mod tests {
     #[test]
     fn memory_needs_nothing() {
         assert!(matches!(
-            place(&args("memory", None), true),
-            Ok(Place::Memory)
+            kind(&args("memory", None), true),
+            Ok(StoreKind::Memory)
         ));
         assert!(matches!(
-            place(&ServeArgs::default(), true),
-            Ok(Place::Memory)
+            kind(&ServeArgs::default(), true),
+            Ok(StoreKind::Memory)
         ));
     }
 
     #[test]
     fn what_leaves_the_process_needs_a_key() {
         let key = file(KEY);
-        assert!(place(&args("signed", None), true).is_err());
-        assert!(place(&args(REDIS, None), true).is_err());
-        let signed = place(&args("signed", Some(&key)), true);
-        assert!(matches!(signed, Ok(Place::Signed(_))));
-        let sealed = place(&args(REDIS, Some(&key)), true);
-        assert!(matches!(sealed, Ok(Place::Redis(_, Some(_)))));
-        // Maps without pictures may lie there as they are.
-        let plain = place(&args(REDIS, None), false);
-        assert!(matches!(plain, Ok(Place::Redis(_, None))));
+        assert!(kind(&args("signed", None), true).is_err());
+        assert!(kind(&args(REDIS, None), true).is_err());
+        let signed = kind(&args("signed", Some(&key)), true);
+        assert!(matches!(signed, Ok(StoreKind::SealedToken(_))));
+        let sealed = kind(&args(REDIS, Some(&key)), true);
+        assert!(matches!(sealed, Ok(StoreKind::Redis(_, Some(_)))));
+        // Maps without images may lie there as they are.
+        let plain = kind(&args(REDIS, None), false);
+        assert!(matches!(plain, Ok(StoreKind::Redis(_, None))));
     }
 
     #[test]
@@ -160,9 +163,9 @@ mod tests {
         let (key, address) = (file(KEY), file(&format!("{REDIS}\n")));
         let mut args = args("signed", Some(&key));
         args.attention_store_file = Some(address.path().to_owned());
-        assert!(place(&args, true).is_err());
+        assert!(kind(&args, true).is_err());
         args.attention_store = None;
-        assert!(matches!(place(&args, true), Ok(Place::Redis(..))));
+        assert!(matches!(kind(&args, true), Ok(StoreKind::Redis(..))));
     }
 
     #[test]
@@ -173,14 +176,14 @@ mod tests {
             "hunter2",
         ] {
             let args = args(wrong, None);
-            let why = place(&args, true).unwrap_err();
+            let error = kind(&args, true).unwrap_err();
             assert!(
-                !why.contains("hunter2") && why.contains("--attention-store"),
-                "{why}"
+                !error.contains("hunter2") && error.contains("--attention-store"),
+                "{error}"
             );
             assert!(!format!("{args:?}").contains("hunter2"));
         }
-        let place = place(&args(REDIS, Some(&file(KEY))), true).unwrap();
-        assert!(!format!("{place:?}").contains("hunter2"));
+        let kind = kind(&args(REDIS, Some(&file(KEY))), true).unwrap();
+        assert!(!format!("{kind:?}").contains("hunter2"));
     }
 }

@@ -23,7 +23,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.store.ttl, Duration::from_secs(3600));
     assert_eq!(config.store.bytes, 128 << 20);
     assert_eq!(config.keep_alive, Duration::from_secs(75));
-    assert!(config.keep_pictures);
+    assert!(config.keep_previews);
     assert!(config.threads >= 1);
     assert_eq!(config.allowed_hosts, AllowedHosts::LoopbackAnd(Vec::new()));
 }

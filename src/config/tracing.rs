@@ -2,15 +2,15 @@
 
 use hyper::Uri;
 
-use super::Faults;
+use super::ConfigErrors;
 use crate::{args::TracingArgs, telemetry::TraceExport};
 
 /// Where collectors listen for traces, unless the address has a path of its own.
 const PATH: &str = "/v1/traces";
 
 /// `None` when nothing is exported, or something is wrong and was noted.
-pub(super) fn read(args: &TracingArgs, faults: &mut Faults) -> Option<TraceExport> {
-    let sample: Option<f64> = faults.parse(
+pub(super) fn read(args: &TracingArgs, errors: &mut ConfigErrors) -> Option<TraceExport> {
+    let sample: Option<f64> = errors.parse(
         "--trace-sample",
         &args.trace_sample,
         "a number between 0 and 1",
@@ -18,14 +18,14 @@ pub(super) fn read(args: &TracingArgs, faults: &mut Faults) -> Option<TraceExpor
     let sample = sample.filter(|sample| {
         let is_share = (0.0..=1.0).contains(sample);
         if !is_share {
-            faults.add("--trace-sample", "it must be between 0 and 1");
+            errors.add("--trace-sample", "it must be between 0 and 1");
         }
         is_share
     });
     let text = args.otlp_endpoint.as_ref()?;
-    let endpoint = faults.take("--otlp-endpoint", endpoint(text));
+    let endpoint = errors.take("--otlp-endpoint", endpoint(text));
     if !cfg!(feature = "otlp") {
-        faults.add(
+        errors.add(
             "--otlp-endpoint",
             "this program cannot export traces: build it with `--features otlp`",
         );
@@ -76,13 +76,13 @@ mod tests {
 
     #[test]
     fn every_fault_is_noted() {
-        let mut faults = Faults::default();
+        let mut errors = ConfigErrors::default();
         let args = TracingArgs {
             otlp_endpoint: Some("nowhere".to_owned()),
             trace_sample: "2".to_owned(),
         };
-        assert_eq!(read(&args, &mut faults), None);
-        let said = faults.into_result(Some(())).unwrap_err().to_string();
+        assert_eq!(read(&args, &mut errors), None);
+        let said = errors.into_result(Some(())).unwrap_err().to_string();
         assert!(said.contains("--trace-sample") && said.contains("--otlp-endpoint"));
     }
 }

@@ -1,4 +1,4 @@
-//! The listing: pictures, their right names, and where their object lies.
+//! The listing: images, their right names, and where their object lies.
 //!
 //! A JSON array of objects, in the form of `models/samples/samples.json`:
 //!
@@ -7,8 +7,8 @@
 //! ```
 //!
 //! `file` and `mask` are relative to the listing. `box` is left, top, right, bottom in pixels of
-//! the upright picture. `mask`, if there is one, is a picture of the same size that is white on the
-//! object. `class_id` may be absent. Other fields are left to others.
+//! the upright image. `mask`, if there is one, is an image of the same size that is white on the
+//! object. `class_id` may be absent. Other fields are ignored.
 
 use std::{
     fs,
@@ -17,22 +17,22 @@ use std::{
 
 use serde::Deserialize;
 
-/// Pictures whose object's place is known.
+/// Images whose object's position is known.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Listing(pub Vec<Listed>);
+pub struct Listing(pub Vec<ListedImage>);
 
-/// One picture.
+/// One image.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Listed {
+pub struct ListedImage {
     /// Its place in the listing.
     pub number: usize,
-    /// The picture.
+    /// The image.
     pub path: PathBuf,
     /// Its right class, if known.
     pub class: Option<usize>,
-    /// Left, top, right and bottom, in pixels of the upright picture.
+    /// Left, top, right and bottom, in pixels of the upright image.
     pub bounds: [f64; 4],
-    /// A picture of the same size, white on the object.
+    /// An image of the same size, white on the object.
     pub mask: Option<PathBuf>,
 }
 
@@ -54,22 +54,23 @@ impl Listing {
             true => only_listing(path)?,
             false => path.to_owned(),
         };
-        let told = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
-        let text = fs::read(&path).map_err(|why| told(&why))?;
-        let entries: Vec<Entry> = serde_json::from_slice(&text).map_err(|why| told(&why))?;
+        let with_path = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let text = fs::read(&path).map_err(|error| with_path(&error))?;
+        let entries: Vec<Entry> =
+            serde_json::from_slice(&text).map_err(|error| with_path(&error))?;
         if entries.is_empty() {
-            return Err(told(&"it lists no pictures"));
+            return Err(with_path(&"it lists no images"));
         }
         let folder = path.parent().unwrap_or_else(|| Path::new("."));
         let listed = entries.into_iter().enumerate().map(|(number, entry)| {
             let [left, top, right, bottom] = entry.r#box;
             if !(right > left && bottom > top) {
                 let file = entry.file.display();
-                return Err(told(&format!(
+                return Err(with_path(&format!(
                     "{file}: a box is [left, top, right, bottom] and has an area"
                 )));
             }
-            Ok(Listed {
+            Ok(ListedImage {
                 number,
                 path: folder.join(entry.file),
                 class: entry.class_id,
@@ -82,15 +83,17 @@ impl Listing {
 }
 
 fn only_listing(folder: &Path) -> Result<PathBuf, String> {
-    let told = |why: String| format!("{}: {why}", folder.display());
-    let entries = fs::read_dir(folder).map_err(|why| told(why.to_string()))?;
+    let with_path = |error: String| format!("{}: {error}", folder.display());
+    let entries = fs::read_dir(folder).map_err(|error| with_path(error.to_string()))?;
     let mut listings = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|ending| ending == "json"));
     match (listings.next(), listings.next()) {
         (Some(only), None) => Ok(only),
-        (None, _) => Err(told("there is no listing (*.json) in it".to_owned())),
-        _ => Err(told("there are several *.json in it; name one".to_owned())),
+        (None, _) => Err(with_path("there is no listing (*.json) in it".to_owned())),
+        _ => Err(with_path(
+            "there are several *.json in it; name one".to_owned(),
+        )),
     }
 }
 
@@ -123,7 +126,7 @@ mod tests {
 
     #[test]
     fn an_empty_listing_and_a_box_without_area_are_refused() {
-        assert!(written("[]").1.unwrap_err().contains("no pictures"));
+        assert!(written("[]").1.unwrap_err().contains("no images"));
         let flat = r#"[{"file": "a.jpg", "box": [3, 0, 3, 1]}]"#;
         assert!(written(flat).1.unwrap_err().contains("a.jpg"));
     }
@@ -132,8 +135,8 @@ mod tests {
     fn a_folder_has_one_listing_or_is_asked_which() {
         let (folder, _) = written("[]");
         fs::write(folder.path().join("other.json"), "[]").unwrap();
-        let why = Listing::read(folder.path()).unwrap_err();
-        assert!(why.contains("several"), "{why}");
+        let error = Listing::read(folder.path()).unwrap_err();
+        assert!(error.contains("several"), "{error}");
         let empty = tempfile::tempdir().unwrap();
         assert!(Listing::read(empty.path()).is_err());
     }

@@ -7,35 +7,40 @@ use serde::Serialize;
 /// A kind of map.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum MapMethod {
     /// The rollout over all layers.
     Rollout,
     /// The class token's attention in the last layer, the mean of its heads.
     LastLayer,
     /// What each patch wrote into the predicted label's logit.
-    Evidence,
+    #[serde(rename = "evidence")]
+    Attribution,
     /// The same with the mean over all classes taken away.
     Contrast,
 }
 
-impl Kind {
+impl MapMethod {
     /// As tables and plots call it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Rollout => "rollout",
             Self::LastLayer => "last layer's attention",
-            Self::Evidence => "evidence",
+            Self::Attribution => "evidence",
             Self::Contrast => "evidence, contrast",
         }
     }
 }
 
 /// Every kind of map that the graph hands out, for the class with the largest logit.
-pub(super) fn maps(manifest: &Manifest, output: &Output, class: usize) -> Vec<(Kind, Vec<f32>)> {
+pub(super) fn maps(
+    manifest: &Manifest,
+    output: &Output,
+    class: usize,
+) -> Vec<(MapMethod, Vec<f32>)> {
     let tokens = &manifest.tokens;
     let mut found = Vec::new();
     if let Some(row) = output.rollout.get(tokens.prefix..tokens.total()) {
-        found.push((Kind::Rollout, row.to_vec()));
+        found.push((MapMethod::Rollout, row.to_vec()));
     }
     if let Some(attention) = &output.class_attention {
         let heads = manifest.architecture.heads;
@@ -45,11 +50,11 @@ pub(super) fn maps(manifest: &Manifest, output: &Output, class: usize) -> Vec<(K
                 *sum += value / heads as f32;
             }
         }
-        found.push((Kind::LastLayer, mean));
+        found.push((MapMethod::LastLayer, mean));
     }
-    let rows = output.evidence.as_ref().and_then(|evidence| {
-        let row = evidence.classes.iter().position(|&kept| kept == class)?;
-        let mut rows = evidence.patches.chunks_exact(tokens.patches());
+    let rows = output.attribution.as_ref().and_then(|attribution| {
+        let row = attribution.classes.iter().position(|&kept| kept == class)?;
+        let mut rows = attribution.patches.chunks_exact(tokens.patches());
         Some((rows.nth(row)?, rows.last()?))
     });
     if let Some((of_class, of_mean)) = rows {
@@ -57,8 +62,8 @@ pub(super) fn maps(manifest: &Manifest, output: &Output, class: usize) -> Vec<(K
             .iter()
             .zip(of_mean)
             .map(|(of_class, of_mean)| of_class - of_mean);
-        found.push((Kind::Evidence, of_class.to_vec()));
-        found.push((Kind::Contrast, contrast.collect()));
+        found.push((MapMethod::Attribution, of_class.to_vec()));
+        found.push((MapMethod::Contrast, contrast.collect()));
     }
     found
 }

@@ -4,14 +4,14 @@ use std::fs;
 
 use image::GrayImage;
 
-use super::{EvaluateError, Listed, Merits};
+use super::{EvaluateError, ListedImage, MapMetrics};
 use crate::{
     explain::{Grid, Placement, Rect},
     perturb::Curves,
 };
 
 /// A patch is on the object if at least so much of it is covered.
-const ON: f64 = 0.25;
+const MIN_COVERAGE: f64 = 0.25;
 
 /// How much of each patch the object covers, 0…1, and whether the patch's centre is in its box.
 #[derive(Clone, Debug)]
@@ -21,18 +21,18 @@ pub(super) struct Object {
 }
 
 impl Object {
-    /// Of a listed picture whose patches lie as `placement` says. Without a mask the object is
+    /// Of a listed image whose patches lie as `placement` says. Without a mask the object is
     /// taken for its box.
     pub(super) fn new(
-        listed: &Listed,
+        listed: &ListedImage,
         placement: &Placement,
         grid: Grid,
     ) -> Result<Self, EvaluateError> {
         let mask = mask(listed, placement)?;
         let bounds = listed.bounds;
-        let places = (0..grid.patches())
+        let patch_rects = (0..grid.patches())
             .map(|patch| placement.patch(grid, patch / grid.cols, patch % grid.cols));
-        let cover: Vec<f64> = places
+        let cover: Vec<f64> = patch_rects
             .clone()
             .map(|patch| match &mask {
                 Some(mask) => mean_of(mask, &patch),
@@ -44,15 +44,15 @@ impl Object {
                 "the object lies nowhere on what the model sees".to_owned(),
             ));
         }
-        let in_box = places.map(|patch| contains_centre(&bounds, &patch));
+        let in_box = patch_rects.map(|patch| contains_centre(&bounds, &patch));
         Ok(Self {
             cover,
             in_box: in_box.collect(),
         })
     }
 
-    /// A map's merits. Without any positive value its mass is nowhere.
-    pub(super) fn merits(&self, values: &[f32], curves: Curves) -> Merits {
+    /// A map's metrics. Without any positive value its mass is nowhere.
+    pub(super) fn metrics(&self, values: &[f32], curves: Curves) -> MapMetrics {
         let order = |&a: &usize, &b: &usize| values[a].total_cmp(&values[b]);
         let strongest = (0..values.len()).max_by(order).unwrap_or_default();
         let positive = || values.iter().map(|&value| f64::from(value.max(0.0)));
@@ -61,44 +61,49 @@ impl Object {
             .zip(&self.cover)
             .map(|(v, cover)| v * cover)
             .sum();
-        Merits {
-            on_object: one_if(self.cover[strongest] >= ON),
-            in_box: one_if(self.in_box[strongest]),
+        MapMetrics {
+            on_object: indicator(self.cover[strongest] >= MIN_COVERAGE),
+            in_box: indicator(self.in_box[strongest]),
             mass: if total > 0.0 { on / total } else { 0.0 },
             curves,
         }
     }
 
     /// What a random map has on average.
-    pub(super) fn merits_of_chance(&self, curves: Curves) -> Merits {
+    pub(super) fn chance_metrics(&self, curves: Curves) -> MapMetrics {
         let mean =
             |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / self.cover.len() as f64;
-        Merits {
-            on_object: mean(&mut self.cover.iter().map(|&cover| one_if(cover >= ON))),
-            in_box: mean(&mut self.in_box.iter().map(|&inside| one_if(inside))),
+        MapMetrics {
+            on_object: mean(
+                &mut self
+                    .cover
+                    .iter()
+                    .map(|&cover| indicator(cover >= MIN_COVERAGE)),
+            ),
+            in_box: mean(&mut self.in_box.iter().map(|&inside| indicator(inside))),
             mass: mean(&mut self.cover.iter().copied()),
             curves,
         }
     }
 }
 
-fn one_if(hit: bool) -> f64 {
+fn indicator(hit: bool) -> f64 {
     f64::from(u8::from(hit))
 }
 
-fn mask(listed: &Listed, placement: &Placement) -> Result<Option<GrayImage>, EvaluateError> {
+fn mask(listed: &ListedImage, placement: &Placement) -> Result<Option<GrayImage>, EvaluateError> {
     let Some(path) = &listed.mask else {
         return Ok(None);
     };
-    let told = |why: String| EvaluateError::Listing(format!("{}: {why}", path.display()));
+    let with_path = |error: String| EvaluateError::Listing(format!("{}: {error}", path.display()));
     let mask = image::load_from_memory(&fs::read(path)?)
-        .map_err(|why| told(why.to_string()))?
+        .map_err(|error| with_path(error.to_string()))?
         .into_luma8();
-    if mask.dimensions() != placement.picture() {
-        return Err(told(format!(
-            "the mask has {:?} pixels, the upright picture {:?}",
+    if mask.dimensions() != placement.image() {
+        return Err(with_path(format!(
+            "the mask has {:?} pixels, the upright image {:?}",
             mask.dimensions(),
-            placement.picture()
+            placement.image()
         )));
     }
     Ok(Some(mask))
@@ -117,7 +122,7 @@ fn contains_centre([left, top, right, bottom]: &[f64; 4], patch: &Rect) -> bool 
 }
 
 /// The mask's mean over the pixels whose centres lie in the patch; over the nearest pixel where the
-/// patch is smaller than one. Beyond the picture there is no object.
+/// patch is smaller than one. Beyond the image there is no object.
 fn mean_of(mask: &GrayImage, patch: &Rect) -> f64 {
     let (columns, outside) = pixels(patch.x, patch.width, mask.width());
     let (rows, outside_rows) = pixels(patch.y, patch.height, mask.height());
@@ -169,7 +174,7 @@ mod tests {
             height: 20.0,
         };
         let placement = Placement::new((40, 20), region).unwrap();
-        let listed = Listed {
+        let listed = ListedImage {
             number: 0,
             path: PathBuf::new(),
             class: None,
@@ -187,24 +192,24 @@ mod tests {
     }
 
     #[test]
-    fn merits_of_a_map_and_of_chance_as_computed_by_hand() {
+    fn metrics_of_a_map_and_of_chance_as_computed_by_hand() {
         let object = object([0.0, 0.0, 20.0, 12.0], None);
         // Covered: all of the first patch, a fifth of the one below it.
         assert_eq!(object.cover, [1.0, 0.0, 0.2, 0.0]);
-        let right = object.merits(&[3.0, 1.0, 1.0, -7.0], curves());
+        let right = object.metrics(&[3.0, 1.0, 1.0, -7.0], curves());
         assert_eq!((right.on_object, right.in_box), (1.0, 1.0));
         assert!((right.mass - 3.2 / 5.0).abs() < 1e-12);
-        let beside = object.merits(&[0.0, 0.0, 2.0, 0.0], curves());
+        let beside = object.metrics(&[0.0, 0.0, 2.0, 0.0], curves());
         assert_eq!((beside.on_object, beside.in_box), (0.0, 0.0));
         assert!((beside.mass - 0.2).abs() < 1e-12);
-        assert_eq!(object.merits(&[-1.0; 4], curves()).mass, 0.0);
-        let chance = object.merits_of_chance(curves());
+        assert_eq!(object.metrics(&[-1.0; 4], curves()).mass, 0.0);
+        let chance = object.chance_metrics(curves());
         assert_eq!((chance.on_object, chance.in_box), (0.25, 0.25));
         assert!((chance.mass - 0.3).abs() < 1e-12);
     }
 
     #[test]
-    fn a_mask_says_it_more_exactly_than_the_box() {
+    fn a_mask_is_more_exact_than_the_box() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mask.png");
         let mut mask = GrayImage::new(40, 20);
@@ -220,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn patches_beyond_the_picture_and_below_a_pixel_have_pixels() {
+    fn patches_beyond_the_image_and_below_a_pixel_have_pixels() {
         assert_eq!(pixels(-4.0, 8.0, 10), (0..4, 4));
         assert_eq!(pixels(8.0, 4.0, 10), (8..10, 2));
         assert_eq!(pixels(3.25, 0.25, 10), (3..4, 0));

@@ -1,4 +1,4 @@
-//! Deletion and insertion curves as an SVG picture, in light and dark.
+//! Deletion and insertion curves as an SVG image, in light and dark.
 
 use std::fmt::Write;
 
@@ -14,8 +14,8 @@ const BELOW: f64 = 84.0;
 /// Room for half of the last number below the axis.
 const RIGHT: f64 = 28.0;
 
-/// One for each map, apart also for those who tell colours badly (Okabe & Ito), and dashes.
-const LINES: [(&str, &str); 4] = [
+/// One for each map, apart also for those who tell colors badly (Okabe & Ito), and dashes.
+const SERIES_STYLES: [(&str, &str); 4] = [
     ("#d55e00", ""),
     ("#0072b2", "7 3"),
     ("#009e73", "2 3"),
@@ -32,7 +32,7 @@ const STYLE: &str = "text{font:13px ui-sans-serif,system-ui,sans-serif;fill:#333
 /// Which curve of a row.
 type CurveOf = fn(&Row) -> &Curve;
 
-/// Both curves of every map, the mean score over pictures against the share of patches that are
+/// Both curves of every map, the mean score over images against the share of patches that are
 /// gone or back.
 pub fn plot(summary: &Summary) -> String {
     let width = LEFT + 2.0 * PANEL.0 + BETWEEN + RIGHT;
@@ -40,9 +40,9 @@ pub fn plot(summary: &Summary) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
          width=\"{width}\" height=\"{height}\" role=\"img\">\n<title>Deletion and insertion \
-         curves over {} pictures</title>\n<style>{STYLE}</style>\n<rect class=\"paper\" \
+         curves over {} images</title>\n<style>{STYLE}</style>\n<rect class=\"paper\" \
          width=\"{width}\" height=\"{height}\" rx=\"6\"/>\n",
-        summary.pictures
+        summary.images
     );
     let panels: [(&str, &str, CurveOf); 2] = [
         (
@@ -141,18 +141,18 @@ fn stroke(row: &Row, line: usize) -> String {
     if row.kind.is_none() {
         return "class=\"line random\"".to_owned();
     }
-    let (colour, dashes) = LINES[line % LINES.len()];
+    let (color, dashes) = SERIES_STYLES[line % SERIES_STYLES.len()];
     let dashes = match dashes {
         "" => String::new(),
         dashes => format!(" stroke-dasharray=\"{dashes}\""),
     };
-    format!("class=\"line\" stroke=\"{colour}\"{dashes}")
+    format!("class=\"line\" stroke=\"{color}\"{dashes}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluate::Kind;
+    use crate::evaluate::MapMethod;
 
     #[test]
     fn every_curve_runs_from_the_left_to_the_right_of_its_panel() {
@@ -163,9 +163,9 @@ mod tests {
             insertion: Curve::between(0.0, &[0.75], 1.0),
         };
         let svg = plot(&Summary {
-            pictures: 3,
+            images: 3,
             right: None,
-            rows: vec![row(Some(Kind::Rollout)), row(None)],
+            rows: vec![row(Some(MapMethod::Rollout)), row(None)],
         });
         // The upper left, a quarter up in the middle, the lower right.
         assert_eq!(svg.matches("52.0,40.0 212.0,205.0 372.0,260.0").count(), 2);

@@ -1,18 +1,19 @@
-//! Means over pictures, with their margins, and whether they are better than chance.
+//! Means over images, with their margins, and whether they are better than chance.
 
 use serde::{Serialize, Serializer};
 
-use super::{Kind, Measured, Merits};
+use super::{ImageEvaluation, MapMethod, MapMetrics};
 use crate::perturb::Curve;
 
 /// How many standard errors the 95 % interval of a mean reaches to either side.
-const INTERVAL: f64 = 1.96;
+const Z_95: f64 = 1.96;
 
-/// All pictures together.
+/// All images together.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
-    /// How many pictures were measured.
-    pub pictures: usize,
+    /// How many images were measured.
+    #[serde(rename = "pictures")]
+    pub images: usize,
     /// How many of them the model names rightly, where the right names are known.
     pub right: Option<f64>,
     /// One for each kind of map, then the random map's.
@@ -23,7 +24,7 @@ pub struct Summary {
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// `None` for the random map.
-    pub kind: Option<Kind>,
+    pub kind: Option<MapMethod>,
     /// Each measure, in the order of [`Measure::ALL`].
     pub measures: Vec<Statistic>,
     /// The mean deletion curve.
@@ -47,14 +48,14 @@ pub enum Measure {
     Insertion,
 }
 
-/// A mean over pictures.
+/// A mean over images.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Statistic {
     /// The mean.
     pub mean: f64,
     /// Half of its 95 % interval.
     pub margin: f64,
-    /// How much better than the random map on the same picture, on average; negative for worse.
+    /// How much better than the random map on the same image, on average; negative for worse.
     pub gain: f64,
     /// Half of the gain's 95 % interval.
     pub gain_margin: f64,
@@ -81,13 +82,13 @@ impl Measure {
         Self::Insertion,
     ];
 
-    fn of(self, merits: &Merits) -> f64 {
+    fn of(self, metrics: &MapMetrics) -> f64 {
         match self {
-            Self::OnObject => merits.on_object,
-            Self::InBox => merits.in_box,
-            Self::Mass => merits.mass,
-            Self::Deletion => merits.curves.deletion.area(),
-            Self::Insertion => merits.curves.insertion.area(),
+            Self::OnObject => metrics.on_object,
+            Self::InBox => metrics.in_box,
+            Self::Mass => metrics.mass,
+            Self::Deletion => metrics.curves.deletion.area(),
+            Self::Insertion => metrics.curves.insertion.area(),
         }
     }
 
@@ -101,7 +102,7 @@ impl Measure {
 }
 
 impl Statistic {
-    /// Of one value for each picture, beside that of chance.
+    /// Of one value for each image, beside that of chance.
     fn new(values: &[f64], chance: &[f64], sign: f64) -> Self {
         let gains: Vec<f64> = values
             .iter()
@@ -130,30 +131,30 @@ impl Statistic {
 }
 
 impl Summary {
-    /// Of the pictures that were measured; a kind of map that any of them lacks is left out.
-    pub fn new(measured: &[Measured]) -> Self {
-        let random: Vec<&Merits> = measured.iter().map(|picture| &picture.random).collect();
-        let kinds = measured.first().map_or(&[][..], |picture| &picture.maps);
+    /// Of the images that were measured; a kind of map that any of them lacks is left out.
+    pub fn new(measured: &[ImageEvaluation]) -> Self {
+        let random: Vec<&MapMetrics> = measured.iter().map(|image| &image.random).collect();
+        let kinds = measured.first().map_or(&[][..], |image| &image.maps);
         let mut rows: Vec<Row> = kinds
             .iter()
             .filter_map(|(kind, _)| {
-                let of_kind = measured.iter().map(|picture| {
-                    let mut maps = picture.maps.iter();
+                let of_kind = measured.iter().map(|image| {
+                    let mut maps = image.maps.iter();
                     maps.find(|(found, _)| found == kind)
-                        .map(|(_, merits)| merits)
+                        .map(|(_, metrics)| metrics)
                 });
-                let merits: Vec<&Merits> = of_kind.collect::<Option<_>>()?;
-                Some(Row::new(Some(*kind), &merits, &random))
+                let metrics: Vec<&MapMetrics> = of_kind.collect::<Option<_>>()?;
+                Some(Row::new(Some(*kind), &metrics, &random))
             })
             .collect();
         rows.push(Row::new(None, &random, &random));
         let named: Vec<f64> = measured
             .iter()
-            .filter_map(|picture| picture.right)
+            .filter_map(|image| image.right)
             .map(|right| f64::from(u8::from(right)))
             .collect();
         Self {
-            pictures: measured.len(),
+            images: measured.len(),
             right: (!named.is_empty()).then(|| mean(&named)),
             rows,
         }
@@ -161,24 +162,24 @@ impl Summary {
 }
 
 impl Row {
-    fn new(kind: Option<Kind>, merits: &[&Merits], random: &[&Merits]) -> Self {
+    fn new(kind: Option<MapMethod>, metrics: &[&MapMetrics], random: &[&MapMetrics]) -> Self {
         let measures = Measure::ALL.map(|measure| {
-            let values = |merits: &[&Merits]| -> Vec<f64> {
-                merits.iter().map(|merits| measure.of(merits)).collect()
+            let values = |metrics: &[&MapMetrics]| -> Vec<f64> {
+                metrics.iter().map(|metrics| measure.of(metrics)).collect()
             };
-            Statistic::new(&values(merits), &values(random), measure.sign())
+            Statistic::new(&values(metrics), &values(random), measure.sign())
         });
         Self {
             kind,
             measures: measures.to_vec(),
-            deletion: Curve::mean(merits.iter().map(|merits| &merits.curves.deletion)),
-            insertion: Curve::mean(merits.iter().map(|merits| &merits.curves.insertion)),
+            deletion: Curve::mean(metrics.iter().map(|metrics| &metrics.curves.deletion)),
+            insertion: Curve::mean(metrics.iter().map(|metrics| &metrics.curves.insertion)),
         }
     }
 
     /// As tables and plots call it.
     pub fn name(&self) -> &'static str {
-        self.kind.map_or("random", Kind::name)
+        self.kind.map_or("random", MapMethod::name)
     }
 }
 
@@ -205,7 +206,7 @@ fn interval(values: &[f64]) -> (f64, f64) {
         return (mean, 0.0);
     }
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    (mean, INTERVAL * (squares / (count - 1.0) / count).sqrt())
+    (mean, Z_95 * (squares / (count - 1.0) / count).sqrt())
 }
 
 #[cfg(test)]
@@ -213,9 +214,9 @@ mod tests {
     use super::*;
     use crate::perturb::Curves;
 
-    fn merits(on_object: f64, deletion: f64) -> Merits {
+    fn metrics(on_object: f64, deletion: f64) -> MapMetrics {
         let curve = Curve::between(deletion, &[], deletion);
-        Merits {
+        MapMetrics {
             on_object,
             in_box: on_object,
             mass: 0.5,
@@ -226,13 +227,13 @@ mod tests {
         }
     }
 
-    fn measured(hits: &[(f64, f64)]) -> Vec<Measured> {
-        let picture = |&(on_object, deletion): &(f64, f64)| Measured {
+    fn measured(hits: &[(f64, f64)]) -> Vec<ImageEvaluation> {
+        let image = |&(on_object, deletion): &(f64, f64)| ImageEvaluation {
             right: Some(on_object > 0.0),
-            maps: vec![(Kind::Rollout, merits(on_object, deletion))],
-            random: merits(0.25, 0.5),
+            maps: vec![(MapMethod::Rollout, metrics(on_object, deletion))],
+            random: metrics(0.25, 0.5),
         };
-        hits.iter().map(picture).collect()
+        hits.iter().map(image).collect()
     }
 
     #[test]

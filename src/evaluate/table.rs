@@ -24,7 +24,7 @@ pub fn table(summary: &Summary) -> String {
         let rows = summary.rows.iter().filter(|row| row.kind.is_some());
         rows.flat_map(|row| &row.measures).map(Statistic::verdict)
     };
-    let mut notes = vec!["± is half of the 95 % interval of a mean over pictures".to_owned()];
+    let mut notes = vec!["± is half of the 95 % interval of a mean over images".to_owned()];
     if verdicts().any(|verdict| verdict == Verdict::NoBetter) {
         notes.push(
             "† no better than a random map: the interval of the difference holds 0".to_owned(),
@@ -56,9 +56,9 @@ fn cell(row: &Row, measure: Measure, statistic: &Statistic) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{evaluate::Kind, perturb::Curve};
+    use crate::{evaluate::MapMethod, perturb::Curve};
 
-    fn row(kind: Option<Kind>, gain: f64) -> Row {
+    fn row(kind: Option<MapMethod>, gain: f64) -> Row {
         let statistic = Statistic {
             mean: 0.5,
             margin: 0.02,
@@ -75,24 +75,24 @@ mod tests {
 
     fn table_of(rows: Vec<Row>) -> String {
         table(&Summary {
-            pictures: 3,
+            images: 3,
             right: None,
             rows,
         })
     }
 
     #[test]
-    fn what_is_no_better_than_random_is_marked_and_said() {
-        let text = table_of(vec![row(Some(Kind::Rollout), 0.05), row(None, 0.0)]);
+    fn a_map_no_better_than_random_is_marked_with_a_note() {
+        let text = table_of(vec![row(Some(MapMethod::Rollout), 0.05), row(None, 0.0)]);
         assert!(text.contains("| rollout | 50.0 % ± 2.0 † |"), "{text}");
         assert!(text.contains("| random | 50.0 % ± 2.0 |"), "{text}");
         assert!(text.contains("no better than a random map") && !text.contains("worse"));
     }
 
     #[test]
-    fn what_is_better_needs_no_mark_and_what_is_worse_has_its_own() {
-        let text = table_of(vec![row(Some(Kind::Rollout), 0.2)]);
+    fn a_better_map_has_no_mark_and_a_worse_one_its_own() {
+        let text = table_of(vec![row(Some(MapMethod::Rollout), 0.2)]);
         assert!(!text.contains('†') && !text.contains('‡'), "{text}");
-        assert!(table_of(vec![row(Some(Kind::Rollout), -0.2)]).contains("0.500 ± 0.020 ‡"));
+        assert!(table_of(vec![row(Some(MapMethod::Rollout), -0.2)]).contains("0.500 ± 0.020 ‡"));
     }
 }

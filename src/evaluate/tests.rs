@@ -1,4 +1,4 @@
-//! The bench on an engine that looks at one patch alone, so that all is known.
+//! The evaluator on an engine that looks at one patch alone, so that all metrics are known.
 
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,7 @@ impl Engine for Looker {
         let output = |input: &Input<'_>| Output {
             logits: vec![0.0, 8.0 * input.tensor[17 * 32 + 17]],
             rollout: vec![0.2, 0.0, 0.0, 0.0, 0.8, 1.0, 0.0, 0.0, 0.0, 0.0],
-            evidence: None,
+            attribution: None,
             class_attention: Some(vec![0.0, 0.0, 0.0, 0.0, 1.0, 0.5, 0.5, 0.0, 0.0, 0.0]),
         };
         Ok(inputs.iter().map(output).collect())
@@ -44,8 +44,8 @@ impl Engine for Looker {
 }
 
 /// White at the lower right, black elsewhere.
-fn picture(folder: &Path) -> PathBuf {
-    let path = folder.join("picture.png");
+fn image(folder: &Path) -> PathBuf {
+    let path = folder.join("image.png");
     let white = |x: u32, y: u32| image::Luma([if x >= 16 && y >= 16 { 255 } else { 0_u8 }]);
     image::GrayImage::from_fn(32, 32, white)
         .save(&path)
@@ -53,7 +53,7 @@ fn picture(folder: &Path) -> PathBuf {
     path
 }
 
-fn measure(bounds: [f64; 4]) -> Result<Measured, EvaluateError> {
+fn measure(bounds: [f64; 4]) -> Result<ImageEvaluation, EvaluateError> {
     let folder = tempfile::tempdir().unwrap();
     let model = ModelInfo {
         name: "test".to_owned(),
@@ -63,7 +63,7 @@ fn measure(bounds: [f64; 4]) -> Result<Measured, EvaluateError> {
         digest: String::new(),
     };
     let pipeline = Pipeline::new(&model.manifest.preprocess).unwrap();
-    let mut bench = Bench {
+    let mut evaluator = Evaluator {
         model: &model,
         pipeline: &pipeline,
         engine: &mut Looker,
@@ -74,9 +74,9 @@ fn measure(bounds: [f64; 4]) -> Result<Measured, EvaluateError> {
             batch: 3,
         },
     };
-    bench.measure(&Listed {
+    evaluator.measure(&ListedImage {
         number: 0,
-        path: picture(folder.path()),
+        path: image(folder.path()),
         class: Some(1),
         bounds,
         mask: None,
@@ -85,13 +85,13 @@ fn measure(bounds: [f64; 4]) -> Result<Measured, EvaluateError> {
 
 #[test]
 fn a_map_that_is_right_beats_chance_and_one_that_is_wrong_does_not() {
-    let Measured {
+    let ImageEvaluation {
         right,
         maps,
         random,
     } = measure([16.0, 16.0, 32.0, 32.0]).unwrap();
     assert_eq!(right, Some(true));
-    let [(Kind::Rollout, rollout), (Kind::LastLayer, last)] = &maps[..] else {
+    let [(MapMethod::Rollout, rollout), (MapMethod::LastLayer, last)] = &maps[..] else {
         panic!("{maps:?}");
     };
     assert_eq!(
@@ -115,7 +115,7 @@ fn a_map_that_is_right_beats_chance_and_one_that_is_wrong_does_not() {
 }
 
 #[test]
-fn an_object_beyond_the_picture_is_a_fault_of_the_listing() {
-    let why = measure([100.0, 100.0, 120.0, 120.0]).unwrap_err();
-    assert!(matches!(why, EvaluateError::Listing(_)), "{why}");
+fn an_object_beyond_the_image_is_a_fault_of_the_listing() {
+    let error = measure([100.0, 100.0, 120.0, 120.0]).unwrap_err();
+    assert!(matches!(error, EvaluateError::Listing(_)), "{error}");
 }

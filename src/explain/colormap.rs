@@ -1,4 +1,4 @@
-//! Colormaps: 256 colours from low to high.
+//! Colormaps: 256 colors from low to high.
 
 mod tables;
 
@@ -22,14 +22,14 @@ pub enum Colormap {
 }
 
 impl Colormap {
-    /// The sRGB colour of step `index`: 0 is the lowest position, 255 the highest.
+    /// The sRGB color of step `index`: 0 is the lowest position, 255 the highest.
     pub fn step(self, index: u8) -> [u8; 3] {
         let [_, red, green, blue] = self.table()[usize::from(index)].to_be_bytes();
         [red, green, blue]
     }
 
-    /// The sRGB colour of a position 0…1; positions beyond are those of the ends.
-    pub fn colour(self, position: f32) -> [u8; 3] {
+    /// The sRGB color of a position 0…1; positions beyond are those of the ends.
+    pub fn color(self, position: f32) -> [u8; 3] {
         // `as` saturates, and takes NaN to 0.
         self.step((position * 255.0 + 0.5) as u8)
     }
@@ -68,8 +68,8 @@ mod tests {
             let bytes: Vec<u8> = (0..=255).flat_map(|index| colormap.step(index)).collect();
             let digest = hex::encode(Sha256::digest(&bytes));
             assert_eq!(golden[name]["sha256"], digest, "{name}");
-            for (index, colour) in golden[name]["samples"].as_object().unwrap() {
-                let expected: [u8; 3] = serde_json::from_value(colour.clone()).unwrap();
+            for (index, color) in golden[name]["samples"].as_object().unwrap() {
+                let expected: [u8; 3] = serde_json::from_value(color.clone()).unwrap();
                 assert_eq!(colormap.step(index.parse().unwrap()), expected, "{name}");
             }
         }
@@ -95,15 +95,15 @@ mod tests {
     }
 
     #[test]
-    fn positions_beyond_the_ends_take_the_colour_of_the_end() {
-        assert_eq!(Colormap::Grey.colour(-3.0), [0; 3]);
-        assert_eq!(Colormap::Grey.colour(3.0), [255; 3]);
-        assert_eq!(Colormap::Grey.colour(f32::NAN), [0; 3]);
+    fn positions_beyond_the_ends_take_the_color_of_the_end() {
+        assert_eq!(Colormap::Grey.color(-3.0), [0; 3]);
+        assert_eq!(Colormap::Grey.color(3.0), [255; 3]);
+        assert_eq!(Colormap::Grey.color(f32::NAN), [0; 3]);
     }
 
-    /// CIE L*, 0…100, of an sRGB colour (IEC 61966-2-1, D65).
-    fn lightness(colour: [u8; 3]) -> f64 {
-        let linear = colour.map(|byte| {
+    /// CIE L*, 0…100, of an sRGB color (IEC 61966-2-1, D65).
+    fn lightness(color: [u8; 3]) -> f64 {
+        let linear = color.map(|byte| {
             let value = f64::from(byte) / 255.0;
             if value <= 0.04045 {
                 value / 12.92

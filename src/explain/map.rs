@@ -1,6 +1,6 @@
 //! One number for every patch.
 
-use super::Invalid;
+use super::RenderError;
 
 /// How patches lie: `rows` of `cols` patches, row-major. Not necessarily square.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -31,20 +31,20 @@ impl PatchMap {
     /// # Errors
     ///
     /// When the grid has no patches, the lengths disagree, or a value is not finite.
-    pub fn new(grid: Grid, values: Vec<f32>) -> Result<Self, Invalid> {
+    pub fn new(grid: Grid, values: Vec<f32>) -> Result<Self, RenderError> {
         let Grid { rows, cols } = grid;
         if rows == 0 || cols == 0 {
-            return Err(Invalid::EmptyGrid { rows, cols });
+            return Err(RenderError::EmptyGrid { rows, cols });
         }
         if rows.checked_mul(cols) != Some(values.len()) {
-            return Err(Invalid::ValueCount {
+            return Err(RenderError::ValueCount {
                 rows,
                 cols,
                 found: values.len(),
             });
         }
         if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-            return Err(Invalid::NotFinite {
+            return Err(RenderError::NotFinite {
                 index,
                 value: values[index],
             });
@@ -76,14 +76,14 @@ mod tests {
         );
         assert_eq!(
             PatchMap::new(grid, vec![0.0, 1.0, f32::INFINITY, 0.0, 0.0, 0.0]),
-            Err(Invalid::NotFinite {
+            Err(RenderError::NotFinite {
                 index: 2,
                 value: f32::INFINITY
             })
         );
         assert_eq!(
             PatchMap::new(Grid { rows: 0, cols: 3 }, Vec::new()),
-            Err(Invalid::EmptyGrid { rows: 0, cols: 3 })
+            Err(RenderError::EmptyGrid { rows: 0, cols: 3 })
         );
     }
 

@@ -1,6 +1,6 @@
 //! A map as a numpy file: format version 1.0 as in numpy's `numpy/lib/format.py` and NEP 1.
 
-use super::{Invalid, PatchMap};
+use super::{PatchMap, RenderError};
 
 const MAGIC: &[u8] = b"\x93NUMPY\x01\x00";
 
@@ -21,10 +21,10 @@ pub fn npy(map: &PatchMap) -> Vec<u8> {
 /// # Errors
 ///
 /// When there are no maps, or their grids differ.
-pub fn npy_stack(maps: &[PatchMap]) -> Result<Vec<u8>, Invalid> {
-    let grid = maps.first().ok_or(Invalid::Sheet)?.grid();
+pub fn npy_stack(maps: &[PatchMap]) -> Result<Vec<u8>, RenderError> {
+    let grid = maps.first().ok_or(RenderError::Sheet)?.grid();
     if maps.iter().any(|map| map.grid() != grid) {
-        return Err(Invalid::Sheet);
+        return Err(RenderError::Sheet);
     }
     let values: Vec<f32> = maps.iter().flat_map(PatchMap::values).copied().collect();
     Ok(array(&[maps.len(), grid.rows, grid.cols], &values))
@@ -83,6 +83,6 @@ mod tests {
         };
         let stack = npy_stack(&[map(0), map(1)]).unwrap();
         assert!(stack == include_bytes!("../../tests/goldens/npy/2x3x5.npy"));
-        assert_eq!(npy_stack(&[]), Err(Invalid::Sheet));
+        assert_eq!(npy_stack(&[]), Err(RenderError::Sheet));
     }
 }

@@ -1,8 +1,8 @@
-//! Where the map lies on the picture.
+//! Where the map lies on the image.
 
 use patchlight_imaging::preprocess::ExactRegion;
 
-use super::{Grid, Invalid};
+use super::{Grid, RenderError};
 
 /// A rectangle in pixels, from its upper left corner; edges may fall between pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,48 +18,48 @@ pub struct Rect {
 }
 
 impl From<ExactRegion> for Rect {
-    fn from(seen: ExactRegion) -> Self {
+    fn from(region: ExactRegion) -> Self {
         Self {
-            x: seen.x,
-            y: seen.y,
-            width: seen.width,
-            height: seen.height,
+            x: region.x,
+            y: region.y,
+            width: region.width,
+            height: region.height,
         }
     }
 }
 
-/// What the model saw of the upright picture, resize and crop undone.
+/// What the model saw of the upright image, resize and crop undone.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Placement {
-    picture: (u32, u32),
+    image: (u32, u32),
     region: Rect,
 }
 
 impl Placement {
-    /// `picture` is the width and height of the upright original; `region` is the part of it that
-    /// became the model's input, in its pixels. The region may exceed the picture where
+    /// `image` is the width and height of the upright original; `region` is the part of it that
+    /// became the model's input, in its pixels. The region may exceed the image where
     /// preprocessing padded.
     ///
     /// # Errors
     ///
-    /// When the picture has no pixels or the region no area.
-    pub fn new(picture: (u32, u32), region: Rect) -> Result<Self, Invalid> {
-        let (width, height) = picture;
+    /// When the image has no pixels or the region no area.
+    pub fn new(image: (u32, u32), region: Rect) -> Result<Self, RenderError> {
+        let (width, height) = image;
         if width == 0 || height == 0 {
-            return Err(Invalid::EmptyPicture { width, height });
+            return Err(RenderError::EmptyImage { width, height });
         }
         let finite = [region.x, region.y, region.width, region.height]
             .iter()
             .all(|edge| edge.is_finite());
         if !finite || region.width <= 0.0 || region.height <= 0.0 {
-            return Err(Invalid::Region { region });
+            return Err(RenderError::Region { region });
         }
-        Ok(Self { picture, region })
+        Ok(Self { image, region })
     }
 
     /// Width and height of the upright original.
-    pub fn picture(&self) -> (u32, u32) {
-        self.picture
+    pub fn image(&self) -> (u32, u32) {
+        self.image
     }
 
     /// What the model saw, in pixels of the upright original.
@@ -79,10 +79,10 @@ impl Placement {
         }
     }
 
-    /// The region on a smaller or larger copy of the whole picture.
+    /// The region on a smaller or larger copy of the whole image.
     pub(super) fn region_on(&self, canvas: (u32, u32)) -> Rect {
-        let across = f64::from(canvas.0) / f64::from(self.picture.0);
-        let down = f64::from(canvas.1) / f64::from(self.picture.1);
+        let across = f64::from(canvas.0) / f64::from(self.image.0);
+        let down = f64::from(canvas.1) / f64::from(self.image.1);
         Rect {
             x: self.region.x * across,
             y: self.region.y * down,
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn squashed_patches_are_as_oblong_as_the_picture() {
+    fn squashed_patches_are_as_oblong_as_the_image() {
         let placement = Placement::new((640, 420), rect(0.0, 0.0, 640.0, 420.0)).unwrap();
         assert_eq!(
             placement.patch(GRID, 13, 7),
@@ -131,20 +131,20 @@ mod tests {
     }
 
     #[test]
-    fn a_centre_crop_of_a_landscape_picture_starts_to_the_right() {
+    fn a_centre_crop_of_a_landscape_image_starts_to_the_right() {
         let placement = Placement::new((640, 420), rect(138.0, 28.0, 364.0, 364.0)).unwrap();
         assert_eq!(placement.patch(GRID, 0, 0), rect(138.0, 28.0, 26.0, 26.0));
         assert_eq!(placement.patch(GRID, 2, 13), rect(476.0, 80.0, 26.0, 26.0));
     }
 
     #[test]
-    fn a_centre_crop_of_a_portrait_picture_starts_further_down() {
+    fn a_centre_crop_of_a_portrait_image_starts_further_down() {
         let placement = Placement::new((420, 640), rect(28.0, 138.0, 364.0, 364.0)).unwrap();
         assert_eq!(placement.patch(GRID, 13, 0), rect(28.0, 476.0, 26.0, 26.0));
     }
 
     #[test]
-    fn patches_of_an_upscaled_picture_may_be_smaller_than_a_pixel() {
+    fn patches_of_an_upscaled_image_may_be_smaller_than_a_pixel() {
         let placement = Placement::new((7, 7), rect(0.0, 0.0, 7.0, 7.0)).unwrap();
         assert_eq!(placement.patch(GRID, 1, 2), rect(1.0, 0.5, 0.5, 0.5));
     }
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_region_without_area_and_an_empty_picture_are_refused() {
+    fn a_region_without_area_and_an_empty_image_are_refused() {
         assert!(Placement::new((10, 10), rect(0.0, 0.0, 0.0, 4.0)).is_err());
         assert!(Placement::new((10, 10), rect(0.0, f64::NAN, 1.0, 4.0)).is_err());
         assert!(Placement::new((0, 10), rect(0.0, 0.0, 1.0, 4.0)).is_err());

@@ -1,23 +1,23 @@
-//! Pixels as a PNG file: nothing but the picture, the same bytes every time.
+//! Pixels as a PNG file: nothing but the image, the same bytes every time.
 
 use image::{
     ExtendedColorType, ImageEncoder,
     codecs::png::{CompressionType, FilterType, PngEncoder},
 };
 
-use super::{Invalid, RgbView};
+use super::{RenderError, RgbView};
 
 /// Encodes RGB pixels as an 8-bit RGB PNG, quickly rather than small.
 ///
 /// # Errors
 ///
 /// When the encoder fails.
-pub fn png(picture: RgbView<'_>) -> Result<Vec<u8>, Invalid> {
-    let (width, height) = picture.size();
-    let mut bytes = Vec::with_capacity(picture.pixels().len() / 2);
+pub fn png(image: RgbView<'_>) -> Result<Vec<u8>, RenderError> {
+    let (width, height) = image.size();
+    let mut bytes = Vec::with_capacity(image.pixels().len() / 2);
     PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::Adaptive)
-        .write_image(picture.pixels(), width, height, ExtendedColorType::Rgb8)
-        .map_err(|error| Invalid::Codec {
+        .write_image(image.pixels(), width, height, ExtendedColorType::Rgb8)
+        .map_err(|error| RenderError::Codec {
             action: "encode",
             detail: error.to_string(),
         })?;

@@ -1,6 +1,6 @@
 //! Pixels: three bytes each, sRGB, row-major, without padding.
 
-use super::Invalid;
+use super::RenderError;
 
 /// Borrowed RGB pixels.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,7 @@ impl<'a> RgbView<'a> {
     /// # Errors
     ///
     /// When a side is zero or the length is not `width · height · 3`.
-    pub fn new(width: u32, height: u32, pixels: &'a [u8]) -> Result<Self, Invalid> {
+    pub fn new(width: u32, height: u32, pixels: &'a [u8]) -> Result<Self, RenderError> {
         check(width, height, pixels.len())?;
         Ok(Self {
             width,
@@ -50,7 +50,7 @@ impl Raster {
     /// # Errors
     ///
     /// When a side is zero or the length is not `width · height · 3`.
-    pub fn new(width: u32, height: u32, pixels: Vec<u8>) -> Result<Self, Invalid> {
+    pub fn new(width: u32, height: u32, pixels: Vec<u8>) -> Result<Self, RenderError> {
         check(width, height, pixels.len())?;
         Ok(Self {
             width,
@@ -59,13 +59,13 @@ impl Raster {
         })
     }
 
-    /// A canvas of one colour. A side of zero becomes one.
-    pub(super) fn filled(size: (u32, u32), colour: [u8; 3]) -> Self {
+    /// A canvas of one color. A side of zero becomes one.
+    pub(super) fn filled(size: (u32, u32), color: [u8; 3]) -> Self {
         let (width, height) = (size.0.max(1), size.1.max(1));
         Self {
             width,
             height,
-            pixels: colour.repeat(width as usize * height as usize),
+            pixels: color.repeat(width as usize * height as usize),
         }
     }
 
@@ -112,12 +112,12 @@ pub(super) fn luma(pixel: &[u8]) -> u8 {
     ((77 * red + 150 * green + 29 * blue) >> 8) as u8
 }
 
-fn check(width: u32, height: u32, found: usize) -> Result<(), Invalid> {
+fn check(width: u32, height: u32, found: usize) -> Result<(), RenderError> {
     if width == 0 || height == 0 {
-        return Err(Invalid::EmptyPicture { width, height });
+        return Err(RenderError::EmptyImage { width, height });
     }
     if u64::from(width) * u64::from(height) * 3 != found as u64 {
-        return Err(Invalid::PixelCount {
+        return Err(RenderError::PixelCount {
             width,
             height,
             found,
@@ -134,7 +134,7 @@ mod tests {
     fn a_missing_byte_and_an_empty_side_are_refused() {
         assert_eq!(
             Raster::new(2, 2, vec![0; 11]).unwrap_err().to_string(),
-            "11 bytes for an RGB picture of 2×2; three a pixel are needed"
+            "11 bytes for an RGB image of 2×2; three a pixel are needed"
         );
         assert!(RgbView::new(0, 2, &[]).is_err());
         // The product does not fit in 32 bits and must not wrap to zero.

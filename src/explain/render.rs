@@ -1,50 +1,50 @@
-//! Draws a map: over the picture, alone, or as contour lines.
+//! Draws a map: over the image, alone, or as contour lines.
 
 mod contour;
-mod field;
-mod heat;
-mod unseen;
+mod crop_mask;
+mod heatmap;
+mod interpolate;
 
-use self::{field::Field, heat::Inks};
+use self::{heatmap::BlendLut, interpolate::ScalarField};
 use super::{PatchMap, Placement, Raster, RgbView, Scale, Style, View, placement::bounded};
 
-/// The longer side of a map drawn without a picture.
+/// The longer side of a map drawn without an image.
 const CANVAS_SIDE: u32 = 1024;
 
-/// The ground of a heat map outside the region, and of contours without a picture.
-const GROUND: [u8; 3] = [52, 52, 56];
+/// The ground of a heat map outside the region, and of contours without an image.
+const BACKGROUND: [u8; 3] = [52, 52, 56];
 
 /// Draws `map` where the model looked.
 ///
-/// `picture` is a copy of the whole upright picture at any resolution; the result has its size.
+/// `image` is a copy of the whole upright image at any resolution; the result has its size.
 /// Without it an overlay becomes a heat map, contours are drawn on a plain ground, and the size is
 /// that of the upright original, bounded to 1024 pixels.
 ///
 /// A pixel belongs to the region, and to a patch, if its centre lies there. Blending is done on the
-/// sRGB bytes, as browsers and image editors do. Outside the region the picture is greyed, dimmed
+/// sRGB bytes, as browsers and image editors do. Outside the region the image is greyed, dimmed
 /// and hatched in every view and at every `alpha`, as the model has not seen it.
 pub fn render(
     map: &PatchMap,
     scale: Scale,
     placement: &Placement,
-    picture: Option<RgbView<'_>>,
+    image: Option<RgbView<'_>>,
     style: &Style,
 ) -> Raster {
     let colormap = style.colormap.unwrap_or_else(|| scale.colormap());
-    let ground = match style.view {
+    let background = match style.view {
         View::Heatmap => None,
-        View::Overlay | View::Contour => picture,
+        View::Overlay | View::Contour => image,
     };
-    let mut canvas = match (ground, picture) {
-        (Some(picture), _) => Raster::from(picture),
-        (None, Some(picture)) => Raster::filled(picture.size(), GROUND),
-        (None, None) => Raster::filled(bounded(placement.picture(), CANVAS_SIDE), GROUND),
+    let mut canvas = match (background, image) {
+        (Some(image), _) => Raster::from(image),
+        (None, Some(image)) => Raster::filled(image.size(), BACKGROUND),
+        (None, None) => Raster::filled(bounded(placement.image(), CANVAS_SIDE), BACKGROUND),
     };
     let region = placement.region_on(canvas.size());
-    let field = Field::new(map, scale);
+    let field = ScalarField::new(map, scale);
 
-    unseen::veil(&mut canvas, region);
-    match (style.view, ground) {
+    crop_mask::apply(&mut canvas, region);
+    match (style.view, background) {
         (View::Contour, _) => {
             contour::draw(
                 &mut canvas,
@@ -56,18 +56,18 @@ pub fn render(
             );
         }
         (View::Overlay, Some(_)) => {
-            let inks = Inks::over_picture(colormap, scale, style.alpha);
-            heat::paint(&mut canvas, region, &field, style.smooth, &inks);
+            let lut = BlendLut::over_image(colormap, scale, style.alpha);
+            heatmap::paint(&mut canvas, region, &field, style.smooth, &lut);
         }
         (View::Overlay | View::Heatmap, _) => {
-            let inks = Inks::opaque(colormap);
-            heat::paint(&mut canvas, region, &field, style.smooth, &inks);
+            let lut = BlendLut::opaque(colormap);
+            heatmap::paint(&mut canvas, region, &field, style.smooth, &lut);
         }
     }
     canvas
 }
 
-/// Fills the whole canvas part at `region` with the map's colours; for contact sheets.
+/// Fills the whole canvas part at `region` with the map's colors; for contact sheets.
 pub(super) fn paint_opaque(
     canvas: &mut Raster,
     region: super::Rect,
@@ -75,8 +75,14 @@ pub(super) fn paint_opaque(
     scale: Scale,
     style: &Style,
 ) {
-    let inks = Inks::opaque(style.colormap.unwrap_or_else(|| scale.colormap()));
-    heat::paint(canvas, region, &Field::new(map, scale), style.smooth, &inks);
+    let lut = BlendLut::opaque(style.colormap.unwrap_or_else(|| scale.colormap()));
+    heatmap::paint(
+        canvas,
+        region,
+        &ScalarField::new(map, scale),
+        style.smooth,
+        &lut,
+    );
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! From values to places on the colormap: fixed, so that pictures can be compared.
+//! From values to positions on the colormap: fixed, so that images can be compared.
 //!
 //! # Shares
 //!
@@ -12,20 +12,20 @@
 //! ```
 //!
 //! This is the logistic curve of log(v/m): around the middle equal *factors* are equal steps of
-//! colour, as on a logarithmic scale, but zero has a place and no peak is cut off. Nothing depends
-//! on the picture's own minimum or maximum, so a nearly uniform map is nearly one colour (a third
-//! up, the quiet end of the colormap) instead of noise stretched to full contrast. The mean is of
-//! the patches alone; what remained on the class token does not dim the picture (it is in the
+//! color, as on a logarithmic scale, but zero has a position and no peak is cut off. Nothing
+//! depends on the image's own minimum or maximum, so a nearly uniform map is nearly one color (a
+//! third up, the quiet end of the colormap) instead of noise stretched to full contrast. The mean
+//! is of the patches alone; what remained on the class token does not dim the image (it is in the
 //! JSON as `prefix_mass`). A map without any weight is position 0 throughout.
 //!
-//! # Signed evidence
+//! # Signed attribution
 //!
 //! ```text
 //! position = ½ + ½ · v / max|v|
 //! ```
 //!
-//! Zero is always the neutral middle, and equal evidence for and against is equally strong. The
-//! unit is the map's own largest magnitude, as logits have no fair share to compare with: signs and
+//! Zero is always the neutral middle, and equal values for and against are equally strong. The unit
+//! is the map's own largest magnitude, as logits have no fair share to compare with: signs and
 //! proportions can be read off, amounts only from the JSON. A map of zeros is neutral throughout.
 
 use super::{Colormap, PatchMap};
@@ -39,7 +39,7 @@ const SHARE_LEVELS: [f64; 4] = [1.5, 3.0, 6.0, 12.0];
 /// Contour lines of a signed map, in parts of the largest magnitude, on either side of zero.
 const SIGNED_LEVELS: [f64; 3] = [0.25, 0.5, 0.75];
 
-/// How a map's values become places on the colormap; see the head of this file for the formulas.
+/// How a map's values become positions on the colormap; see the head of this file for the formulas.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scale {
     /// Non-negative weights against their mean.
@@ -63,7 +63,7 @@ impl Scale {
         }
     }
 
-    /// For evidence for and against.
+    /// For signed values: attribution.
     pub fn signed(map: &PatchMap) -> Self {
         let magnitudes = map.values().iter().map(|&value| f64::from(value).abs());
         Self::Signed {
@@ -71,7 +71,7 @@ impl Scale {
         }
     }
 
-    /// The place of `value` on the colormap, 0…1.
+    /// The position of `value` on the colormap, 0…1.
     pub fn position(self, value: f32) -> f32 {
         let value = f64::from(value);
         let position = match self {
@@ -86,26 +86,27 @@ impl Scale {
         position.clamp(0.0, 1.0) as f32
     }
 
-    /// How much of the picture a position covers in an overlay of this `alpha`, 0…1.
+    /// How much of the image a position covers in an overlay of this `alpha`, 0…1.
     ///
-    /// What matters covers more than what does not, so that the picture stays clear where the map
-    /// is quiet. At alpha ½: a quarter at the bottom of a share map and three quarters at its top;
-    /// an eighth where evidence is neutral and three quarters where it is strongest. Alpha 0 and 1
+    /// What matters covers more than what does not, so that the image stays clear where the map is
+    /// quiet. At alpha ½: a quarter at the bottom of a share map and three quarters at its top; an
+    /// eighth where attribution is neutral and three quarters where it is strongest. Alpha 0 and 1
     /// are exactly nothing and everything.
     pub(super) fn opacity(self, position: f32, alpha: f32) -> f32 {
         match self {
             Self::Share { .. } => alpha.powf(2.0 - 1.6 * position),
             Self::Signed { .. } => {
-                // The root lifts small evidence, where the colormap is pale.
+                // The root lifts small attribution, where the colormap is pale.
                 let strength = (2.0 * position - 1.0).abs().sqrt();
                 alpha.powf(3.0 - 2.6 * strength)
             }
         }
     }
 
-    /// How much of its own colour the picture below an overlay loses, 0…1, lest it be taken for
-    /// the map's. Skin and sky look like evidence, so a signed map gets a grey picture from ½ on.
-    pub(super) fn fade(self, alpha: f32) -> f32 {
+    /// How much of its own color the image below an overlay loses, 0…1, lest it be taken for the
+    /// map's. Skin and sky look like the colors of a signed map, so a signed map gets a grey image
+    /// from ½ on.
+    pub(super) fn desaturation(self, alpha: f32) -> f32 {
         match self {
             Self::Share { .. } => alpha,
             Self::Signed { .. } => (2.0 * alpha).min(1.0),
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn signed_evidence_is_symmetric_about_the_middle() {
+    fn signed_attribution_is_symmetric_about_the_middle() {
         let map = map(vec![-2.0, -0.5, 0.0, 0.5, 1.0]);
         assert_eq!(
             positions(&map, Scale::signed(&map)),
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn evidence_of_zeros_is_neutral() {
+    fn attribution_of_zeros_is_neutral() {
         let map = map(vec![0.0, -0.0]);
         assert_eq!(positions(&map, Scale::signed(&map)), [0.5, 0.5]);
     }

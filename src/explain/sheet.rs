@@ -1,12 +1,12 @@
 //! A contact sheet: many maps side by side, such as all heads of a layer.
 
-use super::{Invalid, PatchMap, Raster, Rect, Scale, Style, render};
+use super::{PatchMap, Raster, Rect, RenderError, Scale, Style, render};
 
 /// Pixels between maps and around them.
 const GUTTER: u32 = 6;
 
 /// The ground between maps.
-const GROUND: [u8; 3] = [24, 24, 27];
+const BACKGROUND: [u8; 3] = [24, 24, 27];
 
 /// A patch is drawn with at least and at most so many pixels on each side.
 const PATCH_SIDES: (u32, u32) = (2, 16);
@@ -21,10 +21,14 @@ const SHEET_SIDE: u32 = 1024;
 /// # Errors
 ///
 /// When there are no maps, or their grids differ.
-pub fn sheet(maps: &[PatchMap], columns: Option<usize>, style: &Style) -> Result<Raster, Invalid> {
-    let grid = maps.first().ok_or(Invalid::Sheet)?.grid();
+pub fn sheet(
+    maps: &[PatchMap],
+    columns: Option<usize>,
+    style: &Style,
+) -> Result<Raster, RenderError> {
+    let grid = maps.first().ok_or(RenderError::Sheet)?.grid();
     if maps.iter().any(|map| map.grid() != grid) {
-        return Err(Invalid::Sheet);
+        return Err(RenderError::Sheet);
     }
     let columns = columns
         .unwrap_or_else(|| square_side(maps.len()))
@@ -38,7 +42,7 @@ pub fn sheet(maps: &[PatchMap], columns: Option<usize>, style: &Style) -> Result
         columns as u32 * (width + GUTTER) + GUTTER,
         rows as u32 * (height + GUTTER) + GUTTER,
     );
-    let mut canvas = Raster::filled(size, GROUND);
+    let mut canvas = Raster::filled(size, BACKGROUND);
     for (index, map) in maps.iter().enumerate() {
         let (row, col) = ((index / columns) as u32, (index % columns) as u32);
         let region = Rect {
@@ -86,11 +90,11 @@ mod tests {
         // Two by two maps of 3 × 2 patches of 16 pixels.
         assert_eq!(sheet.size(), (2 * 54 + 6, 2 * 38 + 6));
         let at = |x: usize, y: usize| sheet.pixels()[(y * sheet.size().0 as usize + x) * 3];
-        let bright = Colormap::Grey.colour(6.0 / 8.0)[0];
+        let bright = Colormap::Grey.color(6.0 / 8.0)[0];
         assert_eq!((at(6, 6), at(21, 21), at(22, 6)), (bright, bright, 0));
         assert_eq!((at(60, 6), at(76, 6)), (0, bright));
         assert_eq!(at(6 + 32, 44), bright);
-        assert_eq!(at(60, 44), GROUND[0]);
+        assert_eq!(at(60, 44), BACKGROUND[0]);
     }
 
     #[test]
@@ -102,11 +106,11 @@ mod tests {
 
     #[test]
     fn no_maps_and_maps_of_different_grids_are_refused() {
-        assert_eq!(sheet(&[], None, &style()), Err(Invalid::Sheet));
+        assert_eq!(sheet(&[], None, &style()), Err(RenderError::Sheet));
         let other = PatchMap::new(Grid { rows: 1, cols: 1 }, vec![1.0]).unwrap();
         assert_eq!(
             sheet(&[one_hot(0), other], None, &style()),
-            Err(Invalid::Sheet)
+            Err(RenderError::Sheet)
         );
     }
 }

@@ -8,16 +8,16 @@ use super::Colormap;
 use crate::{Error, Result};
 use patchlight_escape::Excerpt;
 
-/// What the picture shows.
+/// What the image shows.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, ToSchema)]
 #[schema(rename_all = "lowercase", default = "overlay")]
 pub enum View {
-    /// The map's colours over the picture.
+    /// The map's colors over the image.
     #[default]
     Overlay,
-    /// The map's colours alone.
+    /// The map's colors alone.
     Heatmap,
-    /// Lines of equal weight over the picture.
+    /// Lines of equal weight over the image.
     Contour,
 }
 
@@ -25,24 +25,24 @@ pub enum View {
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, ToSchema)]
 #[schema(rename_all = "lowercase", default = "bilinear")]
 pub enum Smooth {
-    /// Every patch a rectangle of one colour: the numbers themselves.
+    /// Every patch a rectangle of one color: the numbers themselves.
     None,
     /// Bilinear interpolation between patch centres, constant beyond the outermost.
     #[default]
     Bilinear,
 }
 
-/// How much of the map an overlay shows: 0 is the picture alone, 1 the colours alone.
+/// How much of the map an overlay shows: 0 is the image alone, 1 the colors alone.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Alpha(f32);
 
 /// How a map is to be drawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Style {
-    /// What the picture shows.
+    /// What the image shows.
     pub view: View,
     /// None takes the one that fits the map's scale: turbo for shares, coolwarm for signed
-    /// evidence.
+    /// attribution.
     pub colormap: Option<Colormap>,
     /// Used by [`View::Overlay`] alone.
     pub alpha: Alpha,
@@ -144,7 +144,7 @@ fn alpha_error(text: &str) -> Error {
     Error::InvalidParameter {
         name: "alpha",
         detail: format_args!(
-            "`{}` is not a number from 0 (the picture) to 1 (the map)",
+            "`{}` is not a number from 0 (the image) to 1 (the map)",
             Excerpt(text)
         )
         .into(),

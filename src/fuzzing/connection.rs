@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     http,
-    server::connection::{ConnectionInfo, Shared, speak},
+    server::connection::{ConnectionInfo, Shared, serve_http},
 };
 
 /// Bytes of a body that are taken.
@@ -31,7 +31,7 @@ const UPLOAD: Duration = Duration::from_secs(30);
 const ANSWER: usize = 20_000;
 
 /// Bytes of its head, and of any other answer.
-const HEAD: usize = 1 << 10;
+const HEADER_TIMEOUT: usize = 1 << 10;
 
 /// No request is shorter: a frame's head and a byte, or a line.
 const SHORTEST_REQUEST: usize = 10;
@@ -50,7 +50,7 @@ struct Behavior(u8);
 
 impl Behavior {
     /// Few places are left when it comes.
-    fn crowded(self) -> bool {
+    fn near_limit(self) -> bool {
         self.0 & 1 != 0
     }
 
@@ -102,21 +102,21 @@ async fn converse(behavior: Behavior, bytes: Vec<u8>) {
     let routes = http::guarded(routes, MAX_BODY as u64);
     let shared = Shared::new(routes, Duration::from_secs(75));
     let info = ConnectionInfo {
-        crowded: behavior.crowded(),
+        near_limit: behavior.near_limit(),
         open: 1,
         client: None,
     };
     let closing = watch::Sender::new(false);
     let sent = bytes.len();
     let began = Instant::now();
-    let serving = speak(socket, shared.clone(), info, closing.subscribe());
+    let serving = serve_http(socket, shared.clone(), info, closing.subscribe());
     let sending = (sent / behavior.at_a_time()) as u64;
     let longest = LONGEST + Duration::from_secs(sending);
     let serving = async { timeout(longest, pin!(serving)).await.is_ok() };
-    let (ended, received) = tokio::join!(serving, behave(client, behavior, bytes));
-    assert!(ended, "it had not ended after {:?}", began.elapsed());
+    let (finished, received) = tokio::join!(serving, behave(client, behavior, bytes));
+    assert!(finished, "it had not ended after {:?}", began.elapsed());
     let requests = sent / SHORTEST_REQUEST + 1;
-    let bound = ONCE + requests * (ANSWER + HEAD);
+    let bound = ONCE + requests * (ANSWER + HEADER_TIMEOUT);
     assert!(received <= bound, "{received} bytes for {sent}");
     // Streams that were cut off learn of it a moment later.
     sleep(Duration::from_secs(60)).await;

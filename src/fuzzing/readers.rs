@@ -1,4 +1,4 @@
-//! Targets whose readers are deep inside.
+//! Targets of readers that are private to their modules.
 
 use std::{
     io::{Cursor, Write},
@@ -16,17 +16,17 @@ use patchlight_onnx::proto::ModelProto;
 use prost::Message;
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
-use super::{Scratch, line};
+use super::{TempFile, split_line};
 use crate::{
     Error,
     explain::{self, Scale, Style, View},
     http::oip::infer::count_rows,
-    oip::Face,
-    store::{self, Owner, SignedStore, SigningKeys},
+    oip::ModelVariant,
+    store::{self, Owner, SealedTokenStore, SealingKeys},
 };
 
 /// Larger tensors are not read: what a checkpoint announces is compared with the network first.
-const MOST_ELEMENTS: usize = 1 << 20;
+const MAX_ELEMENTS: usize = 1 << 20;
 
 /// A checkpoint. The first byte says what the rest is.
 pub fn checkpoint(data: &[u8]) {
@@ -46,7 +46,7 @@ pub fn checkpoint(data: &[u8]) {
         }
         _ => return,
     };
-    let file = Scratch::new(ending, &content);
+    let file = TempFile::new(ending, &content);
     let Ok(mut tensors) = import::tensor_file::open(&file.0) else {
         return;
     };
@@ -54,7 +54,7 @@ pub fn checkpoint(data: &[u8]) {
         let shape = tensors.shape(&name).map(<[usize]>::to_vec);
         let shape = shape.expect("a tensor that is listed has a shape");
         let elements = shape.iter().try_fold(1_usize, |n, &d| n.checked_mul(d));
-        if elements.is_some_and(|elements| elements <= MOST_ELEMENTS) {
+        if elements.is_some_and(|elements| elements <= MAX_ELEMENTS) {
             let _ = tensors.tensor(&name, &shape);
         }
     }
@@ -79,23 +79,23 @@ pub fn graph(data: &[u8]) {
         return;
     };
     // As bytes: floats may be NaN.
-    let written = model.encode_to_vec();
-    let again = ModelProto::decode(written.as_slice()).expect("what was written can be read");
-    assert_eq!(again.encode_to_vec(), written);
-    let file = Scratch::new("onnx", data);
-    let _ = import::look_at_graph(&file.0);
+    let to_response = model.encode_to_vec();
+    let again = ModelProto::decode(to_response.as_slice()).expect("what was written can be read");
+    assert_eq!(again.encode_to_vec(), to_response);
+    let file = TempFile::new("onnx", data);
+    let _ = import::analyze_graph(&file.0);
 }
 
 /// The body of an inference request: a line with the face of the model, the body's coding and the
 /// length of its JSON, `-` where a header is not sent; then the body.
 pub fn oip(data: &[u8]) {
-    const MOST: usize = 4;
-    let (head, body) = line(data);
+    const MAX: usize = 4;
+    let (head, body) = split_line(data);
     let mut words = head.split(|&byte| byte == b' ');
-    let face = match words.next() {
-        Some(b"image") => Face::Image,
-        Some(b"explain") => Face::Explain,
-        _ => Face::Plain,
+    let variant = match words.next() {
+        Some(b"image") => ModelVariant::Image,
+        Some(b"explain") => ModelVariant::Explain,
+        _ => ModelVariant::Plain,
     };
     let names = [
         header::CONTENT_ENCODING,
@@ -108,15 +108,15 @@ pub fn oip(data: &[u8]) {
     let headers =
         given.filter_map(|(name, word)| Some((name, HeaderValue::from_bytes(word).ok()?)));
     let headers: HeaderMap = headers.collect();
-    match count_rows(&headers, Bytes::copy_from_slice(body), MOST, face, &MODEL) {
-        Ok(rows) => assert!((1..=MOST).contains(&rows)),
+    match count_rows(&headers, Bytes::copy_from_slice(body), MAX, variant, &MODEL) {
+        Ok(rows) => assert!((1..=MAX).contains(&rows)),
         Err(
             Error::MalformedRequest(_)
             | Error::BodyTooLarge { .. }
             | Error::UnsupportedEncoding { .. }
             | Error::InvalidParameter { .. },
         ) => {}
-        Err(why) => panic!("{why}"),
+        Err(error) => panic!("{error}"),
     }
 }
 
@@ -138,32 +138,32 @@ static MODEL: LazyLock<ModelInfo> = LazyLock::new(|| {
 });
 
 /// The id of a map, or a map as it lies in Redis; which, the first byte says.
-pub fn kept(data: &[u8]) {
+pub fn map_codec(data: &[u8]) {
     const NOW: u64 = 1_800_000_000;
     match data.split_first() {
         Some((b'i', id)) => {
             let Ok(id) = str::from_utf8(id) else { return };
-            assert!(SIGNED.find(id, Owner::ANYONE, NOW).is_err());
+            assert!(SEALED_TOKENS.get(id, Owner::ANYONE, NOW).is_err());
             let _ = id.parse::<store::MapId>();
         }
         Some((_, entry)) => {
-            if let Some((map, left)) = store::entry::read(entry, NOW) {
+            if let Some((map, left)) = store::codec::decode(entry, NOW) {
                 assert!(left > 0);
-                shown(&map);
+                check_map(&map);
             }
         }
         None => {}
     }
 }
 
-static SIGNED: LazyLock<SignedStore> = LazyLock::new(|| {
-    let key = Scratch::new("key", b"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
-    let keys = SigningKeys::load(&key.0).expect("it is a key");
-    SignedStore::new(keys, Duration::from_secs(60))
+static SEALED_TOKENS: LazyLock<SealedTokenStore> = LazyLock::new(|| {
+    let key = TempFile::new("key", b"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
+    let keys = SealingKeys::load(&key.0).expect("it is a key");
+    SealedTokenStore::new(keys, Duration::from_secs(60))
 });
 
-/// Everything that is asked of a map.
-fn shown(map: &store::KeptMap) {
+/// Everything that the API reads of a map.
+fn check_map(map: &store::AttentionMap) {
     let _ = (map.size(), map.kinds(), map.head(0, 0));
     let patches = map.patches(0).expect("the first rollout is kept");
     for view in [View::Overlay, View::Contour] {
@@ -176,11 +176,11 @@ fn shown(map: &store::KeptMap) {
         explain::png(drawn.view()).expect("what was drawn can be written");
     }
     explain::npy(&patches);
-    let Some(evidence) = &map.evidence else {
+    let Some(attribution) = &map.attribution else {
         return;
     };
-    for &class in &evidence.classes {
-        let account = evidence.of(class, true);
+    for &class in &attribution.classes {
+        let account = attribution.of(class, true);
         account.expect("there is an account of every class that is kept");
     }
 }

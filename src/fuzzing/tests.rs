@@ -1,4 +1,4 @@
-//! What once broke a target stays harmless.
+//! Inputs that once broke a target stay harmless.
 
 use std::{fs, path::Path};
 
@@ -15,8 +15,8 @@ fn read_all(name: &str, target: fn(&[u8])) {
 }
 
 #[test]
-fn pictures() {
-    read_all("picture", super::picture);
+fn images() {
+    read_all("image", super::image);
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn inference_requests() {
 
 #[test]
 fn kept_maps() {
-    read_all("kept", super::kept);
+    read_all("map_codec", super::map_codec);
 }
 
 #[test]

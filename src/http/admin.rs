@@ -14,29 +14,31 @@ use axum::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::bodies::{Card, Changed, List, Name, Wanted, Word, example};
+use self::bodies::{
+    ChangeStatus, Changed, LoadRequest, ModelList, ModelPath, ModelSummary, example,
+};
 use super::{
     AppState, Problem, RequestId, auth,
-    coding::Coding,
+    content_encoding::ContentEncoding,
     health, method_not_allowed, observed,
     openapi::{self, ADMINISTRATION, Refused},
     page, upload,
 };
 use crate::{
     Error, Result, bom,
-    registry::{Change, Keeper, Outcome},
+    registry::{ChangeOutcome, ModelChange, ModelManager},
     store::Owner,
 };
 use patchlight_escape::Excerpt;
 
 /// The longest name that a model may be given here.
-const LONGEST_NAME: usize = 64;
+const MAX_NAME_LENGTH: usize = 64;
 
 /// What the routes of the admin listener share.
 #[derive(Clone, Debug)]
 pub(super) struct AdminState {
     app: AppState,
-    keeper: Keeper,
+    manager: ModelManager,
 }
 
 impl FromRef<AdminState> for AppState {
@@ -46,29 +48,30 @@ impl FromRef<AdminState> for AppState {
 }
 
 /// All routes of the admin listener.
-pub fn admin_router(app: AppState, keeper: Keeper) -> Router {
-    let door = middleware::from_fn_with_state(app.clone(), auth::require_key);
-    let routes = routes(|keyed| keyed.route_layer(door.clone()));
+pub fn admin_router(app: AppState, manager: ModelManager) -> Router {
+    let auth_layer = middleware::from_fn_with_state(app.clone(), auth::require_key);
+    let routes = routes(|keyed| keyed.route_layer(auth_layer.clone()));
     let routes = openapi::described(routes)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(AdminState {
             app: app.clone(),
-            keeper,
+            manager,
         });
     observed(routes, app)
 }
 
-/// What is served here; `lock` puts what tells or changes something about models behind a key.
+/// What is served here; `require_auth` puts what tells or changes something about models behind a
+/// key.
 pub(super) fn routes(
-    lock: impl FnOnce(OpenApiRouter<AdminState>) -> OpenApiRouter<AdminState>,
+    require_auth: impl FnOnce(OpenApiRouter<AdminState>) -> OpenApiRouter<AdminState>,
 ) -> OpenApiRouter<AdminState> {
     let models = OpenApiRouter::default()
         .routes(routes!(list))
         .routes(routes!(show, put, remove))
         .routes(routes!(reload));
     OpenApiRouter::default()
-        .merge(lock(openapi::always_keyed(models)))
+        .merge(require_auth(openapi::always_keyed(models)))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
@@ -79,18 +82,18 @@ pub(super) fn routes(
 #[utoipa::path(
     get, path = "/admin/models", operation_id = "models", tag = ADMINISTRATION,
     responses((
-        status = 200, description = "The models.", body = List,
+        status = 200, description = "The models.", body = ModelList,
         example = json!({"default": "demo", "models": [example()]}),
     )),
 )]
-async fn list(State(state): State<AdminState>) -> Json<List> {
-    let registry = state.keeper.registry();
-    Json(List {
+async fn list(State(state): State<AdminState>) -> Json<ModelList> {
+    let registry = state.manager.registry();
+    Json(ModelList {
         default: registry.default_name().to_string(),
         models: registry
             .all()
             .iter()
-            .map(|(_, model)| Card::new(model))
+            .map(|(_, model)| ModelSummary::new(model))
             .collect(),
     })
 }
@@ -98,20 +101,20 @@ async fn list(State(state): State<AdminState>) -> Json<List> {
 /// A model that is served.
 #[utoipa::path(
     get, path = "/admin/models/{name}", operation_id = "model", tag = ADMINISTRATION,
-    params(Name),
+    params(ModelPath),
     responses(
-        (status = 200, description = "The model.", body = Card, example = json!(example())),
+        (status = 200, description = "The model.", body = ModelSummary, example = json!(example())),
         Refused<400>, Refused<404>,
     ),
 )]
 async fn show(
     State(state): State<AdminState>,
     Extension(id): Extension<RequestId>,
-    Name { name }: Name,
+    ModelPath { name }: ModelPath,
 ) -> Response {
-    match state.keeper.registry().resolve(Some(&name)) {
-        Ok(served) => Json(Card::new(&served)).into_response(),
-        Err(why) => Problem::new(&why, &id).into_response(),
+    match state.manager.registry().resolve(Some(&name)) {
+        Ok(served) => Json(ModelSummary::new(&served)).into_response(),
+        Err(error) => Problem::new(&error, &id).into_response(),
     }
 }
 
@@ -121,8 +124,8 @@ async fn show(
 /// switched to at once. If anything is wrong with it, nothing changes.
 #[utoipa::path(
     put, path = "/admin/models/{name}", operation_id = "putModel", tag = ADMINISTRATION,
-    params(Name),
-    request_body(content = Wanted, example = json!({"directory": "/models/vit-b-16"})),
+    params(ModelPath),
+    request_body(content = LoadRequest, example = json!({"directory": "/models/vit-b-16"})),
     responses(
         (status = 200, description = "It is replaced, or was this one already.", body = Changed,
          example = json!({"outcome": "replaced", "took_ms": 1830, "model": example()})),
@@ -135,13 +138,13 @@ async fn put(
     State(state): State<AdminState>,
     Extension(id): Extension<RequestId>,
     Extension(owner): Extension<Owner>,
-    Name { name }: Name,
+    ModelPath { name }: ModelPath,
     request: Request,
 ) -> Response {
     let outcome = async {
         check_name(&name)?;
         let (parts, body) = request.into_parts();
-        let coding = Coding::of_body(&parts.headers)?;
+        let encoding = ContentEncoding::of_body(&parts.headers)?;
         let app = &state.app;
         let mut reservation = upload::admit(app, &parts)?;
         let body = upload::read(
@@ -152,15 +155,18 @@ async fn put(
             &mut reservation,
         )
         .await?;
-        let body = coding.unpack(body, app.limits.max_body)?;
-        let wanted: Wanted = serde_json::from_slice(bom::strip(&body)).map_err(|why| {
-            let why = Excerpt(why);
-            Error::MalformedRequest(
-                format_args!("JSON body: {why}; expected {{\"directory\": \"/models/NAME\"}}")
+        let body = encoding.decompress(body, app.limits.max_body)?;
+        let load_request: LoadRequest =
+            serde_json::from_slice(bom::strip(&body)).map_err(|error| {
+                let error = Excerpt(error);
+                Error::MalformedRequest(
+                    format_args!(
+                        "JSON body: {error}; expected {{\"directory\": \"/models/NAME\"}}"
+                    )
                     .into(),
-            )
-        })?;
-        state.keeper.put(&name, wanted.directory).await
+                )
+            })?;
+        state.manager.put(&name, load_request.directory).await
     };
     answer("put", &name, owner, outcome.await, &id)
 }
@@ -170,7 +176,7 @@ async fn put(
 /// As if it were put again: for files that have changed in their place.
 #[utoipa::path(
     post, path = "/admin/models/{name}/reload", operation_id = "reloadModel", tag = ADMINISTRATION,
-    params(Name),
+    params(ModelPath),
     responses(
         (status = 200, description = "It is reloaded, or had not changed.", body = Changed,
          example = json!({"outcome": "unchanged", "took_ms": 40, "model": example()})),
@@ -181,13 +187,13 @@ async fn reload(
     State(state): State<AdminState>,
     Extension(id): Extension<RequestId>,
     Extension(owner): Extension<Owner>,
-    Name { name }: Name,
+    ModelPath { name }: ModelPath,
 ) -> Response {
     answer(
         "reload",
         &name,
         owner,
-        state.keeper.reload(&name).await,
+        state.manager.reload(&name).await,
         &id,
     )
 }
@@ -195,7 +201,7 @@ async fn reload(
 /// Remove a model, once its requests are answered.
 #[utoipa::path(
     delete, path = "/admin/models/{name}", operation_id = "removeModel", tag = ADMINISTRATION,
-    params(Name),
+    params(ModelPath),
     responses(
         (status = 204, description = "It is removed."),
         Refused<400>, Refused<404>, Refused<409>, Refused<500>, Refused<503>,
@@ -205,13 +211,13 @@ async fn remove(
     State(state): State<AdminState>,
     Extension(id): Extension<RequestId>,
     Extension(owner): Extension<Owner>,
-    Name { name }: Name,
+    ModelPath { name }: ModelPath,
 ) -> Response {
-    let outcome = state.keeper.remove(&name).await;
+    let outcome = state.manager.remove(&name).await;
     audit("remove", &name, owner, outcome.as_ref().err());
     match outcome {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(why) => Problem::new(&why, &id).into_response(),
+        Err(error) => Problem::new(&error, &id).into_response(),
     }
 }
 
@@ -219,35 +225,35 @@ fn answer(
     action: &str,
     name: &str,
     owner: Owner,
-    outcome: Result<Change>,
+    outcome: Result<ModelChange>,
     id: &RequestId,
 ) -> Response {
     audit(action, name, owner, outcome.as_ref().err());
     let change = match outcome {
         Ok(change) => change,
-        Err(why) => return Problem::new(&why, id).into_response(),
+        Err(error) => return Problem::new(&error, id).into_response(),
     };
-    let (status, word) = match change.outcome {
-        Outcome::Added => (StatusCode::CREATED, Word::Added),
-        Outcome::Replaced => (StatusCode::OK, Word::Replaced),
-        Outcome::Unchanged => (StatusCode::OK, Word::Unchanged),
+    let (status, status_name) = match change.outcome {
+        ChangeOutcome::Added => (StatusCode::CREATED, ChangeStatus::Added),
+        ChangeOutcome::Replaced => (StatusCode::OK, ChangeStatus::Replaced),
+        ChangeOutcome::Unchanged => (StatusCode::OK, ChangeStatus::Unchanged),
     };
     let changed = Changed {
-        outcome: word,
+        outcome: status_name,
         took_ms: change.took.as_millis() as u64,
-        model: Card::new(&change.model),
+        model: ModelSummary::new(&change.model),
     };
     (status, Json(changed)).into_response()
 }
 
-/// Who wanted what, and what became of it.
+/// One line of the audit log.
 fn audit(action: &str, model: &str, owner: Owner, refused: Option<&Error>) {
     let key = owner.fingerprint();
     let model = Excerpt(model);
     match refused {
         None => tracing::info!(target: "patchlight::audit", action, %model, key, "done"),
-        Some(why) => {
-            tracing::warn!(target: "patchlight::audit", action, %model, key, %why, "refused");
+        Some(error) => {
+            tracing::warn!(target: "patchlight::audit", action, %model, key, %error, "refused");
         }
     }
 }
@@ -255,14 +261,16 @@ fn audit(action: &str, model: &str, owner: Owner, refused: Option<&Error>) {
 /// A name becomes a part of URLs, a label of metrics and a word in logs.
 fn check_name(name: &str) -> Result<()> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with('.')
+    if (1..=MAX_NAME_LENGTH).contains(&name.len())
+        && name.bytes().all(plain)
+        && !name.starts_with('.')
     {
         return Ok(());
     }
     Err(Error::InvalidParameter {
         name: "name",
         detail: format_args!(
-            "a model's name has 1 to {LONGEST_NAME} letters, digits, `-`, `_` and `.`, and does not \
+            "a model's name has 1 to {MAX_NAME_LENGTH} letters, digits, `-`, `_` and `.`, and does not \
              begin with `.`"
         )
         .into(),

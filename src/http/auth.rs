@@ -1,16 +1,16 @@
-//! API keys: who may ask, how much, and whose map is whose.
+//! API keys: authentication, rate limits, and ownership of maps.
 //!
 //! With `--api-key-file`, `/classify` and `/attention` want `Authorization: Bearer KEY`. The file
-//! holds a key a line, with a name and a quota where wanted ([`entry`]); empty lines and lines that
-//! begin with `#` are skipped. It is looked at every few seconds, so that keys can be added and
+//! holds a key a line, with a name and a quota where wanted ([`key_file`]); empty lines and lines
+//! that begin with `#` are skipped. It is polled every few seconds, so that keys can be added and
 //! withdrawn while the server runs; a file that became unreadable or empty leaves the old keys in
-//! force and is complained about in the log.
+//! force and is reported in the log.
 //!
 //! Only SHA-256 digests of the keys stay in memory. A presented key's digest is compared with all
 //! of them in constant time.
 
-mod entry;
-mod quota;
+mod key_file;
+mod token_bucket;
 
 use std::{
     path::{Path, PathBuf},
@@ -27,43 +27,43 @@ use axum::{
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
-use self::{entry::Entry, quota::Bucket};
+use self::{key_file::KeyEntry, token_bucket::TokenBucket};
 use super::{AppState, Problem, request_id};
 use crate::{
     Error,
+    file_watcher::POLL_INTERVAL,
     metrics::Metrics,
     secret_file::{SecretFile, SecretFileError},
     store::Owner,
-    watched::LOOK_EVERY,
 };
 
 type KeyDigest = [u8; 32];
 
 /// The keys in force. A handle; clones share them.
 #[derive(Clone, Debug)]
-pub struct KeyRing(Arc<Keys>);
+pub struct KeyRing(Arc<KeyFile>);
 
 #[derive(Debug)]
-struct Keys {
+struct KeyFile {
     path: PathBuf,
-    in_force: RwLock<Arc<[Key]>>,
+    in_force: RwLock<Arc<[ApiKey]>>,
 }
 
 #[derive(Clone, Debug)]
-struct Key {
-    entry: Entry,
-    allowance: Allowance,
+struct ApiKey {
+    entry: KeyEntry,
+    rate_limit: RateLimit,
 }
 
-/// What a key may still ask for. A handle; without a quota it is endless.
+/// The rate limit of a key. A handle; without a quota there is no limit.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Allowance(Option<Arc<Mutex<Bucket>>>);
+pub(super) struct RateLimit(Option<Arc<Mutex<TokenBucket>>>);
 
-/// Who asks.
+/// The caller of a request.
 struct Caller {
     owner: Owner,
     name: Option<String>,
-    allowance: Allowance,
+    rate_limit: RateLimit,
 }
 
 impl KeyRing {
@@ -72,8 +72,8 @@ impl KeyRing {
     /// # Errors
     /// When it cannot be read, holds no key, or has a line that cannot be understood.
     pub fn load(path: &Path) -> Result<Self, SecretFileError> {
-        let keys: Vec<Key> = read(path)?.into_iter().map(Key::new).collect();
-        Ok(Self(Arc::new(Keys {
+        let keys: Vec<ApiKey> = read(path)?.into_iter().map(ApiKey::new).collect();
+        Ok(Self(Arc::new(KeyFile {
             path: path.to_owned(),
             in_force: RwLock::new(keys.into()),
         })))
@@ -81,17 +81,17 @@ impl KeyRing {
 
     /// Follows changes of the file for ever. Needs a tokio runtime.
     pub async fn watch(self) {
-        let mut complained = false;
+        let mut error_logged = false;
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             match read(&self.0.path) {
                 Ok(entries) => {
-                    complained = false;
+                    error_logged = false;
                     self.replace(entries);
                 }
-                Err(why) if !complained => {
-                    complained = true;
-                    tracing::error!(%why, "the API keys stay as they were");
+                Err(error) if !error_logged => {
+                    error_logged = true;
+                    tracing::error!(%error, "the API keys stay as they were");
                 }
                 Err(_) => {}
             }
@@ -99,22 +99,22 @@ impl KeyRing {
     }
 
     /// A key whose line did not change keeps what is left of its quota.
-    fn replace(&self, entries: Vec<Entry>) {
+    fn replace(&self, entries: Vec<KeyEntry>) {
         let current = self.in_force();
         if current.iter().map(|key| &key.entry).eq(&entries) {
             return;
         }
         tracing::info!(keys = entries.len(), "API keys changed");
-        let keep = |entry: Entry| {
+        let keep = |entry: KeyEntry| {
             let same = current.iter().find(|key| key.entry == entry);
-            same.cloned().unwrap_or_else(|| Key::new(entry))
+            same.cloned().unwrap_or_else(|| ApiKey::new(entry))
         };
-        let keys: Vec<Key> = entries.into_iter().map(keep).collect();
+        let keys: Vec<ApiKey> = entries.into_iter().map(keep).collect();
         let in_force = &self.0.in_force;
         *in_force.write().unwrap_or_else(PoisonError::into_inner) = keys.into();
     }
 
-    fn in_force(&self) -> Arc<[Key]> {
+    fn in_force(&self) -> Arc<[ApiKey]> {
         let in_force = &self.0.in_force;
         Arc::clone(&in_force.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -136,29 +136,31 @@ impl KeyRing {
             known |= same;
         }
         let owner = u64::from_le_bytes(first_eight(&presented));
-        // 0 stands for nobody and is no key's digest but for one chance in 2⁶⁴.
+        // 0 stands for no key and is no key's digest but for one chance in 2⁶⁴.
         let owner = u64::conditional_select(&0, &owner, known);
         let key = keys.get(usize::try_from(which).ok()?)?;
         (owner != 0).then(|| Caller {
             owner: Owner::of_key(owner),
             name: key.entry.name.clone(),
-            allowance: key.allowance.clone(),
+            rate_limit: key.rate_limit.clone(),
         })
     }
 }
 
-impl Key {
-    fn new(entry: Entry) -> Self {
-        let bucket = entry.quota.map(|quota| Bucket::new(quota, Instant::now()));
+impl ApiKey {
+    fn new(entry: KeyEntry) -> Self {
+        let bucket = entry
+            .quota
+            .map(|quota| TokenBucket::new(quota, Instant::now()));
         Self {
             entry,
-            allowance: Allowance(bucket.map(|bucket| Arc::new(Mutex::new(bucket)))),
+            rate_limit: RateLimit(bucket.map(|bucket| Arc::new(Mutex::new(bucket)))),
         }
     }
 }
 
-impl Allowance {
-    /// Lets in a request that is to bring at least one picture, and takes one picture's worth.
+impl RateLimit {
+    /// Lets in a request that is to bring at least one image, and takes one image's worth.
     ///
     /// # Errors
     /// [`Error::QuotaExceeded`], counted, with the time until there is one.
@@ -176,17 +178,17 @@ impl Allowance {
             .map_err(|retry_after| Error::QuotaExceeded { retry_after })
     }
 
-    /// A request that was let in brings so many pictures. The first was paid for then.
-    pub(super) fn pictures(&self, count: usize) {
+    /// A request that was let in brings so many images. The first was paid for then.
+    pub(super) fn charge_images(&self, count: usize) {
         if let Some(bucket) = &self.0 {
             let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
-            bucket.owe(count.saturating_sub(1), Instant::now());
+            bucket.charge(count.saturating_sub(1), Instant::now());
         }
     }
 }
 
 /// Lets a request through with its owner and what that may still ask for, or answers 401. Routes
-/// that take pictures ask the [`Allowance`]; to all others it does not matter.
+/// that take images ask the [`RateLimit`]; to all others it does not matter.
 pub(super) async fn require_key(
     State(state): State<AppState>,
     mut request: Request,
@@ -196,7 +198,7 @@ pub(super) async fn require_key(
         None => Some(Caller {
             owner: Owner::ANYONE,
             name: None,
-            allowance: Allowance::default(),
+            rate_limit: RateLimit::default(),
         }),
         Some(keys) => keys.caller(request.headers()),
     };
@@ -212,13 +214,13 @@ pub(super) async fn require_key(
         tracing::Span::current().record("key", name);
     }
     request.extensions_mut().insert(caller.owner);
-    request.extensions_mut().insert(caller.allowance);
+    request.extensions_mut().insert(caller.rate_limit);
     next.run(request).await
 }
 
-fn read(path: &Path) -> Result<Vec<Entry>, SecretFileError> {
+fn read(path: &Path) -> Result<Vec<KeyEntry>, SecretFileError> {
     let file = SecretFile::read(path)?;
-    Entry::read_all(file.text()?).map_err(|flaw| file.error(flaw))
+    KeyEntry::read_all(file.text()?).map_err(|flaw| file.error(flaw))
 }
 
 fn first_eight(digest: &KeyDigest) -> [u8; 8] {
@@ -299,11 +301,11 @@ mod tests {
         let ring = ring.unwrap();
         let watching = tokio::spawn(ring.clone().watch());
         fs::write(file.path(), SECOND).unwrap();
-        tokio::time::sleep(2 * LOOK_EVERY).await;
+        tokio::time::sleep(2 * POLL_INTERVAL).await;
         assert_eq!(owner(&ring, &format!("Bearer {FIRST}")), None);
         assert!(owner(&ring, &format!("Bearer {SECOND}")).is_some());
         fs::write(file.path(), "").unwrap();
-        tokio::time::sleep(2 * LOOK_EVERY).await;
+        tokio::time::sleep(2 * POLL_INTERVAL).await;
         assert!(owner(&ring, &format!("Bearer {SECOND}")).is_some());
         watching.abort();
     }
@@ -317,7 +319,7 @@ mod tests {
         let ask = || {
             caller(&ring, authorization.clone())
                 .unwrap()
-                .allowance
+                .rate_limit
                 .take()
         };
         ask().unwrap();
@@ -325,7 +327,7 @@ mod tests {
 
         let watching = tokio::spawn(ring.clone().watch());
         fs::write(file.path(), format!("{SECOND}\n{limited}\n")).unwrap();
-        tokio::time::sleep(2 * LOOK_EVERY).await;
+        tokio::time::sleep(2 * POLL_INTERVAL).await;
         assert!(owner(&ring, &format!("Bearer {SECOND}")).is_some());
         assert!(matches!(ask(), Err(Error::QuotaExceeded { .. })));
         watching.abort();

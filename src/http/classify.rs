@@ -17,38 +17,38 @@ use utoipa::ToSchema;
 
 use super::{
     AppState, Problem, RequestId,
-    auth::Allowance,
-    coding::Coding,
-    openapi::{Binary, PICTURES, Refused, RefusedOr},
+    auth::RateLimit,
+    content_encoding::ContentEncoding,
+    openapi::{Binary, CLASSIFICATION, Refused, RefusedOr},
     query::Query,
-    request_timeout::{RequestTimeout, time_allowed},
+    request_timeout::{RequestTimeout, effective_timeout},
     server_timing, upload, verify,
 };
 use crate::{
     Error, Result,
     batch::Deadline,
-    classify::{Classification, Classifier, Keep, Options},
+    classify::{Classification, Classifier, MapRetention, Options},
     store::Owner,
 };
 
 /// How many labels are returned unless the request says otherwise.
 const DEFAULT_TOP_K: usize = 5;
 
-/// How many pictures of one request are worked on at a time, so that it takes no more than its
+/// How many images of one request are worked on at a time, so that it takes no more than its
 /// share of the decode threads.
-const AT_ONCE: usize = 8;
+const MAX_CONCURRENT_IMAGES: usize = 8;
 
-/// Labels for one to sixteen pictures.
+/// Labels for one to sixteen images.
 ///
-/// The bytes decide what a picture is, never the header: JPEG, PNG, WebP, or the first frame of a
-/// GIF. One picture gives its result; several give all results in their order, each either a result
+/// The bytes decide what an image is, never the header: JPEG, PNG, WebP, or the first frame of a
+/// GIF. One image gives its result; several give all results in their order, each either a result
 /// or a problem, with status 200 if any was processed.
 #[utoipa::path(
-    post, path = "/classify", operation_id = "classify", tag = PICTURES,
-    params(Asked, RequestTimeout),
-    request_body(description = "The pictures.", content(
-        (upload::PictureForm = "multipart/form-data"),
-        (upload::PictureJson<'_> = "application/json", example = json!({"image": "R0lGODlhAQABAAAAACw="})),
+    post, path = "/classify", operation_id = "classify", tag = CLASSIFICATION,
+    params(ClassifyParams, RequestTimeout),
+    request_body(description = "The images.", content(
+        (upload::ImageForm = "multipart/form-data"),
+        (upload::ImageJson<'_> = "application/json", example = json!({"image": "R0lGODlhAQABAAAAACw="})),
         (inline(Binary) = "image/jpeg"),
         (inline(Binary) = "image/png"),
         (inline(Binary) = "image/webp"),
@@ -57,12 +57,12 @@ const AT_ONCE: usize = 8;
     )),
     responses(
         (
-            status = 200, description = "One picture's result, or those of several in their order.",
+            status = 200, description = "One image's result, or those of several in their order.",
             body = Answer,
             links(
                 ("itsMap" = (
                     operation_id = "attention", parameters(("id" = "$response.body#/id")),
-                    description = "The map of the picture.",
+                    description = "The map of the image.",
                 )),
                 ("testIt" = (
                     operation_id = "testMap", parameters(("id" = "$response.body#/id")),
@@ -74,8 +74,8 @@ const AT_ONCE: usize = 8;
                 )),
             ),
             examples(
-                ("one picture" = (value = json!(example()))),
-                ("several pictures" = (value = json!({"results": [example(), Problem::example()]}))),
+                ("one image" = (value = json!(example()))),
+                ("several images" = (value = json!({"results": [example(), Problem::example()]}))),
             ),
         ),
         Refused<400>, Refused<404>, Refused<408>, Refused<413>,
@@ -87,29 +87,29 @@ pub(super) async fn classify(
     State(state): State<AppState>,
     Extension(id): Extension<RequestId>,
     Extension(owner): Extension<Owner>,
-    Extension(allowance): Extension<Allowance>,
+    Extension(rate_limit): Extension<RateLimit>,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let mut admitted = match admit(&state, owner, &allowance, &parts) {
+    let mut admitted = match admit(&state, owner, &rate_limit, &parts) {
         Ok(admitted) => admitted,
-        Err(why) => return Problem::new(&why, &id).into_response(),
+        Err(error) => return Problem::new(&error, &id).into_response(),
     };
     let outcome = async {
         let (limits, reservation) = (state.limits, &mut admitted.reservation);
         let body = upload::read(&parts.headers, body, limits, &state.metrics, reservation).await?;
         // Only now is there something that others would have to wait for.
-        let announced = admitted.classifier.admit(admitted.deadline)?;
-        let (coding, deadline) = (admitted.coding, admitted.deadline);
-        let pictures = upload::unframed(&state, &parts.headers, body, coding, deadline).await?;
-        allowance.pictures(pictures.len());
-        // From here on each picture announces itself.
-        drop(announced);
-        run(&admitted, pictures, &id).await
+        let reservation = admitted.classifier.admit(admitted.deadline)?;
+        let (encoding, deadline) = (admitted.encoding, admitted.deadline);
+        let images = upload::unframed(&state, &parts.headers, body, encoding, deadline).await?;
+        rate_limit.charge_images(images.len());
+        // From here on each image has a reservation of its own.
+        drop(reservation);
+        run(&admitted, images, &id).await
     };
     let mut response = match outcome.await {
         Ok(response) => response,
-        Err(why) => Problem::new(&why, &id).into_response(),
+        Err(error) => Problem::new(&error, &id).into_response(),
     };
     response
         .headers_mut()
@@ -117,34 +117,39 @@ pub(super) async fn classify(
     response
 }
 
-/// What is settled before the body is read, and held until the answer is made.
+/// What admission yields before the body is read; held until the answer is ready.
 struct Admitted {
-    /// The model that was asked, even if it is replaced meanwhile.
+    /// The requested model, even if it is replaced meanwhile.
     classifier: Arc<Classifier>,
     options: Options,
     deadline: Deadline,
     /// How the body is compressed.
-    coding: Coding,
+    encoding: ContentEncoding,
     /// Whether maps can be tested by perturbation.
     testable: bool,
     /// For the body.
     reservation: upload::Reservation,
 }
 
-fn admit(state: &AppState, owner: Owner, allowance: &Allowance, parts: &Parts) -> Result<Admitted> {
-    let asked = Asked::read(parts.uri.query())?;
-    let coding = Coding::of_body(&parts.headers)?;
-    let classifier = state.models.resolve(asked.model.as_deref())?;
-    let options = options(owner, &asked, &classifier.model)?;
-    allowance.admit(&state.metrics)?;
-    let allowed = time_allowed(&parts.headers, state.limits.request_timeout)?;
+fn admit(
+    state: &AppState,
+    owner: Owner,
+    rate_limit: &RateLimit,
+    parts: &Parts,
+) -> Result<Admitted> {
+    let params = ClassifyParams::read(parts.uri.query())?;
+    let encoding = ContentEncoding::of_body(&parts.headers)?;
+    let classifier = state.models.resolve(params.model.as_deref())?;
+    let options = options(owner, &params, &classifier.model)?;
+    rate_limit.admit(&state.metrics)?;
+    let allowed = effective_timeout(&parts.headers, state.limits.request_timeout)?;
     let deadline = Deadline::after(allowed);
     classifier.has_time(deadline)?;
     Ok(Admitted {
         classifier,
         options,
         deadline,
-        coding,
+        encoding,
         testable: state.verify.is_some(),
         reservation: upload::admit(state, parts)?,
     })
@@ -152,7 +157,7 @@ fn admit(state: &AppState, owner: Owner, allowance: &Allowance, parts: &Parts) -
 
 async fn run(
     admitted: &Admitted,
-    mut pictures: Vec<bytes::Bytes>,
+    mut images: Vec<bytes::Bytes>,
     id: &RequestId,
 ) -> Result<Response> {
     let Admitted {
@@ -162,17 +167,17 @@ async fn run(
         ..
     } = admitted;
     let (options, deadline) = (*options, *deadline);
-    let classify = async |picture| {
-        let mut answer = classifier.classify(picture, options, deadline).await?;
+    let classify = async |image| {
+        let mut answer = classifier.classify(image, options, deadline).await?;
         if admitted.testable {
             answer.offer_test(verify::path);
         }
         Ok::<_, Error>(answer)
     };
-    if pictures.len() == 1
-        && let Some(picture) = pictures.pop()
+    if images.len() == 1
+        && let Some(image) = images.pop()
     {
-        let answer = classify(picture).await?;
+        let answer = classify(image).await?;
         let timing = answer.timing_ms;
         let answer = Answer::One(Box::new(answer));
         let mut response = sending::json(StatusCode::OK, answer, options.top_k).await?;
@@ -189,12 +194,12 @@ async fn run(
         return Ok(response);
     }
     let started = Instant::now();
-    let all = pictures.into_iter().map(classify);
+    let all = images.into_iter().map(classify);
     let results: Vec<Item> = stream::iter(all)
-        .buffered(AT_ONCE)
+        .buffered(MAX_CONCURRENT_IMAGES)
         .map(|outcome| match outcome {
             Ok(answer) => Item::Result(Box::new(answer)),
-            Err(why) => Item::Problem(Problem::new(&why, id)),
+            Err(error) => Item::Problem(Problem::new(&error, id)),
         })
         .collect()
         .await;
@@ -213,7 +218,7 @@ async fn run(
     Ok(response)
 }
 
-/// What became of the pictures of a request.
+/// What became of the images of a request.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ClassifyAnswer)]
 #[serde(untagged)]
@@ -222,14 +227,14 @@ enum Answer {
     Several(Results),
 }
 
-/// What became of several pictures, in their order.
+/// What became of several images, in their order.
 #[derive(Serialize, ToSchema)]
 struct Results {
     #[schema(max_items = 16, inline)]
     results: Vec<Item>,
 }
 
-/// What became of one picture of several.
+/// What became of one image of several.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 enum Item {
@@ -249,7 +254,7 @@ impl Item {
 /// The query.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-struct Asked {
+struct ClassifyParams {
     /// How many labels, up to the number of classes.
     #[param(minimum = 1, default = 5, example = 3)]
     top_k: Option<usize>,
@@ -258,30 +263,30 @@ struct Asked {
     min_score: Option<f32>,
     /// Which maps are kept.
     #[param(inline, example = "rollout")]
-    attention: Option<Keep>,
+    attention: Option<MapRetention>,
     /// Which model; the first one that is served, without.
     #[param(example = "demo")]
     model: Option<String>,
 }
 
-impl Asked {
+impl ClassifyParams {
     fn read(query: Option<&str>) -> Result<Self> {
         let mut query = Query::parse(query)?;
-        let asked = Self {
+        let params = Self {
             top_k: query.value("top_k")?,
             min_score: query.value("min_score")?,
             attention: query.value("attention")?,
             model: query.text("model")?,
         };
         query.finish("top_k, min_score, attention, model")?;
-        Ok(asked)
+        Ok(params)
     }
 }
 
-fn options(owner: Owner, asked: &Asked, model: &ModelInfo) -> Result<Options> {
+fn options(owner: Owner, params: &ClassifyParams, model: &ModelInfo) -> Result<Options> {
     let classes = model.manifest.task.classes;
     let default = DEFAULT_TOP_K.min(classes);
-    let top_k = asked.top_k.unwrap_or(default);
+    let top_k = params.top_k.unwrap_or(default);
     if !(1..=classes).contains(&top_k) {
         return Err(Error::InvalidParameter {
             name: "top_k",
@@ -289,7 +294,7 @@ fn options(owner: Owner, asked: &Asked, model: &ModelInfo) -> Result<Options> {
                 .into(),
         });
     }
-    let min_score = asked.min_score.unwrap_or(0.0);
+    let min_score = params.min_score.unwrap_or(0.0);
     if !(0.0..=1.0).contains(&min_score) {
         return Err(Error::InvalidParameter {
             name: "min_score",
@@ -299,7 +304,7 @@ fn options(owner: Owner, asked: &Asked, model: &ModelInfo) -> Result<Options> {
     Ok(Options {
         top_k,
         min_score,
-        attention: asked.attention.unwrap_or(Keep::Rollout),
+        attention: params.attention.unwrap_or(MapRetention::Rollout),
         owner,
     })
 }
@@ -324,14 +329,14 @@ fn example() -> serde_json::Value {
 }
 
 /// The values of `attention=`.
-impl FromStr for Keep {
+impl FromStr for MapRetention {
     type Err = &'static str;
 
     fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
         match text {
             "rollout" => Ok(Self::Rollout),
             "heads" => Ok(Self::Heads),
-            "none" => Ok(Self::Nothing),
+            "none" => Ok(Self::None),
             _ => Err("it must be one of rollout, heads, none"),
         }
     }

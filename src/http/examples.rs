@@ -38,8 +38,7 @@ pub(super) fn errors() -> Vec<Error> {
     const SOON: Duration = Duration::from_secs(2);
     vec![
         Error::MalformedRequest(
-            "the body is empty; send a picture, for example with curl --data-binary @cat.jpg"
-                .into(),
+            "the body is empty; send an image, for example with curl --data-binary @cat.jpg".into(),
         ),
         Error::InvalidParameter {
             name: "top_k",
@@ -62,13 +61,13 @@ pub(super) fn errors() -> Vec<Error> {
             limit: Duration::from_secs(30),
         },
         Error::MapNotKept(
-            "single layers and heads are kept on demand: classify the picture again with \
+            "single layers and heads are kept on demand: classify the image again with \
              `attention=heads`"
                 .into(),
         ),
-        Error::NotForgettable { expires_in_s: 3599 },
+        Error::NotDeletable { expires_in_s: 3599 },
         Error::NotVerifiable(
-            "the picture of this map is not kept any more; classify it again and test that map",
+            "the image of this map is not kept any more; classify it again and test that map",
         ),
         Error::DefaultModel {
             name: "demo".into(),
@@ -78,11 +77,11 @@ pub(super) fn errors() -> Vec<Error> {
             found: "PDF".into(),
         }),
         Error::UnsupportedEncoding {
-            coding: "br".into(),
+            encoding: "br".into(),
         },
         Error::Image(ImageError::ImageUndecodable {
             format: "JPEG",
-            detail: "the file ends in the middle of the picture".into(),
+            detail: "the file ends in the middle of the image".into(),
         }),
         Error::Image(ImageError::ImageTooLarge {
             width: 60_000,
@@ -90,7 +89,7 @@ pub(super) fn errors() -> Vec<Error> {
             detail: "it has more than 40000000 pixels".into(),
         }),
         Error::ModelRefused {
-            why: "model.onnx has another digest than model.toml says".into(),
+            error: "model.onnx has another digest than model.toml says".into(),
         },
         Error::QuotaExceeded { retry_after: SOON },
         Error::TooManyJobs { retry_after: SOON },
@@ -100,7 +99,7 @@ pub(super) fn errors() -> Vec<Error> {
         Error::Overloaded { retry_after: SOON },
         Error::Draining,
         Error::NotReady,
-        Error::StoreAway { retry_after: SOON },
+        Error::StoreUnavailable { retry_after: SOON },
         Error::DeadlinePassed {
             deadline: Duration::from_secs(10),
         },

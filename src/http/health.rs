@@ -1,4 +1,4 @@
-//! What probes and scrapers ask for. None of it waits for the model.
+//! Routes for probes and scrapers. None of them waits for the model.
 
 use axum::{
     extract::{Extension, State},
@@ -71,7 +71,7 @@ pub(super) async fn metrics(
                 device: served.device.to_string(),
                 waiting: load.waiting,
                 predicted_wait: load.predicted_wait,
-                curve: served.batcher.curve(),
+                batch_latencies: served.batcher.batch_latencies(),
             }
         })
         .collect();
@@ -89,8 +89,8 @@ pub(super) async fn metrics(
             text,
         )
             .into_response(),
-        Err(why) => {
-            tracing::error!(%why, "metrics could not be written");
+        Err(error) => {
+            tracing::error!(%error, "metrics could not be written");
             Problem::new(&Error::Internal, &id).into_response()
         }
     }

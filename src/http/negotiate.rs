@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_gets_the_picture() {
+    fn a_browser_gets_the_image() {
         assert_eq!(
             chosen("text/html,application/xhtml+xml,image/avif,image/webp,*/*;q=0.8"),
             Some("image/png")

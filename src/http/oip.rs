@@ -1,12 +1,13 @@
 //! `/v2`: the Open Inference Protocol, for clients that are there already (KServe, Triton).
 //!
-//! Every model is met under three names ([`Face`]), and all of them go the way of `POST /classify`:
-//! the same admission, deadlines, decode budget, batcher and limits. What goes wrong is said as
-//! `{"error": …}` ([`oip_errors`](super::oip_errors)), which is what these clients look for.
+//! Every model is served under three names ([`ModelVariant`]), and all of them go the way of
+//! `POST /classify`: the same admission, deadlines, decode budget, batcher and limits. What goes
+//! wrong is said as `{"error": …}` ([`oip_errors`](super::oip_errors)), which is what these clients
+//! look for.
 
 mod answers;
-mod asked;
 pub(crate) mod infer;
+mod parsed_request;
 mod target;
 
 use std::{
@@ -26,7 +27,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{
     answers::{IndexEntry, Live, ModelReady, Ready, ServerMetadata, Statistics},
-    target::{Named, Target, versioned},
+    target::{ModelPath, Target, versioned},
 };
 use super::{
     AppState,
@@ -38,7 +39,7 @@ use crate::{
     batch::Deadline,
     classify::Classifier,
     oip::{
-        EXTENSIONS, Face, ModelConfig, ModelMetadata, ModelStatistics, VERSION,
+        EXTENSIONS, ModelConfig, ModelMetadata, ModelStatistics, ModelVariant, VERSION,
         statistics::Described,
     },
 };
@@ -47,31 +48,31 @@ use crate::{
 /// the content.
 #[derive(Clone, Debug)]
 pub struct Oip {
-    /// How many bodies are taken apart or put together at a time.
-    desks: Arc<Semaphore>,
+    /// How many bodies are parsed or written at a time.
+    body_pool: Arc<Semaphore>,
     /// What each name has done.
     statistics: Arc<Mutex<ByName>>,
 }
 
-/// By a model's own name and the face.
-type ByName = BTreeMap<(Arc<str>, Face), ModelStatistics>;
+/// By a model's own name and the variant.
+type ByName = BTreeMap<(Arc<str>, ModelVariant), ModelStatistics>;
 
 impl Oip {
     /// Bodies are worked on by at most so many threads.
     pub fn new(threads: usize) -> Self {
         Self {
-            desks: Arc::new(Semaphore::new(threads.max(1))),
+            body_pool: Arc::new(Semaphore::new(threads.max(1))),
             statistics: Arc::default(),
         }
     }
 
-    /// Does what computes on a blocking thread, of which only a few work on bodies at a time.
-    pub(super) async fn at_desk<T: Send + 'static>(
+    /// Runs CPU work on a blocking thread, of which few work on bodies at a time.
+    pub(super) async fn run_blocking<T: Send + 'static>(
         &self,
         deadline: Deadline,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
-        infer::at_desk(&self.desks, deadline, work).await
+        infer::run_blocking(&self.body_pool, deadline, work).await
     }
 
     /// Looks at or changes the counters of one name.
@@ -80,13 +81,13 @@ impl Oip {
             .statistics
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let key = (Arc::clone(&target.name), target.face);
+        let key = (Arc::clone(&target.name), target.variant);
         with(all.entry(key).or_default())
     }
 }
 
-/// What probes and the curious ask for: these want no key, as elsewhere.
-pub(super) fn open() -> OpenApiRouter<AppState> {
+/// Routes for probes and discovery, which need no key.
+pub(super) fn public_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::default()
         .routes(routes!(server))
         .route("/v2/", get(server))
@@ -96,7 +97,7 @@ pub(super) fn open() -> OpenApiRouter<AppState> {
 }
 
 /// All other routes below `/v2`.
-pub(super) fn keyed() -> OpenApiRouter<AppState> {
+pub(super) fn keyed_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::default()
         .merge(versioned(routes!(metadata)))
         .merge(versioned(routes!(config)))
@@ -107,8 +108,8 @@ pub(super) fn keyed() -> OpenApiRouter<AppState> {
 }
 
 /// How many rows one request may have.
-fn most_rows(classifier: &Classifier) -> usize {
-    classifier.batcher.max_batch().max(upload::MOST_PICTURES)
+fn max_rows(classifier: &Classifier) -> usize {
+    classifier.batcher.max_batch().max(upload::MAX_IMAGES)
 }
 
 /// Name, version and extensions.
@@ -143,13 +144,13 @@ async fn live() -> Json<Live> {
 )]
 async fn ready(State(state): State<AppState>) -> Response {
     let ready = state.readiness.get();
-    (said(ready), Json(Ready { ready })).into_response()
+    (readiness_status(ready), Json(Ready { ready })).into_response()
 }
 
 /// New work should be sent to this model.
 #[utoipa::path(
     get, path = "/v2/models/{model}/ready", operation_id = "v2ModelReady", tag = OIP,
-    params(Named),
+    params(ModelPath),
     responses(
         (status = 200, description = "Yes.", body = ModelReady),
         OipRefused<400>, OipRefused<404>,
@@ -158,11 +159,11 @@ async fn ready(State(state): State<AppState>) -> Response {
 )]
 async fn model_ready(State(state): State<AppState>, target: Target) -> Response {
     let ready = state.readiness.get();
-    let name = target.shown();
-    (said(ready), Json(ModelReady { name, ready })).into_response()
+    let name = target.display_name();
+    (readiness_status(ready), Json(ModelReady { name, ready })).into_response()
 }
 
-fn said(ready: bool) -> StatusCode {
+fn readiness_status(ready: bool) -> StatusCode {
     match ready {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
@@ -172,7 +173,7 @@ fn said(ready: bool) -> StatusCode {
 /// The model's tensors.
 #[utoipa::path(
     get, path = "/v2/models/{model}", operation_id = "v2Metadata", tag = OIP,
-    params(Named),
+    params(ModelPath),
     responses(
         (status = 200, description = "Its tensors.", body = ModelMetadata, example = json!({
             "name": "demo_image", "versions": ["1"], "platform": "onnxruntime_onnx",
@@ -188,7 +189,7 @@ fn said(ready: bool) -> StatusCode {
 async fn metadata(target: Target) -> Json<ModelMetadata> {
     let model = &target.classifier.model;
     Json(ModelMetadata::new(
-        target.face,
+        target.variant,
         &target.name,
         &model.manifest,
     ))
@@ -197,7 +198,7 @@ async fn metadata(target: Target) -> Json<ModelMetadata> {
 /// The model in the words of Triton's configuration.
 #[utoipa::path(
     get, path = "/v2/models/{model}/config", operation_id = "v2Config", tag = OIP,
-    params(Named),
+    params(ModelPath),
     responses(
         (status = 200, description = "Its configuration.", body = ModelConfig),
         OipRefused<400>, OipRefused<404>,
@@ -205,19 +206,19 @@ async fn metadata(target: Target) -> Json<ModelMetadata> {
 )]
 async fn config(target: Target) -> Json<ModelConfig> {
     let model = &target.classifier.model;
-    let most = most_rows(&target.classifier);
+    let max_rows = max_rows(&target.classifier);
     Json(ModelConfig::new(
-        target.face,
+        target.variant,
         &target.name,
         &model.manifest,
-        most,
+        max_rows,
     ))
 }
 
 /// What this name has done since the program started.
 #[utoipa::path(
     get, path = "/v2/models/{model}/stats", operation_id = "v2Statistics", tag = OIP,
-    params(Named),
+    params(ModelPath),
     responses(
         (status = 200, description = "Its counters.", body = Statistics),
         OipRefused<400>, OipRefused<404>,
@@ -245,7 +246,7 @@ async fn all_statistics(State(state): State<AppState>) -> Json<Statistics> {
 }
 
 fn described(state: &AppState, target: &Target) -> Described {
-    let name = target.shown();
+    let name = target.display_name();
     state
         .oip
         .statistics(target, |statistics| statistics.describe(name, VERSION))
@@ -258,7 +259,7 @@ fn described(state: &AppState, target: &Target) -> Described {
 )]
 async fn index(State(state): State<AppState>) -> Json<Vec<IndexEntry>> {
     let entry = |target: &Target| IndexEntry {
-        name: target.shown(),
+        name: target.display_name(),
         version: VERSION,
         state: "READY",
         reason: "",

@@ -41,7 +41,7 @@ impl OipError {
 
 /// The same answer for a client of the Open Inference Protocol: a problem document becomes an
 /// [`OipError`]; its status and headers stay. Anything else is returned as it is.
-pub(super) fn reworded(mut response: Response) -> Response {
+pub(super) fn as_oip_error(mut response: Response) -> Response {
     let Some(problem) = response.extensions_mut().remove::<Problem>() else {
         return response;
     };
@@ -49,10 +49,10 @@ pub(super) fn reworded(mut response: Response) -> Response {
     let (mut parts, _) = response.into_parts();
     parts.headers.remove(header::CONTENT_TYPE);
     parts.headers.remove(header::CONTENT_LENGTH);
-    let mut reworded = body.into_response();
-    *reworded.status_mut() = parts.status;
-    reworded.headers_mut().extend(parts.headers);
-    reworded
+    let mut answer = body.into_response();
+    *answer.status_mut() = parts.status;
+    answer.headers_mut().extend(parts.headers);
+    answer
 }
 
 /// Whether a path belongs to the protocol, known or not.

@@ -33,8 +33,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 pub(super) use self::problems::{OipRefused, Refused, RefusedOr};
 use super::oip_errors;
 
-/// The tag of what pictures are sent to and maps come from.
-pub(super) const PICTURES: &str = "pictures";
+/// The tag of classification and its maps.
+pub(super) const CLASSIFICATION: &str = "pictures";
 
 /// The tag of everything below `/v2`.
 pub(super) const OIP: &str = "Open Inference Protocol";
@@ -47,8 +47,8 @@ pub(super) const ADMINISTRATION: &str = "administration";
 
 const TAGS: [(&str, &str); 4] = [
     (
-        PICTURES,
-        "Labels for pictures, and which patches the model looked at.",
+        CLASSIFICATION,
+        "Labels for images, and which patches the model looked at.",
     ),
     (
         OIP,
@@ -62,11 +62,11 @@ const TAGS: [(&str, &str); 4] = [
 ];
 
 /// The security scheme's name.
-const KEY: &str = "key";
+const KEY_SCHEME: &str = "key";
 
-/// A document, ready to be sent.
+/// A serialized document.
 #[derive(Clone)]
-struct Document(Bytes);
+struct OpenApiDocument(Bytes);
 
 /// Adds `GET /openapi.json`, which describes all of `routes` and itself.
 pub(super) fn described<S>(routes: OpenApiRouter<S>) -> Router<S>
@@ -81,7 +81,7 @@ where
     let document = complete(document);
     // A document of strings, numbers and maps with names always has a JSON form.
     let text = document.to_json().unwrap_or_default();
-    routes.merge(own.with_state(Document(text.into())))
+    routes.merge(own.with_state(OpenApiDocument(text.into())))
 }
 
 /// This document.
@@ -89,7 +89,7 @@ where
     get, path = "/openapi.json", operation_id = "openapi", tag = OPERATION,
     responses((status = 200, description = "OpenAPI 3.1.", content(("application/json")))),
 )]
-async fn show(State(Document(text)): State<Document>) -> Response {
+async fn show(State(OpenApiDocument(text)): State<OpenApiDocument>) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/json")];
     (kind, text).into_response()
 }
@@ -100,7 +100,7 @@ pub(super) fn keyed<S>(routes: OpenApiRouter<S>) -> OpenApiRouter<S>
 where
     S: Clone + Send + Sync + 'static,
 {
-    locked(routes, &[SecurityRequirement::default(), wanted()])
+    secured(routes, &[SecurityRequirement::default(), key_requirement()])
 }
 
 /// Says that all of `routes` always want a key.
@@ -108,14 +108,14 @@ pub(super) fn always_keyed<S>(routes: OpenApiRouter<S>) -> OpenApiRouter<S>
 where
     S: Clone + Send + Sync + 'static,
 {
-    locked(routes, &[wanted()])
+    secured(routes, &[key_requirement()])
 }
 
-fn wanted() -> SecurityRequirement {
-    SecurityRequirement::new(KEY, [""; 0])
+fn key_requirement() -> SecurityRequirement {
+    SecurityRequirement::new(KEY_SCHEME, [""; 0])
 }
 
-fn locked<S>(mut routes: OpenApiRouter<S>, security: &[SecurityRequirement]) -> OpenApiRouter<S>
+fn secured<S>(mut routes: OpenApiRouter<S>, security: &[SecurityRequirement]) -> OpenApiRouter<S>
 where
     S: Clone + Send + Sync + 'static,
 {
@@ -152,7 +152,7 @@ fn complete(mut document: openapi::OpenApi) -> openapi::OpenApi {
     let components = document.components.get_or_insert_default();
     problems::describe(components, &answers);
     components.add_security_scheme(
-        KEY,
+        KEY_SCHEME,
         SecurityScheme::Http(
             HttpBuilder::new()
                 .scheme(HttpAuthScheme::Bearer)
@@ -172,7 +172,7 @@ fn info() -> Info {
         .title(env!("CARGO_PKG_NAME"))
         .version(crate::VERSION)
         .description(Some(
-            "Labels for a picture, and which patches the model looked at. Errors are problem \
+            "Labels for an image, and which patches the model looked at. Errors are problem \
              documents with a stable code; below /v2 they have the form of the Open Inference \
              Protocol.",
         ))

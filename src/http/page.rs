@@ -1,7 +1,7 @@
 //! `GET /`: the page, embedded in the binary with everything it needs.
 //!
-//! It is a client like any other: it speaks to `/classify` and `/attention/{id}` and knows nothing
-//! that they do not say. These files are the same for everyone and need no API key.
+//! It is a client like any other: it calls `/classify` and `/attention/{id}` and knows nothing
+//! besides. These files are the same for everyone and need no API key.
 
 use axum::{
     extract::State,
@@ -17,7 +17,7 @@ use utoipa_axum::{
 
 use super::{attention::matches_etag, openapi::OPERATION};
 
-/// Nothing from elsewhere, nothing inline, no frames around it. `blob:` is a picture that was picked
+/// Nothing from elsewhere, nothing inline, no frames around it. `blob:` is an image that was picked
 /// or a map that was fetched with a key; `data:` is the icon.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
                       img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; \
@@ -54,21 +54,21 @@ static PAGE_PARTS: [Part; 13] = [
     part!(JAVASCRIPT, "page.js"),
     part!(JAVASCRIPT, "chart.js"),
     part!(JAVASCRIPT, "client.js"),
-    part!(JAVASCRIPT, "field.js"),
-    part!(JAVASCRIPT, "lamp.js"),
-    part!(JAVASCRIPT, "painting.js"),
+    part!(JAVASCRIPT, "interpolate.js"),
+    part!(JAVASCRIPT, "hero.js"),
+    part!(JAVASCRIPT, "blend.js"),
     part!(JAVASCRIPT, "samples.js"),
-    part!(JAVASCRIPT, "stage.js"),
+    part!(JAVASCRIPT, "viewer.js"),
     part!(JAVASCRIPT, "stepper.js"),
-    part!(JAVASCRIPT, "telling.js"),
+    part!(JAVASCRIPT, "result-panel.js"),
     part!(JAVASCRIPT, "verify.js"),
-    part!(JAVASCRIPT, "words.js"),
+    part!(JAVASCRIPT, "format.js"),
 ];
 
-/// Sample pictures and, last, their listing: chosen by the build script.
+/// Sample images and, last, their listing: chosen by the build script.
 static SAMPLES: &[Part] = &include!(concat!(env!("OUT_DIR"), "/samples.rs"));
 
-/// The page, its parts and the sample pictures.
+/// The page, its parts and the sample images.
 pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> OpenApiRouter<S> {
     let page = OpenApiRouter::default().routes(routes!(page).with_state(File::new(&PAGE)));
     with_files(page, PAGE_PARTS.iter().chain(SAMPLES))
@@ -229,16 +229,14 @@ mod tests {
 
     #[test]
     fn the_samples_are_small_and_listed() {
-        let [pictures @ .., (_, _, listing)] = SAMPLES else {
+        let [images @ .., (_, _, listing)] = SAMPLES else {
             panic!("there is no listing");
         };
-        let bytes: usize = pictures.iter().map(|(.., bytes)| bytes.len()).sum();
-        assert!(!pictures.is_empty() && bytes < 400_000, "{bytes}");
+        let bytes: usize = images.iter().map(|(.., bytes)| bytes.len()).sum();
+        assert!(!images.is_empty() && bytes < 400_000, "{bytes}");
         let listed: Vec<serde_json::Value> = serde_json::from_slice(listing).unwrap();
         let listed = listed.iter().map(|sample| sample["file"].as_str().unwrap());
-        let served = pictures
-            .iter()
-            .map(|(route, ..)| &route["/samples/".len()..]);
+        let served = images.iter().map(|(route, ..)| &route["/samples/".len()..]);
         assert!(listed.eq(served));
     }
 }

@@ -1,4 +1,4 @@
-//! The only place where errors become HTTP: RFC 9457 problem documents.
+//! Maps errors to RFC 9457 problem documents; the only place that does.
 
 use axum::{
     body::Body,
@@ -9,7 +9,7 @@ use patchlight_imaging::Error as ImageError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{RequestId, coding::READ, examples::Code};
+use super::{RequestId, content_encoding::READ, examples::Code};
 use crate::{Error, error::Detail};
 
 /// What went wrong: an RFC 9457 problem document with a stable code.
@@ -46,7 +46,7 @@ impl Problem {
             Error::Overloaded { retry_after }
             | Error::QuotaExceeded { retry_after }
             | Error::TooManyJobs { retry_after }
-            | Error::StoreAway { retry_after } => {
+            | Error::StoreUnavailable { retry_after } => {
                 Some(retry_after.as_secs_f64().ceil().max(1.0) as u64)
             }
             Error::Draining | Error::NotReady => Some(1),
@@ -149,7 +149,7 @@ impl IntoResponse for Problem {
         if self.names_codings {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(READ));
         }
-        // For those who say it in other words.
+        // For [`as_oip_error`](super::oip::as_oip_error).
         response.extensions_mut().insert(self);
         response
     }
@@ -168,7 +168,7 @@ fn status(error: &Error) -> StatusCode {
         Error::TooManyJobs { .. } => StatusCode::TOO_MANY_REQUESTS,
         Error::MapNotKept(_)
         | Error::NotVerifiable(_)
-        | Error::NotForgettable { .. }
+        | Error::NotDeletable { .. }
         | Error::DefaultModel { .. } => StatusCode::CONFLICT,
         Error::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Error::Image(ImageError::UnsupportedFormat { .. }) | Error::UnsupportedEncoding { .. } => {
@@ -179,9 +179,10 @@ fn status(error: &Error) -> StatusCode {
         | Error::Image(ImageError::ImageTooLarge { .. })
         | Error::ModelRefused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         Error::QuotaExceeded { .. } => StatusCode::TOO_MANY_REQUESTS,
-        Error::Overloaded { .. } | Error::Draining | Error::NotReady | Error::StoreAway { .. } => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Error::Overloaded { .. }
+        | Error::Draining
+        | Error::NotReady
+        | Error::StoreUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         Error::DeadlinePassed { .. } => StatusCode::GATEWAY_TIMEOUT,
         Error::NotFinite | Error::Inference | Error::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }

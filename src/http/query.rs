@@ -13,8 +13,8 @@ impl Query {
     /// Reads the part of a URL after `?`.
     pub(super) fn parse(query: Option<&str>) -> Result<Self> {
         let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query.unwrap_or_default())
-            .map_err(|why| {
-                Error::MalformedRequest(format_args!("query string: {}", Excerpt(why)).into())
+            .map_err(|error| {
+                Error::MalformedRequest(format_args!("query string: {}", Excerpt(error)).into())
             })?;
         Ok(Self(pairs))
     }
@@ -45,9 +45,9 @@ impl Query {
         };
         match text.parse() {
             Ok(value) => Ok(Some(value)),
-            Err(why) => Err(Error::InvalidParameter {
+            Err(error) => Err(Error::InvalidParameter {
                 name,
-                detail: Excerpt(why).to_string().into(),
+                detail: Excerpt(error).to_string().into(),
             }),
         }
     }
@@ -60,7 +60,7 @@ impl Query {
         self.text(name)?.map(|text| text.parse()).transpose()
     }
 
-    /// What is left was not asked for by anyone.
+    /// Fails if a parameter is left that no route takes.
     pub(super) fn finish(self, known: &str) -> Result<()> {
         match self.0.first() {
             None => Ok(()),
@@ -96,11 +96,11 @@ mod tests {
 
     #[test]
     fn an_unknown_parameter_is_named() {
-        let why = Query::parse(Some("topk=3"))
+        let error = Query::parse(Some("topk=3"))
             .unwrap()
             .finish("top_k")
             .unwrap_err();
-        assert!(why.to_string().contains("topk"));
+        assert!(error.to_string().contains("topk"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(super) const HEADER: &str = "x-request-id";
 pub struct RequestId(String);
 
 impl RequestId {
-    const LONGEST: usize = 64;
+    const MAX_LENGTH: usize = 64;
 
     /// Takes or makes the id of a request.
     pub(super) fn of(headers: &HeaderMap) -> Self {
@@ -55,7 +55,7 @@ impl fmt::Display for RequestId {
 
 /// What may be written into logs and headers as it is.
 fn is_harmless(text: &str) -> bool {
-    (1..=RequestId::LONGEST).contains(&text.len())
+    (1..=RequestId::MAX_LENGTH).contains(&text.len())
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')

@@ -16,7 +16,7 @@ use crate::{Error, Result};
 const HEADER: &str = "request-timeout";
 
 /// The server's time-out, or less if the client asks for less.
-pub(super) fn time_allowed(headers: &HeaderMap, server: Duration) -> Result<Duration> {
+pub(super) fn effective_timeout(headers: &HeaderMap, server: Duration) -> Result<Duration> {
     let Some(value) = headers.get(HEADER) else {
         return Ok(server);
     };
@@ -62,7 +62,7 @@ mod tests {
             HeaderName::from_static(HEADER),
             HeaderValue::from_static(header),
         )]);
-        time_allowed(&headers, Duration::from_secs(10))
+        effective_timeout(&headers, Duration::from_secs(10))
     }
 
     #[test]

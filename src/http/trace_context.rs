@@ -7,7 +7,7 @@ use crate::telemetry::TraceContext;
 const PARENT: HeaderName = HeaderName::from_static("traceparent");
 const RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 
-/// The caller's place in its trace, if it says so, validly and once.
+/// The caller's trace context, if it is valid and sent once.
 pub(super) fn of(headers: &HeaderMap) -> Option<TraceContext> {
     let mut values = headers.get_all(PARENT).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
@@ -15,8 +15,8 @@ pub(super) fn of(headers: &HeaderMap) -> Option<TraceContext> {
 }
 
 /// Tells the caller where its request went.
-pub(super) fn answer(headers: &mut HeaderMap, place: TraceContext) {
-    if let Ok(value) = HeaderValue::from_str(&place.to_string()) {
+pub(super) fn answer(headers: &mut HeaderMap, context: TraceContext) {
+    if let Ok(value) = HeaderValue::from_str(&context.to_string()) {
         headers.insert(RESPONSE, value);
     }
 }

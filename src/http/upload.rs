@@ -1,7 +1,7 @@
-//! The body of a request, read under limits, and the pictures inside it.
+//! The body of a request, read under limits, and the images inside it.
 //!
-//! A picture comes as the raw body, as parts of `multipart/form-data`, or as base64 in JSON. Only
-//! the framing is undone here; whether it is a picture is for the decoder to say.
+//! An image comes as the raw body, as parts of `multipart/form-data`, or as base64 in JSON. Only
+//! the framing is undone here; whether it is an image is for the decoder to say.
 
 pub(super) mod base64;
 mod budget;
@@ -22,7 +22,10 @@ use utoipa::ToSchema;
 
 pub use self::budget::UploadBudget;
 pub(super) use self::{budget::Reservation, pace::Pace};
-use super::{AppState, HttpLimits, client_address::Client, coding::Coding, openapi::Binary};
+use super::{
+    AppState, HttpLimits, client_address::Client, content_encoding::ContentEncoding,
+    openapi::Binary,
+};
 use crate::{
     Error, Result,
     batch::Deadline,
@@ -31,13 +34,13 @@ use crate::{
 };
 use patchlight_escape::Excerpt;
 
-/// The most pictures that one request may bring.
-pub(crate) const MOST_PICTURES: usize = 16;
+/// The most images that one request may bring.
+pub(crate) const MAX_IMAGES: usize = 16;
 
-/// Names that a multipart part with a picture may have.
+/// Names that a multipart part with an image may have.
 const PARTS: [&str; 2] = ["image", "file"];
 
-/// The media type of a picture as text.
+/// The media type of an image as text.
 const JSON: &str = "application/json";
 
 /// How long a body may keep us waiting for its first bytes.
@@ -52,9 +55,11 @@ const MIN_BYTES_PER_SECOND: u64 = 4 << 10;
 /// [`Error::Overloaded`] when a body as long as announced would not fit now.
 pub(super) fn admit(state: &AppState, parts: &Parts) -> Result<Reservation> {
     let single = state.limits.max_body;
-    let announced = announced(&parts.headers).unwrap_or_default().min(single);
+    let content_length = content_length(&parts.headers)
+        .unwrap_or_default()
+        .min(single);
     let client = Client::of(&parts.extensions);
-    let reservation = state.uploads.open(client, announced, single);
+    let reservation = state.uploads.open(client, content_length, single);
     if reservation.is_err() {
         state.metrics.shed(ShedReason::UploadMemory);
     }
@@ -75,14 +80,14 @@ pub(super) async fn read(
     metrics: &Metrics,
     reservation: &mut Reservation,
 ) -> Result<Bytes> {
-    if announced(headers).is_some_and(|length| length > limits.max_body) {
+    if content_length(headers).is_some_and(|length| length > limits.max_body) {
         return Err(Error::BodyTooLarge {
             limit: limits.max_body,
         });
     }
-    let leaving = metrics.leaving("upload");
+    let guard = metrics.abandon_guard("upload");
     let outcome = collect(body, limits, reservation).await;
-    leaving.stayed();
+    guard.disarm();
     let whole = match outcome {
         Ok(bytes) if headers.contains_key(header::CONTENT_ENCODING) => {
             reservation.take_up_to(limits.max_body).map(|()| bytes)
@@ -95,7 +100,7 @@ pub(super) async fn read(
     whole
 }
 
-fn announced(headers: &HeaderMap) -> Option<u64> {
+fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers
         .get(header::CONTENT_LENGTH)?
         .to_str()
@@ -121,9 +126,9 @@ async fn collect(
         let frame = match timeout_at(began + limit, body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
             Ok(None) => return Ok(bytes.freeze()),
-            Ok(Some(Err(why))) => {
-                let why = format_args!("the body broke off: {}", Excerpt(why)).into();
-                return Err(Error::MalformedRequest(why));
+            Ok(Some(Err(error))) => {
+                let error = format_args!("the body broke off: {}", Excerpt(error)).into();
+                return Err(Error::MalformedRequest(error));
             }
             Err(_) => return Err(Error::UploadTooSlow { limit }),
         };
@@ -139,31 +144,31 @@ async fn collect(
     }
 }
 
-/// The encoded pictures in a body as it came. What takes time is done on a blocking thread.
+/// The encoded images in a body as it came. What takes time is done on a blocking thread.
 ///
 /// # Errors
-/// Those of [`pictures`]; [`Error::BodyTooLarge`] for one that unpacks to too much.
+/// Those of [`images`]; [`Error::BodyTooLarge`] for one that unpacks to too much.
 pub(super) async fn unframed(
     state: &AppState,
     headers: &HeaderMap,
     body: Bytes,
-    coding: Coding,
+    encoding: ContentEncoding,
     deadline: Deadline,
 ) -> Result<Vec<Bytes>> {
-    if coding == Coding::Identity && !is_framed(headers) {
-        return pictures(headers, body).await;
+    if encoding == ContentEncoding::Identity && !is_framed(headers) {
+        return read_images(headers, body).await;
     }
     let (headers, limit) = (headers.clone(), state.limits.max_body);
     let work = move || {
-        let body = coding.unpack(body, limit)?;
+        let body = encoding.decompress(body, limit)?;
         // All of the body is there, so that nothing is waited for.
-        let pictures = pictures(&headers, body).now_or_never();
-        pictures.unwrap_or(Err(Error::Internal))
+        let images = read_images(&headers, body).now_or_never();
+        images.unwrap_or(Err(Error::Internal))
     };
-    state.oip.at_desk(deadline, work).await?
+    state.oip.run_blocking(deadline, work).await?
 }
 
-/// Whether pictures are parts of the body, or text in it.
+/// Whether images are parts of the body, or text in it.
 fn is_framed(headers: &HeaderMap) -> bool {
     let essence = essence(content_type(headers));
     essence.eq_ignore_ascii_case(JSON) || starts_with(essence, "multipart/")
@@ -186,11 +191,11 @@ fn starts_with(text: &str, word: &str) -> bool {
     start.is_some_and(|start| start.eq_ignore_ascii_case(word.as_bytes()))
 }
 
-/// The encoded pictures in a body: at least one, at most [`MOST_PICTURES`].
+/// The encoded images in a body: at least one, at most [`MAX_IMAGES`].
 ///
 /// # Errors
-/// [`Error::MalformedRequest`] when the framing is broken or holds no picture.
-pub(crate) async fn pictures(headers: &HeaderMap, body: Bytes) -> Result<Vec<Bytes>> {
+/// [`Error::MalformedRequest`] when the framing is broken or holds no image.
+pub(crate) async fn read_images(headers: &HeaderMap, body: Bytes) -> Result<Vec<Bytes>> {
     let content_type = content_type(headers);
     let essence = essence(content_type);
     if essence.eq_ignore_ascii_case("multipart/form-data") {
@@ -198,14 +203,13 @@ pub(crate) async fn pictures(headers: &HeaderMap, body: Bytes) -> Result<Vec<Byt
     }
     if body.is_empty() {
         return Err(Error::MalformedRequest(
-            "the body is empty; send a picture, for example with curl --data-binary @cat.jpg"
-                .into(),
+            "the body is empty; send an image, for example with curl --data-binary @cat.jpg".into(),
         ));
     }
     if essence.eq_ignore_ascii_case(JSON) {
         return Ok(vec![from_json(&body)?]);
     }
-    // Whatever the header says, a picture is a picture; but no picture begins like this.
+    // Whatever the header says, an image is an image; but no image begins like this.
     if starts_with(essence, "multipart/") && body.starts_with(b"--") {
         let found = Excerpt(essence);
         return Err(Error::MalformedRequest(
@@ -216,27 +220,27 @@ pub(crate) async fn pictures(headers: &HeaderMap, body: Bytes) -> Result<Vec<Byt
 }
 
 async fn from_multipart(content_type: &str, body: Bytes) -> Result<Vec<Bytes>> {
-    let broken = |why: multer::Error| {
-        Error::MalformedRequest(format_args!("multipart body: {}", Excerpt(why)).into())
+    let broken = |error: multer::Error| {
+        Error::MalformedRequest(format_args!("multipart body: {}", Excerpt(error)).into())
     };
     let boundary = multer::parse_boundary(content_type).map_err(broken)?;
     let whole = futures_of(body);
     let mut parts = multer::Multipart::new(whole, boundary);
-    let mut pictures = Vec::new();
+    let mut images = Vec::new();
     while let Some(part) = parts.next_field().await.map_err(broken)? {
         let name = part.name().unwrap_or_default();
         if !PARTS.contains(&name) {
             return Err(Error::MalformedRequest(
                 format_args!(
-                    "multipart part `{}` is not known; pictures are parts named `image` or `file`",
+                    "multipart part `{}` is not known; images are parts named `image` or `file`",
                     Excerpt(name)
                 )
                 .into(),
             ));
         }
-        if pictures.len() == MOST_PICTURES {
+        if images.len() == MAX_IMAGES {
             return Err(Error::MalformedRequest(
-                format_args!("more than {MOST_PICTURES} pictures in one request").into(),
+                format_args!("more than {MAX_IMAGES} images in one request").into(),
             ));
         }
         // RFC 7578, section 4.3: several files of one field come as several parts.
@@ -245,22 +249,22 @@ async fn from_multipart(content_type: &str, body: Bytes) -> Result<Vec<Bytes>> {
         {
             return Err(Error::MalformedRequest(
                 format_args!(
-                    "multipart part `{name}` is itself of type `{}`; send each picture as a part \
+                    "multipart part `{name}` is itself of type `{}`; send each image as a part \
                      of its own, all of them named `image`",
                     Excerpt(kind.essence_str())
                 )
                 .into(),
             ));
         }
-        pictures.push(part.bytes().await.map_err(broken)?);
+        images.push(part.bytes().await.map_err(broken)?);
     }
-    if pictures.is_empty() {
+    if images.is_empty() {
         return Err(Error::MalformedRequest(
             "the multipart body has no part named `image`, for example curl -F image=@cat.jpg"
                 .into(),
         ));
     }
-    Ok(pictures)
+    Ok(images)
 }
 
 /// The whole body as the stream that the multipart reader wants.
@@ -268,30 +272,31 @@ fn futures_of(body: Bytes) -> http_body_util::BodyDataStream<http_body_util::Ful
     http_body_util::BodyDataStream::new(http_body_util::Full::new(body))
 }
 
-/// Pictures as parts of a form, named `image` or `file`.
+/// Images as parts of a form, named `image` or `file`.
 #[derive(ToSchema)]
-pub(super) struct PictureForm {
+pub(super) struct ImageForm {
     /// Files.
     #[schema(inline, min_items = 1, max_items = 16)]
     #[expect(dead_code, reason = "the reader takes parts as they come")]
     image: Vec<Binary>,
 }
 
-/// A picture as text.
+/// An image as text.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct PictureJson<'a> {
-    /// Base64 or a data: URL of it; with padding or without, the alphabet for URLs or the other one.
+pub(super) struct ImageJson<'a> {
+    /// Base64 or a data: URL of it; with padding or without, the alphabet for URLs or the other
+    /// one.
     #[schema(value_type = String)]
     #[serde(borrow)]
     image: Cow<'a, str>,
 }
 
 fn from_json(body: &[u8]) -> Result<Bytes> {
-    let envelope: PictureJson<'_> = serde_json::from_slice(bom::strip(body)).map_err(|why| {
-        let why = Excerpt(why);
+    let envelope: ImageJson<'_> = serde_json::from_slice(bom::strip(body)).map_err(|error| {
+        let error = Excerpt(error);
         Error::MalformedRequest(
-            format_args!("JSON body: {why}; expected {{\"image\": \"<base64 or data: URL>\"}}")
+            format_args!("JSON body: {error}; expected {{\"image\": \"<base64 or data: URL>\"}}")
                 .into(),
         )
     })?;

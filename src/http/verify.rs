@@ -1,7 +1,7 @@
 //! `POST`, `GET` and `DELETE /attention/{id}/verify`: the perturbation test of one kept map.
 //!
-//! The job's address is the map's own, so that whoever may see the map may test it, and nobody
-//! else. Without `--allow-verify` every request gets 403.
+//! The job's address is the map's own, so that a client that may see the map may test it, and no
+//! other. Without `--allow-verify` every request gets 403.
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use serde_json::json;
 
 use super::{
     AppState, Problem, RequestId,
-    attention::MapId,
-    openapi::{PICTURES, Refused},
+    attention::MapPath,
+    openapi::{CLASSIFICATION, Refused},
 };
 use crate::{
     Error, Result,
-    store::{Found, Owner},
-    verify::{self, Jobs, Key, Status, Subject},
+    store::{FoundMap, Owner},
+    verify::{self, JobKey, Jobs, Status, Subject},
 };
 
 /// Test a map by perturbation, in the background.
@@ -29,8 +29,8 @@ use crate::{
 /// A server that allows it (`--allow-verify`) says so in the answer of `POST /classify`. If there
 /// is a test of this map already, this says how it stands.
 #[utoipa::path(
-    post, path = "/attention/{id}/verify", operation_id = "testMap", tag = PICTURES,
-    params(MapId),
+    post, path = "/attention/{id}/verify", operation_id = "testMap", tag = CLASSIFICATION,
+    params(MapPath),
     responses(
         (status = 200, description = "It was done before.", body = Status, example = json!(done())),
         (
@@ -50,18 +50,18 @@ pub(super) async fn start(
     State(state): State<AppState>,
     Extension(request): Extension<RequestId>,
     Extension(owner): Extension<Owner>,
-    MapId { id }: MapId,
+    MapPath { id }: MapPath,
 ) -> Response {
     let answer = async {
         let (jobs, found) = find(&state, &id, owner).await?;
-        let status = jobs.start(Key::new(owner, &id), subject(&state, found)?)?;
+        let status = jobs.start(JobKey::new(owner, &id), subject(&state, found)?)?;
         if status.is_done() {
-            return Ok(told(StatusCode::OK, &status));
+            return Ok(status_response(StatusCode::OK, &status));
         }
-        let mut response = told(StatusCode::ACCEPTED, &status);
+        let mut response = status_response(StatusCode::ACCEPTED, &status);
         // An id that was found is made of characters that a header takes.
-        if let Ok(place) = HeaderValue::from_str(&path(&id)) {
-            response.headers_mut().insert(header::LOCATION, place);
+        if let Ok(location) = HeaderValue::from_str(&path(&id)) {
+            response.headers_mut().insert(header::LOCATION, location);
         }
         Ok(response)
     };
@@ -70,8 +70,8 @@ pub(super) async fn start(
 
 /// How the perturbation test of a map stands, and what it found.
 #[utoipa::path(
-    get, path = "/attention/{id}/verify", operation_id = "testOfMap", tag = PICTURES,
-    params(MapId),
+    get, path = "/attention/{id}/verify", operation_id = "testOfMap", tag = CLASSIFICATION,
+    params(MapPath),
     responses(
         (status = 200, description = "Its status.", body = Status, examples(
             ("running" = (value = json!({"status": "running", "progress": {"done": 12, "of": 56}}))),
@@ -84,20 +84,22 @@ pub(super) async fn show(
     State(state): State<AppState>,
     Extension(request): Extension<RequestId>,
     Extension(owner): Extension<Owner>,
-    MapId { id }: MapId,
+    MapPath { id }: MapPath,
 ) -> Response {
     let answer = async {
         let (jobs, _) = find(&state, &id, owner).await?;
-        let status = jobs.status(&Key::new(owner, &id)).ok_or(Error::NoSuchJob)?;
-        Ok(told(StatusCode::OK, &status))
+        let status = jobs
+            .status(&JobKey::new(owner, &id))
+            .ok_or(Error::NoSuchJob)?;
+        Ok(status_response(StatusCode::OK, &status))
     };
     answered(answer.await, &request)
 }
 
 /// Call a test off, or forget what it found.
 #[utoipa::path(
-    delete, path = "/attention/{id}/verify", operation_id = "forgetTest", tag = PICTURES,
-    params(MapId),
+    delete, path = "/attention/{id}/verify", operation_id = "forgetTest", tag = CLASSIFICATION,
+    params(MapPath),
     responses(
         (status = 204, description = "It is called off or forgotten."),
         Refused<403>, Refused<404>, Refused<500>, Refused<503>,
@@ -107,11 +109,11 @@ pub(super) async fn cancel(
     State(state): State<AppState>,
     Extension(request): Extension<RequestId>,
     Extension(owner): Extension<Owner>,
-    MapId { id }: MapId,
+    MapPath { id }: MapPath,
 ) -> Response {
     let answer = async {
         let (jobs, _) = find(&state, &id, owner).await?;
-        match jobs.cancel(&Key::new(owner, &id)) {
+        match jobs.cancel(&JobKey::new(owner, &id)) {
             true => Ok(StatusCode::NO_CONTENT.into_response()),
             false => Err(Error::NoSuchJob),
         }
@@ -124,26 +126,26 @@ pub(super) fn path(id: &str) -> String {
     format!("/attention/{id}/verify")
 }
 
-async fn find<'a>(state: &'a AppState, id: &str, owner: Owner) -> Result<(&'a Jobs, Found)> {
+async fn find<'a>(state: &'a AppState, id: &str, owner: Owner) -> Result<(&'a Jobs, FoundMap)> {
     let jobs = state.verify.as_ref().ok_or(Error::VerifyNotAllowed)?;
-    Ok((jobs, state.store.find(id, owner).await?))
+    Ok((jobs, state.store.get(id, owner).await?))
 }
 
-/// The picture with the model that made the map, if both are still there.
-fn subject(state: &AppState, found: Found) -> Result<Subject> {
-    let Found { map, picture, .. } = found;
-    let picture = picture.ok_or(Error::NotVerifiable(
-        "the picture of this map is not kept any more; classify it again and test that map",
+/// The image with the model that made the map, if both are still there.
+fn subject(state: &AppState, found: FoundMap) -> Result<Subject> {
+    let FoundMap { map, preview, .. } = found;
+    let preview = preview.ok_or(Error::NotVerifiable(
+        "the image of this map is not kept any more; classify it again and test that map",
     ))?;
     let classifier = state
         .models
         .get(&map.model.name)
-        .filter(|classifier| *classifier.outline == *map.model)
+        .filter(|classifier| *classifier.descriptor == *map.model)
         .ok_or(verify::NOT_SERVED)?;
     Ok(Subject {
         classifier: Arc::clone(&classifier),
         map,
-        picture,
+        preview,
     })
 }
 
@@ -154,7 +156,7 @@ fn done() -> serde_json::Value {
         "status": "done", "progress": {"done": 8, "of": 8},
         "result": {
             "about": "patches were replaced in the order of each map, strongest first (deletion), …",
-            "class_id": 11, "label": "elephant", "fill": "mean of the picture", "steps": 2,
+            "class_id": 11, "label": "elephant", "fill": "mean of the image", "steps": 2,
             "maps": [{
                 "map": "rollout",
                 "deletion": curve([0.9, 0.3, 0.1], 0.4), "insertion": curve([0.1, 0.7, 0.9], 0.6),
@@ -167,12 +169,12 @@ fn done() -> serde_json::Value {
     })
 }
 
-/// A status changes until it is done, so nobody keeps it.
-fn told(code: StatusCode, status: &Status) -> Response {
+/// A status changes until it is done, so it must not be cached.
+fn status_response(code: StatusCode, status: &Status) -> Response {
     let headers = [(header::CACHE_CONTROL, "no-store")];
     (code, headers, Json(status)).into_response()
 }
 
 fn answered(answer: Result<Response>, request: &RequestId) -> Response {
-    answer.unwrap_or_else(|why| Problem::new(&why, request).into_response())
+    answer.unwrap_or_else(|error| Problem::new(&error, request).into_response())
 }

@@ -13,7 +13,7 @@ const PREFIX: &str = "patchlight";
 
 /// A metric as its readers see it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Description {
+pub struct MetricDescription {
     /// As in the text that is scraped, without the suffixes of a histogram's series.
     pub name: String,
     /// `counter`, `gauge` or `histogram`.
@@ -26,12 +26,12 @@ pub struct Description {
 
 /// Metrics under construction, and their descriptions.
 #[derive(Debug)]
-pub(super) struct Catalogue {
+pub(super) struct MetricBuilder {
     registry: Registry,
-    described: Vec<Description>,
+    described: Vec<MetricDescription>,
 }
 
-impl Catalogue {
+impl MetricBuilder {
     pub(super) fn new() -> Result<Self> {
         Ok(Self {
             registry: Registry::new_custom(Some(PREFIX.to_owned()), None)?,
@@ -40,7 +40,7 @@ impl Catalogue {
     }
 
     /// The registry that gathers everything made here, and the descriptions in order.
-    pub(super) fn finish(self) -> (Registry, Vec<Description>) {
+    pub(super) fn finish(self) -> (Registry, Vec<MetricDescription>) {
         (self.registry, self.described)
     }
 
@@ -109,7 +109,7 @@ impl Catalogue {
                 true => "counter",
                 false => "gauge",
             };
-            self.described.push(Description {
+            self.described.push(MetricDescription {
                 name: desc.fq_name.clone(),
                 kind,
                 labels: desc.variable_labels.clone(),
@@ -120,7 +120,7 @@ impl Catalogue {
 
     fn add<C: Collector + Clone + 'static>(&mut self, kind: &'static str, metric: C) -> Result<C> {
         for desc in metric.desc() {
-            self.described.push(Description {
+            self.described.push(MetricDescription {
                 name: format!("{PREFIX}_{}", desc.fq_name),
                 kind,
                 labels: desc.variable_labels.clone(),
@@ -133,7 +133,7 @@ impl Catalogue {
 }
 
 /// The descriptions as a Markdown table.
-pub fn table(described: &[Description]) -> String {
+pub fn table(described: &[MetricDescription]) -> String {
     let mut table = String::from("| metric | type | labels | |\n|---|---|---|---|\n");
     for metric in described {
         let labels: Vec<String> = metric

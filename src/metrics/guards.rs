@@ -1,29 +1,30 @@
-//! Counts that end, or are made, when a guard is dropped.
+//! Guards that count when they are dropped.
 
 use prometheus::{IntCounter, IntGauge};
 
 /// Counts a request as in flight while it lives.
 #[derive(Debug)]
-pub struct InFlight(pub(super) IntGauge);
+pub struct ActiveRequestGuard(pub(super) IntGauge);
 
-impl Drop for InFlight {
+impl Drop for ActiveRequestGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
 }
 
-/// Counts a client that leaves; see [`Metrics::leaving`](super::Metrics::leaving).
+/// Counts an abandoned image when dropped; see
+/// [`Metrics::abandon_guard`](super::Metrics::abandon_guard).
 #[derive(Debug)]
-pub struct Leaving(pub(super) Option<IntCounter>);
+pub struct AbandonGuard(pub(super) Option<IntCounter>);
 
-impl Leaving {
-    /// The stage has ended with the client still there.
-    pub fn stayed(mut self) {
+impl AbandonGuard {
+    /// The stage has ended: nothing is counted.
+    pub fn disarm(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Leaving {
+impl Drop for AbandonGuard {
     fn drop(&mut self) {
         if let Some(counter) = &self.0 {
             counter.inc();

@@ -1,6 +1,6 @@
 //! Labels with a fixed set of values.
 
-/// A part of the way of a picture, as a label of `patchlight_stage_duration_seconds`.
+/// A part of the way of an image, as a label of `patchlight_stage_duration_seconds`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stage {
     /// Bytes to upright RGB.
@@ -38,7 +38,7 @@ impl Stage {
 /// Why a request was refused to protect the others, as a label of `patchlight_shed_total`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ShedReason {
-    /// The queue has no room for another picture.
+    /// The queue has no room for another image.
     QueueFull,
     /// The engine would not be done in time.
     PredictedWait,
@@ -74,21 +74,21 @@ impl ShedReason {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StoreAction {
     /// To keep a map.
-    Keep,
+    Put,
     /// To find one.
-    Find,
+    Get,
     /// To forget one.
-    Forget,
+    Delete,
 }
 
 impl StoreAction {
-    pub(super) const ALL: [Self; 3] = [Self::Keep, Self::Find, Self::Forget];
+    pub(super) const ALL: [Self; 3] = [Self::Put, Self::Get, Self::Delete];
 
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Keep => "keep",
-            Self::Find => "find",
-            Self::Forget => "forget",
+            Self::Put => "keep",
+            Self::Get => "find",
+            Self::Delete => "forget",
         }
     }
 }

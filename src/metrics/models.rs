@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Result};
 
-use super::catalogue::Catalogue;
+use super::catalogue::MetricBuilder;
 
 /// A model that is served, as a scrape finds it.
 #[derive(Clone, Debug)]
@@ -25,50 +25,50 @@ pub struct ModelState {
     /// Time until the answer to a new request would be ready.
     pub predicted_wait: Duration,
     /// Batch sizes that have run, and their seconds.
-    pub curve: Vec<(usize, f64)>,
+    pub batch_latencies: Vec<(usize, f64)>,
 }
 
 /// The metrics of all models together and of each.
 #[derive(Debug)]
-pub(super) struct Models {
+pub(super) struct ModelMetrics {
     queue_depth: IntGauge,
     predicted_wait: Gauge,
-    pictures: IntCounterVec,
-    each_queue_depth: IntGaugeVec,
-    each_predicted_wait: GaugeVec,
+    images: IntCounterVec,
+    model_queue_depth: IntGaugeVec,
+    model_predicted_wait: GaugeVec,
     batch_cost: GaugeVec,
     info: IntGaugeVec,
 }
 
-impl Models {
-    pub(super) fn new(all: &mut Catalogue) -> Result<Self> {
+impl ModelMetrics {
+    pub(super) fn new(builder: &mut MetricBuilder) -> Result<Self> {
         Ok(Self {
-            queue_depth: all.count("queue_depth", "Pictures that wait for a batch.")?,
-            predicted_wait: all.gauge(
+            queue_depth: builder.count("queue_depth", "Images that wait for a batch.")?,
+            predicted_wait: builder.gauge(
                 "predicted_wait_seconds",
-                "Time until a newcomer's answer would be ready, from the busiest model.",
+                "Time until a new request's answer would be ready, from the busiest model.",
             )?,
-            pictures: all.counters(
+            images: builder.counters(
                 "pictures_total",
-                "Pictures that a model has seen.",
+                "Images that a model has seen.",
                 &["model"],
             )?,
-            each_queue_depth: all.counts(
+            model_queue_depth: builder.counts(
                 "model_queue_depth",
-                "Pictures that wait for this model.",
+                "Images that wait for this model.",
                 &["model"],
             )?,
-            each_predicted_wait: all.gauges(
+            model_predicted_wait: builder.gauges(
                 "model_predicted_wait_seconds",
-                "Time until a newcomer's answer from this model would be ready.",
+                "Time until a new request's answer from this model would be ready.",
                 &["model"],
             )?,
-            batch_cost: all.gauges(
+            batch_cost: builder.gauges(
                 "batch_cost_seconds",
-                "Learned time of a batch, by model and the number of pictures in it.",
+                "Learned time of a batch, by model and the number of images in it.",
                 &["model", "size"],
             )?,
-            info: all.counts(
+            info: builder.counts(
                 "model_info",
                 "1 for each model being served.",
                 &["model", "architecture", "precision", "digest", "device"],
@@ -76,21 +76,21 @@ impl Models {
         })
     }
 
-    pub(super) fn picture(&self, model: &str) {
-        self.pictures.with_label_values(&[model]).inc();
+    pub(super) fn count_image(&self, model: &str) {
+        self.images.with_label_values(&[model]).inc();
     }
 
     pub(super) fn forget(&self, model: &str) {
-        // Missing where it has seen no picture.
-        let _ = self.pictures.remove_label_values(&[model]);
+        // Missing where it has seen no image.
+        let _ = self.images.remove_label_values(&[model]);
     }
 
     /// What is served now. Not to be called by two at a time.
     pub(super) fn fill(&self, models: &[ModelState]) {
         self.info.reset();
         self.batch_cost.reset();
-        self.each_queue_depth.reset();
-        self.each_predicted_wait.reset();
+        self.model_queue_depth.reset();
+        self.model_predicted_wait.reset();
         for model in models {
             let name = model.name.as_str();
             self.info
@@ -102,15 +102,15 @@ impl Models {
                     &model.device,
                 ])
                 .set(1);
-            for (size, seconds) in &model.curve {
+            for (size, seconds) in &model.batch_latencies {
                 self.batch_cost
                     .with_label_values(&[name, &size.to_string()])
                     .set(*seconds);
             }
-            self.each_queue_depth
+            self.model_queue_depth
                 .with_label_values(&[name])
                 .set(model.waiting as i64);
-            self.each_predicted_wait
+            self.model_predicted_wait
                 .with_label_values(&[name])
                 .set(model.predicted_wait.as_secs_f64());
         }

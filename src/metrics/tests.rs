@@ -11,7 +11,7 @@ fn text_has_the_names_that_the_contract_promises() {
     metrics.request("/classify", 200, Duration::from_millis(15));
     metrics.batch(3, Duration::from_millis(30));
     metrics.describe_build("0", "0", "0");
-    metrics.picture("demo");
+    metrics.count_image("demo");
     metrics.ready(true);
     let text = metrics.encode(&[model("demo", 0)], 2).unwrap();
     for name in [
@@ -70,7 +70,7 @@ fn model(name: &str, waiting: usize) -> ModelState {
         device: "cpu".to_owned(),
         waiting,
         predicted_wait: Duration::from_secs(waiting as u64),
-        curve: vec![(3, 0.25)],
+        batch_latencies: vec![(3, 0.25)],
     }
 }
 
@@ -129,7 +129,7 @@ fn the_documented_table_is_what_the_registry_describes() {
     }
     assert!(
         found == made,
-        "docs/metrics.md is out of date; `WRITE_DOCS=1 cargo test --lib metrics` writes it anew"
+        "docs/metrics.md is out of date; `WRITE_DOCS=1 cargo test --lib metrics` writes it again"
     );
 }
 

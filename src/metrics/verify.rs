@@ -2,22 +2,22 @@
 
 use prometheus::{IntCounterVec, IntGaugeVec, Result};
 
-use super::catalogue::Catalogue;
+use super::catalogue::MetricBuilder;
 
 #[derive(Debug)]
-pub(super) struct Tests {
+pub(super) struct VerifyMetrics {
     under_way: IntGaugeVec,
     ended: IntCounterVec,
 }
 
-impl Tests {
-    pub(super) fn new(all: &mut Catalogue) -> Result<Self> {
-        let under_way = all.counts(
+impl VerifyMetrics {
+    pub(super) fn new(builder: &mut MetricBuilder) -> Result<Self> {
+        let under_way = builder.counts(
             "verify_jobs",
             "Perturbation tests of kept maps that are under way, by state: waiting, running.",
             &["state"],
         )?;
-        let ended = all.counters(
+        let ended = builder.counters(
             "verify_jobs_total",
             "Perturbation tests that were asked for, by outcome: done, failed, cancelled, refused.",
             &["outcome"],

@@ -2,7 +2,7 @@
 
 use patchlight_model::{Labels, Manifest};
 
-use super::Face;
+use super::ModelVariant;
 
 /// A request whose answer could be longer is refused: a question of a few bytes must not take
 /// memory and bandwidth without an end. All labels of sixteen rows of ImageNet-21k, the largest set
@@ -31,7 +31,9 @@ pub fn max_bytes(
     let row = match classes {
         Some(count) => text_row(manifest.task.classes, labels, count),
         None => {
-            let values: usize = Face::output_shape(manifest, output).iter().product();
+            let values: usize = ModelVariant::output_shape(manifest, output)
+                .iter()
+                .product();
             values.saturating_mul(if binary { 4 } else { JSON_NUMBER })
         }
     };
@@ -65,7 +67,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::oip::{InferResponse, Tensor, Values, face::LOGITS, response::classification};
+    use crate::oip::{InferResponse, Tensor, Values, response::classification, variant::LOGITS};
     use patchlight_model::ModelInfo;
 
     fn demo() -> ModelInfo {
@@ -73,7 +75,7 @@ mod tests {
         ModelInfo::open(&folder).unwrap()
     }
 
-    fn written(tensor: Tensor) -> usize {
+    fn to_response(tensor: Tensor) -> usize {
         let empty = InferResponse {
             model_name: String::new(),
             model_version: "1",
@@ -104,8 +106,8 @@ mod tests {
                     values: Values::Fp32(vec![value; 3 * classes]),
                     binary,
                 };
-                let most = max_bytes(&model.manifest, &model.labels, LOGITS, None, binary, 3);
-                assert!(written(tensor) <= most, "{value}");
+                let max_rows = max_bytes(&model.manifest, &model.labels, LOGITS, None, binary, 3);
+                assert!(to_response(tensor) <= max_rows, "{value}");
             }
         }
     }
@@ -120,7 +122,7 @@ mod tests {
             for binary in [false, true] {
                 let label = |class| model.labels.name(class);
                 let tensor = classification(LOGITS, &rows, count, order, label, binary);
-                let most = max_bytes(
+                let max_rows = max_bytes(
                     &model.manifest,
                     &model.labels,
                     LOGITS,
@@ -128,7 +130,7 @@ mod tests {
                     binary,
                     2,
                 );
-                assert!(written(tensor) <= most, "{count} {binary}");
+                assert!(to_response(tensor) <= max_rows, "{count} {binary}");
             }
         }
     }
@@ -140,11 +142,11 @@ mod tests {
         model.manifest.task.classes = 21_843;
         let lines = vec!["a label of thirty letters, so."; 21_843].join("\n");
         model.labels = Labels::parse(lines.as_bytes()).unwrap();
-        let most = |rows| {
+        let max_rows = |rows| {
             let (manifest, labels) = (&model.manifest, &model.labels);
             max_bytes(manifest, labels, LOGITS, Some(21_843), false, rows)
         };
-        assert!(most(16) <= MAX_RESPONSE_BYTES);
-        assert!(most(24) > MAX_RESPONSE_BYTES);
+        assert!(max_rows(16) <= MAX_RESPONSE_BYTES);
+        assert!(max_rows(24) > MAX_RESPONSE_BYTES);
     }
 }

@@ -33,7 +33,7 @@ impl Input {
             }
             Data::Json(text) => {
                 let mut values = Vec::with_capacity(count.min(text.len() / 2 + 1));
-                self.flatten(text, Flat::<'_, f32>::new(&mut values, count))?;
+                self.flatten(text, Flattener::<'_, f32>::new(&mut values, count))?;
                 self.complete(values, count)?
             }
         };
@@ -54,7 +54,7 @@ impl Input {
             Data::Binary(bytes) => self.elements(bytes.clone(), count),
             Data::Json(json) => {
                 let mut strings = Vec::new();
-                self.flatten(json, Flat::<'_, String>::new(&mut strings, count))?;
+                self.flatten(json, Flattener::<'_, String>::new(&mut strings, count))?;
                 let strings = self.complete(strings, count)?;
                 strings.iter().map(|string| text(string)).collect()
             }
@@ -98,21 +98,21 @@ impl Input {
         }
     }
 
-    fn flatten<T>(&self, text: &[u8], flat: Flat<'_, T>) -> Result<()>
+    fn flatten<T>(&self, text: &[u8], flattener: Flattener<'_, T>) -> Result<()>
     where
-        for<'a, 'de> Flat<'a, T>: DeserializeSeed<'de, Value = ()>,
+        for<'a, 'de> Flattener<'a, T>: DeserializeSeed<'de, Value = ()>,
     {
         let mut reader = serde_json::Deserializer::from_slice(text);
-        let read = flat.deserialize(&mut reader);
+        let read = flattener.deserialize(&mut reader);
         match read.and_then(|()| reader.end()) {
             Ok(()) => Ok(()),
-            Err(why) => self.refuse(format_args!("its data: {}", Excerpt(why))),
+            Err(error) => self.refuse(format_args!("its data: {}", Excerpt(error))),
         }
     }
 
     /// An error that names this input.
-    pub fn refuse<T>(&self, why: fmt::Arguments<'_>) -> Result<T> {
-        malformed(format_args!("input `{}`: {why}", Excerpt(&self.name)))
+    pub fn refuse<T>(&self, error: fmt::Arguments<'_>) -> Result<T> {
+        malformed(format_args!("input `{}`: {error}", Excerpt(&self.name)))
     }
 
     /// The product of its shape, if that is a number.
@@ -123,21 +123,21 @@ impl Input {
 }
 
 /// Collects the leaves of nested arrays, at most so many.
-struct Flat<'a, T> {
+struct Flattener<'a, T> {
     leaves: &'a mut Vec<T>,
-    most: usize,
+    max_leaves: usize,
 }
 
-impl<'a, T> Flat<'a, T> {
-    fn new(leaves: &'a mut Vec<T>, most: usize) -> Self {
-        Self { leaves, most }
+impl<'a, T> Flattener<'a, T> {
+    fn new(leaves: &'a mut Vec<T>, max_leaves: usize) -> Self {
+        Self { leaves, max_leaves }
     }
 
     fn take<E: serde::de::Error>(self, leaf: T) -> std::result::Result<(), E> {
-        if self.leaves.len() == self.most {
+        if self.leaves.len() == self.max_leaves {
             return Err(E::custom(format_args!(
                 "more than the {} values of its shape",
-                self.most
+                self.max_leaves
             )));
         }
         self.leaves.push(leaf);
@@ -147,7 +147,7 @@ impl<'a, T> Flat<'a, T> {
 
 macro_rules! leaves {
     ($leaf:ty, $expected:literal, $($visit:item)+) => {
-        impl<'de> DeserializeSeed<'de> for Flat<'_, $leaf> {
+        impl<'de> DeserializeSeed<'de> for Flattener<'_, $leaf> {
             type Value = ();
 
             fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
@@ -155,7 +155,7 @@ macro_rules! leaves {
             }
         }
 
-        impl<'de> Visitor<'de> for Flat<'_, $leaf> {
+        impl<'de> Visitor<'de> for Flattener<'_, $leaf> {
             type Value = ();
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -163,9 +163,9 @@ macro_rules! leaves {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> std::result::Result<(), A::Error> {
-                let most = self.most;
+                let max_leaves = self.max_leaves;
                 while elements
-                    .next_element_seed(Flat::<'_, $leaf>::new(&mut *self.leaves, most))?
+                    .next_element_seed(Flattener::<'_, $leaf>::new(&mut *self.leaves, max_leaves))?
                     .is_some()
                 {}
                 Ok(())

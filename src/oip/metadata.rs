@@ -4,7 +4,7 @@ use patchlight_model::Manifest;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Datatype, Face, VERSION, face::LOGITS};
+use super::{Datatype, ModelVariant, VERSION, variant::LOGITS};
 
 const PLATFORM: &str = "onnxruntime_onnx";
 
@@ -110,34 +110,41 @@ enum Layout {
 
 impl ModelMetadata {
     /// The answer of `GET /v2/models/{name}`.
-    pub fn new(face: Face, model: &str, manifest: &Manifest) -> Self {
+    pub fn new(variant: ModelVariant, model: &str, manifest: &Manifest) -> Self {
         let tensor = |name: &str, datatype: Datatype, shape: Vec<usize>| TensorMetadata {
             name: name.to_owned(),
             datatype,
             shape: [ANY].into_iter().chain(lengths(shape)).collect(),
         };
-        let outputs = face.outputs().iter();
+        let outputs = variant.outputs().iter();
         let outputs = outputs
-            .map(|name| tensor(name, Datatype::Fp32, Face::output_shape(manifest, name)))
+            .map(|name| {
+                tensor(
+                    name,
+                    Datatype::Fp32,
+                    ModelVariant::output_shape(manifest, name),
+                )
+            })
             .collect();
-        let input = face.input_shape(manifest);
+        let input = variant.input_shape(manifest);
         Self {
-            name: face.name(model),
+            name: variant.name(model),
             versions: vec![VERSION],
             platform: PLATFORM,
-            inputs: vec![tensor(face.input(manifest), face.datatype(), input)],
+            inputs: vec![tensor(variant.input(manifest), variant.datatype(), input)],
             outputs,
         }
     }
 }
 
 impl ModelConfig {
-    /// The answer of `GET /v2/models/{name}/config`. `most` is how many rows a request may have.
+    /// The answer of `GET /v2/models/{name}/config`. `max_rows` is how many rows a request may
+    /// have.
     ///
-    /// Encoded pictures have no dimension besides their number, which Triton's configuration can
+    /// Encoded images have no dimension besides their number, which Triton's configuration can
     /// only say of a model without a batch dimension.
-    pub fn new(face: Face, model: &str, manifest: &Manifest, most: usize) -> Self {
-        let batched = face != Face::Image;
+    pub fn new(variant: ModelVariant, model: &str, manifest: &Manifest, max_rows: usize) -> Self {
+        let batched = variant != ModelVariant::Image;
         let dims = |shape: Vec<usize>| -> Vec<i64> {
             let first = (!batched).then_some(ANY);
             first.into_iter().chain(lengths(shape)).collect()
@@ -146,12 +153,12 @@ impl ModelConfig {
             true => (DataType::Fp32, Layout::Planes),
             false => (DataType::Text, Layout::None),
         };
-        let outputs = face.outputs().iter();
+        let outputs = variant.outputs().iter();
         let output = outputs
             .map(|&name| OutputConfig {
                 name,
                 data_type: DataType::Fp32,
-                dims: dims(Face::output_shape(manifest, name)),
+                dims: dims(ModelVariant::output_shape(manifest, name)),
                 label_filename: match name {
                     LOGITS => "labels.txt",
                     _ => "",
@@ -159,18 +166,18 @@ impl ModelConfig {
             })
             .collect();
         Self {
-            name: face.name(model),
+            name: variant.name(model),
             platform: PLATFORM,
             backend: "onnxruntime",
             version_policy: VersionPolicy {
                 latest: Latest { num_versions: 1 },
             },
-            max_batch_size: if batched { most } else { 0 },
+            max_batch_size: if batched { max_rows } else { 0 },
             input: vec![InputConfig {
-                name: face.input(manifest).to_owned(),
+                name: variant.input(manifest).to_owned(),
                 data_type,
                 format,
-                dims: dims(face.input_shape(manifest)),
+                dims: dims(variant.input_shape(manifest)),
             }],
             output,
             dynamic_batching: DynamicBatching {

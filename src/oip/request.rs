@@ -20,10 +20,10 @@ use crate::{Error, Result, bom};
 use patchlight_escape::Excerpt;
 
 /// More dimensions than any tensor here has.
-const MOST_DIMENSIONS: usize = 8;
+const MAX_DIMENSIONS: usize = 8;
 
 /// More inputs or outputs than any model here has.
-const MOST_TENSORS: usize = 16;
+const MAX_TENSORS: usize = 16;
 
 /// Bytes of a request's own name, which is repeated in its answer.
 const MAX_ID: usize = 1024;
@@ -38,7 +38,7 @@ pub struct InferRequest {
     /// In the order of the body.
     pub inputs: Vec<Input>,
     /// The outputs that are wanted, in their order; all of them, without.
-    pub outputs: Option<Vec<Requested>>,
+    pub outputs: Option<Vec<RequestedOutput>>,
     /// Whether outputs are binary unless they say otherwise.
     pub binary_output: bool,
 }
@@ -67,7 +67,7 @@ pub enum Data {
 
 /// An output that is wanted.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Requested {
+pub struct RequestedOutput {
     /// Which of the model's outputs.
     pub name: String,
     /// Whether it goes out as binary; as the request says, without.
@@ -94,10 +94,10 @@ pub fn decode(body: &Bytes, json_length: Option<usize>) -> Result<InferRequest> 
     let json = json.slice_ref(bom::strip(&json));
     let document: Document<'_> = match serde_json::from_slice(&json) {
         Ok(document) => document,
-        Err(why) => {
+        Err(error) => {
             return malformed(format_args!(
                 "the JSON of the inference request: {}",
-                Excerpt(why)
+                Excerpt(error)
             ));
         }
     };
@@ -160,10 +160,10 @@ pub fn decode(body: &Bytes, json_length: Option<usize>) -> Result<InferRequest> 
     })
 }
 
-fn requested(outputs: Vec<DocumentOutput>) -> Vec<Requested> {
+fn requested(outputs: Vec<DocumentOutput>) -> Vec<RequestedOutput> {
     let outputs = outputs.into_iter();
     outputs
-        .map(|output| Requested {
+        .map(|output| RequestedOutput {
             name: output.name,
             binary: output.parameters.binary_data,
             classification: output.parameters.classification,
@@ -183,11 +183,11 @@ pub struct Document<'a> {
     parameters: DocumentParameters,
     /// The models here have one.
     #[schema(max_items = 16)]
-    #[serde(borrow, deserialize_with = "few::<_, _, MOST_TENSORS>")]
+    #[serde(borrow, deserialize_with = "bounded::<_, _, MAX_TENSORS>")]
     inputs: Vec<DocumentInput<'a>>,
     /// What is wanted, in this order; everything, without.
     #[schema(max_items = 16)]
-    #[serde(default, deserialize_with = "few_or_none::<_, _, MOST_TENSORS>")]
+    #[serde(default, deserialize_with = "bounded_or_null::<_, _, MAX_TENSORS>")]
     outputs: Option<Vec<DocumentOutput>>,
 }
 
@@ -212,11 +212,11 @@ struct DocumentInput<'a> {
     datatype: String,
     /// Lengths of its dimensions.
     #[schema(max_items = 8)]
-    #[serde(deserialize_with = "few::<_, _, MOST_DIMENSIONS>")]
+    #[serde(deserialize_with = "bounded::<_, _, MAX_DIMENSIONS>")]
     shape: Vec<u64>,
     #[serde(default, deserialize_with = "or_default")]
     parameters: InputParameters,
-    /// Its values, flat or nested, row-major; those of `BYTES` are strings, pictures in base64.
+    /// Its values, flat or nested, row-major; those of `BYTES` are strings, images in base64.
     #[schema(value_type = Option<Vec<serde_json::Value>>)]
     #[serde(borrow, default)]
     data: Option<&'a RawValue>,
@@ -262,19 +262,19 @@ where
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// An array of at most `MOST` elements.
-fn few<'de, D, T, const MOST: usize>(deserializer: D) -> std::result::Result<Vec<T>, D::Error>
+/// An array of at most `MAX` elements.
+fn bounded<'de, D, T, const MAX: usize>(deserializer: D) -> std::result::Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    struct Few<T, const MOST: usize>(PhantomData<T>);
+    struct Bounded<T, const MAX: usize>(PhantomData<T>);
 
-    impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Few<T, MOST> {
+    impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Bounded<T, MAX> {
         type Value = Vec<T>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "an array of at most {MOST} elements")
+            write!(f, "an array of at most {MAX} elements")
         }
 
         fn visit_seq<A: SeqAccess<'de>>(
@@ -283,8 +283,8 @@ where
         ) -> std::result::Result<Vec<T>, A::Error> {
             let mut taken = Vec::new();
             while let Some(element) = elements.next_element()? {
-                if taken.len() == MOST {
-                    return Err(serde::de::Error::invalid_length(MOST + 1, &self));
+                if taken.len() == MAX {
+                    return Err(serde::de::Error::invalid_length(MAX + 1, &self));
                 }
                 taken.push(element);
             }
@@ -292,32 +292,32 @@ where
         }
     }
 
-    deserializer.deserialize_seq(Few::<T, MOST>(PhantomData))
+    deserializer.deserialize_seq(Bounded::<T, MAX>(PhantomData))
 }
 
 /// The same, where `null` stands for nothing.
-fn few_or_none<'de, D, T, const MOST: usize>(
+fn bounded_or_null<'de, D, T, const MAX: usize>(
     deserializer: D,
 ) -> std::result::Result<Option<Vec<T>>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    struct Given<T, const MOST: usize>(Vec<T>);
+    struct Given<T, const MAX: usize>(Vec<T>);
 
-    impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for Given<T, MOST> {
+    impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Given<T, MAX> {
         fn deserialize<D: Deserializer<'de>>(
             deserializer: D,
         ) -> std::result::Result<Self, D::Error> {
-            few::<D, T, MOST>(deserializer).map(Self)
+            bounded::<D, T, MAX>(deserializer).map(Self)
         }
     }
 
-    Ok(Option::<Given<T, MOST>>::deserialize(deserializer)?.map(|given| given.0))
+    Ok(Option::<Given<T, MAX>>::deserialize(deserializer)?.map(|given| given.0))
 }
 
-pub(super) fn malformed<T>(why: fmt::Arguments<'_>) -> Result<T> {
-    Err(Error::MalformedRequest(why.into()))
+pub(super) fn malformed<T>(error: fmt::Arguments<'_>) -> Result<T> {
+    Err(Error::MalformedRequest(error.into()))
 }
 
 #[cfg(test)]

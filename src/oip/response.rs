@@ -46,7 +46,7 @@ pub enum Values {
 
 /// A response's bytes.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Encoded {
+pub struct EncodedResponse {
     /// JSON, and behind it the binary tensors in the order of the outputs.
     pub body: Vec<u8>,
     /// How many bytes are JSON, if tensors follow.
@@ -58,10 +58,10 @@ impl InferResponse {
     ///
     /// # Errors
     /// None that finite numbers and text could cause.
-    pub fn encode(&self) -> serde_json::Result<Encoded> {
+    pub fn encode(&self) -> serde_json::Result<EncodedResponse> {
         let mut body = serde_json::to_vec(self)?;
         if !self.outputs.iter().any(|output| output.binary) {
-            return Ok(Encoded {
+            return Ok(EncodedResponse {
                 body,
                 json_length: None,
             });
@@ -70,7 +70,7 @@ impl InferResponse {
         for output in self.outputs.iter().filter(|output| output.binary) {
             output.values.write(&mut body);
         }
-        Ok(Encoded {
+        Ok(EncodedResponse {
             body,
             json_length: Some(json_length),
         })
@@ -136,7 +136,7 @@ struct BinarySize {
 
 impl Serialize for Tensor {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let written = Written {
+        let to_response = Written {
             name: self.name,
             datatype: self.values.datatype(),
             shape: &self.shape,
@@ -145,7 +145,7 @@ impl Serialize for Tensor {
             }),
             data: (!self.binary).then_some(&self.values),
         };
-        written.serialize(serializer)
+        to_response.serialize(serializer)
     }
 }
 

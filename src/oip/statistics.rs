@@ -28,12 +28,12 @@ fn nanoseconds(took: Duration) -> u64 {
     u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// How one row of a request passed through the engine.
+/// Batch and timing of one row of a request.
 #[derive(Clone, Copy, Debug)]
-pub struct Passed {
+pub struct RowStats {
     /// The batch it ran in; every batch of an engine has its own number.
     pub batch: u64,
-    /// Rows in that batch, of whomever.
+    /// Rows in that batch, of all requests.
     pub batch_size: usize,
     /// Waiting for it.
     pub queued: Duration,
@@ -41,10 +41,10 @@ pub struct Passed {
     pub ran: Duration,
 }
 
-/// How one request went.
+/// Durations of one request.
 #[derive(Clone, Copy, Debug)]
-pub struct Took {
-    /// Reading its tensors, and decoding its pictures.
+pub struct RequestDurations {
+    /// Reading its tensors, and decoding its images.
     pub input: Duration,
     /// Writing its outputs.
     pub output: Duration,
@@ -77,17 +77,17 @@ struct Batches {
 }
 
 /// More batches than can have run between the answers to two rows of one of them.
-const REMEMBERED: usize = 256;
+const MAX_REMEMBERED_BATCHES: usize = 256;
 
 impl ModelStatistics {
     /// A request that was answered at `now`, milliseconds since 1970.
-    pub fn succeeded(&mut self, rows: &[Passed], took: Took, now: u64) {
+    pub fn succeeded(&mut self, rows: &[RowStats], took: RequestDurations, now: u64) {
         self.last_inference = self.last_inference.max(now);
         self.inference_count += rows.len() as u64;
         self.success.add(took.total);
         // A request waits and runs as long as the slowest of its rows.
         let slowest =
-            |time: fn(&Passed) -> Duration| rows.iter().map(time).max().unwrap_or_default();
+            |time: fn(&RowStats) -> Duration| rows.iter().map(time).max().unwrap_or_default();
         self.queue.add(slowest(|row| row.queued));
         self.infer.add(slowest(|row| row.ran));
         self.input.add(took.input);
@@ -96,7 +96,7 @@ impl ModelStatistics {
             if self.counted.contains(&row.batch) {
                 continue;
             }
-            if self.counted.len() == REMEMBERED {
+            if self.counted.len() == MAX_REMEMBERED_BATCHES {
                 self.counted.pop_front();
             }
             self.counted.push_back(row.batch);
@@ -170,7 +170,7 @@ struct InferenceStats {
     fail: Count,
     /// Waiting for a batch.
     queue: Count,
-    /// Reading tensors, and decoding pictures.
+    /// Reading tensors, and decoding images.
     compute_input: Count,
     /// The runs of batches.
     compute_infer: Count,
@@ -201,8 +201,8 @@ mod tests {
         Duration::from_millis(n)
     }
 
-    fn passed(batch: u64, batch_size: usize) -> Passed {
-        Passed {
+    fn row_stats(batch: u64, batch_size: usize) -> RowStats {
+        RowStats {
             batch,
             batch_size,
             queued: ms(1),
@@ -210,7 +210,7 @@ mod tests {
         }
     }
 
-    const TOOK: Took = Took {
+    const TOOK: RequestDurations = RequestDurations {
         input: ms(2),
         output: ms(3),
         total: ms(20),
@@ -220,10 +220,10 @@ mod tests {
     fn rows_are_inferences_and_batches_are_executions() {
         let mut statistics = ModelStatistics::default();
         // Three rows in two batches; the second batch had a stranger in it.
-        let rows = [passed(7, 2), passed(7, 2), passed(8, 2)];
+        let rows = [row_stats(7, 2), row_stats(7, 2), row_stats(8, 2)];
         statistics.succeeded(&rows, TOOK, 1000);
         // A row that came late shares batch 8 with the request before.
-        statistics.succeeded(&[passed(8, 2)], TOOK, 900);
+        statistics.succeeded(&[row_stats(8, 2)], TOOK, 900);
         let described = serde_json::to_value(statistics.describe("vit".to_owned(), "1")).unwrap();
         assert_eq!(described["inference_count"], 4);
         assert_eq!(described["execution_count"], 2);

@@ -9,9 +9,9 @@ pub struct Curve(Vec<f64>);
 /// Both curves of one order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curves {
-    /// Patches go, the strongest first: from the whole picture to the fill.
+    /// Patches go, the strongest first: from the whole image to the fill.
     pub deletion: Curve,
-    /// Patches come back, the strongest first: from the fill to the whole picture.
+    /// Patches come back, the strongest first: from the fill to the whole image.
     pub insertion: Curve,
 }
 
@@ -55,7 +55,7 @@ impl Curve {
 
 impl Curves {
     /// The means over an order and its reverse, whose curves are these read backwards.
-    pub(super) fn with_its_reverse(&self) -> Self {
+    pub(super) fn averaged_with_reverse(&self) -> Self {
         let deletion = Curve::mean([&self.deletion, &self.insertion.reversed()]);
         Self {
             insertion: deletion.reversed(),

@@ -2,23 +2,23 @@
 
 use std::{fmt, str::FromStr};
 
-use super::Cut;
+use super::PatchLayout;
 
-/// What stands where a patch was taken away. None is nothing: each is a picture of its own, and
-/// the curves depend on it.
+/// What stands where a patch was taken away. None is neutral: each is an image of its own, and the
+/// curves depend on it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Fill {
-    /// The picture's own mean colour: no shapes, and no colour that was not there.
+    /// The image's own mean color: no shapes, and no color that was not there.
     #[default]
     Mean,
-    /// The picture blurred by a Gaussian of one patch's width: colours stay, shapes go.
+    /// The image blurred by a Gaussian of one patch's width: colors stay, shapes go.
     Blur,
     /// Zero in the model's units: grey where inputs are centred, black where they are not.
     Zero,
 }
 
 impl Fill {
-    /// The words it is asked for with.
+    /// The values of `--fill`.
     pub const NAMES: [(&'static str, Self); 3] = [
         ("mean", Self::Mean),
         ("blur", Self::Blur),
@@ -26,8 +26,8 @@ impl Fill {
     ];
 
     /// The fill for a whole input tensor, of its size.
-    pub fn of(self, input: &[f32], cut: &Cut) -> Vec<f32> {
-        let plane = cut.height * cut.width;
+    pub fn of(self, input: &[f32], layout: &PatchLayout) -> Vec<f32> {
+        let plane = layout.height * layout.width;
         match self {
             Self::Zero => vec![0.0; input.len()],
             Self::Mean => input
@@ -39,13 +39,13 @@ impl Fill {
                 })
                 .collect(),
             Self::Blur => {
-                let kernel = gaussian(cut.patch as f64);
+                let kernel = gaussian(layout.patch as f64);
                 input
                     .chunks(plane)
                     .flat_map(|values| {
                         // Blurring along rows and turning, twice, is a blur in both directions.
-                        let once = blurred_and_turned(values, cut.width, &kernel);
-                        blurred_and_turned(&once, cut.height, &kernel)
+                        let once = blur_and_transpose(values, layout.width, &kernel);
+                        blur_and_transpose(&once, layout.height, &kernel)
                     })
                     .collect()
             }
@@ -79,10 +79,10 @@ fn gaussian(deviation: f64) -> Vec<f32> {
     (0..=reach).map(|at| (weight(at) / total) as f32).collect()
 }
 
-/// Blurs every row and writes it as a column. Beyond its ends a row goes on as it ends.
-fn blurred_and_turned(values: &[f32], width: usize, kernel: &[f32]) -> Vec<f32> {
+/// Blurs every row and writes it as a column. Rows are extended by their end values.
+fn blur_and_transpose(values: &[f32], width: usize, kernel: &[f32]) -> Vec<f32> {
     let height = values.len() / width;
-    let mut turned = vec![0.0; values.len()];
+    let mut transposed = vec![0.0; values.len()];
     for (y, row) in values.chunks_exact(width).enumerate() {
         for x in 0..width {
             let mut sum = row[x] * kernel[0];
@@ -90,17 +90,17 @@ fn blurred_and_turned(values: &[f32], width: usize, kernel: &[f32]) -> Vec<f32> 
                 let (left, right) = (x.saturating_sub(by), (x + by).min(width - 1));
                 sum += (row[left] + row[right]) * weight;
             }
-            turned[x * height + y] = sum;
+            transposed[x * height + y] = sum;
         }
     }
-    turned
+    transposed
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const CUT: Cut = Cut {
+    const LAYOUT: PatchLayout = PatchLayout {
         height: 6,
         width: 10,
         patch: 2,
@@ -112,16 +112,16 @@ mod tests {
         let mut input = vec![1.0; 180];
         input[60..120].fill(-2.0);
         input[120..150].fill(4.0);
-        let fill = Fill::Mean.of(&input, &CUT);
+        let fill = Fill::Mean.of(&input, &LAYOUT);
         assert_eq!((fill[0], fill[60], fill[179]), (1.0, -2.0, 2.5));
     }
 
     #[test]
-    fn blur_keeps_a_plain_picture_and_spreads_a_point_evenly() {
-        let plain = Fill::Blur.of(&[0.7; 180], &CUT);
+    fn blur_keeps_a_plain_image_and_spreads_a_point_evenly() {
+        let plain = Fill::Blur.of(&[0.7; 180], &LAYOUT);
         assert!(plain.iter().all(|value| (value - 0.7).abs() < 1e-5));
 
-        let cut = Cut {
+        let layout = PatchLayout {
             height: 15,
             width: 15,
             patch: 1,
@@ -129,7 +129,7 @@ mod tests {
         };
         let mut input = vec![0.0; 3 * 225];
         input[7 * 15 + 7] = 1.0;
-        let fill = Fill::Blur.of(&input, &cut);
+        let fill = Fill::Blur.of(&input, &layout);
         let at = |y: usize, x: usize| fill[y * 15 + x];
         assert!((fill.iter().sum::<f32>() - 1.0).abs() < 1e-5);
         assert_eq!((at(7, 5), at(5, 7)), (at(7, 9), at(9, 7)));

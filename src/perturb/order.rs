@@ -4,9 +4,9 @@ use patchlight_splitmix::SplitMix64;
 
 /// Patches by their index, row-major; each once.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Order(Vec<usize>);
+pub struct PatchOrder(Vec<usize>);
 
-impl Order {
+impl PatchOrder {
     /// A random order that the seed fixes.
     pub fn random(patches: usize, seed: u64) -> Self {
         let mut order: Vec<usize> = (0..patches).collect();
@@ -14,8 +14,8 @@ impl Order {
         Self(order)
     }
 
-    /// The largest value first. Equal values are in a random order, which the seed fixes, lest a
-    /// map that says nothing gets the merits of reading a picture from its upper left.
+    /// The largest value first. Equal values are in a random order, which the seed fixes, so that a
+    /// constant map gets no credit for row-major order.
     pub fn strongest_first(values: &[f32], seed: u64) -> Self {
         let Self(mut order) = Self::random(values.len(), seed);
         order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
@@ -48,14 +48,17 @@ mod tests {
 
     #[test]
     fn largest_comes_first_and_negative_last() {
-        let order = Order::strongest_first(&[0.0, -3.0, 5.0, 1.0], 7);
-        assert_eq!(order, Order(vec![2, 3, 0, 1]));
+        let order = PatchOrder::strongest_first(&[0.0, -3.0, 5.0, 1.0], 7);
+        assert_eq!(order, PatchOrder(vec![2, 3, 0, 1]));
         assert_eq!(order.strongest(2), [false, false, true, true]);
     }
 
     #[test]
-    fn a_map_that_says_nothing_has_a_random_order() {
-        assert_eq!(Order::strongest_first(&[0.5; 40], 7), Order::random(40, 7));
-        assert_ne!(Order::random(40, 7), Order((0..40).collect()));
+    fn a_constant_map_has_a_random_order() {
+        assert_eq!(
+            PatchOrder::strongest_first(&[0.5; 40], 7),
+            PatchOrder::random(40, 7)
+        );
+        assert_ne!(PatchOrder::random(40, 7), PatchOrder((0..40).collect()));
     }
 }

@@ -5,7 +5,7 @@ use super::*;
 const PATCHES: usize = 20;
 
 /// The score of a model that looks at `object` alone, and counts.
-fn scores(plan: &Plan, object: &[usize]) -> Vec<f64> {
+fn scores(plan: &PerturbationPlan, object: &[usize]) -> Vec<f64> {
     plan.masks()
         .map(|replaced| {
             let seen = object.iter().filter(|&&patch| !replaced[patch]).count();
@@ -23,9 +23,9 @@ fn map_of(object: &[usize]) -> Vec<f32> {
     values
 }
 
-fn plan(map: &[f32], steps: usize) -> Plan {
-    let order = Order::strongest_first(map, 1);
-    Plan::new(vec![order], PATCHES, steps, 2)
+fn plan(map: &[f32], steps: usize) -> PerturbationPlan {
+    let order = PatchOrder::strongest_first(map, 1);
+    PerturbationPlan::new(vec![order], PATCHES, steps, 2)
 }
 
 #[test]
@@ -49,8 +49,8 @@ fn a_map_that_is_wrong_throughout_is_worse_than_random() {
     assert!(outcome.maps[0].insertion.area() < outcome.random.insertion.area());
 }
 
-/// For a score that is linear in the patches, an order and its reverse together have the area of the
-/// straight line, which the mean over all orders is.
+/// For a score that is linear in the patches, an order and its reverse together have the area of
+/// the straight line, which the mean over all orders is.
 #[test]
 fn a_random_order_and_its_reverse_have_the_area_of_chance() {
     let object = [0, 5, 19];
@@ -67,7 +67,7 @@ fn masks_begin_whole_and_empty_and_grow_by_equal_steps() {
         .masks()
         .map(|mask| mask.iter().filter(|&&replaced| replaced).count())
         .collect();
-    assert_eq!(counts.len(), plan.pictures());
+    assert_eq!(counts.len(), plan.images());
     let of_one = [5, 10, 15, 15, 10, 5];
     assert_eq!(counts[..2], [0, 20]);
     assert_eq!(counts[2..8], of_one);
@@ -85,7 +85,7 @@ fn a_score_too_few_gives_no_outcome() {
 #[test]
 fn one_step_has_only_its_ends() {
     let plan = plan(&map_of(&[1]), 1);
-    assert_eq!(plan.pictures(), 2);
+    assert_eq!(plan.images(), 2);
     let outcome = plan.outcome(&[0.8, 0.2]).unwrap();
     assert_eq!(outcome.maps[0].deletion.scores(), [0.8, 0.2]);
     assert_eq!(outcome.random.insertion.scores(), [0.2, 0.8]);

@@ -14,10 +14,10 @@ use patchlight_imaging::{
     decode::{JpegScaling, Limits},
     preprocess::Pipeline,
 };
-use patchlight_model::{ModelError, ModelInfo, Outline, manifest::Manifest};
+use patchlight_model::{ModelDescriptor, ModelError, ModelInfo, manifest::Manifest};
 
 use crate::{
-    batch::{Alarm, Batcher, Policy, Workers},
+    batch::{Batcher, FatalSignal, Policy, Workers},
     classify::{Classifier, ResultCache},
     config::Config,
     decode_budget::DecodeBudget,
@@ -45,7 +45,7 @@ pub enum LoadError {
     Thread(#[from] std::io::Error),
 }
 
-/// Loads models that share memory for pictures, the map store and the metrics, and differ in
+/// Loads models that share memory for images, the map store and the metrics, and differ in
 /// session, queue and worker.
 #[derive(Debug)]
 pub struct Loader {
@@ -58,10 +58,10 @@ pub struct Loader {
     jpeg_scaling: JpegScaling,
     budget: DecodeBudget,
     store: Store,
-    keep_pictures: bool,
+    keep_previews: bool,
     results: Option<ResultCache>,
     metrics: Arc<Metrics>,
-    alarm: Alarm,
+    fatal: FatalSignal,
 }
 
 impl Loader {
@@ -80,18 +80,18 @@ impl Loader {
             jpeg_scaling: config.jpeg_scaling,
             budget: DecodeBudget::new(config.decode_memory, config.threads),
             store: Store::new(&config.store, Arc::clone(&metrics)),
-            keep_pictures: config.keep_pictures,
+            keep_previews: config.keep_previews,
             results: config
                 .result_cache
                 .map(|bytes| ResultCache::new(bytes, config.store.ttl, Arc::clone(&metrics))),
             metrics,
-            alarm: Alarm::default(),
+            fatal: FatalSignal::default(),
         }
     }
 
-    /// Rung when the engine of any model is broken for good.
-    pub fn alarm(&self) -> &Alarm {
-        &self.alarm
+    /// Raised when the engine of any model is broken for good.
+    pub fn fatal(&self) -> &FatalSignal {
+        &self.fatal
     }
 
     /// Where maps go, whichever model made them.
@@ -131,10 +131,10 @@ impl Loader {
             self.policy,
             &warm_up,
             Arc::clone(&self.metrics),
-            &self.alarm,
+            &self.fatal,
         )?;
         let classifier = Classifier {
-            outline: Arc::new(Outline::of(&model)),
+            descriptor: Arc::new(ModelDescriptor::of(&model)),
             model: Arc::new(model),
             device,
             pipeline: Arc::new(pipeline),
@@ -143,7 +143,7 @@ impl Loader {
             jpeg_scaling: self.jpeg_scaling,
             budget: self.budget.clone(),
             store: self.store.clone(),
-            keep_pictures: self.keep_pictures,
+            keep_previews: self.keep_previews,
             results: self.results.clone(),
             metrics: Arc::clone(&self.metrics),
         };
@@ -166,7 +166,7 @@ impl Loader {
         while engines.len() < self.sessions.get() {
             let (more, _) = self.engine(manifest, &options)?;
             if more.device() != device {
-                // One queue has one curve, which two kinds of engines would not fit.
+                // One queue has one latency model, which two kinds of engines would not fit.
                 tracing::warn!(%device, sessions = engines.len(), "the device has room for no more");
                 break;
             }
@@ -206,15 +206,15 @@ impl Loader {
     ) -> Result<(OrtEngine, Vec<(usize, Duration)>), EngineError> {
         let mut engine = OrtEngine::load(&self.runtime, manifest, options)?;
         let (height, width) = manifest.input_size();
-        let picture = vec![0.0; 3 * height * width];
+        let image = vec![0.0; 3 * height * width];
         let mut times = Vec::new();
         for size in warm_up(engine.device(), self.policy.max_batch.get()) {
             let started = Instant::now();
-            let outputs = engine.run(&vec![Input::in_full(&picture); size])?;
+            let outputs = engine.run(&vec![Input::in_full(&image); size])?;
             times.push((size, started.elapsed()));
             if !outputs.iter().flat_map(Output::values).all(f32::is_finite) {
-                let why = "its first run gave values that are not finite".to_owned();
-                return Err(EngineError::Graph(why));
+                let error = "its first run gave values that are not finite".to_owned();
+                return Err(EngineError::Graph(error));
             }
         }
         Ok((engine, times))
@@ -229,10 +229,10 @@ struct Sessions {
     warm_up: Vec<(usize, Duration)>,
 }
 
-/// Batch sizes that run before the model is ready. On a CPU one picture proves that it works. A GPU
-/// chooses kernels and takes memory for each size when it first meets it, the largest first, so that
-/// the others fit into what is there; then each once more, because the first run says nothing of the
-/// time that the following ones take.
+/// Batch sizes that run before the model is ready. On a CPU one image proves that it works. A GPU
+/// chooses kernels and takes memory for each size when it first meets it, the largest first, so
+/// that the others fit into what is there; then each once more, because the first run says nothing
+/// of the time that the following ones take.
 fn warm_up(device: Device, max_batch: usize) -> Vec<usize> {
     match device {
         Device::Auto | Device::Cpu => vec![1],

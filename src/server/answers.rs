@@ -1,7 +1,7 @@
 //! Answers on their way to clients that may not read them.
 //!
 //! hyper takes an answer's body as fast as it is handed over, whatever of it the client has taken:
-//! with HTTP/2 a whole picture for a window of one byte. So a body is handed over in pieces, each
+//! with HTTP/2 a whole image for a window of one byte. So a body is handed over in pieces, each
 //! when hyper asks for it; what it has not asked for is counted over all connections. Where that
 //! grows beyond what clients who read leave waiting, answers that nobody reads are given up, the
 //! longest waiting first; at the utmost any that has waited longest. Whoever takes no piece for too
@@ -26,7 +26,7 @@ use hyper::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-use super::{requests::Running, stopwatch::Stopwatch};
+use super::{requests::ActiveRequest, stopwatch::Stopwatch};
 
 /// Bytes that are handed over at a time. Pieces are copies: one that waits in a queue does not keep
 /// the whole answer in memory.
@@ -135,7 +135,7 @@ impl UnreadAnswers {
     }
 
     /// A body that is counted as long as it is not taken.
-    pub(super) fn answer(&self, body: Body, running: Arc<Running>) -> AnswerBody {
+    pub(super) fn answer(&self, body: Body, running: Arc<ActiveRequest>) -> AnswerBody {
         AnswerBody {
             body,
             frame: Bytes::new(),
@@ -224,7 +224,7 @@ pub(super) struct AnswerBody {
     /// In the ledger, once something was asked for.
     number: Option<u64>,
     task: Option<Arc<SendTask>>,
-    _running: Arc<Running>,
+    _running: Arc<ActiveRequest>,
 }
 
 impl AnswerBody {

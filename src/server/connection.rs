@@ -1,4 +1,4 @@
-//! One connection: how long it may take, how much it may send, and what it speaks.
+//! Serves one connection: timeouts, size limits, HTTP/1.1 or HTTP/2.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
@@ -19,34 +19,34 @@ use tower::ServiceExt;
 
 use super::{
     answers::{Streams, UnreadAnswers, supervise},
-    paced::{Pace, Paced},
-    requests::{RequestBody, Requests},
+    requests::{RequestBody, RequestCount},
+    timeout_stream::{IoTimeouts, TimeoutStream},
     tls::Tls,
 };
 use crate::http::ClientAddress;
 
-/// How long a client may take to send a request's head, and to shake hands.
-const HEAD: Duration = Duration::from_secs(10);
+/// How long a client may take to send a request's headers, and for the TLS handshake.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The same for those who come when places are short: enough for a probe. With HTTP/2 also how long
-/// their connection may rest.
-const HEAD_IN_A_CROWD: Duration = Duration::from_secs(1);
+/// The same near the connection limit: enough for a probe. With HTTP/2 also how long their
+/// connection may rest.
+const HEADER_TIMEOUT_NEAR_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long a client may take nothing of its answer.
-const WRITE: Duration = Duration::from_secs(30);
+/// How long a client may read nothing of its answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Every so often an HTTP/2 client has to show that it is there, within the same time. It earns no
-/// more than that: a connection without requests ends however it answers.
-const PING: Duration = Duration::from_secs(20);
+/// Interval of HTTP/2 pings, and how long their answer may take. It earns no more than that: a
+/// connection without requests ends however it answers.
+const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
 
 /// Bytes of an HTTP/1 request's head. A longer one is answered with 431.
-const MOST_HEAD_BYTES: usize = 64 << 10;
+const MAX_HEADER_BYTES: usize = 64 << 10;
 
 /// Bytes of an HTTP/2 request's fields, unpacked.
-const MOST_FIELD_BYTES: u32 = 32 << 10;
+const MAX_HEADER_LIST_BYTES: u32 = 32 << 10;
 
 /// Requests at a time on one HTTP/2 connection, where there are few connections.
-const MOST_STREAMS: u32 = 128;
+const MAX_CONCURRENT_STREAMS: u32 = 128;
 
 /// And where there are many.
 const FEWEST_STREAMS: u32 = 4;
@@ -54,14 +54,14 @@ const FEWEST_STREAMS: u32 = 4;
 /// Requests that are shared among the connections as long as each has more than the fewest.
 const STREAMS_IN_ALL: usize = 2048;
 
-/// Streams that a client may open and reset before it is sent away (CVE-2023-44487).
-const MOST_RESETS: usize = 32;
+/// Streams that a client may open and reset before its connection is closed (CVE-2023-44487).
+const MAX_RESET_STREAMS: usize = 32;
 
 /// Bytes that an HTTP/2 client may send before we read them: on one stream, and on all of a
 /// connection together.
-const WINDOW: (u32, u32) = (256 << 10, 512 << 10);
+const HTTP2_WINDOW_SIZES: (u32, u32) = (256 << 10, 512 << 10);
 
-type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+type ConnectionResult = Result<(), Box<dyn Error + Send + Sync>>;
 
 /// What the connections of a server have in common.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ pub(crate) struct Shared {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionInfo {
     /// Whether few places are left.
-    pub(crate) crowded: bool,
+    pub(crate) near_limit: bool,
     /// How many connections there are, this one among them.
     pub(crate) open: usize,
     /// Where it comes from.
@@ -110,58 +110,58 @@ pub(super) async fn serve(
     shared: Shared,
     info: ConnectionInfo,
     closing: watch::Receiver<bool>,
-) -> Outcome {
+) -> ConnectionResult {
     // Answers are small and written whole; waiting to fill a packet would only delay them.
     socket.set_nodelay(true)?;
     match tls {
-        None => speak(socket, shared, info, closing).await,
+        None => serve_http(socket, shared, info, closing).await,
         Some(tls) => {
-            let socket = timeout(info.head(), tls.acceptor().accept(socket)).await??;
-            speak(socket, shared, info, closing).await
+            let socket = timeout(info.header(), tls.acceptor().accept(socket)).await??;
+            serve_http(socket, shared, info, closing).await
         }
     }
 }
 
-/// HTTP/1.1 or HTTP/2, by what the client speaks first.
+/// Serves HTTP/1.1 or HTTP/2, whichever the client starts with.
 ///
 /// # Errors
 /// For the log: what ended it early.
-pub(crate) async fn speak<S>(
+pub(crate) async fn serve_http<S>(
     socket: S,
     shared: Shared,
     info: ConnectionInfo,
     closing: watch::Receiver<bool>,
-) -> Outcome
+) -> ConnectionResult
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let outcome = supervise(serve_http(socket, shared, info, closing), WRITE).await;
+    let outcome = supervise(serve_requests(socket, shared, info, closing), WRITE_TIMEOUT).await;
     outcome.unwrap_or_else(|| Err("nobody reads the answer".into()))
 }
 
-async fn serve_http<S>(
+async fn serve_requests<S>(
     socket: S,
     shared: Shared,
     info: ConnectionInfo,
     mut closing: watch::Receiver<bool>,
-) -> Outcome
+) -> ConnectionResult
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let requests = Arc::new(Requests::new());
-    let pace = Pace {
-        head: info.head(),
-        write: WRITE,
+    let requests = Arc::new(RequestCount::new());
+    let timeouts = IoTimeouts {
+        header: info.header(),
+        write: WRITE_TIMEOUT,
     };
-    let socket = TokioIo::new(Paced::new(socket, pace, Arc::clone(&requests)));
-    let begun = Arc::clone(&requests);
+    let socket = TokioIo::new(TimeoutStream::new(socket, timeouts, Arc::clone(&requests)));
+    let started = Arc::clone(&requests);
     let Shared {
         routes,
         unread,
         keep_alive,
     } = shared;
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let running = begun.begin(request.version());
+        let running = started.begin(request.version());
         if let Some(client) = info.client {
             request.extensions_mut().insert(client);
         }
@@ -175,8 +175,8 @@ where
             answer.map(|answer| answer.map(|body| unread.answer(body, running)))
         }
     });
-    let rest = match info.crowded {
-        true => HEAD_IN_A_CROWD,
+    let rest = match info.near_limit {
+        true => HEADER_TIMEOUT_NEAR_LIMIT,
         false => keep_alive,
     };
     let builder = builder(info, keep_alive);
@@ -192,14 +192,14 @@ where
             connection.as_mut().graceful_shutdown();
             return connection.await;
         }
-        () = requests.rested(info.head(), rest) => {}
+        () = requests.rested(info.header(), rest) => {}
     }
     // With HTTP/2 the client is told which requests will not be answered; those that have crossed
     // the message are.
     connection.as_mut().graceful_shutdown();
     let ignored = async {
-        sleep(info.head()).await;
-        requests.rested(info.head(), info.head()).await;
+        sleep(info.header()).await;
+        requests.rested(info.header(), info.header()).await;
     };
     tokio::select! {
         outcome = connection => outcome,
@@ -209,45 +209,47 @@ where
 
 impl ConnectionInfo {
     /// How long a request's head may take.
-    fn head(self) -> Duration {
-        match self.crowded {
-            true => HEAD_IN_A_CROWD,
-            false => HEAD,
+    fn header(self) -> Duration {
+        match self.near_limit {
+            true => HEADER_TIMEOUT_NEAR_LIMIT,
+            false => HEADER_TIMEOUT,
         }
     }
 
     /// How many requests at a time an HTTP/2 connection may have.
     fn streams(self) -> u32 {
         let share = STREAMS_IN_ALL / self.open.max(1);
-        let share = u32::try_from(share).unwrap_or(MOST_STREAMS);
-        match self.crowded {
+        let share = u32::try_from(share).unwrap_or(MAX_CONCURRENT_STREAMS);
+        match self.near_limit {
             true => FEWEST_STREAMS,
-            false => share.clamp(FEWEST_STREAMS, MOST_STREAMS),
+            false => share.clamp(FEWEST_STREAMS, MAX_CONCURRENT_STREAMS),
         }
     }
 }
 
 fn builder(info: ConnectionInfo, keep_alive: Duration) -> auto::Builder<Streams> {
-    let mut builder = auto::Builder::new(Streams { limit: WRITE });
+    let mut builder = auto::Builder::new(Streams {
+        limit: WRITE_TIMEOUT,
+    });
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(keep_alive.max(HEAD))
-        .max_buf_size(MOST_HEAD_BYTES)
+        .header_read_timeout(keep_alive.max(HEADER_TIMEOUT))
+        .max_buf_size(MAX_HEADER_BYTES)
         // Whether the client is still there is for the socket to find out.
         .half_close(true)
-        .keep_alive(!info.crowded);
+        .keep_alive(!info.near_limit);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(PING)
-        .keep_alive_timeout(PING)
+        .keep_alive_interval(HTTP2_PING_INTERVAL)
+        .keep_alive_timeout(HTTP2_PING_INTERVAL)
         .max_concurrent_streams(info.streams())
-        .max_pending_accept_reset_streams(MOST_RESETS)
-        .max_local_error_reset_streams(MOST_RESETS)
-        .max_header_list_size(MOST_FIELD_BYTES)
-        .initial_stream_window_size(WINDOW.0)
-        .initial_connection_window_size(WINDOW.1);
+        .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+        .max_local_error_reset_streams(MAX_RESET_STREAMS)
+        .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .initial_stream_window_size(HTTP2_WINDOW_SIZES.0)
+        .initial_connection_window_size(HTTP2_WINDOW_SIZES.1);
     builder
 }
 

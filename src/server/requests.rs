@@ -19,7 +19,7 @@ use super::stopwatch::Stopwatch;
 
 /// Requests of a connection; shared with what reads and answers them.
 #[derive(Debug)]
-pub(super) struct Requests {
+pub(super) struct RequestCount {
     counts: Mutex<Counts>,
     /// Runs while no request is open.
     idle: Stopwatch,
@@ -27,7 +27,7 @@ pub(super) struct Requests {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
-    begun: u64,
+    started: u64,
     /// Those of which something is still to be read, made or sent.
     open: u64,
     /// Those whose answers are being made.
@@ -36,7 +36,7 @@ struct Counts {
     interim: bool,
 }
 
-impl Requests {
+impl RequestCount {
     /// None yet; idle from now on.
     pub(super) fn new() -> Self {
         let requests = Self {
@@ -48,23 +48,23 @@ impl Requests {
     }
 
     /// A request's head has been read. The request is open as long as the value or a clone lives.
-    pub(super) fn begin(self: &Arc<Self>, version: Version) -> Arc<Running> {
+    pub(super) fn begin(self: &Arc<Self>, version: Version) -> Arc<ActiveRequest> {
         let mut counts = self.counts();
-        counts.begun += 1;
+        counts.started += 1;
         counts.open += 1;
         counts.making += 1;
         counts.interim = version >= Version::HTTP_11;
         self.idle.stop();
         drop(counts);
-        Arc::new(Running {
+        Arc::new(ActiveRequest {
             requests: Arc::clone(self),
             answered: AtomicBool::new(false),
         })
     }
 
     /// How many there have been.
-    pub(super) fn begun(&self) -> u64 {
-        self.counts().begun
+    pub(super) fn started(&self) -> u64 {
+        self.counts().started
     }
 
     /// Whether none is open.
@@ -86,13 +86,13 @@ impl Requests {
     /// those after it.
     pub(super) async fn rested(&self, first: Duration, rest: Duration) {
         loop {
-            let begun = self.begun();
-            let limit = match begun {
+            let started = self.started();
+            let limit = match started {
                 0 => first,
                 _ => rest,
             };
             self.idle.reaches(limit).await;
-            if self.begun() == begun {
+            if self.started() == started {
                 return;
             }
         }
@@ -106,12 +106,12 @@ impl Requests {
 
 /// An open request.
 #[derive(Debug)]
-pub(super) struct Running {
-    requests: Arc<Requests>,
+pub(super) struct ActiveRequest {
+    requests: Arc<RequestCount>,
     answered: AtomicBool,
 }
 
-impl Running {
+impl ActiveRequest {
     /// The answer is made; what is left is to send it.
     pub(super) fn answered(&self) {
         if !self.answered.swap(true, Ordering::Relaxed) {
@@ -120,7 +120,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.answered();
         let mut counts = self.requests.counts();
@@ -135,11 +135,11 @@ impl Drop for Running {
 #[derive(Debug)]
 pub(super) struct RequestBody {
     body: Incoming,
-    _running: Arc<Running>,
+    _running: Arc<ActiveRequest>,
 }
 
 impl RequestBody {
-    pub(super) fn new(body: Incoming, running: Arc<Running>) -> Self {
+    pub(super) fn new(body: Incoming, running: Arc<ActiveRequest>) -> Self {
         Self {
             body,
             _running: running,
@@ -177,7 +177,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_first_request_and_those_after_it_have_times_of_their_own() {
-        let requests = Arc::new(Requests::new());
+        let requests = Arc::new(RequestCount::new());
         let began = Instant::now();
         requests.rested(SECONDS(10), SECONDS(75)).await;
         assert_eq!(began.elapsed().as_secs(), 10);
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_made_until_it_is_answered_and_open_until_it_is_gone() {
-        let requests = Arc::new(Requests::new());
+        let requests = Arc::new(RequestCount::new());
         let (old, new) = (Version::HTTP_10, Version::HTTP_11);
         let running = requests.begin(old);
         assert!(requests.is_making() && !requests.is_idle() && !requests.interim());

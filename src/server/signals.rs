@@ -1,4 +1,4 @@
-//! What the operating system asks for.
+//! Signals of the operating system.
 
 use std::io;
 
@@ -59,12 +59,12 @@ impl Signals {
 /// Listens for SIGHUP, which asks to look at the model directories again. Made before the model is
 /// loaded, so that an early one does not end the program.
 #[derive(Debug)]
-pub struct Hangups {
+pub struct ReloadSignals {
     #[cfg(unix)]
     signal: tokio::signal::unix::Signal,
 }
 
-impl Hangups {
+impl ReloadSignals {
     /// Starts to listen. Needs a tokio runtime.
     ///
     /// # Errors

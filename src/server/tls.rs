@@ -16,14 +16,14 @@ use rustls::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    file_watcher::POLL_INTERVAL,
     secret_file::{SecretFile, SecretFileError},
-    watched::LOOK_EVERY,
 };
 
 /// HTTP versions offered in the handshake (RFC 7301), the better one first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// The certificate in force. A handle; clones share it.
+/// The current certificate. A handle; clones share it.
 #[derive(Clone, Debug)]
 pub struct Tls(Arc<Inner>);
 
@@ -70,7 +70,7 @@ impl Tls {
         } = &*self.0;
         let mut seen = Pem::read(certificate, key).ok();
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             let read = Pem::read(certificate, key).ok();
             if read == seen {
                 continue;
@@ -81,7 +81,7 @@ impl Tls {
                     tracing::info!(certificate = %certificate.display(), "TLS certificate renewed");
                     self.replace(config);
                 }
-                Some(Err(why)) => tracing::error!(%why, "the TLS certificate stays as it was"),
+                Some(Err(error)) => tracing::error!(%error, "the TLS certificate stays as it was"),
                 None => tracing::error!("the TLS files cannot be read; the certificate stays"),
             }
             seen = read;
@@ -113,7 +113,7 @@ impl Pem {
         let Self { certificate, key } = self;
         let chain = CertificateDer::pem_slice_iter(certificate.bytes())
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|why| certificate.error(flaw(&why)))?;
+            .map_err(|error| certificate.error(flaw(&error)))?;
         if chain.is_empty() {
             return Err(certificate
                 .error("there is no certificate in it; PEM is expected, the server's own first"));
@@ -126,7 +126,7 @@ impl Pem {
             ));
         }
         let private =
-            PrivateKeyDer::from_pem_slice(key.bytes()).map_err(|why| key.error(flaw(&why)))?;
+            PrivateKeyDer::from_pem_slice(key.bytes()).map_err(|error| key.error(flaw(&error)))?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|_| {
@@ -134,7 +134,7 @@ impl Pem {
             })?
             .with_no_client_auth()
             .with_single_cert(chain, private)
-            .map_err(|why| match why {
+            .map_err(|error| match error {
                 rustls::Error::InconsistentKeys(_) => {
                     key.error("it is not the key of the certificate")
                 }
@@ -152,8 +152,8 @@ impl Pem {
 }
 
 /// What is wrong with a PEM file (RFC 7468). The library's own words repeat its lines.
-fn flaw(why: &pem::Error) -> &'static str {
-    match why {
+fn flaw(error: &pem::Error) -> &'static str {
+    match error {
         pem::Error::IllegalSectionStart { .. } => {
             "a line that begins with -----BEGIN does not end with -----: the line ends of the file \
              may be lost"
@@ -246,10 +246,13 @@ mod tests {
             whole.replace("-----END PRIVATE KEY-----", ""),
             whole.replacen("PRIVATE KEY-----\nM", "PRIVATE KEY-----\n!M", 1),
         ] {
-            let why = files.refusal(&broken);
-            assert!(why.contains("tls.key: "), "{why}");
-            assert!(!why.contains(&body[..8]) && !why.contains("77, 7"), "{why}");
-            assert!(why.len() < 300, "{why}");
+            let error = files.refusal(&broken);
+            assert!(error.contains("tls.key: "), "{error}");
+            assert!(
+                !error.contains(&body[..8]) && !error.contains("77, 7"),
+                "{error}"
+            );
+            assert!(error.len() < 300, "{error}");
         }
         assert!(files.refusal(&one_line).contains("line ends"));
     }
@@ -262,8 +265,8 @@ mod tests {
             "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n\
              MIIFDjBA\n-----END RSA PRIVATE KEY-----\n",
         ] {
-            let why = files.refusal(header);
-            assert!(why.contains("is encrypted"), "{why}");
+            let error = files.refusal(header);
+            assert!(error.contains("is encrypted"), "{error}");
         }
     }
 
@@ -273,16 +276,16 @@ mod tests {
         let tls = files.load().unwrap();
         let watching = tokio::spawn(tls.clone().watch());
         let first = served(&tls);
-        tokio::time::sleep(2 * LOOK_EVERY).await;
+        tokio::time::sleep(2 * POLL_INTERVAL).await;
         assert!(Arc::ptr_eq(&first, &served(&tls)), "nothing has changed");
 
         files.renew();
-        tokio::time::sleep(2 * LOOK_EVERY).await;
+        tokio::time::sleep(2 * POLL_INTERVAL).await;
         let second = served(&tls);
         assert!(!Arc::ptr_eq(&first, &second));
 
         fs::write(files.key(), "broken").unwrap();
-        tokio::time::sleep(2 * LOOK_EVERY).await;
+        tokio::time::sleep(2 * POLL_INTERVAL).await;
         assert!(Arc::ptr_eq(&second, &served(&tls)));
         watching.abort();
     }

@@ -14,7 +14,7 @@ pub struct RedisAddress(Client);
 
 /// A text that is not such an address. It is not repeated: it may hold a password.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum NotAnAddress {
+pub enum InvalidRedisAddress {
     /// It cannot be understood.
     #[error(
         "not an address such as redis://HOST:6379/0, redis://:PASSWORD@HOST or unix:///PATH \
@@ -36,18 +36,22 @@ impl RedisAddress {
 }
 
 impl FromStr for RedisAddress {
-    type Err = NotAnAddress;
+    type Err = InvalidRedisAddress;
 
-    fn from_str(text: &str) -> Result<Self, NotAnAddress> {
+    fn from_str(text: &str) -> Result<Self, InvalidRedisAddress> {
         let info = text
             .into_connection_info()
-            .map_err(|_| NotAnAddress::Form)?;
+            .map_err(|_| InvalidRedisAddress::Form)?;
         match info.addr() {
-            ConnectionAddr::TcpTls { insecure: true, .. } => return Err(NotAnAddress::Insecure),
-            addr if !addr.is_supported() => return Err(NotAnAddress::Form),
+            ConnectionAddr::TcpTls { insecure: true, .. } => {
+                return Err(InvalidRedisAddress::Insecure);
+            }
+            addr if !addr.is_supported() => return Err(InvalidRedisAddress::Form),
             _ => {}
         }
-        Client::open(info).map(Self).map_err(|_| NotAnAddress::Form)
+        Client::open(info)
+            .map(Self)
+            .map_err(|_| InvalidRedisAddress::Form)
     }
 }
 
@@ -102,8 +106,8 @@ mod tests {
             "rediss://:hunter2@host/#insecure",
             "hunter2",
         ] {
-            let why = text.parse::<RedisAddress>().unwrap_err();
-            assert!(!format!("{why} {why:?}").contains("hunter2"), "{text}");
+            let error = text.parse::<RedisAddress>().unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{text}");
         }
     }
 }

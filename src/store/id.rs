@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use super::NotKept;
+use super::StoreError;
 use crate::Error;
 
 /// The id of a kept map. It is a secret shared with the client: never logged, hence no `Debug` of
@@ -17,7 +17,7 @@ impl MapId {
     ///
     /// # Errors
     /// When there is no random source.
-    pub(super) fn random() -> Result<Self, NotKept> {
+    pub(super) fn random() -> Result<Self, StoreError> {
         random().map(Self)
     }
 
@@ -40,11 +40,11 @@ impl fmt::Debug for MapId {
 }
 
 /// Random bytes from the operating system.
-pub(super) fn random<const N: usize>() -> Result<[u8; N], NotKept> {
+pub(super) fn random<const N: usize>() -> Result<[u8; N], StoreError> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|why| {
-        tracing::error!(%why, "no random numbers");
-        NotKept::Internal
+    getrandom::fill(&mut bytes).map_err(|error| {
+        tracing::error!(%error, "no random numbers");
+        StoreError::Internal
     })?;
     Ok(bytes)
 }

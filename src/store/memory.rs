@@ -8,102 +8,102 @@ use std::{
 use bytes::Bytes;
 use moka::{notification::RemovalCause, policy::EvictionPolicy, sync::Cache};
 
-use super::{Found, KeptMap, MapId, NotKept, Owner, Receipt};
+use super::{AttentionMap, FoundMap, MapId, Owner, StoreError, StoredMap};
 use crate::{Error, Result, metrics::Metrics};
 
-/// Maps and pictures in memory. A picture is by far the larger part and has a budget of its own:
+/// Maps and images in memory. An image is by far the larger part and has a budget of its own:
 /// it may go while its map stays. A handle; clones share the content.
 #[derive(Clone, Debug)]
 pub struct MemoryStore {
-    maps: Cache<MapId, Kept>,
-    pictures: Cache<MapId, Bytes>,
+    maps: Cache<MapId, StoredEntry>,
+    previews: Cache<MapId, Bytes>,
     ttl: Duration,
 }
 
 #[derive(Clone, Debug)]
-struct Kept {
-    map: KeptMap,
+struct StoredEntry {
+    map: AttentionMap,
     until: Instant,
 }
 
 impl MemoryStore {
-    /// The share of the memory that is for maps; the rest is for pictures. A map of ViT-L/16 takes
-    /// 24 kB with its evidence and 300 kB more with all heads, a picture about 100 kB.
-    const MAPS: f64 = 0.25;
+    /// The share of the memory that is for maps; the rest is for images. A map of ViT-L/16 takes
+    /// 24 kB with its attribution and 300 kB more with all heads, an image about 100 kB.
+    const MAP_SHARE: f64 = 0.25;
 
     /// What an entry costs beside its values: keys, pointers, the cache's own bookkeeping.
     const OVERHEAD: usize = 400;
 
     /// An empty store for this many bytes.
     pub fn new(bytes: u64, ttl: Duration, metrics: Arc<Metrics>) -> Self {
-        let for_maps = (bytes as f64 * Self::MAPS) as u64;
-        // Least recently used, not the default: that one may refuse a newcomer in favour of what
+        let for_maps = (bytes as f64 * Self::MAP_SHARE) as u64;
+        // Least recently used, not the default: that one may refuse a new request in favour of what
         // is asked for more often, but every answer promises its own map.
         let maps = Cache::builder()
             .eviction_policy(EvictionPolicy::lru())
             .max_capacity(for_maps)
             .time_to_live(ttl)
-            .weigher(|_, kept: &Kept| weight(kept.map.size() + size_of::<Kept>()))
+            .weigher(|_, kept: &StoredEntry| weight(kept.map.size() + size_of::<StoredEntry>()))
             .eviction_listener(move |_, _, cause| {
                 if cause == RemovalCause::Size {
                     metrics.map_evicted();
                 }
             })
             .build();
-        let pictures = Cache::builder()
+        let previews = Cache::builder()
             .eviction_policy(EvictionPolicy::lru())
             .max_capacity(bytes - for_maps)
             .time_to_live(ttl)
-            .weigher(|_, picture: &Bytes| weight(picture.len()))
+            .weigher(|_, preview: &Bytes| weight(preview.len()))
             .build();
         Self {
             maps,
-            pictures,
+            previews,
             ttl,
         }
     }
 
     /// Keeps a map under a new id.
-    pub(super) fn keep(
+    pub(super) fn put(
         &self,
-        map: KeptMap,
-        picture: Option<Bytes>,
-    ) -> std::result::Result<Receipt, NotKept> {
+        map: AttentionMap,
+        preview: Option<Bytes>,
+    ) -> std::result::Result<StoredMap, StoreError> {
         let id = MapId::random()?;
         let maps = map.kinds();
         self.maps.insert(
             id,
-            Kept {
+            StoredEntry {
                 map,
                 until: Instant::now() + self.ttl,
             },
         );
-        if let Some(jpeg) = picture {
-            self.pictures.insert(id, jpeg);
+        if let Some(jpeg) = preview {
+            self.previews.insert(id, jpeg);
         }
-        Ok(Receipt {
+        Ok(StoredMap {
             id: id.to_string(),
             maps,
             expires_in: self.ttl,
         })
     }
 
-    pub(super) fn find(&self, id: &str, owner: Owner) -> Result<Found> {
+    pub(super) fn get(&self, id: &str, owner: Owner) -> Result<FoundMap> {
         let id: MapId = id.parse()?;
         let kept = self.maps.get(&id).filter(|kept| kept.map.owner == owner);
         let kept = kept.ok_or(Error::NoSuchMap)?;
         let left = kept.until.saturating_duration_since(Instant::now());
-        Ok(Found {
+        Ok(FoundMap {
             map: kept.map,
-            picture: self.pictures.get(&id),
+            preview: self.previews.get(&id),
             expires_in_s: left.as_secs(),
         })
     }
 
-    pub(super) fn forget(&self, id: &str, owner: Owner) -> Result<Option<[u8; 32]>> {
-        let found = self.find(id, owner)?;
+    pub(super) fn delete(&self, id: &str, owner: Owner) -> Result<Option<[u8; 32]>> {
+        let found = self.get(id, owner)?;
         let id: MapId = id.parse()?;
-        self.pictures.invalidate(&id);
+        self.previews.invalidate(&id);
         self.maps.invalidate(&id);
         self.tidy();
         Ok(found.map.result)
@@ -112,7 +112,7 @@ impl MemoryStore {
     /// Lets go of what is forgotten, which would otherwise lie in the caches' own queues until
     /// somebody uses them again.
     fn tidy(&self) {
-        self.pictures.run_pending_tasks();
+        self.previews.run_pending_tasks();
         self.maps.run_pending_tasks();
     }
 

@@ -1,11 +1,11 @@
-//! Whose map it is.
+//! The owner of a map.
 
 /// The API key that a map was made with. Another key finds nothing under the map's id.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Owner(u64);
 
 impl Owner {
-    /// Everyone, where no keys are asked for.
+    /// Any caller, where no API keys are configured.
     pub const ANYONE: Self = Self(0);
 
     /// The holder of a key, by a number that stands for the key and does not give it away.

@@ -1,9 +1,9 @@
 //! Maps in Redis or Valkey, which all replicas share.
 //!
-//! A map and its picture are two values under names made of a digest of the id: whoever can list
-//! the server's keys still cannot ask for a map. Pictures are sealed with the signing key. Values go
-//! when their time is over; what they take together is bounded by the server's own `maxmemory`,
-//! what each may take by us.
+//! A map and its image are two values under names made of a digest of the id: a client that can
+//! list the server's keys still cannot request a map. Images are sealed with the signing key.
+//! Values go when their time is over; what they take together is bounded by the server's own
+//! `maxmemory`, what each may take by us.
 //!
 //! While the server is away, maps are not kept and cannot be shown, and nothing else happens:
 //! classification goes on, and the server is tried once a second.
@@ -24,8 +24,8 @@ use sha2::{Digest, Sha256};
 use tokio::{sync::Mutex, time::timeout};
 
 use super::{
-    Found, KeptMap, MapId, NotKept, Owner, Receipt, RedisAddress, SigningKeys, absence::Absence,
-    entry, keys::Purpose,
+    AttentionMap, FoundMap, MapId, Owner, RedisAddress, SealingKeys, StoreError, StoredMap,
+    circuit_breaker::CircuitBreaker, codec, sealing_keys::Purpose,
 };
 use crate::{
     Error, Result,
@@ -35,30 +35,30 @@ use crate::{
 /// Maps in Redis. A handle; clones share the connection.
 #[derive(Clone, Debug)]
 pub struct RedisStore {
-    link: Arc<Link>,
-    keys: Option<SigningKeys>,
+    redis: Arc<RedisConnection>,
+    keys: Option<SealingKeys>,
     ttl: Duration,
 }
 
 impl RedisStore {
     /// The largest map: one of ViT-H/14 with all heads takes 2.6 MB.
-    const LARGEST_MAP: usize = 8 << 20;
+    const MAX_MAP_BYTES: usize = 8 << 20;
 
-    /// The largest picture: JPEG of at most 1024 × 1024 pixels, usually about 100 kB.
-    const LARGEST_PICTURE: usize = 2 << 20;
+    /// The largest image: JPEG of at most 1024 × 1024 pixels, usually about 100 kB.
+    const MAX_PREVIEW_BYTES: usize = 2 << 20;
 
-    /// Connects when it is first used. Without keys no picture is kept.
+    /// Connects when it is first used. Without keys no image is kept.
     pub fn new(
         address: RedisAddress,
-        keys: Option<SigningKeys>,
+        keys: Option<SealingKeys>,
         ttl: Duration,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            link: Arc::new(Link {
+            redis: Arc::new(RedisConnection {
                 address,
                 connection: Mutex::default(),
-                absence: Absence::default(),
+                breaker: CircuitBreaker::default(),
                 metrics,
             }),
             keys,
@@ -66,91 +66,93 @@ impl RedisStore {
         }
     }
 
-    /// Whether there are keys to seal pictures with.
-    pub fn takes_pictures(&self) -> bool {
+    /// Whether there are keys to seal images with.
+    pub fn keeps_previews(&self) -> bool {
         self.keys.is_some()
     }
 
-    pub(super) async fn keep(
+    pub(super) async fn put(
         &self,
-        map: &KeptMap,
-        picture: Option<Bytes>,
+        map: &AttentionMap,
+        preview: Option<Bytes>,
         now: u64,
-    ) -> std::result::Result<Receipt, NotKept> {
+    ) -> std::result::Result<StoredMap, StoreError> {
         let id = MapId::random()?;
-        let entry = entry::write(map, now.saturating_add(self.ttl.as_secs()));
-        if entry.len() > Self::LARGEST_MAP {
-            return Err(NotKept::TooLarge);
+        let record = codec::encode(map, now.saturating_add(self.ttl.as_secs()));
+        if record.len() > Self::MAX_MAP_BYTES {
+            return Err(StoreError::TooLarge);
         }
         let seconds = self.ttl.as_secs().max(1);
-        let names = Names::of(id);
+        let keys_of_map = RedisKeys::of(id);
         let mut pipeline = Pipeline::new();
-        pipeline.set_ex(names.map, entry, seconds).ignore();
-        let picture = picture.filter(|jpeg| jpeg.len() <= Self::LARGEST_PICTURE);
-        if let (Some(keys), Some(jpeg)) = (&self.keys, picture) {
-            let sealed = keys.seal(Purpose::Picture(id.bytes()), &jpeg)?;
-            pipeline.set_ex(names.picture, sealed, seconds).ignore();
+        pipeline.set_ex(keys_of_map.map, record, seconds).ignore();
+        let preview = preview.filter(|jpeg| jpeg.len() <= Self::MAX_PREVIEW_BYTES);
+        if let (Some(keys), Some(jpeg)) = (&self.keys, preview) {
+            let sealed = keys.seal(Purpose::Preview(id.bytes()), &jpeg)?;
+            pipeline
+                .set_ex(keys_of_map.preview, sealed, seconds)
+                .ignore();
         }
-        let () =
-            self.link
-                .ask(StoreAction::Keep, &pipeline)
-                .await
-                .map_err(|failure| match failure {
-                    Failure::Full => NotKept::Full,
-                    Failure::Away => NotKept::Away,
-                })?;
-        Ok(Receipt {
+        let () = self
+            .redis
+            .execute(StoreAction::Put, &pipeline)
+            .await
+            .map_err(|failure| match failure {
+                RequestFailure::Full => StoreError::Full,
+                RequestFailure::Unavailable => StoreError::Unavailable,
+            })?;
+        Ok(StoredMap {
             id: id.to_string(),
             maps: map.kinds(),
             expires_in: self.ttl,
         })
     }
 
-    pub(super) async fn find(&self, id: &str, owner: Owner, now: u64) -> Result<Found> {
+    pub(super) async fn get(&self, id: &str, owner: Owner, now: u64) -> Result<FoundMap> {
         let id: MapId = id.parse()?;
-        let Names { map, picture } = Names::of(id);
+        let RedisKeys { map, preview } = RedisKeys::of(id);
         let mut pipeline = Pipeline::new();
-        pipeline.get(map).get(picture);
-        let (entry, sealed): (Option<Vec<u8>>, Option<Vec<u8>>) =
-            self.link.ask(StoreAction::Find, &pipeline).await?;
+        pipeline.get(map).get(preview);
+        let (record, sealed): (Option<Vec<u8>>, Option<Vec<u8>>) =
+            self.redis.execute(StoreAction::Get, &pipeline).await?;
 
-        let (map, expires_in_s) = entry
-            .and_then(|entry| entry::read(&entry, now))
+        let (map, expires_in_s) = record
+            .and_then(|record| codec::decode(&record, now))
             .filter(|(map, _)| map.owner == owner)
             .ok_or(Error::NoSuchMap)?;
-        let picture = self.keys.as_ref().zip(sealed).and_then(|(keys, sealed)| {
-            let jpeg = keys.open(Purpose::Picture(id.bytes()), &sealed)?;
+        let preview = self.keys.as_ref().zip(sealed).and_then(|(keys, sealed)| {
+            let jpeg = keys.open(Purpose::Preview(id.bytes()), &sealed)?;
             Some(jpeg.into())
         });
-        Ok(Found {
+        Ok(FoundMap {
             map,
-            picture,
+            preview,
             expires_in_s,
         })
     }
 
-    pub(super) async fn forget(
+    pub(super) async fn delete(
         &self,
         id: &str,
         owner: Owner,
         now: u64,
     ) -> Result<Option<[u8; 32]>> {
-        let found = self.find(id, owner, now).await?;
-        let Names { map, picture } = Names::of(id.parse()?);
+        let found = self.get(id, owner, now).await?;
+        let RedisKeys { map, preview } = RedisKeys::of(id.parse()?);
         let mut pipeline = Pipeline::new();
-        pipeline.unlink(&[map, picture]).ignore();
-        let () = self.link.ask(StoreAction::Forget, &pipeline).await?;
+        pipeline.unlink(&[map, preview]).ignore();
+        let () = self.redis.execute(StoreAction::Delete, &pipeline).await?;
         Ok(found.map.result)
     }
 }
 
-/// What a map's values are called. The braces keep both on one node of a cluster.
-struct Names {
+/// The Redis keys of a map's values. The braces keep both on one node of a cluster.
+struct RedisKeys {
     map: String,
-    picture: String,
+    preview: String,
 }
 
-impl Names {
+impl RedisKeys {
     fn of(id: MapId) -> Self {
         let digest = Sha256::new()
             .chain_update(b"patchlight map 1")
@@ -159,82 +161,82 @@ impl Names {
         let digest = URL_SAFE_NO_PAD.encode(&digest[..16]);
         Self {
             map: format!("patchlight:{{{digest}}}:map"),
-            picture: format!("patchlight:{{{digest}}}:picture"),
+            preview: format!("patchlight:{{{digest}}}:picture"),
         }
     }
 }
 
-/// Why there is no answer; the log and the metrics have the details.
+/// Why a request failed; the log and the metrics have the details.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Failure {
-    /// It does not answer, or not as it should.
-    Away,
-    /// It has no room and may not make any.
+enum RequestFailure {
+    /// The server does not answer, or not as it should.
+    Unavailable,
+    /// The server has no room and may not evict.
     Full,
 }
 
-impl From<Failure> for Error {
-    fn from(_: Failure) -> Self {
-        Self::StoreAway {
-            retry_after: Absence::PAUSE,
+impl From<RequestFailure> for Error {
+    fn from(_: RequestFailure) -> Self {
+        Self::StoreUnavailable {
+            retry_after: CircuitBreaker::RETRY_INTERVAL,
         }
     }
 }
 
-/// One connection that all requests share, made anew when it fails.
-struct Link {
+/// One connection that all requests share, rebuilt when it fails.
+struct RedisConnection {
     address: RedisAddress,
     connection: Mutex<Option<MultiplexedConnection>>,
-    absence: Absence,
+    breaker: CircuitBreaker,
     metrics: Arc<Metrics>,
 }
 
-impl Link {
+impl RedisConnection {
     /// How long an answer may take, connecting included.
-    const PATIENCE: Duration = Duration::from_secs(1);
+    const OPERATION_TIMEOUT: Duration = Duration::from_secs(1);
 
     /// Sends commands and reads their answers.
-    async fn ask<T: FromRedisValue>(
+    async fn execute<T: FromRedisValue>(
         &self,
         action: StoreAction,
         commands: &Pipeline,
-    ) -> std::result::Result<T, Failure> {
-        if !self.absence.try_at(Instant::now()) {
+    ) -> std::result::Result<T, RequestFailure> {
+        if !self.breaker.allows(Instant::now()) {
             self.metrics.store_failed(action);
-            return Err(Failure::Away);
+            return Err(RequestFailure::Unavailable);
         }
-        let talk = async {
+        let exchange = async {
             let mut connection = self.connection().await?;
             commands.query_async::<T>(&mut connection).await
         };
-        let why = match timeout(Self::PATIENCE, talk).await {
+        let error = match timeout(Self::OPERATION_TIMEOUT, exchange).await {
             Ok(Ok(answer)) => {
-                if self.absence.worked() {
+                if self.breaker.record_success() {
                     tracing::info!(address = %self.address, "the map store is back");
                 }
                 return Ok(answer);
             }
-            Ok(Err(why)) => Fault::of(why),
-            Err(_) => Fault {
+            Ok(Err(error)) => RedisFault::of(error),
+            Err(_) => RedisFault {
                 full: false,
                 what: "no answer in time".to_owned(),
             },
         };
         self.metrics.store_failed(action);
-        if why.full {
+        if error.full {
             // It is there, and what it keeps can be had.
-            self.absence.worked();
+            self.breaker.record_success();
             tracing::warn!(address = %self.address, "the map store is full: set maxmemory-policy");
-            return Err(Failure::Full);
+            return Err(RequestFailure::Full);
         }
         // Whatever it was, a new connection is the surest way back.
         if let Ok(mut connection) = self.connection.try_lock() {
             *connection = None;
         }
-        if self.absence.failed(Instant::now()) {
-            tracing::error!(address = %self.address, why = why.what, "the map store is away");
+        if self.breaker.record_failure(Instant::now()) {
+            tracing::error!(address = %self.address, error = error.what, "the map store is away");
         }
-        Err(Failure::Away)
+        Err(RequestFailure::Unavailable)
     }
 
     /// The connection, made now if there is none.
@@ -244,20 +246,20 @@ impl Link {
             return Ok(connection.clone());
         }
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(Self::PATIENCE))
-            .set_response_timeout(Some(Self::PATIENCE));
+            .set_connection_timeout(Some(Self::OPERATION_TIMEOUT))
+            .set_response_timeout(Some(Self::OPERATION_TIMEOUT));
         let client = self.address.client();
         let mut connection = client
             .get_multiplexed_async_connection_with_config(&config)
             .await?;
-        self.look_at_bounds(&mut connection).await;
+        self.check_eviction_policy(&mut connection).await;
         *kept = Some(connection.clone());
         Ok(connection)
     }
 
     /// Warns when the server has no bound, or one at which it refuses maps instead of dropping the
     /// oldest. A server that does not say is trusted.
-    async fn look_at_bounds(&self, connection: &mut MultiplexedConnection) {
+    async fn check_eviction_policy(&self, connection: &mut MultiplexedConnection) {
         let mut info = redis::cmd("INFO");
         let Ok(memory) = info.arg("memory").query_async::<String>(connection).await else {
             return;
@@ -283,27 +285,27 @@ impl Link {
 }
 
 /// The connection knows the password.
-impl fmt::Debug for Link {
+impl fmt::Debug for RedisConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link")
+        f.debug_struct("RedisConnection")
             .field("address", &self.address)
-            .field("absence", &self.absence)
+            .field("breaker", &self.breaker)
             .finish_non_exhaustive()
     }
 }
 
-/// What is wrong, without the server's free text.
-struct Fault {
+/// A Redis error without the server's free text.
+struct RedisFault {
     /// It refused a write because of its `maxmemory`.
     full: bool,
     what: String,
 }
 
-impl Fault {
-    fn of(why: RedisError) -> Self {
-        let category = why.category().to_owned();
+impl RedisFault {
+    fn of(error: RedisError) -> Self {
+        let category = error.category().to_owned();
         // Of several commands each may have its own.
-        let errors = why.into_server_errors().unwrap_or_default();
+        let errors = error.into_server_errors().unwrap_or_default();
         let codes: Vec<&str> = errors.iter().map(|(_, error)| error.code()).collect();
         Self {
             full: codes.contains(&"OOM"),

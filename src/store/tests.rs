@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use patchlight_imaging::preprocess::Region;
 use patchlight_model::{
-    Outline,
+    ModelDescriptor,
     manifest::{HeadFusion, Tokens},
 };
 
@@ -12,7 +12,7 @@ use super::*;
 use crate::explain::{Placement, Rect};
 
 /// A map with everything: two layers of three heads, one prefix token, `rows × cols` patches.
-pub(super) fn map(rows: usize, cols: usize) -> KeptMap {
+pub(super) fn map(rows: usize, cols: usize) -> AttentionMap {
     let tokens = Tokens {
         prefix: 1,
         grid: [rows, cols],
@@ -21,9 +21,9 @@ pub(super) fn map(rows: usize, cols: usize) -> KeptMap {
     // Uneven, and adding up to 1: token t of a row holds t + 1 parts.
     let parts = (total * (total + 1) / 2) as f32;
     let row = || (0..total).map(move |token| (token + 1) as f32 / parts);
-    KeptMap {
+    AttentionMap {
         owner: Owner::of_key(7),
-        model: Arc::new(Outline {
+        model: Arc::new(ModelDescriptor {
             name: "demo".to_owned(),
             digest: "0123456789ab".to_owned(),
             layers: 2,
@@ -32,10 +32,10 @@ pub(super) fn map(rows: usize, cols: usize) -> KeptMap {
             tokens,
             head_fusion: HeadFusion::Max,
             class_attention: true,
-            without_evidence: "because".to_owned(),
+            without_attribution: "because".to_owned(),
         }),
         rollout: row().chain(row().rev()).collect(),
-        evidence: Some(Arc::new(KeptEvidence {
+        attribution: Some(Arc::new(KeptAttribution {
             classes: vec![4, 9],
             labels: vec!["owl".to_owned(), "köttbulle".to_owned()],
             patches: (0..3 * patches).map(|at| at as f32 - 5.5).collect(),
@@ -66,7 +66,7 @@ pub(super) fn map(rows: usize, cols: usize) -> KeptMap {
 
 fn memory(ttl: Duration) -> Store {
     let options = StoreOptions {
-        place: Place::Memory,
+        kind: StoreKind::Memory,
         bytes: 1 << 20,
         ttl,
     };
@@ -77,13 +77,13 @@ fn memory(ttl: Duration) -> Store {
 async fn memory_gives_back_what_it_was_given() {
     let store = memory(Duration::from_secs(60));
     let kept = map(2, 3);
-    let picture = Bytes::from_static(b"a picture");
-    let receipt = store.keep(kept.clone(), Some(picture.clone())).await;
-    let Receipt { id, maps, .. } = receipt.unwrap();
+    let preview = Bytes::from_static(b"a picture");
+    let stored = store.put(kept.clone(), Some(preview.clone())).await;
+    let StoredMap { id, maps, .. } = stored.unwrap();
     assert_eq!(maps, [MapKind::Rollout, MapKind::Class, MapKind::Heads]);
-    let found = store.find(&id, kept.owner).await.unwrap();
+    let found = store.get(&id, kept.owner).await.unwrap();
     assert_eq!(found.map, kept);
-    assert_eq!(found.picture, Some(picture));
+    assert_eq!(found.preview, Some(preview));
     assert_eq!(store.len(), 1);
 }
 
@@ -91,14 +91,14 @@ async fn memory_gives_back_what_it_was_given() {
 async fn a_map_in_memory_is_its_owner_s_alone_until_it_is_forgotten() {
     let store = memory(Duration::from_secs(60));
     let kept = map(2, 3);
-    let id = store.keep(kept.clone(), None).await.unwrap().id;
+    let id = store.put(kept.clone(), None).await.unwrap().id;
     for owner in [Owner::ANYONE, Owner::of_key(8)] {
-        let found = store.find(&id, owner).await;
+        let found = store.get(&id, owner).await;
         assert_eq!(found.unwrap_err(), crate::Error::NoSuchMap);
-        assert!(store.forget(&id, owner).await.is_err());
+        assert!(store.delete(&id, owner).await.is_err());
     }
-    store.forget(&id, kept.owner).await.unwrap();
-    let again = store.forget(&id, kept.owner).await;
+    store.delete(&id, kept.owner).await.unwrap();
+    let again = store.delete(&id, kept.owner).await;
     assert_eq!(again.unwrap_err(), crate::Error::NoSuchMap);
     assert!(store.is_empty());
 }

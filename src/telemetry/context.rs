@@ -5,14 +5,14 @@
 
 use std::fmt;
 
-/// A span's place: the trace it belongs to, itself, and whether the trace is recorded.
+/// The context of a span: its trace, its id, and whether the trace is recorded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TraceContext {
     /// Never 0.
     pub trace: u128,
     /// Never 0.
     pub span: u64,
-    /// The caller's wish, or our sampler's decision.
+    /// The caller's decision, or our sampler's.
     pub sampled: bool,
 }
 
@@ -38,8 +38,8 @@ impl TraceContext {
         })
     }
 
-    /// A new span of the caller's trace, or of a new one that nobody records.
-    pub(super) fn below(parent: Option<Self>) -> Self {
+    /// A new span of the caller's trace, or of a new one that is not recorded.
+    pub(super) fn child_of(parent: Option<Self>) -> Self {
         Self {
             trace: parent.map_or_else(|| u128::from_le_bytes(random()).max(1), |it| it.trace),
             span: u64::from_le_bytes(random()).max(1),
@@ -121,9 +121,9 @@ mod tests {
     #[test]
     fn a_span_stays_in_its_caller_s_trace() {
         let parent = TraceContext::parse(EXAMPLE).unwrap();
-        let child = TraceContext::below(Some(parent));
+        let child = TraceContext::child_of(Some(parent));
         assert_eq!((child.trace, child.sampled), (parent.trace, true));
         assert_ne!(child.span, parent.span);
-        assert!(!TraceContext::below(None).sampled);
+        assert!(!TraceContext::child_of(None).sampled);
     }
 }

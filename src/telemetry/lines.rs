@@ -15,10 +15,10 @@ use tracing_subscriber::{
 use super::LogFormat;
 use patchlight_escape::Escape;
 
-/// The layer that writes lines of this format. `colours` are for terminals.
+/// The layer that writes lines of this format. `colors` are for terminals.
 pub(super) fn layer<W>(
     format: LogFormat,
-    colours: bool,
+    colors: bool,
     writer: W,
 ) -> Box<dyn Layer<Registry> + Send + Sync>
 where
@@ -28,7 +28,7 @@ where
         LogFormat::Text => Box::new(
             log::layer()
                 .fmt_fields(format::debug_fn(value).delimited(" "))
-                .with_ansi(colours)
+                .with_ansi(colors)
                 .with_writer(writer),
         ),
         // JSON has escapes for controls below space only, and a line of it is written at once.
@@ -72,7 +72,7 @@ mod tests {
 
     use super::*;
 
-    /// What was written, shared with whoever reads it.
+    /// What was written, shared with a parser that finds it.
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
 
@@ -91,18 +91,18 @@ mod tests {
     const HOSTILE: &str =
         "m\n2027-01-01T00:00:00Z  INFO patchlight::audit: done\r\u{1b}[1A\u{9b}\u{202e}\u{7f}";
 
-    fn log(format: LogFormat, colours: bool) -> String {
+    fn log(format: LogFormat, colors: bool) -> String {
         let written = Written::default();
         let writer = written.clone();
-        let layer = layer(format, colours, move || writer.clone());
+        let layer = layer(format, colors, move || writer.clone());
         let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::with_default(subscriber, || {
             let span = tracing::info_span!("request", of = %HOSTILE, key = tracing::field::Empty);
             span.record("key", HOSTILE);
             let _inside = span.enter();
-            let why = io::Error::other(HOSTILE);
-            let error: &(dyn std::error::Error + 'static) = &why;
-            tracing::warn!(name = HOSTILE, directory = %HOSTILE, ?why, error, "refused: {HOSTILE}");
+            let error = io::Error::other(HOSTILE);
+            let error: &(dyn std::error::Error + 'static) = &error;
+            tracing::warn!(name = HOSTILE, directory = %HOSTILE, ?error, error, "refused: {HOSTILE}");
         });
         let bytes = written.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -130,11 +130,11 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_the_only_controls_on_a_terminal() {
+    fn colors_are_the_only_controls_on_a_terminal() {
         let log = log(LogFormat::Text, true);
         let line = log.strip_suffix('\n').unwrap();
         let mut escapes = line.split('\u{1b}').skip(1);
-        let is_colour = |part: &str| {
+        let is_color = |part: &str| {
             let part = part.strip_prefix('[');
             let numbers = part.and_then(|part| part.split_once('m'));
             numbers.is_some_and(|(numbers, _)| {
@@ -143,7 +143,7 @@ mod tests {
                     .all(|byte| byte.is_ascii_digit() || byte == b';')
             })
         };
-        assert!(escapes.all(is_colour), "{line:?}");
+        assert!(escapes.all(is_color), "{line:?}");
         assert!(
             !line.contains("[1A\u{9b}") && !line.contains('\n'),
             "{line:?}"

@@ -1,7 +1,7 @@
 //! Spans to a collector: OTLP over HTTP, as protobuf.
 //!
-//! Spans are gathered and sent by a thread of the SDK's own. It has a small runtime of its own, too,
-//! so that what is left can still be sent when the server's has ended.
+//! Spans are gathered and sent by a thread of the SDK's own. It has a small runtime of its own,
+//! too, so that what is left can still be sent when the server's has ended.
 
 use std::{fmt, future, pin::Pin, time::Duration};
 
@@ -30,10 +30,10 @@ use tracing_subscriber::{Layer, registry::LookupSpan};
 use super::{TraceContext, TraceExport};
 
 /// How long the collector may take over one batch of spans.
-const PATIENCE: Duration = Duration::from_secs(10);
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A collector has little to say.
-const LONGEST_ANSWER: usize = 64 << 10;
+const MAX_RESPONSE_BYTES: usize = 64 << 10;
 
 /// Sends what is left when it is dropped.
 #[derive(Debug)]
@@ -41,8 +41,8 @@ pub(super) struct Exporter(SdkTracerProvider);
 
 impl Drop for Exporter {
     fn drop(&mut self) {
-        if let Err(why) = self.0.shutdown_with_timeout(PATIENCE) {
-            tracing::warn!(%why, "the last spans were not exported");
+        if let Err(error) = self.0.shutdown_with_timeout(EXPORT_TIMEOUT) {
+            tracing::warn!(%error, "the last spans were not exported");
         }
     }
 }
@@ -52,20 +52,20 @@ pub(super) fn layer<S>(export: &TraceExport) -> Result<(impl Layer<S> + use<S>, 
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    let collector = Collector::new().map_err(|why| format!("trace export: {why}"))?;
+    let collector = Collector::new().map_err(|error| format!("trace export: {error}"))?;
     let exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(collector)
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(export.endpoint.to_string())
-        .with_timeout(PATIENCE)
+        .with_timeout(EXPORT_TIMEOUT)
         .build()
-        .map_err(|why| format!("trace export: {why}"))?;
+        .map_err(|error| format!("trace export: {error}"))?;
     let resource = Resource::builder()
         .with_service_name(env!("CARGO_PKG_NAME"))
         .with_attribute(KeyValue::new("service.version", crate::VERSION))
         .build();
-    // Whoever began the trace has decided for it; we decide for those that begin here.
+    // The caller decides for its traces; we decide for those that begin here.
     let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(export.sample)));
     let provider = SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
@@ -79,7 +79,8 @@ where
     Ok((layer, Exporter(provider)))
 }
 
-/// Puts `span` below its caller's and answers its own place; `None` when nothing is exported.
+/// Makes `span` a child of its caller's and returns its own context; `None` when nothing is
+/// exported.
 pub(super) fn join(span: &Span, parent: Option<TraceContext>) -> Option<TraceContext> {
     if let Some(parent) = parent {
         let flags = match parent.sampled {
@@ -98,11 +99,11 @@ pub(super) fn join(span: &Span, parent: Option<TraceContext>) -> Option<TraceCon
     }
     span.record("otel.kind", "server");
     let context = span.context();
-    let place = context.span().span_context().clone();
-    place.is_valid().then(|| TraceContext {
-        trace: u128::from_be_bytes(place.trace_id().to_bytes()),
-        span: u64::from_be_bytes(place.span_id().to_bytes()),
-        sampled: place.is_sampled(),
+    let span_context = context.span().span_context().clone();
+    span_context.is_valid().then(|| TraceContext {
+        trace: u128::from_be_bytes(span_context.trace_id().to_bytes()),
+        span: u64::from_be_bytes(span_context.span_id().to_bytes()),
+        sampled: span_context.is_sampled(),
     })
 }
 
@@ -135,14 +136,14 @@ impl HttpClient for Collector {
         Self: 'b,
     {
         let sent = self.0.block_on(async {
-            timeout(PATIENCE, send(request))
+            timeout(EXPORT_TIMEOUT, send(request))
                 .await
                 .map_err(|_| HttpError::from("no answer in time"))?
         });
         match &sent {
             Ok(answer) if answer.status().is_success() => {}
             Ok(answer) => tracing::warn!(status = %answer.status(), "the collector refused spans"),
-            Err(why) => tracing::warn!(%why, "spans could not be exported"),
+            Err(error) => tracing::warn!(%error, "spans could not be exported"),
         }
         Box::pin(future::ready(sent))
     }
@@ -167,7 +168,7 @@ async fn send(mut request: Request<Bytes>) -> Result<Response<Bytes>, HttpError>
         .send_request(request.map(Full::new))
         .await?
         .into_parts();
-    let body = Limited::new(body, LONGEST_ANSWER)
+    let body = Limited::new(body, MAX_RESPONSE_BYTES)
         .collect()
         .await?
         .to_bytes();

@@ -16,13 +16,13 @@ use crate::{
     Error, Result,
     batch::Deadline,
     classify::Classifier,
-    perturb::{Cut, Fill, Order, Plan},
-    store::{KeptMap, MapKind},
+    perturb::{Fill, PatchLayout, PatchOrder, PerturbationPlan},
+    store::{AttentionMap, MapKind},
 };
 
 const ABOUT: &str = "patches were replaced in the order of each map, strongest first (deletion), or \
                      put back in that order (insertion); scores are the label's, from no patch to \
-                     all, on the kept copy of the picture; a map says something if its deletion \
+                     all, on the kept copy of the image; a map says something if its deletion \
                      area is smaller and its insertion area larger than the random order's";
 
 /// Nine steps between the ends.
@@ -39,9 +39,9 @@ pub struct Subject {
     /// The model that made the map, and the way to it.
     pub classifier: Arc<Classifier>,
     /// The map.
-    pub map: KeptMap,
-    /// The kept copy of the picture.
-    pub picture: Bytes,
+    pub map: AttentionMap,
+    /// The kept copy of the image.
+    pub preview: Bytes,
 }
 
 /// Runs the whole test. Dropping the future takes what waits out of the queue.
@@ -54,18 +54,18 @@ pub(super) async fn run(
         classifier, map, ..
     } = subject;
     let manifest = &classifier.model.manifest;
-    let (kinds, orders): (Vec<MapKind>, Vec<Order>) = orders(map)?.into_iter().unzip();
-    let plan = Plan::new(orders, manifest.tokens.patches(), STEPS, SEED);
-    progress.expect(plan.pictures());
+    let (kinds, orders): (Vec<MapKind>, Vec<PatchOrder>) = orders(map)?.into_iter().unzip();
+    let plan = PerturbationPlan::new(orders, manifest.tokens.patches(), STEPS, SEED);
+    progress.expect(plan.images());
 
     let input = prepare(subject).await?;
-    let cut = Cut::of(manifest);
+    let layout = PatchLayout::of(manifest);
     let (input, fill) = (&input.0, &input.1);
     let scored = |replaced: Vec<bool>| async move {
-        let picture = cut.replace(input, fill, &replaced);
+        let perturbed = layout.replace(input, fill, &replaced);
         let ran = classifier
             .batcher
-            .run_in_background(picture, deadline)
+            .run_in_background(perturbed, deadline)
             .await?;
         progress.advance();
         Ok::<_, Error>(scores::of_all(manifest.task.kind, &ran.output.logits))
@@ -76,7 +76,7 @@ pub(super) async fn run(
         .try_collect()
         .await?;
 
-    let class = watched(map, scores.first().map_or(&[], Vec::as_slice));
+    let class = target_class(map, scores.first().map_or(&[], Vec::as_slice));
     let of_class: Vec<f64> = scores
         .iter()
         .filter_map(|scores| scores.get(class).copied().map(f64::from))
@@ -97,32 +97,35 @@ pub(super) async fn run(
     })
 }
 
-/// The orders of the maps that every picture has.
-fn orders(map: &KeptMap) -> Result<Vec<(MapKind, Order)>> {
-    let rollout = map.patches(0).map_err(|why| {
-        tracing::error!(%why, "a kept map is not whole");
+/// The orders of the maps that every image has.
+fn orders(map: &AttentionMap) -> Result<Vec<(MapKind, PatchOrder)>> {
+    let rollout = map.patches(0).map_err(|error| {
+        tracing::error!(%error, "a kept map is not whole");
         Error::Internal
     })?;
     let mut orders = vec![(
         MapKind::Rollout,
-        Order::strongest_first(rollout.values(), SEED),
+        PatchOrder::strongest_first(rollout.values(), SEED),
     )];
-    let evidence = map.evidence.as_ref().and_then(|evidence| {
-        let best = *evidence.classes.first()?;
-        evidence.of(best, true)
+    let attribution = map.attribution.as_ref().and_then(|attribution| {
+        let best = *attribution.classes.first()?;
+        attribution.of(best, true)
     });
-    if let Some(account) = evidence {
+    if let Some(account) = attribution {
         orders.push((
             MapKind::Class,
-            Order::strongest_first(&account.values, SEED),
+            PatchOrder::strongest_first(&account.values, SEED),
         ));
     }
     Ok(orders)
 }
 
-/// The class that the answer put first, which evidence knows; else the best for the kept copy.
-fn watched(map: &KeptMap, whole: &[f32]) -> usize {
-    let best = map.evidence.as_ref().and_then(|kept| kept.classes.first());
+/// The class that the answer put first, which attribution knows; else the best for the kept copy.
+fn target_class(map: &AttentionMap, whole: &[f32]) -> usize {
+    let best = map
+        .attribution
+        .as_ref()
+        .and_then(|kept| kept.classes.first());
     let of_copy = || {
         let order = |&a: &usize, &b: &usize| whole[a].total_cmp(&whole[b]).then(b.cmp(&a));
         (0..whole.len()).max_by(order).unwrap_or_default()
@@ -130,19 +133,19 @@ fn watched(map: &KeptMap, whole: &[f32]) -> usize {
     best.copied().unwrap_or_else(of_copy)
 }
 
-/// The kept picture's input tensor and its fill, made on a blocking thread.
+/// The kept image's input tensor and its fill, made on a blocking thread.
 async fn prepare(subject: &Subject) -> Result<(Vec<f32>, Vec<f32>)> {
-    let picture = subject.picture.clone();
+    let preview = subject.preview.clone();
     let classifier = Arc::clone(&subject.classifier);
     let work = move || {
-        let header = decode::peek(&picture, &Limits::default())?;
-        let picture = decode::decode(&picture, &header)?;
-        let tensor = classifier.pipeline.run(&picture.rgb).tensor;
-        let fill = FILL.of(&tensor, &Cut::of(&classifier.model.manifest));
+        let header = decode::peek(&preview, &Limits::default())?;
+        let decoded = decode::decode(&preview, &header)?;
+        let tensor = classifier.pipeline.run(&decoded.rgb).tensor;
+        let fill = FILL.of(&tensor, &PatchLayout::of(&classifier.model.manifest));
         Ok((tensor, fill))
     };
-    task::spawn_blocking(work).await.unwrap_or_else(|why| {
-        tracing::error!(%why, "preparing a picture panicked");
+    task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "preparing an image panicked");
         Err(Error::Internal)
     })
 }

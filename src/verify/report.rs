@@ -1,4 +1,4 @@
-//! How a job stands and what it found, in the form that clients rely on.
+//! The status and the report of a job, in the form that clients rely on.
 
 use std::sync::{
     Arc,
@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::{Error, perturb::Curves, store::MapKind};
 
-/// How many of its pictures a job has run.
+/// How many of its images a job has run.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     done: AtomicUsize,
@@ -18,8 +18,8 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn expect(&self, pictures: usize) {
-        self.of.store(pictures, Ordering::Relaxed);
+    pub(super) fn expect(&self, images: usize) {
+        self.of.store(images, Ordering::Relaxed);
     }
 
     pub(super) fn advance(&self) {
@@ -27,21 +27,21 @@ impl Progress {
     }
 }
 
-/// What a job is at.
+/// The state of a job.
 #[derive(Debug)]
-pub(super) enum Stand {
+pub(super) enum JobState {
     Waiting,
     Running,
     Done(Arc<Report>),
     Failed(Error),
 }
 
-/// How the perturbation test of a map stands.
+/// The status of the perturbation test of a map.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Test)]
 pub struct Status {
     #[schema(inline)]
-    status: Word,
+    status: StatusName,
     progress: Counted,
     /// Why it failed.
     #[schema(nullable = false)]
@@ -53,17 +53,17 @@ pub struct Status {
     result: Option<Arc<Report>>,
 }
 
-/// What a test is at.
+/// The state of a test.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Word {
+enum StatusName {
     Waiting,
     Running,
     Done,
     Failed,
 }
 
-/// Pictures that were run, of those that have to be; 0 of 0 before its turn.
+/// Images that were run, of those that have to be; 0 of 0 while it waits.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[schema(as = Progress)]
 struct Counted {
@@ -81,12 +81,12 @@ struct Reason {
 }
 
 impl Status {
-    pub(super) fn new(stand: &Stand, progress: &Progress) -> Self {
-        let (status, error, result) = match stand {
-            Stand::Waiting => (Word::Waiting, None, None),
-            Stand::Running => (Word::Running, None, None),
-            Stand::Done(report) => (Word::Done, None, Some(Arc::clone(report))),
-            Stand::Failed(why) => (Word::Failed, Some(why), None),
+    pub(super) fn new(state: &JobState, progress: &Progress) -> Self {
+        let (status, error, result) = match state {
+            JobState::Waiting => (StatusName::Waiting, None, None),
+            JobState::Running => (StatusName::Running, None, None),
+            JobState::Done(report) => (StatusName::Done, None, Some(Arc::clone(report))),
+            JobState::Failed(error) => (StatusName::Failed, Some(error), None),
         };
         Self {
             status,
@@ -94,9 +94,9 @@ impl Status {
                 done: progress.done.load(Ordering::Relaxed),
                 of: progress.of.load(Ordering::Relaxed),
             },
-            error: error.map(|why| Reason {
-                code: why.code(),
-                detail: why.to_string(),
+            error: error.map(|error| Reason {
+                code: error.code(),
+                detail: error.to_string(),
             }),
             result,
         }
@@ -118,7 +118,7 @@ fn shared<S: Serializer>(report: &Option<Arc<Report>>, serializer: S) -> Result<
 pub struct Report {
     /// What was done, in words.
     pub about: &'static str,
-    /// The class whose score was watched: the picture's best.
+    /// The class whose score was watched: the image's best.
     pub class_id: usize,
     /// Its label.
     pub label: String,
@@ -136,7 +136,7 @@ pub struct Report {
 /// One map's curves.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Tested {
-    /// `rollout`, or `class` for the label's evidence against the mean of all classes.
+    /// `rollout`, or `class` for the label's attribution against the mean of all classes.
     pub map: MapKind,
     /// The curves.
     #[serde(flatten)]

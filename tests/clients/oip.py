@@ -27,7 +27,7 @@ def main(address, model, samples):
     pixels = np.stack([prepared(samples / name) for name in ["dog.jpg", "penguin.jpg", "rocket.jpg"]])
     logits = tensors_in_every_form(client, model, pixels)
     explains(client, model, pixels, logits)
-    takes_pictures(address, client, model, [samples / name for name in ["dog.jpg", "penguin.jpg", "butterfly.png"]])
+    takes_images(address, client, model, [samples / name for name in ["dog.jpg", "penguin.jpg", "butterfly.png"]])
     classifies(client, model, pixels, logits)
     many_at_once(address, model, pixels, logits)
     counts(client, model, pixels)
@@ -38,8 +38,8 @@ def main(address, model, samples):
 
 def prepared(path):
     """As the demo wants it: half of the range is the mean and the deviation."""
-    picture = Image.open(path).convert("RGB").resize((SIDE, SIDE), Image.BILINEAR)
-    return (np.asarray(picture, np.float32) / 127.5 - 1).transpose(2, 0, 1)
+    image = Image.open(path).convert("RGB").resize((SIDE, SIDE), Image.BILINEAR)
+    return (np.asarray(image, np.float32) / 127.5 - 1).transpose(2, 0, 1)
 
 
 def describes_itself(client, model):
@@ -116,7 +116,7 @@ def explains(client, model, pixels, logits):
     assert (rollout >= 0).all() and (rollout.sum((1, 2)) <= 1 + 1e-5).all() and (rollout.sum((1, 2)) > 0).all()
 
 
-def takes_pictures(address, client, model, paths):
+def takes_images(address, client, model, paths):
     encoded = np.array([path.read_bytes() for path in paths], dtype=np.object_)
     for shape in [(len(paths),), (len(paths), 1)]:
         image = http.InferInput("image", shape, "BYTES")
@@ -203,7 +203,7 @@ def says_what_is_wrong(client, model, pixels):
     wrong.set_data_from_numpy(pixels)
     refused(lambda: client.infer(model, [wrong]), 400, "pixel_values")
     image = http.InferInput("image", [1], "BYTES")
-    image.set_data_from_numpy(np.array([b"no picture"], dtype=np.object_))
+    image.set_data_from_numpy(np.array([b"no image"], dtype=np.object_))
     refused(lambda: client.infer(f"{model}_image", [image]), 415)
 
 
@@ -215,8 +215,8 @@ def image_client_flow(client, model, path):
     assert wanted["datatype"] == "FP32" and len(wanted["shape"]) == 2 and config["max_batch_size"] > 0
     assert configured["format"] == "FORMAT_NCHW" and len(given["shape"]) == 4
     _, _, height, width = given["shape"]
-    picture = Image.open(path).convert("RGB").resize((width, height), Image.BILINEAR)
-    scaled = np.array(picture).astype(np.float32) / 127.5 - 1
+    image = Image.open(path).convert("RGB").resize((width, height), Image.BILINEAR)
+    scaled = np.array(image).astype(np.float32) / 127.5 - 1
     batch = np.stack([scaled.transpose(2, 0, 1)] * 2)
     tensor = http.InferInput(given["name"], batch.shape, given["datatype"])
     tensor.set_data_from_numpy(batch)

@@ -3,7 +3,7 @@ says is what the server does.
 
     openapi.py ADDRESS [KEY]
 
-Pictures are the repository's samples, whole and damaged, and junk; ids of maps are of pictures that were just
+Images are the repository's samples, whole and damaged, and junk; ids of maps are of images that were just
 classified. Checks and phases are pinned below.
 """
 

@@ -1,4 +1,4 @@
-"""What schemathesis sends where a schema can only say "bytes" or "a string": real pictures, damaged ones and junk;
+"""What schemathesis sends where a schema can only say "bytes" or "a string": real images, damaged ones and junk;
 models that are served; the id of a map that is kept; a directory that holds a model."""
 
 import base64
@@ -13,29 +13,29 @@ from hypothesis import strategies as st
 
 SERVER = os.environ["PATCHLIGHT"]
 DIRECTORY = pathlib.Path(os.environ["MODELS"])
-PICTURES = [path.read_bytes() for path in sorted((DIRECTORY / "samples").iterdir()) if path.suffix != ".json"]
-# A tensor in JSON is long, so most requests bring pictures.
+IMAGES = [path.read_bytes() for path in sorted((DIRECTORY / "samples").iterdir()) if path.suffix != ".json"]
+# A tensor in JSON is long, so most requests bring images.
 MODELS = ["demo", "demo_explain"] + 6 * ["demo_image"]
 
-whole = st.sampled_from(PICTURES)
-cut = st.builds(lambda picture, part: picture[: len(picture) * part // 100], whole, st.integers(1, 99))
+whole = st.sampled_from(IMAGES)
+cut = st.builds(lambda image, part: image[: len(image) * part // 100], whole, st.integers(1, 99))
 junk = st.binary(min_size=1, max_size=2000)
-pictures = st.one_of(whole, whole, cut, junk)
+images = st.one_of(whole, whole, cut, junk)
 for kind in ["image/jpeg", "image/png", "image/webp", "image/gif"]:
-    schemathesis.openapi.media_type(kind, pictures)
-schemathesis.openapi.media_type("application/octet-stream", pictures)
+    schemathesis.openapi.media_type(kind, images)
+schemathesis.openapi.media_type("application/octet-stream", images)
 
 
 def kept():
     """The id of a map, made now."""
-    with urllib.request.urlopen(f"{SERVER}/classify?attention=heads", data=PICTURES[0]) as answer:
+    with urllib.request.urlopen(f"{SERVER}/classify?attention=heads", data=IMAGES[0]) as answer:
         return json.load(answer)["id"]
 
 
 def of_model(model):
     """A body that this name of the model takes."""
     if model == "demo_image":
-        data = [base64.b64encode(picture).decode() for picture in PICTURES[:2]]
+        data = [base64.b64encode(image).decode() for image in IMAGES[:2]]
         return {"inputs": [{"name": "image", "datatype": "BYTES", "shape": [2], "data": data}]}
     values = [0.5] * (3 * 224 * 224)
     return {"inputs": [{"name": "pixel_values", "datatype": "FP32", "shape": [1, 3, 224, 224], "data": values}]}
@@ -77,4 +77,4 @@ def before_call(context, case, kwargs):
         if case.media_type == "application/octet-stream":
             case.headers["Inference-Header-Content-Length"] = "0"
     if case.operation.path == "/classify" and case.media_type == "application/json":
-        case.body = {"image": base64.b64encode(chance.choice(PICTURES)).decode()}
+        case.body = {"image": base64.b64encode(chance.choice(IMAGES)).decode()}

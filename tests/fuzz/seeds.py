@@ -16,22 +16,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDENS = ROOT / "tests/goldens"
-PICTURES = [".png", ".jpg", ".webp", ".gif"]
+IMAGES = [".png", ".jpg", ".webp", ".gif"]
 
 # Longer ones are mutated slowly, and mostly where nothing is decided.
-LONGEST_PICTURE = 16 << 10
+LONGEST_IMAGE = 16 << 10
 LONGEST = 72 << 10
 
 
 def main(folder):
     targets = {
-        "picture": pictures(),
+        "image": images(),
         "body": bodies(),
         "manifest": manifests(),
         "checkpoint": checkpoints(),
         "graph": graphs(),
         "oip": inference_requests(),
-        "kept": kept(),
+        "map_codec": map_codec(),
         "connection": connections(),
     }
     for target, seeds in targets.items():
@@ -49,9 +49,9 @@ def files(endings, *folders):
         yield from sorted(path for path in folder.rglob("*") if path.suffix in endings)
 
 
-def pictures():
-    for path in files(PICTURES, GOLDENS / "pillow", GOLDENS / "jpeg", GOLDENS / "pictures", ROOT / "models/samples"):
-        if path.stat().st_size <= LONGEST_PICTURE:
+def images():
+    for path in files(IMAGES, GOLDENS / "pillow", GOLDENS / "jpeg", GOLDENS / "pictures", ROOT / "models/samples"):
+        if path.stat().st_size <= LONGEST_IMAGE:
             yield path.read_bytes()
 
 
@@ -83,21 +83,21 @@ def connections():
             yield bytes([manner ^ (number & 1)]) + request
 
 
-def small_picture():
+def small_image():
     return (GOLDENS / "pictures/small-5x7.png").read_bytes()
 
 
 def bodies():
     """A content type, a line feed, a body."""
-    picture = small_picture()
-    text = base64.b64encode(picture).decode()
+    image = small_image()
+    text = base64.b64encode(image).decode()
 
     def part(name, content):
         head = f'--B\r\nContent-Disposition: form-data; name="{name}"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
         return head.encode() + content + b"\r\n"
 
     multipart = b"multipart/form-data; boundary=B\n"
-    yield multipart + part("image", picture) + b"--B--\r\n"
+    yield multipart + part("image", image) + b"--B--\r\n"
     yield multipart + part("image", b"1") + part("file", b"2") + b"--B--\r\n"
     yield multipart + part("other", b"1") + b"--B--\r\n"
     yield multipart + part("image", b"1") * 17 + b"--B--\r\n"
@@ -105,8 +105,8 @@ def bodies():
     for body in ({"image": text}, {"image": f"data:image/png;base64,{text}"}, {"image": ""}, {"image": 1}, {"images": []}):
         yield b"application/json\n" + json.dumps(body).encode()
     yield b'application/json; charset=utf-8\n{"image":"\\u0041\\ud83d\\ude00A="}'
-    yield b"image/png\n" + picture
-    yield b"\n" + picture
+    yield b"image/png\n" + image
+    yield b"\n" + image
 
 
 def manifests():
@@ -170,7 +170,7 @@ def graphs():
 
 def inference_requests():
     """A line with the model's face, the body's coding and the length of the JSON; then the body."""
-    picture = small_picture()
+    image = small_image()
     values = [0.5] * 12
 
     def request(name, kind, shape, **more):
@@ -192,15 +192,15 @@ def inference_requests():
     nested = request("pixel_values", "FP32", [1, 3, 2, 2], data=[[[[1, 2], [3, 4]]] * 3])
     nested["outputs"] = [{"name": "rollout"}]
     yield line("explain") + json.dumps(nested).encode()
-    strings = request("image", "BYTES", [2, 1], data=[base64.b64encode(picture).decode()] * 2)
+    strings = request("image", "BYTES", [2, 1], data=[base64.b64encode(image).decode()] * 2)
     yield line("image") + json.dumps(strings).encode()
-    size = 4 + len(picture)
+    size = 4 + len(image)
     text = json.dumps(request("image", "BYTES", [1], parameters={"binary_data_size": size})).encode()
-    yield line("image", length=len(text)) + text + struct.pack("<I", len(picture)) + picture
+    yield line("image", length=len(text)) + text + struct.pack("<I", len(image)) + image
 
 
-def kept():
-    """`i` and an id, or another byte and a map as it lies in Redis (src/store/entry.rs)."""
+def map_codec():
+    """`i` and an id, or another byte and a map as it lies in Redis (src/store/codec.rs)."""
     yield b"iAAAAAAAAAAAAAAAAAAAAAA"
     yield b"i" + base64.urlsafe_b64encode(bytes(200)).rstrip(b"=")
 
@@ -211,8 +211,8 @@ def kept():
         model = message(
             (1, b"demo"), (2, b"0123"), (3, layers), (4, heads), (5, 10), (6, 1), (7, 2), (8, 3), (9, 0), (10, 1)
         )
-        picture = message((1, 640), (2, 427), (3, struct.pack("<4d", 0, 0, 640, 427)), (4, bytes([0, 0, 100, 90])))
-        return b"r" + message((1, 1), (2, 1_900_000_000), (3, struct.pack("<Q", 7)), (4, model), (5, picture), *more)
+        image = message((1, 640), (2, 427), (3, struct.pack("<4d", 0, 0, 640, 427)), (4, bytes([0, 0, 100, 90])))
+        return b"r" + message((1, 1), (2, 1_900_000_000), (3, struct.pack("<Q", 7)), (4, model), (5, image), *more)
 
     rollout = (6, floats(14))
     evidence = message((1, bytes([3, 4])), (2, b"cat"), (2, b"dog"), (3, floats(18)), (4, floats(3)), (5, floats(3)))

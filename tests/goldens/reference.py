@@ -15,7 +15,7 @@ PICTURES = 2
 FUSIONS = {"mean": np.mean, "max": np.max, "min": np.min}
 
 
-def livelier(model, generator):
+def randomize_weights(model, generator):
     """Weights large enough for attention to be far from uniform, and biases and scales that matter."""
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -30,16 +30,16 @@ def pictures(sides, generator):
     return (pixels * 4).round() / 4
 
 
-def start_vector(tokens, prefix, readout):
+def start_vector(tokens, prefix, pooling):
     start = np.zeros(tokens)
-    if readout == "class":
+    if pooling == "class":
         start[0] = 1
-    elif readout == "class and distillation":
+    elif pooling == "class and distillation":
         start[:2] = 0.5
-    elif readout == "patch mean":
+    elif pooling == "patch mean":
         start[prefix:] = 1 / (tokens - prefix)
     else:
-        raise ValueError(readout)
+        raise ValueError(pooling)
     return start
 
 
@@ -62,11 +62,11 @@ def timm_answers(model, pixels):
         return model(pixels), found
 
 
-def write(path, pixels, logits, attentions, prefix, readout, **more):
+def write(path, pixels, logits, attentions, prefix, pooling, **more):
     """attentions: one tensor [pictures, heads, n, n] a block"""
     attentions = torch.stack(list(attentions), 1).double().numpy()
     assert np.allclose(attentions.sum(-1), 1)
-    start = start_vector(attentions.shape[-1], prefix, readout)
+    start = start_vector(attentions.shape[-1], prefix, pooling)
     expected = {
         "pixel_values": pixels.flatten(1).tolist(),
         "logits": logits.tolist(),

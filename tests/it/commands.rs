@@ -91,7 +91,7 @@ fn classify_aligns_files_scores_and_labels() {
 }
 
 #[test]
-fn one_bad_picture_makes_the_status_1_and_spoils_no_other() {
+fn one_bad_image_makes_the_status_1_and_spoils_no_other() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("a.jpg"), b"no picture").unwrap();
     fs::copy(models("samples/dog.jpg"), folder.path().join("b.jpg")).unwrap();
@@ -103,7 +103,7 @@ fn one_bad_picture_makes_the_status_1_and_spoils_no_other() {
 }
 
 #[test]
-fn no_label_and_no_picture_is_wrong_usage() {
+fn no_label_and_no_image_is_wrong_usage() {
     let samples = models("samples");
     let folder = samples.to_str().unwrap();
     for (command, flag) in [("classify", "--top-k"), ("evaluate", "--pictures")] {

@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{clients, process::Server};
+use crate::{client_examples, process::Server};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -140,7 +140,7 @@ fn commands_marked_as_tested_do_what_they_say() {
 
 #[test]
 fn python_marked_as_tested_does_what_it_says() {
-    let Some(python) = clients::python() else {
+    let Some(python) = client_examples::python() else {
         return;
     };
     let server = Server::demo();
@@ -154,8 +154,8 @@ fn python_marked_as_tested_does_what_it_says() {
                 .stdin(Stdio::null())
                 .output()
                 .expect("Python runs");
-            let why = String::from_utf8_lossy(&said.stderr);
-            assert!(said.status.success(), "{}:\n{why}", page.display());
+            let error = String::from_utf8_lossy(&said.stderr);
+            assert!(said.status.success(), "{}:\n{error}", page.display());
         }
     }
 }

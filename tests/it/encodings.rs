@@ -36,7 +36,7 @@ fn deflate(bytes: &[u8]) -> Vec<u8> {
 
 /// RFC 9110, section 8.4: what the header says is undone before the body is looked at.
 #[tokio::test]
-async fn compressed_pictures_are_unpacked_within_the_limit() {
+async fn compressed_images_are_unpacked_within_the_limit() {
     let server = Server::start(&["--max-body", "1MiB"]);
     let dog = sample("dog.jpg");
     let plain = classify(&server, &[], dog.clone()).await.json();
@@ -55,7 +55,7 @@ async fn compressed_pictures_are_unpacked_within_the_limit() {
     let answer = classify(&server, &headers, gzip(text.as_bytes())).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
 
-    // A picture that is not compressed, a bomb, and what is not read.
+    // An image that is not compressed, a bomb, and what is not read.
     let headers = [("content-encoding", "gzip")];
     let answer = classify(&server, &headers, dog.clone()).await;
     answer.is_problem(400, "malformed_request");
@@ -194,7 +194,7 @@ async fn multipart_inside_multipart_is_named() {
         "{}",
         answer.text()
     );
-    // The bytes decide what a picture is, and never the header.
+    // The bytes decide what an image is, and never the header.
     let answer = classify(&server, &headers, sample("dog.jpg")).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
 }

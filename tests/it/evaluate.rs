@@ -47,13 +47,13 @@ fn samples_are_evaluated_into_a_table_a_plot_and_numbers() {
     for row in rows {
         let (deletion, insertion) = (&row["deletion"], &row["insertion"]);
         let ends = |curve: &Value| (number(&curve[0]), number(&curve[4]));
-        // All orders share their two ends: the whole picture and the fill.
+        // All orders share their two ends: the whole image and the fill.
         let (whole, fill) = ends(deletion);
         let (from, to) = ends(insertion);
         assert!((whole - to).abs() < 1e-9 && (fill - from).abs() < 1e-9);
         assert!(
             whole > fill,
-            "the blurred pictures are no surer than the pictures"
+            "the blurred images are no surer than the images"
         );
         for measure in row["measures"].as_array().unwrap() {
             assert!((0.0..=1.0).contains(&number(&measure["mean"])), "{measure}");
@@ -82,6 +82,6 @@ fn what_cannot_be_measured_is_named_and_the_rest_is_measured() {
         .expect("the program runs");
     let complaints = String::from_utf8_lossy(&evaluated.stderr);
     assert_eq!(evaluated.status.code(), Some(1), "{complaints}");
-    assert!(complaints.contains("broken.jpg") && complaints.contains("not a picture"));
-    assert!(String::from_utf8_lossy(&evaluated.stdout).contains("pictures: 1;"));
+    assert!(complaints.contains("broken.jpg") && complaints.contains("not an image"));
+    assert!(String::from_utf8_lossy(&evaluated.stdout).contains("images: 1;"));
 }

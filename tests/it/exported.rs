@@ -19,7 +19,7 @@ use crate::{
     graph::imported_with,
     process::{Server, program},
     service::sample,
-    support::{Runner, runtime},
+    support::{GraphRunner, runtime},
 };
 
 fn golden(name: &str) -> PathBuf {
@@ -61,7 +61,7 @@ fn agrees_with(options: &ImportOptions, name: &str, tolerance: f32) {
             ..options.clone()
         });
         assert_eq!(manifest.provenance.source, "onnx");
-        let mut runner = Runner::from_file(&folder.path().join("model.onnx"));
+        let mut runner = GraphRunner::from_file(&folder.path().join("model.onnx"));
         let outputs = runner.outputs();
         assert_eq!(outputs[..3], ["logits", "rollout", "rollout_by_start"]);
         assert!(
@@ -71,16 +71,16 @@ fn agrees_with(options: &ImportOptions, name: &str, tolerance: f32) {
 
         let [rows, columns] = manifest.tokens.grid;
         let patch = manifest.architecture.patch;
-        let pictures = flat(&golden["pixel_values"]);
+        let images = flat(&golden["pixel_values"]);
         let count = golden["pixel_values"].as_array().unwrap().len();
-        let mut run = |count: usize, pictures: &[f32]| {
+        let mut run = |count: usize, images: &[f32]| {
             runner.run(
                 "pixel_values",
                 &[count, 3, rows * patch, columns * patch],
-                pictures,
+                images,
             )
         };
-        let together = run(count, &pictures);
+        let together = run(count, &images);
         let logits = flat(&golden["logits"]);
         close(&together[0].1, &logits, 10.0 * tolerance, "logits");
         let by_start = flat(&golden["rollout_by_start"][by_name]);
@@ -93,7 +93,7 @@ fn agrees_with(options: &ImportOptions, name: &str, tolerance: f32) {
             .collect();
         close(&together[1].1, &map, tolerance, "map");
 
-        let alone = run(1, &pictures[..pictures.len() / count]);
+        let alone = run(1, &images[..images.len() / count]);
         for ((_, alone), (_, together)) in alone.iter().zip(&together) {
             close(
                 alone,
@@ -129,7 +129,7 @@ fn torchscript() {
 }
 
 #[test]
-fn torchscript_that_takes_one_picture_only() {
+fn torchscript_that_takes_one_image_only() {
     agrees("torchscript_sdpa_one_picture", 1e-5);
 }
 
@@ -149,7 +149,7 @@ fn dynamo_with_a_guard_behind_its_softmax() {
 }
 
 #[test]
-fn dynamo_that_takes_one_picture_with_constants_beside_it() {
+fn dynamo_that_takes_one_image_with_constants_beside_it() {
     agrees("dynamo_one_picture_external", 1e-5);
 }
 
@@ -179,7 +179,7 @@ fn timm_whose_attention_is_one_operator() {
 }
 
 #[test]
-fn timm_whose_readout_only_the_description_tells() {
+fn timm_whose_pooling_only_the_sidecar_tells() {
     agrees("timm_untrained_layer_scale", 1e-5);
 }
 
@@ -206,7 +206,7 @@ fn described(name: &str) -> (tempfile::TempDir, ImportOptions) {
 }
 
 #[test]
-fn torchvision_of_both_exporters_without_a_description() {
+fn torchvision_of_both_exporters_without_a_sidecar() {
     for name in ["torchvision_torchscript", "torchvision_dynamo"] {
         let (_folder, options) = described(name);
         agrees_with(&options, name, 1e-5);
@@ -214,7 +214,7 @@ fn torchvision_of_both_exporters_without_a_description() {
 }
 
 #[test]
-fn a_graph_without_a_description_says_what_is_missing() {
+fn a_graph_without_a_sidecar_says_what_is_missing() {
     let message = refusal(&options(&golden("torchvision_dynamo/model.onnx")));
     assert!(message.contains("--preprocess"), "{message}");
 }
@@ -280,7 +280,7 @@ fn convolutional_networks_are_imported_to_serve_labels() {
             without_map: true,
             ..options
         });
-        let mut runner = Runner::from_file(&folder.path().join("model.onnx"));
+        let mut runner = GraphRunner::from_file(&folder.path().join("model.onnx"));
         assert_eq!(runner.outputs(), ["logits"]);
         let pixels = flat(&expected["pixel_values"]);
         let run = runner.run("pixel_values", &[2, 3, 32, 32], &pixels);

@@ -11,7 +11,7 @@ use patchlight_model::manifest::{HeadFusion, Manifest};
 
 use tempfile::TempDir;
 
-use crate::support::{Runner, optimized};
+use crate::support::{GraphRunner, optimized};
 
 const OUTPUTS: [&str; 7] = [
     "logits",
@@ -30,19 +30,20 @@ const FUSIONS: [HeadFusion; 3] = [HeadFusion::Mean, HeadFusion::Max, HeadFusion:
 struct Golden {
     pixel_values: Vec<Vec<f32>>,
     logits: Vec<Vec<f32>>,
-    /// By fusion, picture, start block, token.
+    /// By fusion, image, start block, token.
     rollout_by_start: BTreeMap<String, Vec<Vec<Vec<f32>>>>,
-    /// By picture.
+    /// By image.
     #[serde(default)]
-    evidence: Vec<GoldenEvidence>,
-    /// By picture, layer, head, token.
+    #[serde(rename = "evidence")]
+    attribution: Vec<GoldenAttribution>,
+    /// By image, layer, head, token.
     #[serde(default)]
     class_attention: Vec<Vec<Vec<Vec<f32>>>>,
 }
 
 /// Of the best classes, then of the mean over all.
 #[derive(serde::Deserialize)]
-struct GoldenEvidence {
+struct GoldenAttribution {
     patches: Vec<Vec<f32>>,
     rest: Vec<f32>,
     classes: Vec<usize>,
@@ -72,10 +73,10 @@ pub(crate) fn imported_with(options: ImportOptions) -> (TempDir, Manifest) {
     (folder, summary.manifest)
 }
 
-fn input_shape(manifest: &Manifest, pictures: usize) -> [usize; 4] {
+fn input_shape(manifest: &Manifest, images: usize) -> [usize; 4] {
     let [rows, columns] = manifest.tokens.grid;
     let patch = manifest.architecture.patch;
-    [pictures, 3, rows * patch, columns * patch]
+    [images, 3, rows * patch, columns * patch]
 }
 
 #[track_caller]
@@ -117,14 +118,14 @@ fn agrees_with_transformers(name: &str) {
 pub(crate) fn agrees(options: &ImportOptions, expected: &Path) {
     let name = expected.display();
     let golden: Golden = serde_json::from_str(&fs::read_to_string(expected).unwrap()).unwrap();
-    let pictures = golden.pixel_values.len();
+    let images = golden.pixel_values.len();
     for fusion in FUSIONS {
         let fusion_name = format!("{fusion:?}").to_lowercase();
         let (folder, manifest) = imported_with(ImportOptions {
             head_fusion: fusion,
             ..options.clone()
         });
-        let mut runner = Runner::from_file(&folder.path().join("model.onnx"));
+        let mut runner = GraphRunner::from_file(&folder.path().join("model.onnx"));
         let outputs = runner.outputs();
         assert!(outputs.len() >= 3 && OUTPUTS.iter().zip(&outputs).all(|(a, b)| a == b));
 
@@ -133,17 +134,17 @@ pub(crate) fn agrees(options: &ImportOptions, expected: &Path) {
         let (heads, patches) = (manifest.architecture.heads, manifest.tokens.patches());
         let together = runner.run(
             "pixel_values",
-            &input_shape(&manifest, pictures),
+            &input_shape(&manifest, images),
             &golden.pixel_values.concat(),
         );
         let shapes = [
-            vec![pictures, manifest.task.classes],
-            vec![pictures, patches],
-            vec![pictures, layers, tokens],
-            vec![pictures, labels + 1, patches],
-            vec![pictures, labels + 1],
-            vec![pictures, labels],
-            vec![pictures, layers, heads, tokens],
+            vec![images, manifest.task.classes],
+            vec![images, patches],
+            vec![images, layers, tokens],
+            vec![images, labels + 1, patches],
+            vec![images, labels + 1],
+            vec![images, labels],
+            vec![images, layers, heads, tokens],
         ];
         for ((shape, _), expected) in together.iter().zip(shapes) {
             assert_eq!(
@@ -151,36 +152,36 @@ pub(crate) fn agrees(options: &ImportOptions, expected: &Path) {
                 expected.iter().map(|&n| n as i64).collect::<Vec<_>>()
             );
         }
-        for picture in 0..pictures {
-            let what = |output: &str| format!("{name}, {fusion_name}, picture {picture}, {output}");
+        for image in 0..images {
+            let what = |output: &str| format!("{name}, {fusion_name}, image {image}, {output}");
             let of_batch = |output: usize| {
                 let values = &together[output].1;
-                let each = values.len() / pictures;
-                &values[picture * each..][..each]
+                let each = values.len() / images;
+                &values[image * each..][..each]
             };
-            let by_start = golden.rollout_by_start[&fusion_name][picture].concat();
+            let by_start = golden.rollout_by_start[&fusion_name][image].concat();
             let patches = &by_start[manifest.tokens.prefix..tokens];
-            assert_close(of_batch(0), &golden.logits[picture], 1e-4, &what("logits"));
+            assert_close(of_batch(0), &golden.logits[image], 1e-4, &what("logits"));
             assert_close(of_batch(1), patches, 1e-5, &what("rollout"));
             assert_close(of_batch(2), &by_start, 1e-5, &what("rollout_by_start"));
 
             if outputs.len() > 5 {
                 assert_account_closes(of_batch(0), of_batch(3), of_batch(4), of_batch(5));
             }
-            if let Some(evidence) = golden.evidence.get(picture) {
-                let expected = evidence.patches.concat();
+            if let Some(attribution) = golden.attribution.get(image) {
+                let expected = attribution.patches.concat();
                 assert_close(of_batch(3), &expected, 1e-4, &what("evidence"));
-                assert_close(of_batch(4), &evidence.rest, 1e-4, &what("evidence_rest"));
-                let classes: Vec<f32> = evidence.classes.iter().map(|&id| id as f32).collect();
+                assert_close(of_batch(4), &attribution.rest, 1e-4, &what("evidence_rest"));
+                let classes: Vec<f32> = attribution.classes.iter().map(|&id| id as f32).collect();
                 assert_eq!(of_batch(5), classes, "{}", what("evidence_class"));
-                let rows = golden.class_attention[picture].concat().concat();
+                let rows = golden.class_attention[image].concat().concat();
                 assert_close(of_batch(6), &rows, 1e-5, &what("class_attention"));
             }
 
             let alone = runner.run(
                 "pixel_values",
                 &input_shape(&manifest, 1),
-                &golden.pixel_values[picture],
+                &golden.pixel_values[image],
             );
             for (output, (_, values)) in alone.iter().enumerate() {
                 assert_close(values, of_batch(output), 1e-5, &what("alone or in a batch"));
@@ -265,7 +266,7 @@ fn large_16_with_random_weights_runs() {
             < 1 << 20
     );
 
-    let mut runner = Runner::from_file(&folder.path().join("model.onnx"));
+    let mut runner = GraphRunner::from_file(&folder.path().join("model.onnx"));
     let pixels: Vec<f32> = (0..3 * 224 * 224)
         .map(|i| (i % 255) as f32 / 127.5 - 1.0)
         .collect();

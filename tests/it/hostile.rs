@@ -1,4 +1,4 @@
-//! Hostile pictures by the thousand, against the real program.
+//! Hostile images by the thousand, against the real program.
 //!
 //! `cargo test` sends a few hundred; `.ci/full` sends all of them, with what other projects have
 //! collected:
@@ -35,7 +35,7 @@ const FEW: usize = 400;
 
 /// What one file may take of the server's processor time. A file that took longer in real time,
 /// beside others and whatever else the machine does, is sent once more alone.
-const MOST: Duration = Duration::from_secs(5);
+const MAX_PROCESSOR_TIME: Duration = Duration::from_secs(5);
 
 /// A file that takes longer than this hangs without computing, or for ever.
 const HANGS: Duration = Duration::from_secs(60);
@@ -84,7 +84,10 @@ async fn hostile_files_neither_end_nor_hang_nor_confuse_the_server() {
         let before = server.processor_time();
         send(&server.address, &name, file).await;
         let took = server.processor_time() - before;
-        assert!(took <= MOST, "{name} takes {took:?} of processor time");
+        assert!(
+            took <= MAX_PROCESSOR_TIME,
+            "{name} takes {took:?} of processor time"
+        );
     }
     let after = predictions(&client::post(&server.address, "/classify", dog).await);
     assert_eq!(before, after);
@@ -103,7 +106,7 @@ async fn send_all(
         let started = Instant::now();
         let status = send(&address, &name, file.clone()).await;
         *statuses.entry(status).or_default() += 1;
-        if started.elapsed() > MOST {
+        if started.elapsed() > MAX_PROCESSOR_TIME {
             slow.push((name, file));
         }
     }
@@ -181,7 +184,7 @@ fn make(count: usize, all: bool, mut take: impl FnMut(Hostile) -> bool) {
     }
 }
 
-/// Pictures that are in order.
+/// Images that are in order.
 fn seeds() -> Vec<Hostile> {
     let mut found = Vec::new();
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/pillow");
@@ -214,7 +217,7 @@ fn gather(folder: &Path, found: &mut Vec<Hostile>) {
     for path in entries.flatten().map(|entry| entry.path()) {
         match path.is_dir() {
             true => gather(&path, found),
-            false if looks_like_a_picture(&path) => {
+            false if looks_like_an_image(&path) => {
                 let bytes = fs::read(&path).unwrap_or_default();
                 found.push((path.display().to_string(), bytes));
             }
@@ -223,7 +226,7 @@ fn gather(folder: &Path, found: &mut Vec<Hostile>) {
     }
 }
 
-fn looks_like_a_picture(path: &Path) -> bool {
+fn looks_like_an_image(path: &Path) -> bool {
     const SUFFIXES: [&str; 16] = [
         "png", "apng", "jpg", "jpeg", "gif", "webp", "bmp", "tif", "tiff", "ico", "fli", "jp2",
         "j2k", "psd", "pcx", "bin",

@@ -140,7 +140,7 @@ fn timm_transforms_and_labels_are_taken_over() {
 }
 
 #[test]
-fn deit_whose_distillation_token_no_head_reads() {
+fn deit_without_a_classifier_on_its_distillation_token() {
     let name = "transformers/deit";
     agrees(&options(name), &golden(name).join("expected.json"));
 }

@@ -7,34 +7,34 @@
     reason = "a test that cannot go on fails on the spot"
 )]
 
+mod api_keys;
+mod attribution;
 mod client;
-mod clients;
+mod client_examples;
 mod commands;
 #[cfg(target_os = "linux")]
-mod cores;
+mod cpu_quota;
 mod docs;
 mod encodings;
 mod evaluate;
-mod evidence;
 mod exported;
-mod faults;
+mod external_services;
+mod fault_injection;
 mod graph;
 mod hostile;
 mod hosts;
+mod images;
 mod importers;
-mod keys;
-mod life;
+mod lifecycle;
 mod models;
 mod monitoring;
-mod neighbours;
 mod oip;
 mod page;
-mod pictures;
 mod precision;
 mod process;
-mod renderings;
+mod rendering;
 mod replicas;
-mod results;
+mod result_cache;
 mod rollout;
 mod service;
 mod stores;

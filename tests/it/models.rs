@@ -26,14 +26,14 @@ use crate::{
 const KEY: &str = "a-key-of-the-tests-0123456789";
 
 /// A server with one model that lies in a folder of the test, and an admin listener.
-struct Managed {
+struct ManagedServer {
     server: Server,
     folder: TempDir,
     admin: String,
     _keys: NamedTempFile,
 }
 
-impl Managed {
+impl ManagedServer {
     fn start() -> Self {
         Self::start_with(&[])
     }
@@ -206,7 +206,7 @@ fn administration_without_keys_is_a_bad_configuration() {
 
 #[tokio::test]
 async fn models_change_under_load_and_every_request_is_answered() {
-    let managed = Arc::new(Managed::start());
+    let managed = Arc::new(ManagedServer::start());
     let before = managed.classify("").await.json();
     let digest = managed.digest("first").await;
 
@@ -226,7 +226,7 @@ async fn models_change_under_load_and_every_request_is_answered() {
         })
         .collect();
 
-    // Another directory under the same name, the same directory anew, and a changed one by signal.
+    // Another directory under the same name, the same directory again, and a changed one by signal.
     copy_of_demo(&managed.directory("second"));
     touch(&managed.directory("second"));
     let replaced = managed.put("first", "second").await;
@@ -281,7 +281,7 @@ async fn models_change_under_load_and_every_request_is_answered() {
 
 #[tokio::test]
 async fn a_bad_model_is_refused_with_the_reason_and_the_old_one_serves_on() {
-    let mut managed = Managed::start();
+    let mut managed = ManagedServer::start();
     let digest = managed.digest("first").await;
     copy_of_demo(&managed.directory("cut"));
     truncate(&managed.directory("cut"));

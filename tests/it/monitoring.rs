@@ -1,4 +1,5 @@
-//! `k8s/monitoring/` against a real Prometheus: rules, alerts that fire, every query of the dashboard.
+//! `k8s/monitoring/` against a real Prometheus: rules, alerts that fire, every query of the
+//! dashboard.
 
 mod prometheus;
 
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// What needs longer than this has failed; generous, since machines are slow.
-const PATIENCE: u32 = 240;
+const SCRAPE_TIMEOUT: u32 = 240;
 
 /// Queries that may be empty: this machine need not have a memory limit.
 const MAY_BE_EMPTY: &str = "patchlight_memory_limit_bytes";
@@ -66,7 +67,7 @@ async fn a_real_prometheus_scrapes_alerts_and_answers_the_dashboard() {
     let dog = fs::read(models("samples/dog.jpg")).unwrap();
     let mut shedding = false;
     let mut slow = false;
-    for _ in 0..PATIENCE {
+    for _ in 0..SCRAPE_TIMEOUT {
         let answer = post(&address, "/classify", dog.clone()).await;
         assert_eq!(answer.status, 200);
         let map = answer.json()["attention"]["url"].clone();

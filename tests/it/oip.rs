@@ -31,7 +31,7 @@ fn label(text: &str) -> &str {
 }
 
 #[tokio::test]
-async fn a_body_that_is_only_a_picture_is_answered_in_binary() {
+async fn a_body_that_is_only_an_image_is_answered_in_binary() {
     let server = Server::demo();
     let headers = [("inference-header-content-length", "0")];
     let path = "/v2/models/demo_image/infer";
@@ -57,7 +57,7 @@ async fn a_body_that_is_only_a_picture_is_answered_in_binary() {
 }
 
 #[tokio::test]
-async fn a_picture_in_json_is_base64_and_an_empty_answer_is_possible() {
+async fn an_image_in_json_is_base64_and_an_empty_answer_is_possible() {
     use base64::Engine;
     let server = Server::demo();
     let encoded = base64::engine::general_purpose::STANDARD.encode(rocket());

@@ -12,14 +12,14 @@ use patchlight_model::manifest::{HeadFusion, Manifest, Precision};
 use patchlight_onnx::{
     graph::Storage,
     tensor::Tensor,
-    vit::{self, Arithmetic, BlockRole, Layer, Part, Role, VitSpec, Weights},
+    vit::{self, BlockWeight, LinearKind, LinearLayer, PrecisionPlan, VitSpec, WeightId, Weights},
 };
 
 use tempfile::TempDir;
 
 use crate::{
     graph::{assert_account_closes, imported_with},
-    support::{Runner, optimized},
+    support::{GraphRunner, optimized},
 };
 
 fn repository(path: &str) -> PathBuf {
@@ -34,8 +34,8 @@ fn demo(precision: Precision) -> (TempDir, Manifest) {
     })
 }
 
-/// Pictures of blocks of colour: a network sees more in them than in noise.
-fn pictures(count: usize, side: usize) -> Vec<f32> {
+/// Images of blocks of color: a network sees more in them than in noise.
+fn images(count: usize, side: usize) -> Vec<f32> {
     let mut state = 1_u64;
     let mut blocks = Vec::new();
     for _ in 0..count * 3 * 14 * 14 {
@@ -54,7 +54,7 @@ fn pictures(count: usize, side: usize) -> Vec<f32> {
         .collect()
 }
 
-fn run(runner: &mut Runner, pixels: &[f32], side: usize) -> Vec<Vec<f32>> {
+fn run(runner: &mut GraphRunner, pixels: &[f32], side: usize) -> Vec<Vec<f32>> {
     let count = pixels.len() / (3 * side * side);
     let outputs = runner.run("pixel_values", &[count, 3, side, side], pixels);
     outputs.into_iter().map(|(_, values)| values).collect()
@@ -76,12 +76,12 @@ fn best(logits: &[f32]) -> usize {
 #[test]
 fn int8_answers_do_not_depend_on_the_batch() {
     let (folder, _) = demo(Precision::Int8);
-    let pixels = pictures(16, 224);
+    let pixels = images(16, 224);
     let each = 3 * 224 * 224;
     let mut together: Option<Vec<Vec<f32>>> = None;
     for threads in [1, 2] {
         let graph = folder.path().join("model.onnx");
-        let mut runner = Runner::from_file_with_threads(&graph, threads);
+        let mut runner = GraphRunner::from_file_with_threads(&graph, threads);
         let all = run(&mut runner, &pixels, 224);
         if let Some(before) = &together {
             assert_eq!(before[0], all[0], "logits with {threads} threads");
@@ -90,10 +90,10 @@ fn int8_answers_do_not_depend_on_the_batch() {
             let first = 16 - size;
             let some = run(&mut runner, &pixels[first * each..], 224);
             let of_all = |output: usize| &all[output][first * all[output].len() / 16..];
-            assert_eq!(some[0], of_all(0), "{size} pictures, {threads} threads");
+            assert_eq!(some[0], of_all(0), "{size} images, {threads} threads");
             assert!(
                 largest_difference(&some[2], of_all(2)) < 1e-6,
-                "{size} pictures"
+                "{size} images"
             );
         }
         together = Some(all);
@@ -104,10 +104,10 @@ fn int8_answers_do_not_depend_on_the_batch() {
 fn int8_account_closes_against_its_own_logits() {
     let (folder, manifest) = demo(Precision::Int8);
     assert_eq!(manifest.graph.precision, Precision::Int8);
-    let mut runner = Runner::from_file(&folder.path().join("model.onnx"));
-    let pixels = pictures(3, 224);
-    for picture in pixels.chunks(3 * 224 * 224) {
-        let outputs = run(&mut runner, picture, 224);
+    let mut runner = GraphRunner::from_file(&folder.path().join("model.onnx"));
+    let pixels = images(3, 224);
+    for image in pixels.chunks(3 * 224 * 224) {
+        let outputs = run(&mut runner, image, 224);
         assert_account_closes(&outputs[0], &outputs[3], &outputs[4], &outputs[5]);
     }
 }
@@ -118,10 +118,10 @@ fn int8_account_closes_against_its_own_logits() {
 fn float16_runs_on_a_cpu_and_agrees_with_float32() {
     let (wide, _) = demo(Precision::Fp32);
     let (narrow, _) = demo(Precision::Fp16);
-    let pixels = pictures(4, 224);
-    let mut runner = Runner::from_file(&wide.path().join("model.onnx"));
+    let pixels = images(4, 224);
+    let mut runner = GraphRunner::from_file(&wide.path().join("model.onnx"));
     let expected = run(&mut runner, &pixels, 224);
-    let mut runner = Runner::from_file(&narrow.path().join("model.onnx"));
+    let mut runner = GraphRunner::from_file(&narrow.path().join("model.onnx"));
     let found = run(&mut runner, &pixels, 224);
     assert!(largest_difference(&found[0], &expected[0]) < 0.05);
     assert!(largest_difference(&found[2], &expected[2]) < 2e-3);
@@ -132,10 +132,10 @@ fn float16_runs_on_a_cpu_and_agrees_with_float32() {
     for row in found[2].chunks(tokens) {
         assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
     }
-    for picture in 0..4 {
-        let of = |output: usize| &found[output][picture * found[output].len() / 4..];
-        let (logits, evidence, rest, ids) = (of(0), of(3), of(4), of(5));
-        let total: f32 = evidence[..196].iter().sum();
+    for image in 0..4 {
+        let of = |output: usize| &found[output][image * found[output].len() / 4..];
+        let (logits, attribution, rest, ids) = (of(0), of(3), of(4), of(5));
+        let total: f32 = attribution[..196].iter().sum();
         let residual = logits[ids[0] as usize] - total - rest[0];
         assert!(residual.abs() < 0.02, "{residual}");
     }
@@ -167,8 +167,8 @@ fn whatever_is_imported_can_be_int8_or_float16() {
             let (folder, manifest) = imported_with(options);
             let (height, width) = manifest.input_size();
             size = height * width * 3;
-            let pixels = &pictures(2, height.max(width))[..2 * size];
-            let mut runner = Runner::from_file(&folder.path().join("model.onnx"));
+            let pixels = &images(2, height.max(width))[..2 * size];
+            let mut runner = GraphRunner::from_file(&folder.path().join("model.onnx"));
             let shape = [2, 3, height, width];
             answers.push(runner.run("pixel_values", &shape, pixels)[0].1.clone());
         }
@@ -213,11 +213,11 @@ struct Zeros(VitSpec);
 impl Weights for Zeros {
     type Error = std::io::Error;
 
-    fn tensor(&mut self, role: Role) -> Result<Tensor, Self::Error> {
-        let shape = self.0.shape(role);
-        let value = match role {
-            Role::HeadBias => 0.25,
-            Role::Block(_, BlockRole::QueryKernel | BlockRole::UpKernel) => 1.0,
+    fn tensor(&mut self, weight: WeightId) -> Result<Tensor, Self::Error> {
+        let shape = self.0.shape(weight);
+        let value = match weight {
+            WeightId::HeadBias => 0.25,
+            WeightId::Block(_, BlockWeight::QueryKernel | BlockWeight::UpKernel) => 1.0,
             _ => 0.0,
         };
         Ok(Tensor::f32(
@@ -228,7 +228,7 @@ impl Weights for Zeros {
 }
 
 #[test]
-fn tokens_and_kernels_of_zeros_are_not_divided_by_zero() {
+fn zero_tokens_and_zero_kernels_are_not_divided_by_zero() {
     let spec = VitSpec {
         layers: 2,
         heads: 2,
@@ -239,17 +239,17 @@ fn tokens_and_kernels_of_zeros_are_not_divided_by_zero() {
         classes: 3,
         ..Arch::VitTi16.spec(HeadFusion::Mean)
     };
-    let arithmetic = Arithmetic::all(Precision::Int8);
+    let plan = PrecisionPlan::uniform(Precision::Int8);
     let mut weights = Zeros(spec.clone());
-    let model = vit::build(&spec, &arithmetic, &mut weights, Storage::Inline).unwrap();
-    let outputs = Runner::from_model(&model).run("pixel_values", &[1, 3, 8, 12], &[0.5; 288]);
+    let model = vit::build(&spec, &plan, &mut weights, Storage::Inline).unwrap();
+    let outputs = GraphRunner::from_model(&model).run("pixel_values", &[1, 3, 8, 12], &[0.5; 288]);
     assert_eq!(outputs[0].1, [0.25; 3]);
     let finite = |values: &Vec<f32>| values.iter().all(|value| value.is_finite());
     assert!(outputs.iter().all(|(_, values)| finite(values)));
 }
 
 #[test]
-fn kept_layers_stay_in_float32() {
+fn float32_layers_stay_in_float32() {
     let spec = VitSpec {
         layers: 2,
         heads: 2,
@@ -260,19 +260,19 @@ fn kept_layers_stay_in_float32() {
         classes: 3,
         ..Arch::VitTi16.spec(HeadFusion::Mean)
     };
-    let mut arithmetic = Arithmetic::all(Precision::Int8);
-    arithmetic.kept.extend([
-        Layer {
+    let mut plan = PrecisionPlan::uniform(Precision::Int8);
+    plan.float32_layers.extend([
+        LinearLayer {
             block: 0,
-            part: Part::Qkv,
+            part: LinearKind::Qkv,
         },
-        Layer {
+        LinearLayer {
             block: 1,
-            part: Part::Down,
+            part: LinearKind::Down,
         },
     ]);
     let mut weights = Zeros(spec.clone());
-    let model = vit::build(&spec, &arithmetic, &mut weights, Storage::Inline).unwrap();
+    let model = vit::build(&spec, &plan, &mut weights, Storage::Inline).unwrap();
     let nodes = &model.graph.as_ref().unwrap().node;
     let integer = |name: &str| {
         let mut products = nodes.iter();
@@ -282,7 +282,7 @@ fn kept_layers_stay_in_float32() {
     assert!(!integer("block.0/attention/keys/flat") && integer("block.1/attention/keys/flat"));
     assert!(integer("block.0/mlp/down") && !integer("block.1/mlp/down"));
     assert_eq!(
-        arithmetic.kept.first().unwrap().to_string(),
+        plan.float32_layers.first().unwrap().to_string(),
         "block.0/attention/qkv"
     );
 }
@@ -299,9 +299,9 @@ fn int8_on_a_gpu_is_refused_with_the_reason() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let why = String::from_utf8(output.stderr).unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
     assert!(
-        why.contains("int8") && why.contains("--precision fp16"),
-        "{why}"
+        error.contains("int8") && error.contains("--precision fp16"),
+        "{error}"
     );
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 /// How long anything may take before a test gives up; generous, since machines are slow.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PROCESS_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A running server; killed when dropped.
 pub(crate) struct Server {
@@ -65,7 +65,7 @@ impl Server {
             }
         });
         while server.address.is_empty() {
-            let Ok(line) = received.recv_timeout(PATIENCE) else {
+            let Ok(line) = received.recv_timeout(PROCESS_TIMEOUT) else {
                 panic!("the server did not start:\n{}", server.start_up.join("\n"));
             };
             if let Some((_, url)) = line.split_once("listening on ")
@@ -170,7 +170,10 @@ impl Server {
             if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
                 return status;
             }
-            assert!(started.elapsed() < PATIENCE, "the server did not end");
+            assert!(
+                started.elapsed() < PROCESS_TIMEOUT,
+                "the server did not end"
+            );
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -183,7 +186,7 @@ impl Drop for Server {
     }
 }
 
-/// The program under test, away from the settings of whoever runs the tests.
+/// The program under test, away from the settings of the caller's environment.
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_patchlight"));
     for (name, _) in std::env::vars() {

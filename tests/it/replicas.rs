@@ -1,8 +1,8 @@
-//! Three servers behind a real proxy, each killed in turn: a map is shown whoever answers.
+//! Three servers behind a real proxy, each killed in turn: a map is shown whichever server answers.
 
 use crate::{
     client::{get, post},
-    neighbours::{free_port, haproxy, nginx, redis},
+    external_services::{free_port, haproxy, nginx, redis},
     process::Server,
     service::{map_of, sample},
     stores::{adds_up, keys, path},
@@ -37,7 +37,7 @@ impl Replicas {
         self.servers[number] = None;
     }
 
-    fn revive(&mut self, number: usize) {
+    fn restart(&mut self, number: usize) {
         let server = Server::start_at(&self.addresses[number], &self.flags);
         self.servers[number] = Some(server);
     }
@@ -78,7 +78,7 @@ async fn each_map_is_shown_whoever_answers(flags: &[&str]) {
                 adds_up(&shown.json());
             }
         }
-        replicas.revive(number);
+        replicas.restart(number);
     }
 }
 

@@ -7,11 +7,11 @@ use patchlight_model::manifest::{HeadFusion, Precision};
 use patchlight_onnx::{
     graph::Storage,
     tensor::Tensor,
-    vit::{self, Arithmetic, BlockRole, Role, VitSpec, Weights},
+    vit::{self, BlockWeight, PrecisionPlan, VitSpec, WeightId, Weights},
 };
 use patchlight_splitmix::SplitMix64;
 
-use crate::support::Runner;
+use crate::support::GraphRunner;
 
 const FUSIONS: [HeadFusion; 3] = [HeadFusion::Mean, HeadFusion::Max, HeadFusion::Min];
 
@@ -34,7 +34,7 @@ fn spec(prefix: usize, heads: usize, head_fusion: HeadFusion) -> VitSpec {
 }
 
 /// What the tokens are, and how each block compares them.
-struct Forced {
+struct FixedAttention {
     spec: VitSpec,
     /// Rows of `hidden` values.
     tokens: Vec<f32>,
@@ -42,7 +42,7 @@ struct Forced {
     kernels: Vec<[Vec<f32>; 2]>,
 }
 
-impl Forced {
+impl FixedAttention {
     /// Token `t` is the `t`-th unit vector, and compared by `sharpness` times itself.
     fn unit(spec: VitSpec, sharpness: f32) -> Self {
         let (tokens, hidden) = (spec.tokens(), spec.hidden);
@@ -67,7 +67,7 @@ impl Forced {
         let mut random = SplitMix64::new(seed);
         let mut draw = |count: usize| -> Vec<f32> {
             let value = |bits: u64| (bits >> 40) as f32 / (1 << 23) as f32 - 1.0;
-            (0..count).map(|_| value(random.bits())).collect()
+            (0..count).map(|_| value(random.next_u64())).collect()
         };
         let hidden = spec.hidden;
         Self {
@@ -84,12 +84,13 @@ impl Forced {
         let spec = self.spec.clone();
         let model = vit::build(
             &spec,
-            &Arithmetic::all(Precision::Fp32),
+            &PrecisionPlan::uniform(Precision::Fp32),
             self,
             Storage::Inline,
         )
         .unwrap();
-        let outputs = Runner::from_model(&model).run("pixel_values", &[1, 3, 8, 12], &[0.5; 288]);
+        let outputs =
+            GraphRunner::from_model(&model).run("pixel_values", &[1, 3, 8, 12], &[0.5; 288]);
         outputs[2].1.clone()
     }
 
@@ -170,22 +171,22 @@ impl Forced {
     }
 }
 
-impl Weights for Forced {
+impl Weights for FixedAttention {
     type Error = std::io::Error;
 
-    fn tensor(&mut self, role: Role) -> Result<Tensor, Self::Error> {
-        let shape = self.spec.shape(role);
+    fn tensor(&mut self, weight: WeightId) -> Result<Tensor, Self::Error> {
+        let shape = self.spec.shape(weight);
         let of_prefix = self.spec.prefix * self.spec.hidden;
-        let values = match role {
-            Role::FinalNormScale
-            | Role::Block(_, BlockRole::AttentionNormScale | BlockRole::MlpNormScale) => {
+        let values = match weight {
+            WeightId::FinalNormScale
+            | WeightId::Block(_, BlockWeight::AttentionNormScale | BlockWeight::MlpNormScale) => {
                 vec![1.0; shape.iter().product()]
             }
-            Role::Prefix => self.tokens[..of_prefix].to_vec(),
-            Role::Positions => self.tokens[of_prefix..].to_vec(),
-            Role::Block(layer, BlockRole::QueryKernel) => self.kernels[layer][0].clone(),
-            Role::Block(layer, BlockRole::KeyKernel) => self.kernels[layer][1].clone(),
-            // Pictures, values and MLPs add nothing.
+            WeightId::Prefix => self.tokens[..of_prefix].to_vec(),
+            WeightId::Positions => self.tokens[of_prefix..].to_vec(),
+            WeightId::Block(layer, BlockWeight::QueryKernel) => self.kernels[layer][0].clone(),
+            WeightId::Block(layer, BlockWeight::KeyKernel) => self.kernels[layer][1].clone(),
+            // Images, values and MLPs add nothing.
             _ => vec![0.0; shape.iter().product()],
         };
         Ok(Tensor::f32(shape, &values))
@@ -233,7 +234,7 @@ fn cases() -> impl Iterator<Item = (HeadFusion, usize, String)> {
 #[test]
 fn rollout_is_the_product_of_full_matrices_in_float64() {
     for (fusion, prefix, what) in cases() {
-        let mut forced = Forced::drawn(spec(prefix, 3, fusion), prefix as u64);
+        let mut forced = FixedAttention::drawn(spec(prefix, 3, fusion), prefix as u64);
         let expected = forced.by_matrices();
         assert_close(&forced.in_the_graph(), &expected, 1e-5, &what);
     }
@@ -253,7 +254,7 @@ fn uniform_attention_spreads_the_rollout_as_computed_by_hand() {
                 row
             })
             .collect();
-        let mut forced = Forced::unit(spec(prefix, 1, fusion), 0.0);
+        let mut forced = FixedAttention::unit(spec(prefix, 1, fusion), 0.0);
         assert_close(&forced.in_the_graph(), &expected, 1e-6, &what);
     }
 }
@@ -263,7 +264,7 @@ fn identity_attention_leaves_the_rollout_on_the_class_token() {
     for (fusion, prefix, what) in cases() {
         let mut row = vec![0.0; prefix + 6];
         row[0] = 1.0;
-        let mut forced = Forced::unit(spec(prefix, 1, fusion), 20.0);
+        let mut forced = FixedAttention::unit(spec(prefix, 1, fusion), 20.0);
         assert_close(&forced.in_the_graph(), &row.repeat(3), 1e-6, &what);
     }
 }

@@ -48,7 +48,7 @@ pub(crate) fn map_of(answer: &Answer) -> String {
         .to_owned()
 }
 
-/// The centre of the strongest patch, in pixels of the upright picture.
+/// The centre of the strongest patch, in pixels of the upright image.
 fn strongest_patch(map: &Value) -> (f64, f64) {
     let number = |value: &Value| value.as_f64().expect("a number");
     let values: Vec<f64> = map["values"]
@@ -85,7 +85,7 @@ async fn every_sample_gets_its_name_and_its_map_lies_on_the_object() {
         );
         assert_eq!(body["predictions"][0]["class_id"], sample.class_id);
         assert_eq!(body["model"], "demo");
-        // Upright, also where EXIF says that the stored picture is turned.
+        // Upright, also where EXIF says that the stored image is turned.
         assert_eq!(body["image"]["width"], sample.width, "{}", sample.file);
         assert_eq!(body["image"]["height"], sample.height, "{}", sample.file);
 
@@ -105,7 +105,8 @@ async fn every_sample_gets_its_name_and_its_map_lies_on_the_object() {
 
 #[tokio::test]
 async fn parallel_clients_get_the_answers_they_would_get_alone_and_share_batches() {
-    // Thirty-two at once take an unoptimised build on two busy cores longer than the usual ten seconds.
+    // Thirty-two at once take an unoptimised build on two busy cores longer than the usual ten
+    // seconds.
     let flags = ["--request-timeout", "2m", "--drain-delay", "200ms"];
     let server = Server::start(&flags);
     let samples = Sample::all();
@@ -153,7 +154,7 @@ async fn parallel_clients(server: &Server, samples: &[Sample], alone: &[Value]) 
     }
 }
 
-async fn assert_batches_were_shared(server: &Server, pictures: usize) {
+async fn assert_batches_were_shared(server: &Server, images: usize) {
     let metrics = get(&server.address, "/metrics").await;
     let value = |name: &str| -> f64 {
         let line = metrics.text().lines().find(|line| line.starts_with(name));
@@ -161,15 +162,15 @@ async fn assert_batches_were_shared(server: &Server, pictures: usize) {
             .and_then(|v| v.parse().ok())
             .expect(name)
     };
-    assert_eq!(value("patchlight_batch_size_sum"), pictures as f64);
+    assert_eq!(value("patchlight_batch_size_sum"), images as f64);
     assert!(
-        value("patchlight_batch_size_count") < pictures as f64,
-        "no batch held more than one of {pictures} pictures"
+        value("patchlight_batch_size_count") < images as f64,
+        "no batch held more than one of {images} images"
     );
 }
 
 #[tokio::test]
-async fn a_map_comes_as_picture_json_and_array_and_they_agree() {
+async fn a_map_comes_as_image_json_and_array_and_they_agree() {
     let server = Server::demo();
     let answer = post(&server.address, "/classify", sample("dog.jpg")).await;
     let url = map_of(&answer);
@@ -206,8 +207,8 @@ async fn a_map_comes_as_picture_json_and_array_and_they_agree() {
     let overlay = get(&server.address, &url).await;
     assert_eq!(overlay.header("content-type"), "image/png");
     assert_eq!(overlay.header("x-patchlight-view"), "overlay");
-    let picture = image::load_from_memory(&overlay.body).expect("a PNG");
-    assert_eq!((picture.width(), picture.height()), (640, 427));
+    let image = image::load_from_memory(&overlay.body).expect("a PNG");
+    assert_eq!((image.width(), image.height()), (640, 427));
     for query in [
         "view=heatmap",
         "view=contour",
@@ -248,7 +249,7 @@ async fn a_map_is_cached_by_its_client_and_forgotten_on_demand() {
 }
 
 #[tokio::test]
-async fn without_a_kept_picture_the_overlay_is_a_heat_map_and_says_so() {
+async fn without_a_kept_image_the_overlay_is_a_heat_map_and_says_so() {
     let server = Server::start(&["--keep-pictures", "false"]);
     let url = map_of(&post(&server.address, "/classify", sample("dog.jpg")).await);
     let map = get(&server.address, &url).await;

@@ -69,7 +69,7 @@ async fn a_signed_id_is_the_map_and_says_what_it_left_out() {
     let (url, address) = (map_of(&answer), &server.address);
     assert!(url.len() < 1000, "{} characters", url.len());
 
-    // The same picture at a server that keeps everything: what the id carries is that, rounded.
+    // The same image at a server that keeps everything: what the id carries is that, rounded.
     let whole = Server::demo();
     let exact = map_of(&classify(&whole, "").await);
     let exact = get(&whole.address, &format!("{exact}?format=json"))
@@ -101,7 +101,7 @@ async fn a_signed_id_is_the_map_and_says_what_it_left_out() {
         );
     }
 
-    // An overlay without picture is the heat map, and says so.
+    // An overlay without image is the heat map, and says so.
     let png = get(address, &url).await;
     assert_eq!(png.status, 200);
     assert_eq!(png.header("x-patchlight-view"), "heatmap");

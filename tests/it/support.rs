@@ -37,9 +37,9 @@ pub(crate) fn optimized(path: &Path) -> ModelProto {
 }
 
 /// A graph in ONNX Runtime, on one thread if nothing else is said.
-pub(crate) struct Runner(Session);
+pub(crate) struct GraphRunner(Session);
 
-impl Runner {
+impl GraphRunner {
     pub(crate) fn from_file(path: &Path) -> Self {
         Self::from_file_with_threads(path, 1)
     }

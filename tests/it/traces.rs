@@ -100,7 +100,7 @@ async fn logs_hold_no_ids_of_maps_and_nothing_of_the_client_s_unescaped() {
         format!("/attention/{id}?format=json"),
         format!("/attention/{id}?format=abacus"),
         format!("/nowhere/{id}"),
-        // A line break and a colour, as a model's name, a value and a path.
+        // A line break and a color, as a model's name, a value and a path.
         "/classify?model=a%0Aforged%1B%5B31m".to_owned(),
         "/classify?top_k=%0Aforged%1B%5B31m".to_owned(),
         "/forged%0A%1B%5B31m".to_owned(),

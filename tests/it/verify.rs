@@ -87,7 +87,7 @@ async fn a_map_is_tested_in_the_background_and_says_how_it_compares_with_chance(
             let gain = sign * (number(&map[kind]["area"]) - number(&random[kind]["area"]));
             assert!((number(&map["gain"][kind]) - gain).abs() < 1e-9);
         }
-        // The whole picture, but for the loss of the kept copy, is what was classified.
+        // The whole image, but for the loss of the kept copy, is what was classified.
         let whole = number(&map["deletion"]["scores"][0]);
         assert!((whole - number(&best["score"])).abs() < 0.1, "{whole}");
     }

@@ -21,8 +21,8 @@ fn post(headers: &str) -> String {
     format!("POST /classify HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n")
 }
 
-/// RFC 9112, §6: whoever reads the end of a message elsewhere than the proxy before it can be made
-/// to take a body for a request.
+/// RFC 9112, §6: a parser that finds the end of a message elsewhere than the proxy before it can be
+/// made to take a body for a request.
 #[tokio::test]
 async fn a_body_whose_end_is_in_doubt_is_refused_or_ends_the_connection() {
     let server = Server::demo();
@@ -136,7 +136,7 @@ async fn heads_that_are_too_long_or_no_http_are_refused() {
 
 /// The answer must be seen by a client that only reads after it has sent everything it can.
 #[tokio::test]
-async fn whoever_is_refused_unread_still_sees_why() {
+async fn a_client_that_is_refused_unread_still_sees_the_error() {
     let server = Server::start(&["--max-body", "1MiB"]);
     let body = vec![b'x'; 900 << 10];
     for (request, expected) in [
@@ -279,12 +279,12 @@ async fn no_host_or_two_is_a_bad_request() {
     assert_eq!(answers[0].status, 200);
 }
 
-/// Memory is taken as bytes come, and a picture counts once it is here.
+/// Memory is taken as bytes come, and an image counts once it is here.
 #[tokio::test]
 async fn bodies_that_are_announced_and_never_come_cost_nobody_else_anything() {
     let server = Server::demo();
     let mut silent = Vec::new();
-    // As many as would take all memory for uploads, and far more pictures than could be answered.
+    // As many as would take all memory for uploads, and far more images than could be answered.
     for (count, length) in [(60, 10 << 20), (700, 100)] {
         for _ in 0..count {
             let mut raw = Raw::connect(&server).await;

@@ -3,7 +3,7 @@
 import { existsSync } from "node:fs";
 import { chromium } from "playwright-core";
 
-const PLACES = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+const CANDIDATES = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 
 const FLAGS = [
   "--no-sandbox",
@@ -17,26 +17,26 @@ const FLAGS = [
 
 /** A fresh browser with a profile of its own, which goes with it. */
 export async function launch() {
-  const executablePath = PLACES.find((place) => place && existsSync(place));
-  if (!executablePath) throw new Error(`no Chromium at ${PLACES.filter(Boolean).join(", ")}; set CHROMIUM`);
+  const executablePath = CANDIDATES.find((candidate) => candidate && existsSync(candidate));
+  if (!executablePath) throw new Error(`no Chromium at ${CANDIDATES.filter(Boolean).join(", ")}; set CHROMIUM`);
   return chromium.launch({ executablePath, args: FLAGS });
 }
 
-/** A page on which everything that goes wrong in the browser is noted in `faults`. */
+/** A page on which everything that goes wrong in the browser is noted in `errors`. */
 export async function open(browser, address, options = {}) {
   const context = await browser.newContext({ reducedMotion: "reduce", ...options });
   const page = await context.newPage();
   // The machine may be busy with other things.
   page.setDefaultTimeout(60_000);
-  page.faults = [];
-  page.on("pageerror", (error) => page.faults.push(String(error)));
+  page.errors = [];
+  page.on("pageerror", (error) => page.errors.push(String(error)));
   page.on("console", (message) => {
     // Chromium reports every answer that is not 2xx; those are the page's business.
-    if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) page.faults.push(message.text());
+    if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) page.errors.push(message.text());
   });
   page.on("request", (request) => {
     const url = new URL(request.url());
-    if (url.protocol.startsWith("http") && url.host !== address) page.faults.push(`asks outside: ${url}`);
+    if (url.protocol.startsWith("http") && url.host !== address) page.errors.push(`asks outside: ${url}`);
   });
   await page.goto(`http://${address}/`);
   return page;
@@ -44,5 +44,5 @@ export async function open(browser, address, options = {}) {
 
 /** Waits until the map that was asked for is painted. */
 export async function painted(page) {
-  await page.waitForFunction(() => document.querySelector("#stage").ariaBusy === "false" && document.querySelector("#frame").dataset.painted !== undefined);
+  await page.waitForFunction(() => document.querySelector("#viewer").ariaBusy === "false" && document.querySelector("#frame").dataset.painted !== undefined);
 }

@@ -4,9 +4,9 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
-import { answerWith, evidence, heads, keyed, rolloutAlone, slowTest, untested } from "./answers.mjs";
+import { mockResponses, attribution, heads, requiresKey, rolloutOnly, runningVerify, withoutVerify } from "./mock-responses.mjs";
 import { launch, open, painted } from "./browser.mjs";
-import { lowContrast, nameless } from "./eyes.mjs";
+import { lowContrast, controlsWithoutName } from "./accessibility.mjs";
 
 const address = process.env.PATCHLIGHT_ADDRESS;
 const samples = new URL("../../models/samples/", import.meta.url);
@@ -27,7 +27,7 @@ function onPage(name, check, options) {
     const page = await open(browser, address, options);
     try {
       await check(page);
-      assert.deepEqual(page.faults, []);
+      assert.deepEqual(page.errors, []);
     } finally {
       await page.context().close();
     }
@@ -55,13 +55,13 @@ function distance(page, query) {
     copy.drawImage(drawn, 0, 0);
     const theirs = copy.getImageData(0, 0, drawn.width, drawn.height).data;
     const ours = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-    let [sum, most] = [0, 0];
+    let [sum, maximum] = [0, 0];
     for (let at = 0; at < theirs.length; at += 1) {
       const apart = Math.abs(theirs[at] - ours[at]);
       sum += apart;
-      most = Math.max(most, apart);
+      maximum = Math.max(maximum, apart);
     }
-    return { sameSize: theirs.length === ours.length, mean: sum / theirs.length, most };
+    return { sameSize: theirs.length === ours.length, mean: sum / theirs.length, maximum };
   }, query);
 }
 
@@ -70,7 +70,7 @@ async function strength(page, percent) {
   await page.waitForFunction((alpha) => document.querySelector("#frame").dataset.painted === alpha, String(percent / 100));
 }
 
-onPage("an uploaded picture gets labels, a map, times, links and commands", async (page) => {
+onPage("an uploaded image gets labels, a map, times, links and commands", async (page) => {
   await classified(page);
   assert.equal(await page.locator("#labels li").count(), 5);
   assert.match(await page.locator("#labels .score").first().textContent(), /^\d+(\.\d)? %$/);
@@ -97,7 +97,7 @@ onPage("a sample is one click", async (page) => {
   assert.equal(await page.locator("#labels li").count(), 5);
 });
 
-onPage("a picture can be dropped and pasted", async (page) => {
+onPage("an image can be dropped and pasted", async (page) => {
   const bytes = [...(await readFile(sample(other)))];
   for (const kind of ["drop", "paste"]) {
     await page.evaluate(([kind, bytes]) => {
@@ -114,7 +114,7 @@ onPage("a picture can be dropped and pasted", async (page) => {
   }
 });
 
-// The server draws on a JPEG copy of the picture, which is as good as the picture where that is plain.
+// The server draws on a JPEG copy of the image, which is as good as the image where that is plain.
 onPage("the overlay is the server's at every strength", async (page) => {
   await page.evaluate(async () => {
     const canvas = new OffscreenCanvas(320, 240);
@@ -129,10 +129,10 @@ onPage("the overlay is the server's at every strength", async (page) => {
   const agree = async (map) => {
     for (const percent of [0, 15, 30, 50, 80, 100]) {
       await strength(page, percent);
-      const { sameSize, most } = await distance(page, `${map}view=overlay&alpha=${percent / 100}`);
+      const { sameSize, maximum } = await distance(page, `${map}view=overlay&alpha=${percent / 100}`);
       assert.ok(sameSize);
       const copied = percent < 100 ? 2 : 0;
-      assert.ok(most <= copied, `${map} ${percent} %: ${most} levels apart`);
+      assert.ok(maximum <= copied, `${map} ${percent} %: ${maximum} levels apart`);
     }
   };
   await agree("");
@@ -143,7 +143,7 @@ onPage("the overlay is the server's at every strength", async (page) => {
   await agree(`class=${await label.getAttribute("data-class-id")}&contrast=true&`);
 });
 
-onPage("a picture stored sideways lies upright under its map", async (page) => {
+onPage("an image stored sideways lies upright under its map", async (page) => {
   const { file } = listed.find(({ file }) => file.includes("rotated"));
   await classified(page, file);
   await strength(page, 0);
@@ -155,15 +155,15 @@ onPage("a picture stored sideways lies upright under its map", async (page) => {
 
 onPage("what was cropped away is hatched, and the map lies on the rest", async (page) => {
   const [inside, outside, within] = await page.evaluate(async () => {
-    const { seen, steps } = await import("/page/field.js");
-    const { overlay } = await import("/page/painting.js");
+    const { colormapSteps, regionPixels } = await import("/page/interpolate.js");
+    const { overlay } = await import("/page/blend.js");
     const region = { x: 500, y: 0, width: 3000, height: 3001 };
     const image = { width: 4000, height: 3001 };
     const [width, height] = [1000, 750];
-    const inside = seen(region, image, width, height);
+    const inside = regionPixels(region, image, width, height);
     const map = { method: "rollout", grid: [1, 2], values: [0, 1] };
     const grey = new Uint8ClampedArray(width * height * 4).fill(200);
-    const blend = { picture: grey, colours: grey, steps: steps(map, region, image, width, height, false), width, height, inside, signed: false };
+    const blend = { imagePixels: grey, colors: grey, steps: colormapSteps(map, region, image, width, height, false), width, height, inside, signed: false };
     const painted = overlay(blend, 0.5).data;
     return [inside, [...painted.subarray(0, 12)], [blend.steps[499], blend.steps[500]]];
   });
@@ -179,13 +179,13 @@ onPage("heat map and contours are the server's own", async (page) => {
   for (const view of ["heatmap", "contour"]) {
     await page.locator(`input[name=view][value=${view}]`).check();
     await painted(page);
-    assert.equal((await distance(page, `view=${view}`)).most, 0);
+    assert.equal((await distance(page, `view=${view}`)).maximum, 0);
   }
   await page.locator("#colormap").selectOption("viridis");
   await painted(page);
   await page.getByLabel("Bare patches").check();
   await painted(page);
-  assert.equal((await distance(page, "view=contour&colormap=viridis&smooth=none")).most, 0);
+  assert.equal((await distance(page, "view=contour&colormap=viridis&smooth=none")).maximum, 0);
 });
 
 onPage("the strength is dragged with the keyboard too", async (page) => {
@@ -227,7 +227,7 @@ onPage("evidence that is not kept is not offered, and what was chosen falls back
   await classified(page);
   await page.getByLabel("Evidence", { exact: true }).check();
   await painted(page);
-  const asked = await answerWith(page, rolloutAlone);
+  const asked = await mockResponses(page, rolloutOnly);
   await classified(page, other);
   assert.ok(await page.getByLabel("Evidence", { exact: true }).isDisabled());
   assert.ok(await page.locator("#labels button").first().isDisabled());
@@ -237,7 +237,7 @@ onPage("evidence that is not kept is not offered, and what was chosen falls back
 });
 
 onPage("evidence is signed, for one label, and adds up", async (page) => {
-  await answerWith(page, evidence);
+  await mockResponses(page, attribution);
   await classified(page);
   await page.locator("#labels button").first().click();
   await painted(page);
@@ -251,7 +251,7 @@ onPage("evidence is signed, for one label, and adds up", async (page) => {
 });
 
 onPage("layers and heads are walked to their end and no further", async (page) => {
-  await answerWith(page, heads({ layers: 3, heads: 2 }));
+  await mockResponses(page, heads({ layers: 3, heads: 2 }));
   await classified(page);
   await page.getByLabel("Single heads").check();
   await painted(page);
@@ -263,7 +263,7 @@ onPage("layers and heads are walked to their end and no further", async (page) =
     assert.equal(await page.getByLabel("Layer", { exact: true }).inputValue(), at);
   }
   await up.click();
-  await page.waitForFunction(() => document.querySelector("#walk button:nth-of-type(2)").disabled);
+  await page.waitForFunction(() => document.querySelector("#steppers button:nth-of-type(2)").disabled);
   await painted(page);
   assert.equal(await page.getByLabel("Layer", { exact: true }).inputValue(), "2");
 });
@@ -278,31 +278,31 @@ onPage("maps are tested on demand, and what came of it is said", async (page) =>
   const rows = await page.locator("#verify-table tr").allTextContents();
   assert.equal(rows.length, 3);
   for (const row of rows) assert.match(row, /^(Rollout|Evidence|Random order)[01]\.\d{3}[01]\.\d{3}$/);
-  // Another picture is another matter.
+  // Another image has no result yet.
   await classified(page, other);
   assert.ok(await page.locator("#verify-result").isHidden());
   assert.ok(await page.getByRole("button", { name: "Test these maps" }).isVisible());
 });
 
 onPage("a test says how far it is and can be stopped", async (page) => {
-  await answerWith(page, slowTest);
+  await mockResponses(page, runningVerify);
   await classified(page);
   const start = page.getByRole("button", { name: "Test these maps" });
   await start.click();
-  await page.getByText("20 of 56 pictures").waitFor();
+  await page.getByText("20 of 56 images").waitFor();
   await page.getByRole("button", { name: "Stop" }).click();
   assert.ok(await start.isVisible());
   assert.ok(await page.locator("#verify-running").isHidden());
 });
 
 onPage("where the server makes no tests, none is offered", async (page) => {
-  await answerWith(page, untested);
+  await mockResponses(page, withoutVerify);
   await classified(page);
   assert.ok(await page.locator("#verify").isHidden());
 });
 
-onPage("a file that is no picture is refused kindly, and the next one works", async (page) => {
-  await page.setInputFiles("#file", { name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("no picture") });
+onPage("a file that is no image is refused kindly, and the next one works", async (page) => {
+  await page.setInputFiles("#file", { name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("no image") });
   const alert = page.getByRole("alert");
   await alert.waitFor();
   assert.match(await alert.textContent(), /Unknown format\. .*415 unsupported_format · request /s);
@@ -320,7 +320,7 @@ onPage("a server that is gone is said to be", async (page) => {
 });
 
 onPage("a key is asked for once, goes with every request, and is nowhere to be seen", async (page) => {
-  const asked = await answerWith(page, keyed("s3cret"));
+  const asked = await mockResponses(page, requiresKey("s3cret"));
   await page.setInputFiles("#file", sample(first));
   await page.getByRole("dialog").waitFor();
   await page.getByLabel("Key", { exact: true }).fill("s3cret");
@@ -372,7 +372,7 @@ for (const [name, options] of [
   onPage(`${name}: every control has a name, text has contrast, nothing sticks out`, async (page) => {
     for (const state of ["empty", "answered"]) {
       if (state === "answered") await classified(page);
-      assert.deepEqual(await nameless(page), []);
+      assert.deepEqual(await controlsWithoutName(page), []);
       assert.deepEqual(await page.evaluate(lowContrast), []);
       assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
     }

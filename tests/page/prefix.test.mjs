@@ -19,7 +19,7 @@ test("everything is asked for below the prefix", async () => {
   const map = "/attention/ID";
   await client.json(client.path(map, { format: "json" }));
   await client.blob(new URL(client.path(map, {}), document.baseURI).href);
-  await client.forget(map);
+  await client.remove(map);
   assert.deepEqual(asked, [
     "https://example.org/vit/classify?attention=heads",
     "https://example.org/vit/attention/ID?format=json",

@@ -1,4 +1,4 @@
-// Takes the README's picture of the page, with a server running:
+// Takes the README's image of the page, with a server running:
 //   npm ci --prefix tests/page && node tests/page/screenshot.mjs [ADDRESS:PORT] [SAMPLE] [FILE]
 // Needs Node 20.15 or 22.2.
 

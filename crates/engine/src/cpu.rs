@@ -10,7 +10,8 @@ pub(super) fn flush_tiny(value: f32) -> f32 {
     if value.abs() < TINY { 0.0 } else { value }
 }
 
-/// Whether the fast instructions for products of unsigned and signed bytes may give wrong sums here.
+/// Whether the fast instructions for products of unsigned and signed bytes may give wrong sums
+/// here.
 ///
 /// x86 CPUs without VNNI add pairs of such products in 16 bits and cut off what does not fit
 /// (`vpmaddubsw`), which bytes of full range exceed. With VNNI (AVX-512 or AVX, and AMX on top of

@@ -1,4 +1,4 @@
-//! Which processor a session runs on.
+//! Devices and their execution providers.
 
 use std::{fmt, str::FromStr};
 
@@ -36,14 +36,17 @@ impl Device {
     /// The CPU's is always there and is not added: naming it would switch its arena off.
     ///
     /// # Errors
-    /// If the program was built without it, or it cannot be used, or the model is int8 and this is a
-    /// GPU.
+    /// If the program was built without it, or it cannot be used, or the model is int8 and this is
+    /// a GPU.
     pub(super) fn add_to(
         self,
         builder: SessionBuilder,
         precision: Precision,
     ) -> Result<SessionBuilder, EngineError> {
-        let fail = |why: String| EngineError::Device { device: self, why };
+        let fail = |error: String| EngineError::Device {
+            device: self,
+            error,
+        };
         if precision == Precision::Int8 && matches!(self, Self::Cuda(_) | Self::TensorRt(_)) {
             return Err(fail(
                 "the model is int8, whose products of whole bytes the runtime has for CPUs only: \
@@ -56,7 +59,7 @@ impl Device {
             Ok(None) => Ok(builder),
             Ok(Some(provider)) => builder
                 .with_execution_providers([provider.error_on_failure()])
-                .map_err(|why| fail(why.to_string())),
+                .map_err(|error| fail(error.to_string())),
             Err(feature) => Err(fail(format!(
                 "this program was built without it; build with `--features {feature}`"
             ))),
@@ -163,7 +166,7 @@ mod tests {
         assert_eq!(Device::Auto.candidates(Precision::Int8), [Device::Cpu]);
         let floating = Device::Auto.candidates(Precision::Fp16);
         assert_eq!(floating.last(), Some(&Device::Cpu));
-        // Whoever names a device means it: nothing else is tried.
+        // A device that is named is meant: nothing else is tried.
         let named = Device::Cuda(1).candidates(Precision::Fp32);
         assert_eq!(named, [Device::Cuda(1)]);
     }

@@ -4,16 +4,16 @@
 //! [`OrtEngine`] is the real one. The trait exists so that the batcher can be tested for its rules
 //! without a model.
 
-mod bare;
 mod cpu;
 pub mod device;
+mod raw_session;
 pub mod runtime;
 mod session;
 pub mod threads;
 
 pub use self::{
-    bare::{BareSession, Values},
     device::Device,
+    raw_session::{BareSession, Values},
     runtime::Runtime,
     session::{OrtEngine, SessionOptions},
 };
@@ -26,14 +26,14 @@ pub trait Engine: Send + 'static {
     /// A failed run says nothing about single inputs: the caller may try them one by one.
     fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EngineError>;
 
-    /// Makes everything below it anew, after run upon run has failed.
+    /// Rebuilds everything below it, after run upon run has failed.
     ///
     /// # Errors
     /// When that fails, too; it then stays as it was.
     fn rebuild(&mut self) -> Result<(), EngineError>;
 }
 
-/// One picture for the model.
+/// One image for the model.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
     /// `3·height·width` values in NCHW order.
@@ -53,7 +53,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// What the model says of one picture.
+/// What the model says of one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Output {
     /// One value per class.
@@ -61,8 +61,8 @@ pub struct Output {
     /// The rollout's row vectors: `layers × tokens`, row `k` for a product that starts at block
     /// `k`, prefix tokens first. Empty if the graph makes no map.
     pub rollout: Vec<f32>,
-    /// Per-label evidence, if the graph makes it.
-    pub evidence: Option<Evidence>,
+    /// Per-label attribution, if the graph makes it.
+    pub attribution: Option<Attribution>,
     /// The class token's attention, `layers × heads × tokens`, if it is wanted and the graph hands
     /// it out.
     pub class_attention: Option<Vec<f32>>,
@@ -70,7 +70,7 @@ pub struct Output {
 
 /// How much every patch wrote into the logits of the best classes.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Evidence {
+pub struct Attribution {
     /// The classes, best first.
     pub classes: Vec<usize>,
     /// `(classes + 1) × patches`, in logits; the last row is of the mean over all classes.
@@ -82,11 +82,12 @@ pub struct Evidence {
 impl Output {
     /// Every number in it.
     pub fn values(&self) -> impl Iterator<Item = f32> {
-        let evidence = self.evidence.iter();
-        let evidence = evidence.flat_map(|evidence| evidence.patches.iter().chain(&evidence.rest));
+        let attribution = self.attribution.iter();
+        let attribution =
+            attribution.flat_map(|attribution| attribution.patches.iter().chain(&attribution.rest));
         let attention = self.class_attention.iter().flatten();
         let values = self.logits.iter().chain(&self.rollout);
-        values.chain(evidence).chain(attention).copied()
+        values.chain(attribution).chain(attention).copied()
     }
 }
 
@@ -95,7 +96,7 @@ impl Output {
 pub enum EngineError {
     /// The shared library is missing or unsuitable.
     #[error(
-        "the ONNX Runtime library could not be loaded: {why}. Set ORT_DYLIB_PATH to the full path \
+        "the ONNX Runtime library could not be loaded: {error}. Set ORT_DYLIB_PATH to the full path \
          of libonnxruntime (version 1.{}.0 or newer), or put it beside the program or into ../lib; \
          looked at: {}",
         runtime::MINIMUM_MINOR,
@@ -103,18 +104,18 @@ pub enum EngineError {
     )]
     Library {
         /// What the loader said.
-        why: String,
+        error: String,
         /// Candidate paths, in the order in which they were tried.
         looked_at: Vec<String>,
     },
 
     /// The device that was asked for cannot be used.
-    #[error("device `{device}` cannot be used: {why}")]
+    #[error("device `{device}` cannot be used: {error}")]
     Device {
         /// As it was asked for.
         device: Device,
         /// What the runtime said.
-        why: String,
+        error: String,
     },
 
     /// The graph does not have the tensors that the manifest names.

@@ -51,7 +51,7 @@ impl Runtime {
             ));
         }
         let environment = ort::init_from(library)
-            .map_err(|why| library_error(&why.to_string(), &candidates))?
+            .map_err(|error| library_error(&error.to_string(), &candidates))?
             .with_name("patchlight")
             .with_telemetry(false)
             .build()?;
@@ -81,7 +81,7 @@ impl Runtime {
 
 fn candidates() -> Vec<PathBuf> {
     if let Some(path) = env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
-        // Whoever names a file means that file: no other is tried behind their back.
+        // A file that is named is meant: no other is tried.
         return vec![path.into()];
     }
     let mut found = Vec::new();
@@ -134,9 +134,9 @@ fn version_of(library: &Path, minor: u32) -> String {
     }
 }
 
-fn library_error(why: &str, candidates: &[PathBuf]) -> EngineError {
+fn library_error(error: &str, candidates: &[PathBuf]) -> EngineError {
     EngineError::Library {
-        why: why.to_owned(),
+        error: error.to_owned(),
         looked_at: candidates
             .iter()
             .map(|path| path.display().to_string())

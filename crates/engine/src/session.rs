@@ -9,11 +9,11 @@ use ort::{
     },
     value::{PrimitiveTensorElementType, TensorRef},
 };
-use patchlight_model::manifest::{EvidenceOutputs, Manifest, Precision};
+use patchlight_model::manifest::{AttributionOutputs, Manifest, Precision};
 
-use super::{Device, Engine, EngineError, Evidence, Input, Output, Runtime, cpu};
+use super::{Attribution, Device, Engine, EngineError, Input, Output, Runtime, cpu};
 
-/// What a session is made of.
+/// Options of a session.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
     /// The device that is asked for.
@@ -31,27 +31,27 @@ pub struct SessionOptions {
 pub struct OrtEngine {
     session: Session,
     device: Device,
-    names: Names,
+    names: TensorNames,
     input: [usize; 3],
     /// What [`rebuild`](Engine::rebuild) starts from.
-    origin: Origin,
+    spec: SessionSpec,
     /// The batch's input, kept so that a run allocates nothing of this size.
     buffer: Vec<f32>,
 }
 
 #[derive(Debug)]
-struct Origin {
+struct SessionSpec {
     runtime: Runtime,
     manifest: Manifest,
     options: SessionOptions,
 }
 
 #[derive(Debug)]
-struct Names {
+struct TensorNames {
     input: String,
     logits: String,
     rollout: Option<String>,
-    evidence: Option<EvidenceOutputs>,
+    attribution: Option<AttributionOutputs>,
     class_attention: Option<String>,
 }
 
@@ -71,41 +71,41 @@ impl OrtEngine {
         for device in options.device.candidates(precision) {
             match open(runtime, options, device, precision) {
                 Ok(session) => {
-                    let origin = Origin {
+                    let spec = SessionSpec {
                         runtime: runtime.clone(),
                         manifest: manifest.clone(),
                         options: options.clone(),
                     };
-                    return Self::new(session, device, origin);
+                    return Self::new(session, device, spec);
                 }
-                Err(why) => {
-                    tracing::warn!(%device, %why, "the device cannot be used");
-                    failure = Some(why);
+                Err(error) => {
+                    tracing::warn!(%device, %error, "the device cannot be used");
+                    failure = Some(error);
                 }
             }
         }
         Err(failure.unwrap_or_else(|| EngineError::Graph("no device to try".to_owned())))
     }
 
-    fn new(session: Session, device: Device, origin: Origin) -> Result<Self, EngineError> {
-        let manifest = &origin.manifest;
+    fn new(session: Session, device: Device, spec: SessionSpec) -> Result<Self, EngineError> {
+        let manifest = &spec.manifest;
         let graph = &manifest.graph;
         let (height, width) = manifest.input_size();
         let engine = Self {
             session,
             device,
-            names: Names {
+            names: TensorNames {
                 input: graph.input.clone(),
                 logits: graph.logits.clone(),
                 rollout: graph.rollout_by_start.clone(),
-                evidence: graph.evidence.clone(),
+                attribution: graph.attribution.clone(),
                 class_attention: graph.class_attention.clone(),
             },
             input: [3, height, width],
-            origin,
+            spec,
             buffer: Vec::new(),
         };
-        engine.check_tensors(&engine.origin.manifest)?;
+        engine.check_tensors(&engine.spec.manifest)?;
         Ok(engine)
     }
 
@@ -184,12 +184,12 @@ impl OrtEngine {
         if let Some(rollout) = &self.names.rollout {
             expect(rollout, &[layers, tokens])?;
         }
-        if let Some(evidence) = &self.names.evidence {
-            let labels = evidence.labels;
+        if let Some(attribution) = &self.names.attribution {
+            let labels = attribution.labels;
             let patches = manifest.tokens.patches();
-            expect(&evidence.patches, &[labels + 1, patches])?;
-            expect(&evidence.rest, &[labels + 1])?;
-            expect(&evidence.classes, &[labels])?;
+            expect(&attribution.patches, &[labels + 1, patches])?;
+            expect(&attribution.rest, &[labels + 1])?;
+            expect(&attribution.classes, &[labels])?;
         }
         if let Some(name) = &self.names.class_attention {
             expect(name, &[layers, manifest.architecture.heads, tokens])?;
@@ -207,28 +207,26 @@ impl Engine for OrtEngine {
             .run(ort::inputs![self.names.input.as_str() => tensor])?;
 
         let names = &self.names;
-        let pictures = Pictures {
+        let batch = BatchOutputs {
             outputs: &outputs,
             count: inputs.len(),
         };
         let inputs = inputs.iter().enumerate();
         inputs
             .map(|(at, input)| {
-                let evidence = names.evidence.as_ref();
+                let attribution = names.attribution.as_ref();
                 let attention = names.class_attention.as_ref();
                 let attention = attention.filter(|_| input.class_attention);
-                let logits: Vec<f32> = pictures.values(&names.logits, at)?;
+                let logits: Vec<f32> = batch.values(&names.logits, at)?;
                 Ok(Output {
                     rollout: match &names.rollout {
-                        Some(name) => pictures.values(name, at)?,
+                        Some(name) => batch.values(name, at)?,
                         None => Vec::new(),
                     },
-                    evidence: evidence
-                        .map(|names| pictures.evidence(names, at, logits.len()))
+                    attribution: attribution
+                        .map(|names| batch.attribution(names, at, logits.len()))
                         .transpose()?,
-                    class_attention: attention
-                        .map(|name| pictures.values(name, at))
-                        .transpose()?,
+                    class_attention: attention.map(|name| batch.values(name, at)).transpose()?,
                     logits,
                 })
             })
@@ -237,23 +235,23 @@ impl Engine for OrtEngine {
 
     /// The old session goes only when the new one is there: for a moment there are two.
     fn rebuild(&mut self) -> Result<(), EngineError> {
-        let Origin {
+        let SessionSpec {
             runtime,
             manifest,
             options,
-        } = &self.origin;
+        } = &self.spec;
         *self = Self::load(runtime, manifest, options)?;
         Ok(())
     }
 }
 
-/// A batch's outputs, taken apart by picture.
-struct Pictures<'a, 'run> {
+/// A batch's outputs, taken apart by image.
+struct BatchOutputs<'a, 'run> {
     outputs: &'a SessionOutputs<'run>,
     count: usize,
 }
 
-impl Pictures<'_, '_> {
+impl BatchOutputs<'_, '_> {
     fn values<T>(&self, name: &str, at: usize) -> Result<Vec<T>, EngineError>
     where
         T: PrimitiveTensorElementType + Clone,
@@ -263,15 +261,15 @@ impl Pictures<'_, '_> {
         Ok(values[at * each..][..each].to_vec())
     }
 
-    fn evidence(
+    fn attribution(
         &self,
-        names: &EvidenceOutputs,
+        names: &AttributionOutputs,
         at: usize,
         classes: usize,
-    ) -> Result<Evidence, EngineError> {
+    ) -> Result<Attribution, EngineError> {
         let found = self.values::<i64>(&names.classes, at)?.into_iter();
         let found = found.map(|class| usize::try_from(class).ok().filter(|&c| c < classes));
-        Ok(Evidence {
+        Ok(Attribution {
             classes: found.collect::<Option<_>>().ok_or_else(|| {
                 EngineError::Graph(format!("`{}` names a class that is none", names.classes))
             })?,

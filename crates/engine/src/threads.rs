@@ -23,7 +23,7 @@ pub fn available() -> usize {
 /// Whether threads that compute may spin for a moment before they sleep.
 ///
 /// Between the many short operators of a small model that saves a quarter of the time of a single
-/// picture. Under a CPU quota it spends what the next picture would need, until the kernel stops
+/// image. Under a CPU quota it spends what the next image would need, until the kernel stops
 /// the whole container for the rest of the period.
 pub fn may_spin() -> bool {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();

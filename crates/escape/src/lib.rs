@@ -2,8 +2,8 @@
 //!
 //! A newline in a model's name could write a line of its own into the log, an escape character
 //! could move a terminal's cursor, and a mark that reverses the reading direction could make a name
-//! look like another one. [`Escape`] writes such characters as JSON would, so that its output can be
-//! put into a JSON string as it is; [`Excerpt`] also bounds the length.
+//! look like another one. [`Escape`] writes such characters as JSON would, so that its output can
+//! be put into a JSON string as it is; [`Excerpt`] also bounds the length.
 
 mod detail;
 mod excerpt;
@@ -20,8 +20,8 @@ pub use self::{
 
 /// Writes characters that are not simply shown as `\n`, `\u001b` and the like.
 ///
-/// As an [`io::Write`] it takes whole lines, and the newline at the end of what is written at a time
-/// stays.
+/// As an [`io::Write`] it takes whole lines, and the newline at the end of what is written at a
+/// time stays.
 #[derive(Debug)]
 pub struct Escape<W>(pub W);
 

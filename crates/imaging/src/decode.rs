@@ -1,17 +1,17 @@
-//! Bytes → upright RGB8, under limits, fenced against panics.
+//! Bytes → upright RGB8, under limits; panics of decoders become errors.
 //!
 //! ```text
 //!  bytes ──► peek ──► Header: format, upright size, cost in bytes     (nothing allocated yet)
-//!              └──► decode ──► Picture                       (on a blocking thread)
+//!              └──► decode ──► Image                       (on a blocking thread)
 //! ```
 //!
 //! Only the content decides the format: JPEG, PNG, WebP, or GIF; of animations the first frame.
 //! What comes out is what Pillow's `ImageOps.exif_transpose(Image.open(f)).convert("RGB")` gives,
 //! compared in tests: lossless formats exactly, JPEG and lossy WebP within rounding. In
-//! particular alpha is dropped without compositing, and colour profiles are ignored.
+//! particular alpha is dropped without compositing, and color profiles are ignored.
 //!
 //! Differences by choice:
-//! * 16-bit grey keeps its high byte, as 16-bit colour does; Pillow turns all but the darkest
+//! * 16-bit grey keeps its high byte, as 16-bit color does; Pillow turns all but the darkest
 //!   1/256 of it white.
 //! * Arithmetic-coded and lossless JPEG and GIF without any palette are refused.
 //! * JPEGs whose progression lacks scans are refused; libjpeg smooths over what is missing.
@@ -40,7 +40,7 @@ use image::metadata::Orientation;
 pub use self::{color::Rgb8, format::Format};
 use crate::error::{Error, Result};
 
-/// What a picture may be at most; checked against its header, before anything is allocated.
+/// What an image may be at most; checked against its header, before anything is allocated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// Width × height.
@@ -68,14 +68,14 @@ pub enum JpegScaling {
     Off,
 }
 
-/// What a picture's first bytes announce, within the limits.
+/// What an image's header says, within the limits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Header {
     /// As its content says.
     pub format: Format,
-    /// Pixels of the upright picture.
+    /// Pixels of the upright image.
     pub width: u32,
-    /// Pixels of the upright picture.
+    /// Pixels of the upright image.
     pub height: u32,
     /// An upper estimate of the bytes that decoding holds at its peak, the result included, the
     /// upload not.
@@ -84,14 +84,14 @@ pub struct Header {
     reducible: bool,
 }
 
-/// A decoded picture.
+/// A decoded image.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Picture {
+pub struct Image {
     /// Its upright pixels.
     pub rgb: Rgb8,
     /// What it was sent as.
     pub format: Format,
-    /// One pixel of `rgb` stands for this many of the picture in each direction; those at the right
+    /// One pixel of `rgb` stands for this many of the image in each direction; those at the right
     /// and lower edge may stand for fewer.
     pub reduction: u32,
     /// Whether the fast JPEG decoder took the file as it is: then its scan can be drawn again.
@@ -99,7 +99,7 @@ pub struct Picture {
 }
 
 /// What one format's header says; sizes are those stored, before orientation.
-struct Announced {
+struct ParsedHeader {
     width: u32,
     height: u32,
     orientation: Orientation,
@@ -109,7 +109,7 @@ struct Announced {
     reducible: bool,
 }
 
-/// Reads a picture's header. Costs no more than a walk over its chunks.
+/// Reads an image's header. Costs no more than a walk over its chunks.
 ///
 /// # Errors
 ///
@@ -117,55 +117,55 @@ struct Announced {
 /// damaged header, [`Error::ImageTooLarge`] beyond `limits`.
 pub fn peek(bytes: &[u8], limits: &Limits) -> Result<Header> {
     let format = Format::sniff(bytes)?;
-    let announced = match format {
+    let parsed = match format {
         Format::Jpeg => jpeg::peek(bytes),
         Format::Png => png::peek(bytes),
         Format::WebP => webp::peek(bytes),
         Format::Gif => gif::peek(bytes),
     }
     .map_err(|detail| undecodable(format, detail))?;
-    limits.check(&announced, format)?;
+    limits.check(&parsed, format)?;
 
-    // Turning copies the picture once; by then the decoder's own memory is free again.
-    let rgb_bytes = color::rgb_bytes(announced.width, announced.height);
-    let turning_bytes = match announced.orientation {
+    // Turning copies the image once; by then the decoder's own memory is free again.
+    let rgb_bytes = color::rgb_bytes(parsed.width, parsed.height);
+    let turning_bytes = match parsed.orientation {
         Orientation::NoTransforms => rgb_bytes,
         _ => 2 * rgb_bytes,
     };
-    let (width, height) = if exif::swaps_sides(announced.orientation) {
-        (announced.height, announced.width)
+    let (width, height) = if exif::swaps_sides(parsed.orientation) {
+        (parsed.height, parsed.width)
     } else {
-        (announced.width, announced.height)
+        (parsed.width, parsed.height)
     };
     Ok(Header {
         format,
         width,
         height,
-        cost_bytes: announced.decoding_bytes.max(turning_bytes),
-        orientation: announced.orientation,
-        reducible: announced.reducible,
+        cost_bytes: parsed.decoding_bytes.max(turning_bytes),
+        orientation: parsed.orientation,
+        reducible: parsed.reducible,
     })
 }
 
-/// Decodes a picture whose `header` was read by [`peek`] from the same `bytes`.
+/// Decodes an image whose `header` was read by [`peek`] from the same `bytes`.
 ///
 /// Blocks for as long as it takes; for a blocking thread. A panic in a decoder
 /// (hostile files do cause them) becomes an error.
 ///
 /// # Errors
 ///
-/// [`Error::ImageUndecodable`] for a damaged or truncated picture.
-pub fn decode(bytes: &[u8], header: &Header) -> Result<Picture> {
+/// [`Error::ImageUndecodable`] for a damaged or truncated image.
+pub fn decode(bytes: &[u8], header: &Header) -> Result<Image> {
     decode_reduced(bytes, header, 1)
 }
 
 /// The same at one `reduction`-th of the size, as [`Header::reduction_for`] found it possible. What
-/// the reducing decoder does not take is decoded in full; [`Picture::reduction`] tells.
+/// the reducing decoder does not take is decoded in full; [`Image::reduction`] tells.
 ///
 /// # Errors
 ///
 /// As [`decode`].
-pub fn decode_reduced(bytes: &[u8], header: &Header, reduction: u32) -> Result<Picture> {
+pub fn decode_reduced(bytes: &[u8], header: &Header, reduction: u32) -> Result<Image> {
     let format = header.format;
     let decoded = panic::catch_unwind(AssertUnwindSafe(|| {
         let reduced = (reduction > 1)
@@ -174,11 +174,11 @@ pub fn decode_reduced(bytes: &[u8], header: &Header, reduction: u32) -> Result<P
         let (stored, reduction, drawn_as_sent) = match reduced {
             Some(reduced) => (reduced, reduction, false),
             None => {
-                let (stored, drawn_as_sent) = in_full(bytes, header)?;
+                let (stored, drawn_as_sent) = decode_full(bytes, header)?;
                 (stored, 1, drawn_as_sent)
             }
         };
-        Ok(Picture {
+        Ok(Image {
             rgb: exif::upright(stored, header.orientation),
             format,
             reduction,
@@ -186,7 +186,7 @@ pub fn decode_reduced(bytes: &[u8], header: &Header, reduction: u32) -> Result<P
         })
     }));
     match decoded {
-        Ok(Ok(picture)) => Ok(picture),
+        Ok(Ok(image)) => Ok(image),
         Ok(Err(detail)) => Err(undecodable(format, detail)),
         Err(_) => Err(Error::DecoderPanicked {
             format: format.name(),
@@ -194,8 +194,8 @@ pub fn decode_reduced(bytes: &[u8], header: &Header, reduction: u32) -> Result<P
     }
 }
 
-/// Every stored pixel, and [`Picture::drawn_as_sent`].
-fn in_full(bytes: &[u8], header: &Header) -> std::result::Result<(Rgb8, bool), String> {
+/// Every stored pixel, and [`Image::drawn_as_sent`].
+fn decode_full(bytes: &[u8], header: &Header) -> std::result::Result<(Rgb8, bool), String> {
     let rgb = match header.format {
         Format::Jpeg => return jpeg::decode(bytes, header),
         Format::Png => png::decode(bytes, header),
@@ -206,19 +206,19 @@ fn in_full(bytes: &[u8], header: &Header) -> std::result::Result<(Rgb8, bool), S
 }
 
 impl Header {
-    /// How far a picture that will be resized to `width`×`height` may be reduced while it is decoded:
-    /// to 1/4 or 1/2 if each side keeps at least [`Self::MARGIN`] times the wanted pixels; 1
-    /// where that cannot be, and for everything but JPEG.
+    /// How far an image that will be resized to `width`×`height` may be reduced while it is
+    /// decoded: to 1/4 or 1/2 if each side keeps at least [`Self::MIN_OVERSAMPLING`] times the
+    /// wanted pixels; 1 where that cannot be, and for everything but JPEG.
     ///
-    /// An eighth is left out: there the decoder's rounding and colour planes move values by several
+    /// An eighth is left out: there the decoder's rounding and color planes move values by several
     /// levels.
     ///
-    /// A turned picture is reduced only if its sides divide evenly: the blocks that stick out at the
+    /// A turned image is reduced only if its sides divide evenly: the blocks that stick out at the
     /// stored right and lower edge would come to lie elsewhere.
     pub fn reduction_for(&self, width: u32, height: u32) -> u32 {
         let fits = |reduction: u32| {
             let keeps = |side: u32, wanted: u32| {
-                f64::from(side) >= Self::MARGIN * f64::from(wanted) * f64::from(reduction)
+                f64::from(side) >= Self::MIN_OVERSAMPLING * f64::from(wanted) * f64::from(reduction)
             };
             let even =
                 self.width.is_multiple_of(reduction) && self.height.is_multiple_of(reduction);
@@ -236,7 +236,7 @@ impl Header {
     /// What a reduced side keeps of the wanted one, at least: enough that the resize after it still
     /// does the greater part of the smoothing. docs/performance.md says what it costs in exactness,
     /// and what half of it would.
-    const MARGIN: f64 = 3.0;
+    const MIN_OVERSAMPLING: f64 = 3.0;
 
     /// Width and height as stored, before orientation.
     fn stored_size(&self) -> (u32, u32) {
@@ -248,29 +248,29 @@ impl Header {
     }
 }
 
-impl Picture {
-    /// The file itself as a copy to keep, if it is an upright JPEG in one sequential scan, of at most
-    /// `max_side` pixels a side and no larger than such files usually are (two bits a pixel): without
-    /// EXIF, comments and whatever else does not draw. `header` and `bytes` are those that this was
-    /// decoded from. That the copy can be drawn is proven: the decoder that draws it has drawn this
-    /// from the same tables and the same scan.
-    pub fn plain_copy(&self, header: &Header, bytes: &[u8], max_side: u32) -> Option<Vec<u8>> {
+impl Image {
+    /// The file itself as a copy to keep, if it is an upright JPEG in one sequential scan, of at
+    /// most `max_side` pixels a side and no larger than such files usually are (two bits a pixel):
+    /// without EXIF, comments and whatever else does not draw. `header` and `bytes` are those that
+    /// this was decoded from. That the copy can be drawn is proven: the decoder that draws it has
+    /// drawn this from the same tables and the same scan.
+    pub fn stripped_copy(&self, header: &Header, bytes: &[u8], max_side: u32) -> Option<Vec<u8>> {
         let small = header.width.max(header.height) <= max_side;
         let upright = header.orientation == Orientation::NoTransforms;
         if !self.drawn_as_sent || !small || !upright {
             return None;
         }
-        let usual = header.width as usize * header.height as usize / 4 + Self::TABLES;
-        jpeg::plain(bytes).filter(|copy| copy.len() <= usual)
+        let usual = header.width as usize * header.height as usize / 4 + Self::JPEG_OVERHEAD_BYTES;
+        jpeg::strip_metadata(bytes).filter(|copy| copy.len() <= usual)
     }
 
     /// What a JPEG takes besides its pixels.
-    const TABLES: usize = 4096;
+    const JPEG_OVERHEAD_BYTES: usize = 4096;
 }
 
 impl Limits {
-    fn check(&self, announced: &Announced, format: Format) -> Result<()> {
-        let &Announced { width, height, .. } = announced;
+    fn check(&self, parsed: &ParsedHeader, format: Format) -> Result<()> {
+        let &ParsedHeader { width, height, .. } = parsed;
         if width == 0 || height == 0 {
             return Err(undecodable(
                 format,

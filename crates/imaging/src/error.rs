@@ -8,15 +8,15 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Why an image is refused. The `Display` text is for whoever sent it.
 #[derive(Clone, Debug, thiserror::Error, PartialEq)]
 pub enum Error {
-    /// The bytes are not a picture in a format that is served.
-    #[error("not a picture that this server reads ({found}); send JPEG, PNG, WebP or GIF")]
+    /// The bytes are not an image in a format that is served.
+    #[error("not an image that this server reads ({found}); send JPEG, PNG, WebP or GIF")]
     UnsupportedFormat {
         /// What the bytes look like.
         found: Detail,
     },
 
-    /// The picture is damaged.
-    #[error("the {format} picture cannot be decoded: {detail}")]
+    /// The image is damaged.
+    #[error("the {format} image cannot be decoded: {detail}")]
     ImageUndecodable {
         /// The format that its first bytes announce.
         format: &'static str,
@@ -25,14 +25,14 @@ pub enum Error {
     },
 
     /// The decoder panicked, which hostile files make decoders do; the fence held.
-    #[error("the {format} picture is damaged in a way that its decoder does not survive")]
+    #[error("the {format} image is damaged in a way that its decoder does not survive")]
     DecoderPanicked {
         /// The format that its first bytes announce.
         format: &'static str,
     },
 
-    /// The picture has too many pixels, too long a side, or needs too much memory to decode.
-    #[error("the picture is too large ({width}×{height}): {detail}")]
+    /// The image has too many pixels, too long a side, or needs too much memory to decode.
+    #[error("the image is too large ({width}×{height}): {detail}")]
     ImageTooLarge {
         /// Announced width in pixels.
         width: u32,

@@ -2,7 +2,7 @@
 //!
 //! | module | one sentence |
 //! |---|---|
-//! | [`decode`] | bytes → upright RGB8, under limits, fenced against panics |
+//! | [`decode`] | bytes → upright RGB8, under limits, with decoder panics caught |
 //! | [`preprocess`] | RGB8 → the input tensor, with Pillow's arithmetic |
 //!
 //! Nothing here waits, reads a file or keeps state: bytes in, pixels and tensors out.

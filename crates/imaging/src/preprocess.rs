@@ -1,15 +1,15 @@
-//! From an upright RGB picture to the model's input tensor, exactly as the checkpoint's own
+//! From an upright RGB image to the model's input tensor, exactly as the checkpoint's own
 //! library does it.
 //!
 //! ```text
-//!  picture ──► geometry: what to resize to, what to keep of it
+//!  image ──► geometry: what to resize to, what to keep of it
 //!                 ├──► resample: the library's 8-bit arithmetic, only the pixels that are kept
 //!                 │       └──► normalize: 0…255 → f32, channel planes (3 × height × width)
-//!                 └──► region: what of the picture the model saw
+//!                 └──► region: what of the image the model saw
 //! ```
 //!
 //! A [`Preprocess`] is what `model.toml` says; a [`Pipeline`] is built from it once and run for
-//! each picture. Wrong preprocessing costs accuracy without any error, so it is data beside the
+//! each image. Wrong preprocessing costs accuracy without any error, so it is data beside the
 //! model, and every step is compared with goldens that Pillow, NumPy and torchvision made.
 
 mod backend;
@@ -32,7 +32,7 @@ pub use self::{
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocess {
-    /// What the picture is resized to.
+    /// What the image is resized to.
     pub resize: Resize,
     /// The filter, with Pillow's definition.
     pub filter: Filter,
@@ -46,7 +46,7 @@ pub struct Preprocess {
     pub normalize: Normalize,
 }
 
-/// What the picture is resized to.
+/// What the image is resized to.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "mode", deny_unknown_fields)]
 pub enum Resize {
@@ -79,7 +79,7 @@ pub enum Filter {
 
 /// What is cut out of the middle after resizing.
 ///
-/// A crop larger than the resized picture is filled up with black around it, as torchvision's
+/// A crop larger than the resized image is filled up with black around it, as torchvision's
 /// `CenterCrop` and transformers' `center_crop` do.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -99,8 +99,8 @@ pub enum CropRounding {
     /// `round((size - crop) / 2)` with halves to even: torchvision and timm. Padding puts the odd
     /// pixel behind.
     HalfEven,
-    /// `(size - crop) / 2` rounded down: transformers on Pillow's pictures. Padding puts the odd pixel
-    /// in front.
+    /// `(size - crop) / 2` rounded down: transformers on Pillow's images. Padding puts the odd
+    /// pixel in front.
     Floor,
     /// The same, but padding puts the odd pixel behind: transformers on torchvision's tensors.
     FloorPadBehind,

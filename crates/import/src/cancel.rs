@@ -1,4 +1,4 @@
-//! How an import is ended early.
+//! Cancels an import.
 
 use std::sync::{
     Arc,
@@ -7,20 +7,20 @@ use std::sync::{
 
 use super::ImportError;
 
-/// Asked from another thread, seen by the import between two constants or two batches of
-/// pictures.
+/// Set from another thread; the import checks it between two constants and between two batches of
+/// images.
 #[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct CancelFlag(Arc<AtomicBool>);
 
-impl Cancel {
-    /// Ends the import soon; nothing of it is left.
-    pub fn ask(&self) {
+impl CancelFlag {
+    /// Ends the import soon and removes what it wrote.
+    pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
     /// # Errors
-    /// If the import is to end.
-    pub(super) fn go_on(&self) -> Result<(), ImportError> {
+    /// If the import was cancelled.
+    pub(super) fn check_cancelled(&self) -> Result<(), ImportError> {
         match self.0.load(Ordering::Relaxed) {
             true => Err(ImportError::Cancelled),
             false => Ok(()),

@@ -1,4 +1,4 @@
-//! Compares a graph of lower precision with the float32 graph on the user's own pictures, before it
+//! Compares a graph of lower precision with the float32 graph on the user's own images, before it
 //! is written.
 //!
 //! Both graphs are written as model directories beside the one to be made, and run by the server's
@@ -7,129 +7,138 @@
 //! granted: what is found goes into the manifest, and where a given agreement is not reached the
 //! layers with the largest errors of their own stay in float32, until it is or half of them have.
 
-mod bench;
+mod runner;
 mod scratch;
 
 use std::{collections::BTreeSet, path::PathBuf};
 
 use patchlight_model::{
     ModelInfo,
-    manifest::{Checked, Precision},
+    manifest::{Precision, PrecisionCheck},
 };
-use patchlight_onnx::vit::{Arithmetic, Layer};
+use patchlight_onnx::vit::{LinearLayer, PrecisionPlan};
 
 use self::{
-    bench::{Answer, Bench},
-    scratch::Scratch,
+    runner::{ModelRunner, Prediction},
+    scratch::ScratchDir,
 };
 use super::{ImportError, ImportOptions, Progress, write};
 
-/// What to compare on, and what has to come out.
+/// The images to compare on, and the agreement to reach.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CheckOptions {
-    /// Files of pictures, of the kind that will be asked about.
-    pub pictures: Vec<PathBuf>,
+    /// Files of images, of the kind that will be asked about.
+    pub images: Vec<PathBuf>,
     /// For which share of them both graphs have to name the same best class, from 0 to 1.
     pub min_agreement: Option<f64>,
 }
 
-/// The arithmetic that was settled on, and what it was settled by.
+/// The precision plan that was selected, and the measurements behind it.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Settled {
-    pub(super) arithmetic: Arithmetic,
-    pub(super) checked: Checked,
-    /// Each layer's own error as [`Bench::errors`] tells it, largest first; none for float16.
-    pub(super) errors: Vec<(Layer, f32)>,
+pub(super) struct SelectedPrecision {
+    pub(super) plan: PrecisionPlan,
+    pub(super) checked: PrecisionCheck,
+    /// Each layer's own error as [`ModelRunner::errors`] tells it, largest first; none for float16.
+    pub(super) errors: Vec<(LinearLayer, f32)>,
 }
 
-/// Finds the arithmetic for `options.precision` that agrees well enough.
+/// Finds a plan for `options.precision` that agrees well enough with float32.
 ///
 /// # Errors
-/// If a picture cannot be read, or the agreement not be reached; the message says how far it was.
-pub(super) fn settle(
+/// If an image cannot be read, or the agreement not be reached; the message says how far it was.
+pub(super) fn select_precision(
     options: &ImportOptions,
     check: &CheckOptions,
     progress: &mut dyn FnMut(Progress),
-) -> Result<Settled, ImportError> {
-    let scratch = Scratch::new(&options.out)?;
-    let bench = Bench::new(options, &check.pictures)?;
-    let made = |name: &str, arithmetic: &Arithmetic, progress: &mut dyn FnMut(Progress)| {
+) -> Result<SelectedPrecision, ImportError> {
+    let scratch = ScratchDir::new(&options.out)?;
+    let runner = ModelRunner::new(options, &check.images)?;
+    let build_model = |name: &str, plan: &PrecisionPlan, progress: &mut dyn FnMut(Progress)| {
         let directory = scratch.path(name);
-        write(options, &directory, arithmetic, None, progress)?;
-        ModelInfo::open(&directory).map_err(|why| ImportError::Check(why.to_string()))
+        write(options, &directory, plan, None, progress)?;
+        ModelInfo::open(&directory).map_err(|error| ImportError::Check(error.to_string()))
     };
 
-    let float32 = made("float32", &Arithmetic::all(Precision::Fp32), progress)?;
-    let expected = bench.answers(&float32, "float32", progress)?;
-    let mut arithmetic = Arithmetic::all(options.precision);
+    let float32 = build_model(
+        "float32",
+        &PrecisionPlan::uniform(Precision::Fp32),
+        progress,
+    )?;
+    let expected = runner.predictions(&float32, "float32", progress)?;
+    let mut plan = PrecisionPlan::uniform(options.precision);
     let errors = match options.precision {
         Precision::Int8 => {
-            let probing = Arithmetic {
+            let probing = PrecisionPlan {
                 probing: true,
-                ..Arithmetic::all(Precision::Fp32)
+                ..PrecisionPlan::uniform(Precision::Fp32)
             };
-            let probe = made("probe", &probing, progress)?;
-            bench.errors(&probe, progress)?
+            let probe = build_model("probe", &probing, progress)?;
+            runner.errors(&probe, progress)?
         }
         Precision::Fp32 | Precision::Fp16 => Vec::new(),
     };
     loop {
-        let candidate = made("candidate", &arithmetic, progress)?;
+        let candidate = build_model("candidate", &plan, progress)?;
         let phase = match options.precision {
             Precision::Int8 => "int8",
             Precision::Fp32 | Precision::Fp16 => "float16",
         };
-        let found = bench.answers(&candidate, phase, progress)?;
-        let checked = compare(&expected, &found, &arithmetic);
+        let found = runner.predictions(&candidate, phase, progress)?;
+        let checked = compare(&expected, &found, &plan);
         let wanted = check.min_agreement.unwrap_or(0.0);
         if checked.top1_agreement >= wanted && checked.score_drift.is_finite() {
-            return Ok(Settled {
-                arithmetic,
+            return Ok(SelectedPrecision {
+                plan,
                 checked,
                 errors,
             });
         }
-        match more_kept(&errors, arithmetic.kept.len()) {
-            Some(kept) => arithmetic.kept = kept,
-            None => return Err(refusal(options.precision, wanted, &checked)),
+        match more_float32_layers(&errors, plan.float32_layers.len()) {
+            Some(float32_layers) => plan.float32_layers = float32_layers,
+            None => return Err(agreement_error(options.precision, wanted, &checked)),
         }
     }
 }
 
 /// The layers that stay in float32 next, when so many were not enough: the worst one, then twice as
 /// many each time; `None` once that would be more than half of all.
-fn more_kept(errors: &[(Layer, f32)], before: usize) -> Option<BTreeSet<Layer>> {
+fn more_float32_layers(
+    errors: &[(LinearLayer, f32)],
+    before: usize,
+) -> Option<BTreeSet<LinearLayer>> {
     let count = (2 * before).max(1);
     (count <= errors.len() / 2).then(|| errors.iter().take(count).map(|&(l, _)| l).collect())
 }
 
-fn refusal(precision: Precision, wanted: f64, checked: &Checked) -> ImportError {
-    let kept = match (precision, checked.float32_layers.len()) {
-        (Precision::Int8, kept) => {
-            format!(" with {kept} layers in float32, and with more of them int8 is not worth it")
+fn agreement_error(precision: Precision, wanted: f64, checked: &PrecisionCheck) -> ImportError {
+    let float32_layers = match (precision, checked.float32_layers.len()) {
+        (Precision::Int8, float32_layers) => {
+            format!(
+                " with {float32_layers} layers in float32, and with more of them int8 is not worth it"
+            )
         }
         _ => String::new(),
     };
     let found = match checked.score_drift.is_finite() {
         true => format!(
-            "{precision} names the same best class as float32 for {:.2} % of {} pictures, and \
+            "{precision} names the same best class as float32 for {:.2} % of {} images, and \
              --min-agreement asks for {:.2} %",
             100.0 * checked.top1_agreement,
-            checked.pictures,
+            checked.images,
             100.0 * wanted
         ),
         false => format!("{precision} gives scores that are not numbers"),
     };
     ImportError::Check(format!(
-        "{found}{kept}. Import it with --precision fp32, or ask for less"
+        "{found}{float32_layers}. Import it with --precision fp32, or ask for less"
     ))
 }
 
-/// Agreement and drift of two graphs' answers to the same pictures.
-fn compare(expected: &[Answer], found: &[Answer], arithmetic: &Arithmetic) -> Checked {
+/// Agreement and drift of two graphs' answers to the same images.
+fn compare(expected: &[Prediction], found: &[Prediction], plan: &PrecisionPlan) -> PrecisionCheck {
     let pairs = || expected.iter().zip(found);
     let agreeing = pairs().filter(|(a, b)| a.best() == b.best()).count();
-    let drift = |of: fn(&Answer) -> &[f32]| {
+    let drift = |of: fn(&Prediction) -> &[f32]| {
         let differences = pairs().flat_map(|(a, b)| of(a).iter().zip(of(b)));
         differences
             .map(|(a, b)| f64::from((a - b).abs()))
@@ -139,79 +148,86 @@ fn compare(expected: &[Answer], found: &[Answer], arithmetic: &Arithmetic) -> Ch
                 false => next,
             })
     };
-    Checked {
-        pictures: expected.len(),
+    PrecisionCheck {
+        images: expected.len(),
         top1_agreement: agreeing as f64 / expected.len() as f64,
-        score_drift: drift(|answer| &answer.scores),
-        map_drift: drift(|answer| &answer.rollout),
-        float32_layers: arithmetic.kept.iter().map(ToString::to_string).collect(),
+        score_drift: drift(|prediction| &prediction.scores),
+        map_drift: drift(|prediction| &prediction.rollout),
+        float32_layers: plan
+            .float32_layers
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use patchlight_onnx::vit::Part;
+    use patchlight_onnx::vit::LinearKind;
 
-    fn answer(scores: [f32; 3], rollout: [f32; 2]) -> Answer {
-        Answer {
+    fn prediction(scores: [f32; 3], rollout: [f32; 2]) -> Prediction {
+        Prediction {
             scores: scores.to_vec(),
             rollout: rollout.to_vec(),
         }
     }
 
-    fn all(found: &[Answer], expected: &[Answer]) -> Checked {
-        compare(expected, found, &Arithmetic::all(Precision::Int8))
+    fn all(found: &[Prediction], expected: &[Prediction]) -> PrecisionCheck {
+        compare(expected, found, &PrecisionPlan::uniform(Precision::Int8))
     }
 
     #[test]
     fn agreement_counts_best_classes_and_drift_is_the_largest() {
         let expected = [
-            answer([0.5, 0.25, 0.25], [0.5, 0.25]),
-            answer([0.25, 0.5, 0.25], [0.25, 0.25]),
+            prediction([0.5, 0.25, 0.25], [0.5, 0.25]),
+            prediction([0.25, 0.5, 0.25], [0.25, 0.25]),
         ];
         let found = [
-            answer([0.25, 0.5, 0.25], [0.5, 0.125]),
-            answer([0.25, 0.5, 0.25], [0.25, 0.25]),
+            prediction([0.25, 0.5, 0.25], [0.5, 0.125]),
+            prediction([0.25, 0.5, 0.25], [0.25, 0.25]),
         ];
         let checked = all(&found, &expected);
-        assert_eq!(checked.pictures, 2);
+        assert_eq!(checked.images, 2);
         assert_eq!(checked.top1_agreement, 0.5);
         assert_eq!((checked.score_drift, checked.map_drift), (0.25, 0.125));
     }
 
     #[test]
     fn a_score_that_is_no_number_is_not_lost_among_small_drifts() {
-        let expected = [answer([0.5, 0.25, 0.25], [0.5, 0.5])];
-        let found = [answer([f32::NAN, 0.25, 0.25], [0.5, 0.5])];
+        let expected = [prediction([0.5, 0.25, 0.25], [0.5, 0.5])];
+        let found = [prediction([f32::NAN, 0.25, 0.25], [0.5, 0.5])];
         let checked = all(&found, &expected);
         assert!(!checked.score_drift.is_finite());
-        let why = refusal(Precision::Fp16, 0.0, &checked).to_string();
-        assert!(why.contains("not numbers"), "{why}");
+        let error = agreement_error(Precision::Fp16, 0.0, &checked).to_string();
+        assert!(error.contains("not numbers"), "{error}");
     }
 
     #[test]
-    fn worst_layers_are_kept_first_and_at_most_half_of_them() {
-        let errors: Vec<(Layer, f32)> = [4.0, 3.0, 2.0, 1.0]
+    fn worst_layers_go_to_float32_first_and_at_most_half_of_them() {
+        let errors: Vec<(LinearLayer, f32)> = [4.0, 3.0, 2.0, 1.0]
             .into_iter()
-            .zip(Part::ALL)
-            .map(|(error, part)| (Layer { block: 0, part }, error))
+            .zip(LinearKind::ALL)
+            .map(|(error, part)| (LinearLayer { block: 0, part }, error))
             .collect();
-        let kept = |before| more_kept(&errors, before).map(|kept| kept.into_iter().collect());
-        let layers: Vec<Layer> = errors.iter().map(|&(layer, _)| layer).collect();
-        assert_eq!(kept(0), Some(layers[..1].to_vec()));
-        assert_eq!(kept(1), Some(layers[..2].to_vec()));
-        assert_eq!(kept(2), None);
-        assert_eq!(more_kept(&[], 0), None);
+        let float32_layers = |before| {
+            more_float32_layers(&errors, before)
+                .map(|float32_layers| float32_layers.into_iter().collect())
+        };
+        let layers: Vec<LinearLayer> = errors.iter().map(|&(layer, _)| layer).collect();
+        assert_eq!(float32_layers(0), Some(layers[..1].to_vec()));
+        assert_eq!(float32_layers(1), Some(layers[..2].to_vec()));
+        assert_eq!(float32_layers(2), None);
+        assert_eq!(more_float32_layers(&[], 0), None);
     }
 
     #[test]
     fn refusal_says_how_far_it_was() {
-        let expected = [answer([0.5, 0.25, 0.25], [0.5, 0.5])];
-        let found = [answer([0.25, 0.5, 0.25], [0.5, 0.5])];
-        let why = refusal(Precision::Int8, 0.99, &all(&found, &expected)).to_string();
-        for part in ["0.00 % of 1 pictures", "99.00 %", "fp32"] {
-            assert!(why.contains(part), "{why}");
+        let expected = [prediction([0.5, 0.25, 0.25], [0.5, 0.5])];
+        let found = [prediction([0.25, 0.5, 0.25], [0.5, 0.5])];
+        let error = agreement_error(Precision::Int8, 0.99, &all(&found, &expected)).to_string();
+        for part in ["0.00 % of 1 images", "99.00 %", "fp32"] {
+            assert!(error.contains(part), "{error}");
         }
     }
 }

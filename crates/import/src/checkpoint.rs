@@ -8,7 +8,7 @@ use patchlight_onnx::vit::{VitSpec, Weights};
 
 use crate::{ImportError, Stripped};
 
-/// A source, opened and understood: all that a model directory is made of.
+/// An opened and parsed source: all that a model directory is made of.
 pub(super) struct Checkpoint {
     /// Size, shape and conventions of the network.
     pub(super) spec: VitSpec,
@@ -24,7 +24,7 @@ pub(super) struct Checkpoint {
     pub(super) task: TaskKind,
     /// A caution that every answer repeats.
     pub(super) caution: Option<String>,
-    /// From picture to input.
+    /// From image to input.
     pub(super) preprocess: Preprocess,
     /// Name of the layout.
     pub(super) source: &'static str,

@@ -8,12 +8,12 @@ use std::{
 };
 
 use patchlight_model::manifest::{
-    Architecture, Checked, EvidenceOutputs, FORMAT, Graph, Manifest, Precision, Provenance,
-    Rollout, Task, Tokens, WholeLabel,
+    Architecture, AttributionOutputs, FORMAT, Graph, Manifest, MultilineLabel, Precision,
+    PrecisionCheck, Provenance, Rollout, Task, Tokens,
 };
 use patchlight_onnx::{
     graph::{External, Storage},
-    vit::{self, Arithmetic, VitSpec, Weights},
+    vit::{self, PrecisionPlan, VitSpec, Weights},
 };
 use prost::Message;
 use sha2::{Digest, Sha256};
@@ -28,15 +28,15 @@ const MANIFEST: &str = "model.toml";
 /// A directory that is being written, elsewhere until [`finish`](Self::finish): one that is new
 /// appears whole, beside which nothing is left; in one that is replaced the manifest comes last.
 #[derive(Debug)]
-pub(super) struct Directory {
+pub(super) struct ModelDirWriter {
     path: PathBuf,
     /// Where files are written, in the same file system.
     staging: PathBuf,
-    whole_labels: Vec<WholeLabel>,
+    whole_labels: Vec<MultilineLabel>,
     digests: BTreeMap<String, String>,
 }
 
-impl Directory {
+impl ModelDirWriter {
     /// Makes a place to write to. A directory that holds a model of ours is going to be replaced;
     /// one with files of the same names, but without a manifest, is left alone.
     pub(super) fn prepare(path: &Path) -> Result<Self, ImportError> {
@@ -78,17 +78,17 @@ impl Directory {
     pub(super) fn write_graph(
         &mut self,
         spec: &VitSpec,
-        arithmetic: &Arithmetic,
+        plan: &PrecisionPlan,
         weights: &mut dyn Weights<Error = ImportError>,
     ) -> Result<(), ImportError> {
         let model = if is_large(spec) {
             let mut data = self.create(GRAPH_DATA)?;
             let storage = Storage::External(External::new(GRAPH_DATA, &mut data));
-            let model = vit::build(spec, arithmetic, weights, storage)?;
+            let model = vit::build(spec, plan, weights, storage)?;
             self.close(GRAPH_DATA, data)?;
             model
         } else {
-            vit::build(spec, arithmetic, weights, Storage::Inline)?
+            vit::build(spec, plan, weights, Storage::Inline)?
         };
         self.write(GRAPH, &model.encode_to_vec())
     }
@@ -112,7 +112,7 @@ impl Directory {
 
     /// Writes the labels, one a line; what is more than a line is put into the manifest.
     pub(super) fn write_labels(&mut self, labels: &[String]) -> Result<(), ImportError> {
-        self.whole_labels = labels::whole(labels);
+        self.whole_labels = labels::multiline(labels);
         let lines: Vec<String> = labels
             .iter()
             .map(|label| label.replace('\n', " "))
@@ -176,17 +176,17 @@ impl Directory {
         self.close(name, file)
     }
 
-    fn create(&mut self, name: &str) -> Result<Hashed, ImportError> {
+    fn create(&mut self, name: &str) -> Result<HashingWriter, ImportError> {
         let path = self.path(name);
         let file = File::create(&path).map_err(ImportError::file(&path, "make it"))?;
         self.digests.insert(name.to_owned(), String::new());
-        Ok(Hashed {
+        Ok(HashingWriter {
             file: BufWriter::with_capacity(1 << 20, file),
             digest: Sha256::new(),
         })
     }
 
-    fn close(&mut self, name: &str, mut file: Hashed) -> Result<(), ImportError> {
+    fn close(&mut self, name: &str, mut file: HashingWriter) -> Result<(), ImportError> {
         file.flush()
             .map_err(ImportError::file(&self.path(name), "write it"))?;
         self.digests
@@ -195,7 +195,7 @@ impl Directory {
     }
 }
 
-impl Drop for Directory {
+impl Drop for ModelDirWriter {
     fn drop(&mut self) {
         // Nothing more can be done about a directory that cannot be removed.
         drop(fs::remove_dir_all(&self.staging));
@@ -212,12 +212,12 @@ fn staging(path: &Path) -> PathBuf {
 }
 
 /// A file that is digested while it is written.
-struct Hashed {
+struct HashingWriter {
     file: BufWriter<File>,
     digest: Sha256,
 }
 
-impl Write for Hashed {
+impl Write for HashingWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
         self.digest.update(&bytes[..count]);
@@ -233,10 +233,10 @@ impl Write for Hashed {
 pub(super) fn manifest(
     checkpoint: &Checkpoint,
     precision: Precision,
-    check: Option<Checked>,
+    check: Option<PrecisionCheck>,
 ) -> Manifest {
     let spec = &checkpoint.spec;
-    let evidence = spec.readout.evidence();
+    let attribution = spec.pooling.attribution_support();
     Manifest {
         format: FORMAT,
         architecture: architecture(spec, checkpoint.parameters),
@@ -254,13 +254,13 @@ pub(super) fn manifest(
             rollout_by_start: Some(vit::ROLLOUT_BY_START.to_owned()),
             without_map: None,
             precision,
-            class_attention: evidence.is_ok().then(|| vit::CLASS_ATTENTION.to_owned()),
-            without_evidence: evidence.err().map(str::to_owned),
-            evidence: evidence.ok().map(|()| EvidenceOutputs {
-                patches: vit::EVIDENCE.to_owned(),
-                rest: vit::EVIDENCE_REST.to_owned(),
-                classes: vit::EVIDENCE_CLASS.to_owned(),
-                labels: spec.evidence_labels(),
+            class_attention: attribution.is_ok().then(|| vit::CLASS_ATTENTION.to_owned()),
+            without_attribution: attribution.err().map(str::to_owned),
+            attribution: attribution.ok().map(|()| AttributionOutputs {
+                patches: vit::ATTRIBUTION.to_owned(),
+                rest: vit::ATTRIBUTION_REST.to_owned(),
+                classes: vit::ATTRIBUTION_CLASS.to_owned(),
+                labels: spec.attribution_labels(),
             }),
         },
         tokens: Tokens {

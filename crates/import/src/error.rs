@@ -151,8 +151,8 @@ const MAX_QUOTED: usize = 100;
 /// Characters of what a message says is wrong: parsers quote values, too.
 const MAX_DETAIL: usize = 1000;
 
-/// A name or value out of a file, as a message shows it: cut, and without characters that would steer a
-/// terminal.
+/// A name or value out of a file, as a message shows it: cut, and without characters that would
+/// steer a terminal.
 pub(super) fn quoted(text: &str) -> Cow<'_, str> {
     cut(text, MAX_QUOTED)
 }

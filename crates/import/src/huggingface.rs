@@ -3,16 +3,16 @@
 
 mod classes;
 mod config;
-mod names;
+mod layout;
 
 use patchlight_imaging::preprocess::Preprocess;
 use patchlight_onnx::vit::VitSpec;
 
-use self::{classes::Classes, config::Config, names::Names};
+use self::{classes::Classes, config::Config, layout::HuggingFaceLayout};
 use super::{
-    Checkpoint, Described, ImportError, ImportOptions,
-    layout::{Sizes, Understood, check_names},
-    located::Located,
+    Checkpoint, ImportError, ImportOptions, SidecarMetadata,
+    layout::{ParsedCheckpoint, Sizes, check_names},
+    paths::CheckpointPaths,
     preprocessing::{self, Digests, processor},
     small_file::json,
     tensor_file::{self, named_digest},
@@ -20,25 +20,28 @@ use super::{
 
 /// Opens the directory and checks that everything is there and understood; tensors' values are
 /// read later.
-pub(super) fn open(located: &Located, options: &ImportOptions) -> Result<Checkpoint, ImportError> {
-    let config_path = located.config()?;
+pub(super) fn open(
+    paths: &CheckpointPaths,
+    options: &ImportOptions,
+) -> Result<Checkpoint, ImportError> {
+    let config_path = paths.config()?;
     let config: Config = json(config_path)?;
     let root = config.root(config_path)?;
-    let file = tensor_file::open(&located.weights()?)?;
-    let file = tensor_file::by_anchor(file, &names::anchor(root))?;
-    let layout = Names::new(root, file.as_ref());
+    let file = tensor_file::open(&paths.weights()?)?;
+    let file = tensor_file::by_anchor(file, &layout::anchor(root))?;
+    let layout = HuggingFaceLayout::new(root, file.as_ref());
     let Sizes {
         classes, prefix, ..
     } = Sizes::read(file.as_ref(), &layout)?;
     let spec = VitSpec {
         prefix,
-        readout: layout.readout(),
+        pooling: layout.pooling(),
         ..config.spec(config_path, classes, options.head_fusion)?
     };
     check_names(file.as_ref(), &layout, &spec)?;
     let described = Classes::read(config_path)?;
-    let (preprocess, source_files) = preprocess(located, options, Some(spec.image))?;
-    Understood {
+    let (preprocess, source_files) = preprocess(paths, options, Some(spec.image))?;
+    ParsedCheckpoint {
         file,
         layout,
         spec,
@@ -55,31 +58,31 @@ pub(super) fn open(located: &Located, options: &ImportOptions) -> Result<Checkpo
     .checkpoint(options)
 }
 
-/// What the files beside a graph say that was exported from a model of transformers. Where no map is
-/// asked for, the network may be any.
+/// What the files beside a graph say that was exported from a model of transformers. Where no map
+/// is asked for, the network may be any.
 pub(super) fn describe(
-    located: &Located,
+    paths: &CheckpointPaths,
     options: &ImportOptions,
     classes: usize,
-) -> Result<Described, ImportError> {
-    let config_path = located.config()?;
+) -> Result<SidecarMetadata, ImportError> {
+    let config_path = paths.config()?;
     let described = Classes::read(config_path)?;
     let network = match options.without_map {
         true => None,
         false => {
             let config: Config = json(config_path)?;
             let spec = config.spec(config_path, classes, options.head_fusion)?;
-            Some((spec, config.readout()))
+            Some((spec, config.pooling()))
         }
     };
     let spec = network.as_ref().map(|(spec, _)| spec);
-    let (preprocess, source_files) = preprocess(located, options, spec.map(|spec| spec.image))?;
-    Ok(Described {
+    let (preprocess, source_files) = preprocess(paths, options, spec.map(|spec| spec.image))?;
+    Ok(SidecarMetadata {
         name: described.architecture().map(str::to_owned),
         layers: spec.map(|spec| spec.layers),
         heads: options.heads.or_else(|| spec.map(|spec| spec.heads)),
         image: spec.map(|spec| spec.image),
-        readout: network.as_ref().and_then(|(_, readout)| *readout),
+        pooling: network.as_ref().and_then(|(_, pooling)| *pooling),
         preprocess,
         labels: match options.labels {
             Some(_) => None,
@@ -90,22 +93,22 @@ pub(super) fn describe(
     })
 }
 
-/// What was asked for, or `preprocessor_config.json`, which has to make pictures of the network's size
-/// where that is known; with the digests of what was read.
+/// What was asked for, or `preprocessor_config.json`, which has to make images of the network's
+/// size where that is known; with the digests of what was read.
 fn preprocess(
-    located: &Located,
+    paths: &CheckpointPaths,
     options: &ImportOptions,
     image: Option<[usize; 2]>,
 ) -> Result<(Preprocess, Digests), ImportError> {
-    let (preprocess, mut source_files) = preprocessing::of(located, options, || {
-        let path = processor::find(located)?;
-        let choice = processor::Choice::new(options.resize, located.config().ok())?;
+    let (preprocess, mut source_files) = preprocessing::of(paths, options, || {
+        let path = processor::find(paths)?;
+        let choice = processor::Choice::new(options.resize, paths.config().ok())?;
         let preprocess = match image {
             Some(image) => processor::read(&path, image, choice)?,
             None => processor::any_size(&path, choice)?,
         };
         Ok((preprocess, Some(path)))
     })?;
-    source_files.extend([named_digest(located.config()?)?]);
+    source_files.extend([named_digest(paths.config()?)?]);
     Ok((preprocess, source_files))
 }

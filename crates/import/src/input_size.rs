@@ -9,7 +9,7 @@ use super::{ImportError, ImportOptions};
 /// stored size if none was.
 ///
 /// # Errors
-/// If the preprocessing does not make pictures of the network's size, or patches do not divide the
+/// If the preprocessing does not make images of the network's size, or patches do not divide the
 /// size asked for.
 pub(super) fn at_size(
     options: &ImportOptions,
@@ -26,7 +26,7 @@ pub(super) fn at_size(
                 Ok((stored, preprocess, spec))
             }
             _ => Err(ImportError::Preprocess(format!(
-                "it makes pictures of {}×{}, but the network takes {height}×{width}; describe \
+                "it makes images of {}×{}, but the network takes {height}×{width}; describe \
                  another with --preprocess, or give the network another size with --image-size",
                 made.0, made.1
             ))),

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use patchlight_model::manifest::WholeLabel;
+use patchlight_model::manifest::MultilineLabel;
 
 use super::{ImportError, small_file};
 
 /// Reads a file of labels. Only what editors add goes: a mark of the byte order, the ends of lines
 /// as Windows writes them, and empty lines at the end.
 fn read(path: &Path) -> Result<Vec<String>, ImportError> {
-    lines(&small_file::text(path)?).map_err(|why| ImportError::malformed(path, why))
+    lines(&small_file::text(path)?).map_err(|error| ImportError::malformed(path, error))
 }
 
 fn lines(text: &str) -> Result<Vec<String>, String> {
@@ -26,7 +26,7 @@ fn lines(text: &str) -> Result<Vec<String>, String> {
 
 /// Those of a file that was named, or else the source's own, or else numbers; and whether they are
 /// names.
-pub(super) fn settle(
+pub(super) fn resolve(
     given: Option<&Path>,
     own: Option<Vec<String>>,
     classes: usize,
@@ -49,14 +49,14 @@ pub(super) fn numbered(classes: usize) -> Vec<String> {
 }
 
 /// Labels that are more than one line.
-pub(super) fn whole(labels: &[String]) -> Vec<WholeLabel> {
-    let whole = |(class, label): (usize, &String)| WholeLabel {
+pub(super) fn multiline(labels: &[String]) -> Vec<MultilineLabel> {
+    let multiline = |(class, label): (usize, &String)| MultilineLabel {
         class,
         label: label.clone(),
     };
     let labels = labels.iter().enumerate();
     let several = labels.filter(|(_, label)| label.contains('\n'));
-    several.map(whole).collect()
+    several.map(multiline).collect()
 }
 
 #[cfg(test)]
@@ -71,23 +71,23 @@ mod tests {
 
     #[test]
     fn an_empty_line_is_named() {
-        let why = lines("cat\n \ndog\n").unwrap_err();
-        assert!(why.contains("line 2 is empty"), "{why}");
+        let error = lines("cat\n \ndog\n").unwrap_err();
+        assert!(error.contains("line 2 is empty"), "{error}");
     }
 
     #[test]
     fn a_wrong_number_is_told() {
-        let why = settle(None, Some(vec!["cat".to_owned()]), 2).unwrap_err();
-        assert!(why.to_string().contains("1 labels for 2 classes"));
+        let error = resolve(None, Some(vec!["cat".to_owned()]), 2).unwrap_err();
+        assert!(error.to_string().contains("1 labels for 2 classes"));
     }
 
     #[test]
     fn labels_of_several_lines_are_found() {
         let labels = ["a", "b\nc", "", "d\r"].map(str::to_owned);
-        let expected = WholeLabel {
+        let expected = MultilineLabel {
             class: 1,
             label: "b\nc".to_owned(),
         };
-        assert_eq!(whole(&labels), [expected]);
+        assert_eq!(multiline(&labels), [expected]);
     }
 }

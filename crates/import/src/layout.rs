@@ -1,32 +1,32 @@
-//! Where a library keeps the constants of the graph, and their way into it.
+//! How libraries name and store a network's weights, and how they are read in the graph's form.
 //!
 //! Layouts differ in names, in how kernels are stored and in what is joined in one tensor. A
 //! [`Layout`] says so, and the rest is done once, here: [`Sizes`] reads the network's size off the
-//! tensors' shapes, [`check_names`] refuses what nobody would read, [`Understood`] puts the checkpoint together, and
-//! its weights read through the layout.
+//! tensors' shapes, [`check_names`] refuses tensors that nothing would read, [`ParsedCheckpoint`]
+//! puts the checkpoint together, and its weights read through the layout.
 
+mod parsed_checkpoint;
 mod resample;
 mod sizes;
-mod understood;
 
 use std::{collections::BTreeSet, fmt};
 
 use patchlight_onnx::{
     tensor::Tensor,
-    vit::{BlockRole as B, Role, VitSpec, Weights},
+    vit::{BlockWeight as B, VitSpec, WeightId, Weights},
 };
 
 pub(super) use self::{
+    parsed_checkpoint::ParsedCheckpoint,
     resample::Interpolation,
-    sizes::{Sizes, Unshaped, square_grid},
-    understood::Understood,
+    sizes::{Hyperparameters, Sizes, square_grid},
 };
 use super::{ImportError, tensor_file::TensorFile};
 
 /// How one library names and stores a network's tensors.
 pub(super) trait Layout: fmt::Debug {
     /// Where a constant lies. Not asked for the prefix, the positions and the classifier.
-    fn place(&self, role: Role) -> Place;
+    fn source(&self, weight: WeightId) -> TensorSource;
 
     /// The tensors of the prefix tokens, `[1, tokens, hidden]` each, in their order.
     fn prefix(&self) -> Vec<&str>;
@@ -47,8 +47,8 @@ pub(super) trait Layout: fmt::Debug {
         None
     }
 
-    /// Whether the network goes without this bias.
-    fn lacks(&self, _role: Role) -> bool {
+    /// Whether the network has no such bias.
+    fn is_absent(&self, _role: WeightId) -> bool {
         false
     }
 
@@ -58,8 +58,8 @@ pub(super) trait Layout: fmt::Debug {
     }
 
     /// Parts of the names of tensors that are known, but whose networks cannot be imported, with
-    /// what to say of them.
-    fn objections(&self) -> &'static [(&'static str, &'static str)] {
+    /// the reason to give.
+    fn unsupported(&self) -> &'static [(&'static str, &'static str)] {
         &[]
     }
 
@@ -69,7 +69,7 @@ pub(super) trait Layout: fmt::Debug {
 
 /// Where a constant lies and how it is stored.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Place {
+pub(super) enum TensorSource {
     /// As torch stores it: kernels `[out, in]`, the patch projection `[out, channel, row, column]`.
     Torch(String),
     /// One third, counted from 0, of queries, keys and values joined along the first axis.
@@ -79,7 +79,7 @@ pub(super) enum Place {
     Flax(String),
 }
 
-impl Place {
+impl TensorSource {
     pub(super) fn name(&self) -> &str {
         match self {
             Self::Torch(name) | Self::TorchThird(name, _) | Self::Flax(name) => name,
@@ -100,20 +100,20 @@ struct LayoutWeights<L> {
 impl<L: Layout> Weights for LayoutWeights<L> {
     type Error = ImportError;
 
-    fn tensor(&mut self, role: Role) -> Result<Tensor, ImportError> {
-        if self.layout.lacks(role) {
-            let shape = self.spec.shape(role);
+    fn tensor(&mut self, weight: WeightId) -> Result<Tensor, ImportError> {
+        if self.layout.is_absent(weight) {
+            let shape = self.spec.shape(weight);
             let zeros = vec![0.0; shape.iter().product()];
             return Ok(Tensor::f32(shape, &zeros));
         }
-        match role {
-            Role::Prefix => self.prefix(),
-            Role::Positions => self.positions(),
-            Role::HeadKernel => self.classifier_kernels(),
-            Role::HeadBias => self.classifier_biases(),
-            Role::Block(layer, within) => {
-                let tensor = self.placed(role)?;
-                match self.layout.layer_scale(layer, within) {
+        match weight {
+            WeightId::Prefix => self.prefix(),
+            WeightId::Positions => self.positions(),
+            WeightId::HeadKernel => self.classifier_kernels(),
+            WeightId::HeadBias => self.classifier_biases(),
+            WeightId::Block(layer, block_weight) => {
+                let tensor = self.read_source(weight)?;
+                match self.layout.layer_scale(layer, block_weight) {
                     // γ ⊙ (x·W + b) = x·(W·diag γ) + γ ⊙ b, so the graph needs no operator for it.
                     Some(name) => {
                         let scale = self.file.tensor(&name, &[self.spec.hidden])?.to_f32();
@@ -122,40 +122,40 @@ impl<L: Layout> Weights for LayoutWeights<L> {
                     None => Ok(tensor),
                 }
             }
-            _ => self.placed(role),
+            _ => self.read_source(weight),
         }
     }
 }
 
 impl<L: Layout> LayoutWeights<L> {
     /// A constant that is one tensor, or a third of one, in the graph's order.
-    fn placed(&mut self, role: Role) -> Result<Tensor, ImportError> {
+    fn read_source(&mut self, weight: WeightId) -> Result<Tensor, ImportError> {
         let VitSpec {
             hidden,
             patch,
             heads,
             ..
         } = self.spec;
-        let shape = self.spec.shape(role);
-        match (self.layout.place(role), role, &shape[..]) {
-            (Place::Torch(name), Role::PatchKernel, _) => {
+        let shape = self.spec.shape(weight);
+        match (self.layout.source(weight), weight, &shape[..]) {
+            (TensorSource::Torch(name), WeightId::PatchKernel, _) => {
                 let tensor = self.file.tensor(&name, &[hidden, 3, patch, patch])?;
                 let flat = tensor.reshaped(vec![hidden, 3 * patch * patch]);
                 Ok(flat.transposed())
             }
-            (Place::Torch(name), _, &[inputs, outputs]) => {
+            (TensorSource::Torch(name), _, &[inputs, outputs]) => {
                 Ok(self.file.tensor(&name, &[outputs, inputs])?.transposed())
             }
-            (Place::Torch(name), ..) => self.file.tensor(&name, &shape),
-            (Place::TorchThird(name, third), _, &[inputs, outputs]) => {
+            (TensorSource::Torch(name), ..) => self.file.tensor(&name, &shape),
+            (TensorSource::TorchThird(name, third), _, &[inputs, outputs]) => {
                 let joined = self.file.tensor(&name, &[3 * outputs, inputs])?;
                 Ok(rows(joined, third * outputs, outputs).transposed())
             }
-            (Place::TorchThird(name, third), ..) => {
+            (TensorSource::TorchThird(name, third), ..) => {
                 let joined = self.file.tensor(&name, &[3 * hidden])?;
                 Ok(rows(joined, third * hidden, hidden))
             }
-            (Place::Flax(name), Role::PatchKernel, _) => {
+            (TensorSource::Flax(name), WeightId::PatchKernel, _) => {
                 // [row, column, channel, out] → [channel, row, column, out]
                 let tensor = self.file.tensor(&name, &[patch, patch, 3, hidden])?;
                 let values = tensor.to_f32();
@@ -168,9 +168,9 @@ impl<L: Layout> LayoutWeights<L> {
                 }
                 Ok(Tensor::f32(shape, &ordered))
             }
-            (Place::Flax(name), Role::Block(_, within), _) => {
+            (TensorSource::Flax(name), WeightId::Block(_, block_weight), _) => {
                 let head = hidden / heads;
-                let stored = match within {
+                let stored = match block_weight {
                     B::QueryKernel | B::KeyKernel | B::ValueKernel => vec![hidden, heads, head],
                     B::QueryBias | B::KeyBias | B::ValueBias => vec![heads, head],
                     B::OutKernel => vec![heads, head, hidden],
@@ -178,7 +178,7 @@ impl<L: Layout> LayoutWeights<L> {
                 };
                 Ok(self.file.tensor(&name, &stored)?.reshaped(shape))
             }
-            (Place::Flax(name), ..) => self.file.tensor(&name, &shape),
+            (TensorSource::Flax(name), ..) => self.file.tensor(&name, &shape),
         }
     }
 
@@ -234,7 +234,10 @@ impl<L: Layout> LayoutWeights<L> {
             hidden, classes, ..
         } = self.spec;
         let classifiers = self.layout.classifiers();
-        let flax = matches!(self.layout.place(Role::PatchKernel), Place::Flax(_));
+        let flax = matches!(
+            self.layout.source(WeightId::PatchKernel),
+            TensorSource::Flax(_)
+        );
         let mut kernels = Vec::new();
         for [name, _] in &classifiers {
             kernels.push(match flax {
@@ -242,7 +245,7 @@ impl<L: Layout> LayoutWeights<L> {
                 false => self.file.tensor(name, &[classes, hidden])?.transposed(),
             });
         }
-        Ok(joined(kernels, self.spec.shape(Role::HeadKernel)))
+        Ok(joined(kernels, self.spec.shape(WeightId::HeadKernel)))
     }
 
     fn classifier_biases(&mut self) -> Result<Tensor, ImportError> {
@@ -266,7 +269,7 @@ impl<L: Layout> LayoutWeights<L> {
     }
 }
 
-/// Refuses a file that lacks a tensor or has one that nobody would read: then the network is not
+/// Refuses a file that lacks a tensor or has one that nothing would read: then the network is not
 /// the one that its description tells of.
 pub(super) fn check_names<L: Layout>(
     file: &dyn TensorFile,
@@ -274,31 +277,31 @@ pub(super) fn check_names<L: Layout>(
     spec: &VitSpec,
 ) -> Result<(), ImportError> {
     let mut expected = BTreeSet::new();
-    for role in spec.roles() {
-        match role {
-            Role::Prefix => expected.extend(layout.prefix().into_iter().map(str::to_owned)),
-            Role::Positions => drop(expected.insert(layout.positions().to_owned())),
-            Role::HeadKernel | Role::HeadBias => {
+    for weight in spec.weight_ids() {
+        match weight {
+            WeightId::Prefix => expected.extend(layout.prefix().into_iter().map(str::to_owned)),
+            WeightId::Positions => drop(expected.insert(layout.positions().to_owned())),
+            WeightId::HeadKernel | WeightId::HeadBias => {
                 let names = layout.classifiers().into_iter().flatten();
                 expected.extend(names.map(str::to_owned));
             }
-            _ if layout.lacks(role) => {}
+            _ if layout.is_absent(weight) => {}
             _ => {
-                expected.insert(layout.place(role).name().to_owned());
-                if let Role::Block(layer, within) = role {
-                    expected.extend(layout.layer_scale(layer, within));
+                expected.insert(layout.source(weight).name().to_owned());
+                if let WeightId::Block(layer, block_weight) = weight {
+                    expected.extend(layout.layer_scale(layer, block_weight));
                 }
             }
         }
     }
     for found in file.names() {
         if !expected.remove(&found) && !layout.is_unused(&found) {
-            let mut objections = layout.objections().iter();
-            let known = objections.find(|(part, _)| found.contains(part));
+            let mut unsupported = layout.unsupported().iter();
+            let known = unsupported.find(|(part, _)| found.contains(part));
             let detail = known.map_or(
                 "is unexpected: what is known of the network tells of no such tensor; \
                  if config.json is there, compare it with the architecture",
-                |(_, objection)| objection,
+                |(_, reason)| reason,
             );
             return Err(ImportError::tensor(file.path(), &found, detail));
         }
@@ -325,10 +328,10 @@ fn parameters<L: Layout>(file: &dyn TensorFile, layout: &L) -> u64 {
 /// Rows of a tensor, counted along its first axis.
 fn rows(tensor: Tensor, first: usize, count: usize) -> Tensor {
     let mut shape = tensor.shape().to_vec();
-    let row = shape[1..].iter().product::<usize>() * tensor.element().size();
+    let row = shape[1..].iter().product::<usize>() * tensor.dtype().size();
     shape[0] = count;
     let bytes = tensor.bytes()[first * row..][..count * row].to_vec();
-    Tensor::new(tensor.element(), shape, bytes)
+    Tensor::new(tensor.dtype(), shape, bytes)
 }
 
 /// Matrices one below the other, divided by their number; a single one stays as it is.

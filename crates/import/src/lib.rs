@@ -1,9 +1,9 @@
 //! From a checkpoint to a model directory of patchlight.
 //!
-//! Reads the Vision Transformers of Hugging Face (ViT, DeiT), timm, torchvision and the authors' JAX
-//! files, and exported ONNX graphs, and writes a directory with an ONNX graph whose outputs include
-//! the attention rollout, its labels, and a manifest with the digests of all files. Nothing of a
-//! checkpoint is run: pickles are read as data.
+//! Reads the Vision Transformers of Hugging Face (ViT, DeiT), timm, torchvision and the authors'
+//! JAX files, and exported ONNX graphs, and writes a directory with an ONNX graph whose outputs
+//! include the attention rollout, its labels, and a manifest with the digests of all files. Nothing
+//! of a checkpoint is run: pickles are read as data.
 //!
 //! ```no_run
 //! use patchlight_import::{ImportError, ImportOptions, Source};
@@ -41,7 +41,6 @@
 mod cancel;
 mod check;
 mod checkpoint;
-mod described;
 mod directory;
 mod error;
 mod huggingface;
@@ -49,10 +48,11 @@ mod input_size;
 mod jax;
 mod labels;
 mod layout;
-mod located;
 mod onnx;
+mod paths;
 mod preprocessing;
 mod random;
+mod sidecar;
 mod small_file;
 mod source;
 mod summary;
@@ -64,26 +64,26 @@ mod torchvision;
 
 use std::path::{Path, PathBuf};
 
-pub use cancel::Cancel;
+pub use cancel::CancelFlag;
 pub use check::CheckOptions;
 pub use error::ImportError;
-pub use onnx::look as look_at_graph;
+pub use onnx::analyze as analyze_graph;
 pub use preprocessing::PreprocessSource;
 pub use random::Arch;
 pub use summary::Summary;
 pub use tensor_file::Stripped;
 
-use check::Settled;
+use check::SelectedPrecision;
 use checkpoint::Checkpoint;
-use described::Described;
-use directory::Directory;
+use directory::ModelDirWriter;
+use sidecar::SidecarMetadata;
 
 use patchlight_engine::Runtime;
 use patchlight_imaging::preprocess::Backend;
-use patchlight_model::manifest::{Checked, HeadFusion, Precision};
+use patchlight_model::manifest::{HeadFusion, Precision, PrecisionCheck};
 use patchlight_onnx::{
     tensor::Tensor,
-    vit::{Arithmetic, Role, VitSpec, Weights},
+    vit::{PrecisionPlan, VitSpec, WeightId, Weights},
 };
 
 /// What to import, and where to.
@@ -101,24 +101,25 @@ pub struct ImportOptions {
     pub heads: Option<usize>,
     /// Where the preprocessing is described, instead of the checkpoint's own place.
     pub preprocess: Option<PreprocessSource>,
-    /// The library whose arithmetic resizes, instead of the one that the checkpoint's own runs with.
+    /// The library whose arithmetic resizes, instead of the one that the checkpoint's own runs
+    /// with.
     pub resize: Option<Backend>,
     /// Side of the input in pixels, if not that of the training: positions are resampled.
     pub image_size: Option<usize>,
     /// Arithmetic of the large matrix products.
     pub precision: Precision,
-    /// Pictures on which it is compared with float32 first.
+    /// Images on which it is compared with float32 first.
     pub check: Option<CheckOptions>,
     /// Of an exported graph: serve labels only, and do not look for its attention.
     pub without_map: bool,
     /// What graphs are run with where that is needed; loaded then if none is given.
     pub runtime: Option<Runtime>,
     /// Ends the import early.
-    pub cancel: Cancel,
+    pub cancel: CancelFlag,
 }
 
 impl ImportOptions {
-    /// These two, and everything else as the checkpoint says.
+    /// This source and directory, and everything else as the checkpoint says.
     pub fn new(source: Source, out: PathBuf) -> Self {
         Self {
             source,
@@ -133,17 +134,17 @@ impl ImportOptions {
             check: None,
             without_map: false,
             runtime: None,
-            cancel: Cancel::default(),
+            cancel: CancelFlag::default(),
         }
     }
 
     /// # Errors
-    /// If the import is to end.
-    fn go_on(&self) -> Result<(), ImportError> {
-        self.cancel.go_on()
+    /// If the import was cancelled.
+    fn check_cancelled(&self) -> Result<(), ImportError> {
+        self.cancel.check_cancelled()
     }
 
-    /// What was given, or else loaded now.
+    /// The runtime that was given, or else one loaded now.
     fn loaded_runtime(&self) -> Result<Runtime, ImportError> {
         match &self.runtime {
             Some(runtime) => Ok(runtime.clone()),
@@ -157,7 +158,7 @@ impl ImportOptions {
 pub enum Source {
     /// A checkpoint's directory, or its file of weights.
     Checkpoint(PathBuf),
-    /// Weights that mean nothing, of a usual size, for load tests.
+    /// Random weights of a usual size, for load tests.
     RandomWeights(Arch),
 }
 
@@ -166,14 +167,14 @@ pub enum Source {
 pub struct Progress {
     /// What is being done, in a word or two.
     pub phase: &'static str,
-    /// Constants written, or pictures compared.
+    /// Constants written, or images compared.
     pub done: usize,
     /// Of how many.
     pub total: usize,
 }
 
 /// Makes a model directory. `progress` is called before each constant is read, and before each
-/// batch of pictures is compared.
+/// batch of images is compared.
 ///
 /// Files are written elsewhere and put in place at the end: a new directory appears whole, and of
 /// one that is replaced `model.toml` comes last, so that it never matches half of its files.
@@ -186,24 +187,24 @@ pub fn run(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, ImportError> {
     let Some(check) = &options.check else {
-        let arithmetic = Arithmetic::all(options.precision);
-        return write(options, &options.out, &arithmetic, None, progress);
+        let plan = PrecisionPlan::uniform(options.precision);
+        return write(options, &options.out, &plan, None, progress);
     };
-    let Settled {
-        arithmetic,
+    let SelectedPrecision {
+        plan,
         checked,
         errors,
-    } = check::settle(options, check, progress)?;
-    let summary = write(options, &options.out, &arithmetic, Some(checked), progress)?;
+    } = check::select_precision(options, check, progress)?;
+    let summary = write(options, &options.out, &plan, Some(checked), progress)?;
     Ok(Summary { errors, ..summary })
 }
 
-/// Writes a model directory in the arithmetic that is given.
+/// Writes a model directory with the precisions of `plan`.
 fn write(
     options: &ImportOptions,
     out: &Path,
-    arithmetic: &Arithmetic,
-    checked: Option<Checked>,
+    plan: &PrecisionPlan,
+    checked: Option<PrecisionCheck>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, ImportError> {
     let mut checkpoint = match &options.source {
@@ -215,19 +216,20 @@ fn write(
     };
     let stripped = checkpoint.stripped.take();
     let given = options.labels.as_deref();
-    let (labels, named) = labels::settle(given, checkpoint.labels.take(), checkpoint.spec.classes)?;
+    let (labels, named) =
+        labels::resolve(given, checkpoint.labels.take(), checkpoint.spec.classes)?;
 
-    let mut directory = Directory::prepare(out)?;
-    let mut weights = Counted {
+    let mut directory = ModelDirWriter::prepare(out)?;
+    let mut weights = ProgressWeights {
         inner: checkpoint.weights.as_mut(),
         options,
         progress,
         done: 0,
-        total: checkpoint.spec.roles().len(),
+        total: checkpoint.spec.weight_ids().len(),
     };
-    directory.write_graph(&checkpoint.spec, arithmetic, &mut weights)?;
+    directory.write_graph(&checkpoint.spec, plan, &mut weights)?;
     directory.write_labels(&labels)?;
-    let manifest = directory::manifest(&checkpoint, arithmetic.precision, checked);
+    let manifest = directory::manifest(&checkpoint, plan.precision, checked);
     let manifest = directory.finish(manifest)?;
     Ok(Summary {
         stripped,
@@ -235,8 +237,8 @@ fn write(
     })
 }
 
-/// Weights whose reading is reported.
-struct Counted<'a> {
+/// Reports progress and checks for cancellation before each weight is read.
+struct ProgressWeights<'a> {
     inner: &'a mut dyn Weights<Error = ImportError>,
     options: &'a ImportOptions,
     progress: &'a mut dyn FnMut(Progress),
@@ -244,18 +246,18 @@ struct Counted<'a> {
     total: usize,
 }
 
-impl Weights for Counted<'_> {
+impl Weights for ProgressWeights<'_> {
     type Error = ImportError;
 
-    fn tensor(&mut self, role: Role) -> Result<Tensor, ImportError> {
-        self.options.go_on()?;
+    fn tensor(&mut self, weight: WeightId) -> Result<Tensor, ImportError> {
+        self.options.check_cancelled()?;
         (self.progress)(Progress {
             phase: "weights",
             done: self.done,
             total: self.total,
         });
         self.done += 1;
-        self.inner.tensor(role)
+        self.inner.tensor(weight)
     }
 }
 

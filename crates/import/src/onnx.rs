@@ -1,25 +1,26 @@
-//! A graph that was exported elsewhere: by torch's two exporters, optimum or timm, with logits only.
+//! A graph that was exported elsewhere: by torch's two exporters, optimum or timm, with logits
+//! only.
 //!
 //! ```text
 //!  file ──► signature ──► spelled ──► attention ──► probe ──► surgery ──► check
 //!  graph,   input,        Attention   softmaxes     shapes,   names,      runs before
-//!  data     logits,       written     by pattern    readout   batch,      and after
+//!  data     logits,       written     by pattern    pooling   batch,      and after
 //!           patches       out                       by run    rollout     agree
 //! ```
 //!
 //! A map is only made where the graph itself shows that it is right: its attention matrices have
 //! the pattern, number, order and shape of a Vision Transformer's, and the tokens that the
-//! classifier reads are found by running it. [`described`](super::described) is what lies beside the graph, and has
-//! to agree.
+//! classifier reads are found by running it. [`sidecar`](super::described) is what lies beside
+//! the graph, and has to agree.
 
 mod attention;
 mod check;
+mod decompose_attention;
 mod file;
 mod network;
 mod probe;
+mod rewrite;
 mod signature;
-mod spelled;
-mod surgery;
 
 use std::path::Path;
 
@@ -33,24 +34,24 @@ use patchlight_onnx::{
 use prost::Message;
 
 use self::{
-    check::Answers,
-    file::Exported,
+    check::GraphOutputs,
+    file::ExportedModel,
     network::Network,
-    signature::{Batch, Signature},
-    surgery::Output,
+    rewrite::Output,
+    signature::{BatchAxis, Signature},
 };
 use super::{
     ImportError, ImportOptions, Progress, Summary,
-    described::Described,
-    directory::{self, Directory, GRAPH},
+    directory::{self, GRAPH, ModelDirWriter},
     error::quoted,
     labels,
-    located::Located,
+    paths::CheckpointPaths,
+    sidecar::SidecarMetadata,
     source,
     tensor_file::named_digest,
 };
 
-const WITHOUT_EVIDENCE: &str =
+const WITHOUT_ATTRIBUTION: &str =
     "the graph was exported elsewhere, and the account needs the network's weights one by one";
 
 /// Bytes of constants from which on they get a file of their own.
@@ -67,8 +68,8 @@ pub(super) fn run(
                       exported from, or leave --precision and --check out";
         return Err(ImportError::malformed(path, detail));
     }
-    let located = Located::of_graph(path)?;
-    let Exported { mut model, files } = Exported::read(path)?;
+    let paths = CheckpointPaths::of_graph(path)?;
+    let ExportedModel { mut model, files } = ExportedModel::read(path)?;
     let signature = Signature::of(&model, path)?;
     // First, since what describes another kind of network would be taken for one that does not fit.
     if !options.without_map
@@ -81,14 +82,14 @@ pub(super) fn run(
 
     let classes = check::classes(&model, &signature);
     let patch = signature.patches.map(|patches| patches.side);
-    let described = source::describe(&located, options, patch, classes)?;
-    let sides = sides(&signature, &described)?;
-    let before = Answers::of_export(&runtime, path, &signature, sides)?;
+    let sidecar = source::describe(&paths, options, patch, classes)?;
+    let sides = sides(&signature, &sidecar)?;
+    let before = GraphOutputs::of_export(&runtime, path, &signature, sides)?;
     let classes = before.classes(path)?;
 
-    surgery::adopt(&mut model, &signature, sides, classes);
-    spelled::spell_out(&mut model);
-    let mut directory = Directory::prepare(&options.out)?;
+    rewrite::normalize_io(&mut model, &signature, sides, classes);
+    decompose_attention::decompose(&mut model);
+    let mut directory = ModelDirWriter::prepare(&options.out)?;
     let parameters = model.graph.as_ref().map_or(0, file::parameters);
     place_constants(path, &mut model, &mut directory, options, progress)?;
 
@@ -97,8 +98,8 @@ pub(super) fn run(
         true => None,
         false => {
             let network =
-                Network::seen(&runtime, &directory, &model, &signature, &described, sides)
-                    .map_err(|why| why.at(path))?;
+                Network::from_probe(&runtime, &directory, &model, &signature, &sidecar, sides)
+                    .map_err(|error| error.at(path))?;
             let spec = network.spec(sides, classes, options);
             Some((network, spec))
         }
@@ -106,10 +107,10 @@ pub(super) fn run(
     let half = network
         .as_ref()
         .map_or(signature.half, |(network, _)| network.is_half());
-    options.go_on()?;
+    options.check_cancelled()?;
     let outputs = finish_graph(&mut model, network.as_ref(), sides, classes, &signature)?;
     directory.write(GRAPH, &model.encode_to_vec())?;
-    let after = Answers::of_import(&runtime, &directory.path(GRAPH), sides)?;
+    let after = GraphOutputs::of_import(&runtime, &directory.path(GRAPH), sides)?;
     before.agree_with(&after, path, half)?;
     if let Some((network, spec)) = &network {
         network.agrees_with(&after, spec, path)?;
@@ -127,15 +128,15 @@ pub(super) fn run(
             },
         ),
         None => (
-            Architecture::unknown(described.name.as_deref().map(quoted), parameters),
+            Architecture::unknown(sidecar.name.as_deref().map(quoted), parameters),
             Tokens::UNKNOWN,
         ),
     };
 
-    let own_labels = described.labels;
-    let (labels, named) = labels::settle(options.labels.as_deref(), own_labels, classes)?;
+    let own_labels = sidecar.labels;
+    let (labels, named) = labels::resolve(options.labels.as_deref(), own_labels, classes)?;
     directory.write_labels(&labels)?;
-    let mut source_files = described.source_files;
+    let mut source_files = sidecar.source_files;
     for file in &files {
         source_files.extend([named_digest(file)?]);
     }
@@ -143,33 +144,33 @@ pub(super) fn run(
         format: FORMAT,
         architecture,
         task: Task {
-            kind: described.task,
+            kind: sidecar.task,
             classes,
             caution: None,
             whole_labels: Vec::new(),
         },
-        graph: described_graph(&outputs, precision),
+        graph: manifest_graph(&outputs, precision),
         tokens,
         rollout: Rollout {
             head_fusion: options.head_fusion,
         },
-        preprocess: described.preprocess,
+        preprocess: sidecar.preprocess,
         files: Default::default(),
         provenance: directory::provenance("onnx", source_files),
     })?;
     Ok(Summary::new(options.out.clone(), manifest, named))
 }
 
-/// Everything that is done to a graph before it is run for the first time, and what is then looked
-/// for in it.
+/// Everything that is done to a graph before it is run for the first time, and the search for its
+/// attention.
 ///
 /// # Errors
 /// Why it would be refused.
-pub fn look(path: &Path) -> Result<(), ImportError> {
-    let Exported { mut model, .. } = Exported::read(path)?;
+pub fn analyze(path: &Path) -> Result<(), ImportError> {
+    let ExportedModel { mut model, .. } = ExportedModel::read(path)?;
     let signature = Signature::of(&model, path)?;
-    surgery::adopt(&mut model, &signature, [32, 32], 10);
-    spelled::spell_out(&mut model);
+    rewrite::normalize_io(&mut model, &signature, [32, 32], 10);
+    decompose_attention::decompose(&mut model);
     if let Some(graph) = &mut model.graph {
         let _ = attention::find(graph, signature.opset);
         probe::activations(&graph.node);
@@ -184,7 +185,7 @@ pub fn look(path: &Path) -> Result<(), ImportError> {
 fn place_constants(
     path: &Path,
     model: &mut ModelProto,
-    directory: &mut Directory,
+    directory: &mut ModelDirWriter,
     options: &ImportOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), ImportError> {
@@ -193,7 +194,7 @@ fn place_constants(
     };
     let total = graph.initializer.len();
     let mut counted = |done| {
-        options.go_on()?;
+        options.check_cancelled()?;
         progress(Progress {
             phase: "constants",
             done,
@@ -209,11 +210,11 @@ fn place_constants(
     }
 }
 
-/// Height and width of the input: fixed in the graph, or as described; and as asked for.
-fn sides(signature: &Signature, described: &Described) -> Result<[usize; 2], ImportError> {
-    let made = described.preprocess.input_size().unwrap_or_default();
+/// Height and width of the input: fixed in the graph, or as the sidecar says; and as asked for.
+fn sides(signature: &Signature, sidecar: &SidecarMetadata) -> Result<[usize; 2], ImportError> {
+    let made = sidecar.preprocess.input_size().unwrap_or_default();
     let made = [made.0 as usize, made.1 as usize];
-    let stored = described.image.unwrap_or(made);
+    let stored = sidecar.image.unwrap_or(made);
     let sides = [0, 1].map(|side| signature.sides[side].unwrap_or(stored[side]));
     if sides != made {
         return Err(ImportError::Preprocess(format!(
@@ -225,7 +226,8 @@ fn sides(signature: &Signature, described: &Described) -> Result<[usize; 2], Imp
     Ok(sides)
 }
 
-/// Adds the rollout, declares the ends, and makes the batch free. What comes out, in order.
+/// Adds the rollout, declares input and outputs, and makes the batch dynamic. Returns the outputs
+/// in order.
 fn finish_graph(
     model: &mut ModelProto,
     network: Option<&(Network, VitSpec)>,
@@ -239,20 +241,23 @@ fn finish_graph(
     };
     if let Some((network, spec)) = network {
         let (layers, tokens) = (spec.layers, spec.tokens());
-        surgery::append(graph, vit::tap(spec, signature.opset, network.blocks())?);
+        rewrite::append(
+            graph,
+            vit::attach_rollout(spec, signature.opset, network.blocks())?,
+        );
         outputs.push((vit::ROLLOUT.to_owned(), vec![spec.patches()]));
         outputs.push((vit::ROLLOUT_BY_START.to_owned(), vec![layers, tokens]));
-        if spec.readout == vit::Readout::ClassToken {
+        if spec.pooling == vit::Pooling::ClassToken {
             let axes = vec![layers, spec.heads, tokens];
             outputs.push((vit::CLASS_ATTENTION.to_owned(), axes));
         }
     }
-    surgery::for_any_batch(graph, signature.batch, sides, &outputs);
-    surgery::declare(graph, sides, &outputs);
+    rewrite::wrap_in_scan(graph, signature.batch, sides, &outputs);
+    rewrite::declare(graph, sides, &outputs);
     Ok(outputs)
 }
 
-fn described_graph(outputs: &[Output], precision: Precision) -> manifest::Graph {
+fn manifest_graph(outputs: &[Output], precision: Precision) -> manifest::Graph {
     let named = |name: &str| {
         outputs
             .iter()
@@ -275,7 +280,7 @@ fn described_graph(outputs: &[Output], precision: Precision) -> manifest::Graph 
         rollout_by_start: named(vit::ROLLOUT_BY_START),
         precision,
         class_attention: named(vit::CLASS_ATTENTION),
-        without_evidence: Some(WITHOUT_EVIDENCE.to_owned()),
-        evidence: None,
+        without_attribution: Some(WITHOUT_ATTRIBUTION.to_owned()),
+        attribution: None,
     }
 }

@@ -14,7 +14,9 @@ use std::{
 use patchlight_imaging::preprocess::Preprocess;
 use serde::Deserialize;
 
-use super::{ImportError, ImportOptions, located::Located, small_file, tensor_file::named_digest};
+use super::{
+    ImportError, ImportOptions, paths::CheckpointPaths, small_file, tensor_file::named_digest,
+};
 
 /// A description of the preprocessing other than the checkpoint's own.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,7 +27,8 @@ pub enum PreprocessSource {
     Timm,
     /// One of torchvision's presets, such as `vit_l_16` or `vit_b_16:swag_linear`.
     TorchVision(String),
-    /// A `preprocessor_config.json`, or a TOML file with the table `[preprocess]` of a `model.toml`.
+    /// A `preprocessor_config.json`, or a TOML file with the table `[preprocess]` of a
+    /// `model.toml`.
     File(PathBuf),
 }
 
@@ -47,20 +50,20 @@ pub(super) type Digests = BTreeMap<String, String>;
 
 /// What was asked for, or else the checkpoint's own, with the digest of the file it stands in.
 pub(super) fn of(
-    located: &Located,
+    paths: &CheckpointPaths,
     options: &ImportOptions,
     own: impl FnOnce() -> Result<(Preprocess, Option<PathBuf>), ImportError>,
 ) -> Result<(Preprocess, Digests), ImportError> {
     const ADVICE: &str = "--preprocess names it";
-    let choice = || processor::Choice::new(options.resize, located.config().ok());
+    let choice = || processor::Choice::new(options.resize, paths.config().ok());
     let (mut preprocess, path) = match &options.preprocess {
         None => own()?,
         Some(PreprocessSource::HuggingFace) => {
-            let path = processor::find(located)?;
+            let path = processor::find(paths)?;
             (processor::any_size(&path, choice()?)?, Some(path))
         }
         Some(PreprocessSource::Timm) => {
-            let path = located.require("config.json", ADVICE)?;
+            let path = paths.require("config.json", ADVICE)?;
             (pretrained_cfg::of_file(&path)?, Some(path))
         }
         Some(PreprocessSource::TorchVision(name)) => (presets::preset(name)?, None),
@@ -99,8 +102,8 @@ fn from_file(path: &Path, choice: processor::Choice) -> Result<Preprocess, Impor
         );
         ImportError::malformed(path, detail)
     })?;
-    if let Err(faults) = table.preprocess.validate() {
-        return Err(ImportError::malformed(path, faults.join("; ")));
+    if let Err(errors) = table.preprocess.validate() {
+        return Err(ImportError::malformed(path, errors.join("; ")));
     }
     Ok(table.preprocess)
 }

@@ -1,18 +1,18 @@
-//! Weights that mean nothing, for load tests at full size.
+//! Random weights, for load tests at full size.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use patchlight_imaging::preprocess::{Backend, Filter, Normalize, Preprocess, Resize};
 use patchlight_model::manifest::{HeadFusion, TaskKind};
 use patchlight_onnx::{
-    tensor::{Element, Tensor},
-    vit::{Activation, BlockRole as B, Readout, Role, VitSpec, Weights},
+    tensor::{DType, Tensor},
+    vit::{Activation, BlockWeight as B, Pooling, VitSpec, WeightId, Weights},
 };
 use patchlight_splitmix::SplitMix64;
 
 use super::{Checkpoint, ImportError};
 
-/// A usual size of Vision Transformer, for pictures of 224 × 224 and 1000 classes.
+/// A usual size of Vision Transformer, for images of 224 × 224 and 1000 classes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Arch {
     /// 5.7 million parameters.
@@ -70,7 +70,7 @@ impl Arch {
             activation: Activation::Gelu,
             pre_norm: false,
             qkv_bias: true,
-            readout: Readout::ClassToken,
+            pooling: Pooling::ClassToken,
             head_fusion,
         }
     }
@@ -137,15 +137,16 @@ struct RandomWeights {
 impl Weights for RandomWeights {
     type Error = ImportError;
 
-    fn tensor(&mut self, role: Role) -> Result<Tensor, ImportError> {
-        let shape = self.spec.shape(role);
+    fn tensor(&mut self, weight: WeightId) -> Result<Tensor, ImportError> {
+        let shape = self.spec.shape(weight);
         let elements = shape.iter().product();
-        match role {
-            Role::FinalNormScale | Role::Block(_, B::AttentionNormScale | B::MlpNormScale) => {
+        match weight {
+            WeightId::FinalNormScale
+            | WeightId::Block(_, B::AttentionNormScale | B::MlpNormScale) => {
                 Ok(Tensor::f32(shape, &vec![1.0; elements]))
             }
             _ if shape.len() == 1 => Ok(Tensor::f32(shape, &vec![0.0; elements])),
-            _ => Ok(Tensor::new(Element::F32, shape, self.uniform(elements))),
+            _ => Ok(Tensor::new(DType::F32, shape, self.uniform(elements))),
         }
     }
 }
@@ -156,9 +157,9 @@ impl RandomWeights {
         let mut bytes = vec![0; elements * 4];
         let (pairs, rest) = bytes.as_chunks_mut::<8>();
         for pair in pairs {
-            *pair = two_floats(self.random.bits());
+            *pair = two_floats(self.random.next_u64());
         }
-        rest.copy_from_slice(&two_floats(self.random.bits())[..rest.len()]);
+        rest.copy_from_slice(&two_floats(self.random.next_u64())[..rest.len()]);
         bytes
     }
 }
@@ -185,7 +186,7 @@ mod tests {
             spec: Arch::VitTi16.spec(HeadFusion::Mean),
             random: SplitMix64::new(0),
         };
-        let values = Tensor::new(Element::F32, vec![99_999], weights.uniform(99_999)).to_f32();
+        let values = Tensor::new(DType::F32, vec![99_999], weights.uniform(99_999)).to_f32();
         let mean = values.iter().sum::<f32>() / 99_999.0;
         let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / 99_999.0;
         assert!(mean.abs() < 3e-4, "{mean}");

@@ -6,12 +6,13 @@ use patchlight_model::manifest::TaskKind;
 use serde_json::Value;
 
 use super::{
-    Checkpoint, ImportError, ImportOptions, described::Described, error::quoted, huggingface, jax,
-    located::Located, preprocessing, small_file::json, tensor_file, timm, torchvision,
+    Checkpoint, ImportError, ImportOptions, error::quoted, huggingface, jax,
+    paths::CheckpointPaths, preprocessing, sidecar::SidecarMetadata, small_file::json, tensor_file,
+    timm, torchvision,
 };
 
-/// The exported graph that a source is: an `.onnx` file, or a directory with `model.onnx` or a single
-/// other `.onnx` file, and no weights of another kind.
+/// The exported graph that a source is: an `.onnx` file, or a directory with `model.onnx` or a
+/// single other `.onnx` file, and no weights of another kind.
 pub(super) fn graph(path: &Path) -> Option<PathBuf> {
     if path.is_dir() {
         if tensor_file::find_named(path).is_some() {
@@ -34,24 +35,24 @@ fn graph_file(path: &Path) -> Option<PathBuf> {
 
 /// Finds out what a directory or file is and opens it.
 pub(super) fn open(path: &Path, options: &ImportOptions) -> Result<Checkpoint, ImportError> {
-    let located = Located::at(path)?;
-    let weights = located.weights()?;
+    let paths = CheckpointPaths::at(path)?;
+    let weights = paths.weights()?;
     let extension = weights.extension().unwrap_or_default();
     if extension.eq_ignore_ascii_case("npz") {
-        return jax::open(&weights, &located, options);
+        return jax::open(&weights, &paths, options);
     }
-    if let Some(config) = &located.config {
-        return match description(config)? {
-            Description::HuggingFace => huggingface::open(&located, options),
-            Description::Timm => timm::open(&located, options),
+    if let Some(config) = &paths.config {
+        return match config_format(config)? {
+            ConfigFormat::HuggingFace => huggingface::open(&paths, options),
+            ConfigFormat::Timm => timm::open(&paths, options),
         };
     }
     let file = tensor_file::open(&weights)?;
     let has = |name: &str| tensor_file::has(file.as_ref(), name);
-    if has(torchvision::MARK) {
-        return torchvision::open(file, &located, options);
+    if has(torchvision::MARKER_TENSOR) {
+        return torchvision::open(file, &paths, options);
     }
-    let detail = if has(timm::MARK) {
+    let detail = if has(timm::MARKER_TENSOR) {
         "has timm's tensor names, but no config.json beside it; take both from the model's page, \
          or write them with timm.models.save_for_hf"
             .to_owned()
@@ -64,7 +65,7 @@ pub(super) fn open(path: &Path, options: &ImportOptions) -> Result<Checkpoint, I
             "is of no known layout: expected are tensors such as `{}` (torchvision), \
              `patch_embed.proj.weight` (timm) or `vit.embeddings.cls_token` (transformers), \
              found are {} tensors, such as {}",
-            torchvision::MARK,
+            torchvision::MARKER_TENSOR,
             file.names().len(),
             quoted(
                 &file
@@ -83,33 +84,33 @@ pub(super) fn open(path: &Path, options: &ImportOptions) -> Result<Checkpoint, I
 /// what the command line says.
 ///
 /// # Errors
-/// If a file cannot be read, or nothing tells how pictures become inputs.
+/// If a file cannot be read, or nothing tells how images become inputs.
 pub(super) fn describe(
-    located: &Located,
+    paths: &CheckpointPaths,
     options: &ImportOptions,
     patch: Option<usize>,
     classes: usize,
-) -> Result<Described, ImportError> {
-    if let Ok(config) = located.config() {
-        return match description(config)? {
-            Description::HuggingFace => huggingface::describe(located, options, classes),
-            Description::Timm => timm::describe(located, options, patch, classes),
+) -> Result<SidecarMetadata, ImportError> {
+    if let Ok(config) = paths.config() {
+        return match config_format(config)? {
+            ConfigFormat::HuggingFace => huggingface::describe(paths, options, classes),
+            ConfigFormat::Timm => timm::describe(paths, options, patch, classes),
         };
     }
-    let (preprocess, source_files) = preprocessing::of(located, options, || {
+    let (preprocess, source_files) = preprocessing::of(paths, options, || {
         Err(ImportError::Preprocess(
-            "the graph does not tell how pictures are resized and normalised, and there is no \
+            "the graph does not tell how images are resized and normalised, and there is no \
              config.json beside it; put the model's config.json (and its \
              preprocessor_config.json, of Hugging Face) there, or describe it with --preprocess"
                 .to_owned(),
         ))
     })?;
-    Ok(Described {
+    Ok(SidecarMetadata {
         name: None,
         layers: None,
         heads: options.heads,
         image: None,
-        readout: None,
+        pooling: None,
         preprocess,
         labels: None,
         task: TaskKind::SingleLabel,
@@ -117,18 +118,18 @@ pub(super) fn describe(
     })
 }
 
-/// Whose `config.json` it is.
-enum Description {
+/// Which library wrote a `config.json`.
+enum ConfigFormat {
     HuggingFace,
     Timm,
 }
 
-/// Looks whose it is.
-fn description(path: &Path) -> Result<Description, ImportError> {
+/// Tells which library wrote it.
+fn config_format(path: &Path) -> Result<ConfigFormat, ImportError> {
     let config: Value = json(path)?;
     let timm_inside = config["model_type"] == "timm_wrapper";
     if config.get("architecture").is_some_and(Value::is_string) || timm_inside {
-        return Ok(Description::Timm);
+        return Ok(ConfigFormat::Timm);
     }
-    Ok(Description::HuggingFace)
+    Ok(ConfigFormat::HuggingFace)
 }

@@ -3,8 +3,8 @@
 use std::{fmt, path::PathBuf};
 
 use patchlight_imaging::preprocess::{Backend, Crop, Filter, Preprocess, Resize};
-use patchlight_model::manifest::{Checked, Manifest, Precision, Tokens};
-use patchlight_onnx::vit::Layer;
+use patchlight_model::manifest::{Manifest, Precision, PrecisionCheck, Tokens};
+use patchlight_onnx::vit::LinearLayer;
 
 use super::{Stripped, error::quoted};
 
@@ -21,7 +21,7 @@ pub struct Summary {
     pub stripped: Option<Stripped>,
     /// What eight bits change in each layer by itself, as a share of what it gives; largest first.
     /// Empty where that was not measured.
-    pub errors: Vec<(Layer, f32)>,
+    pub errors: Vec<(LinearLayer, f32)>,
 }
 
 impl Summary {
@@ -55,7 +55,7 @@ impl fmt::Display for Summary {
             architecture.parameters as f64 / 1e6,
             match *tokens == Tokens::UNKNOWN {
                 true => String::new(),
-                false => format!("{:.1} GFLOP a picture, ", 2.0 * architecture.gmac),
+                false => format!("{:.1} GFLOP an image, ", 2.0 * architecture.gmac),
             },
             task.classes
         )?;
@@ -69,7 +69,7 @@ impl fmt::Display for Summary {
                 architecture.patch, tokens.prefix
             )?,
         }
-        writeln!(f, "{}", Described(preprocess))?;
+        writeln!(f, "{}", PreprocessSummary(preprocess))?;
         if let Some(stripped) = &self.stripped {
             writeln!(f, "{}", LeftOut(stripped))?;
         }
@@ -83,7 +83,7 @@ impl fmt::Display for Summary {
             writeln!(f, "{caution}")?;
         }
         if let Some(checked) = &provenance.check {
-            writeln!(f, "{}", Compared(checked, graph.precision))?;
+            writeln!(f, "{}", CheckSummary(checked, graph.precision))?;
             let middle = self.errors.get(self.errors.len() / 2);
             if let Some((_, middle)) = middle {
                 let worst = self.errors.iter().take(5);
@@ -129,16 +129,16 @@ impl fmt::Display for LeftOut<'_> {
     }
 }
 
-struct Compared<'a>(&'a Checked, Precision);
+struct CheckSummary<'a>(&'a PrecisionCheck, Precision);
 
-impl fmt::Display for Compared<'_> {
+impl fmt::Display for CheckSummary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(checked, precision) = self;
         write!(
             f,
-            "{precision} against fp32 on {} pictures: same best class for {:.2} %, scores within \
+            "{precision} against fp32 on {} images: same best class for {:.2} %, scores within \
              {:.4}, shares of the map within {:.5}",
-            checked.pictures,
+            checked.images,
             100.0 * checked.top1_agreement,
             checked.score_drift,
             checked.map_drift
@@ -150,9 +150,9 @@ impl fmt::Display for Compared<'_> {
     }
 }
 
-struct Described<'a>(&'a Preprocess);
+struct PreprocessSummary<'a>(&'a Preprocess);
 
-impl fmt::Display for Described<'_> {
+impl fmt::Display for PreprocessSummary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Preprocess {
             resize,
@@ -172,10 +172,10 @@ impl fmt::Display for Described<'_> {
         };
         match resize {
             Resize::Squash { height, width } => {
-                write!(f, "pictures resized to {height}×{width} ({filter})")?;
+                write!(f, "images resized to {height}×{width} ({filter})")?;
             }
             Resize::ShortestEdge { size } => {
-                write!(f, "pictures resized to a shorter side of {size} ({filter})")?;
+                write!(f, "images resized to a shorter side of {size} ({filter})")?;
             }
         }
         if let Some(Crop { height, width, .. }) = crop {

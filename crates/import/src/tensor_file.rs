@@ -79,7 +79,8 @@ impl dyn TensorFile + '_ {
         }
     }
 
-    /// That there is no tensor of this name, with what is expected, and the names that are most like it.
+    /// That there is no tensor of this name, with what is expected, and the names that are most
+    /// like it.
     pub(super) fn missing(&self, name: &str, expected: impl fmt::Display) -> ImportError {
         let nearest = nearest::told(&self.stored_names(), name);
         ImportError::tensor(
@@ -104,8 +105,8 @@ pub fn open(path: &Path) -> Result<Box<dyn TensorFile>, ImportError> {
     }
 }
 
-/// The weights in a directory that have the usual name: safetensors before torch's own format, one file
-/// before shards.
+/// The weights in a directory that have the usual name: safetensors before torch's own format, one
+/// file before shards.
 pub(super) fn find_named(directory: &Path) -> Option<PathBuf> {
     let mut found = NAMES.iter().map(|name| directory.join(name));
     found.find(|path| path.is_file())
@@ -161,8 +162,8 @@ const OF_TRAINING: [&str; 5] = [
     "rng_state.pth",
 ];
 
-/// The files of weights in a directory by their endings, by name. Hidden ones, such as macOS leaves on
-/// other file systems, are none of the user's.
+/// The files of weights in a directory by their endings, by name. Hidden ones, such as macOS leaves
+/// on other file systems, are none of the user's.
 fn by_ending(directory: &Path) -> Result<Vec<PathBuf>, ImportError> {
     let mut found = Vec::new();
     let entries = fs::read_dir(directory).map_err(ImportError::file(directory, "read it"))?;

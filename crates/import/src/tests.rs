@@ -65,7 +65,7 @@ impl Case {
         fs::write(path, object.to_string()).unwrap();
     }
 
-    /// Writes the tensors anew, changed.
+    /// Writes the tensors again, changed.
     fn edit_tensors(&self, change: impl FnOnce(&mut Vec<(String, Dtype, Vec<usize>, Vec<u8>)>)) {
         let path = self.checkpoint("model.safetensors");
         let bytes = fs::read(&path).unwrap();

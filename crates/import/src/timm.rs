@@ -3,32 +3,35 @@
 
 mod architecture;
 mod config;
-mod names;
+mod layout;
 
 use patchlight_imaging::preprocess::Preprocess;
 use patchlight_model::manifest::TaskKind;
 
-use self::{config::Config, names::Names};
+use self::{config::Config, layout::TimmLayout};
 use super::{
-    Checkpoint, Described, ImportError, ImportOptions,
-    layout::{Sizes, Understood, Unshaped, check_names},
-    located::Located,
+    Checkpoint, ImportError, ImportOptions, SidecarMetadata,
+    layout::{Hyperparameters, ParsedCheckpoint, Sizes, check_names},
+    paths::CheckpointPaths,
     preprocessing::{self, Digests, pretrained_cfg},
     small_file::json,
     tensor_file::{self, named_digest},
 };
 
 /// A tensor by which the layout is known.
-pub(super) const MARK: &str = "patch_embed.proj.weight";
+pub(super) const MARKER_TENSOR: &str = "patch_embed.proj.weight";
 
 /// Opens the directory and checks that everything is there and understood; tensors' values are
 /// read later.
-pub(super) fn open(located: &Located, options: &ImportOptions) -> Result<Checkpoint, ImportError> {
-    let config_path = located.config()?;
+pub(super) fn open(
+    paths: &CheckpointPaths,
+    options: &ImportOptions,
+) -> Result<Checkpoint, ImportError> {
+    let config_path = paths.config()?;
     let config = Config::read(config_path)?;
-    let file = tensor_file::open(&located.weights()?)?;
-    let file = tensor_file::by_anchor(file, MARK)?;
-    let layout = Names::new(file.as_ref());
+    let file = tensor_file::open(&paths.weights()?)?;
+    let file = tensor_file::by_anchor(file, MARKER_TENSOR)?;
+    let layout = TimmLayout::new(file.as_ref());
     let mut sizes = Sizes::read(file.as_ref(), &layout)?;
     let image = config.image(config_path, sizes.patch)?;
     let patches = image.iter().map(|side| side / sizes.patch).product();
@@ -44,17 +47,17 @@ pub(super) fn open(located: &Located, options: &ImportOptions) -> Result<Checkpo
         return Err(ImportError::tensor(file.path(), "pos_embed", detail));
     }
     let heads = config.heads(config_path, options.heads, sizes.hidden)?;
-    let spec = sizes.spec(Unshaped {
+    let spec = sizes.spec(Hyperparameters {
         heads,
         image,
         norm_epsilon: config.architecture().norm_epsilon(),
         activation: config.activation(config_path)?,
-        readout: layout.readout(&config.global_pool(config_path)?, config_path)?,
+        pooling: layout.pooling(&config.global_pool(config_path)?, config_path)?,
         head_fusion: options.head_fusion,
     });
     check_names(file.as_ref(), &layout, &spec)?;
-    let (preprocess, source_files) = own_preprocess(located, options, &config)?;
-    Understood {
+    let (preprocess, source_files) = own_preprocess(paths, options, &config)?;
+    ParsedCheckpoint {
         file,
         layout,
         spec,
@@ -70,20 +73,20 @@ pub(super) fn open(located: &Located, options: &ImportOptions) -> Result<Checkpo
 /// What the file beside a graph says that was exported from a model of timm. Which network it is
 /// matters less than for weights: the graph spells out what it computes.
 pub(super) fn describe(
-    located: &Located,
+    paths: &CheckpointPaths,
     options: &ImportOptions,
     patch: Option<usize>,
     classes: usize,
-) -> Result<Described, ImportError> {
-    let path = located.config()?;
+) -> Result<SidecarMetadata, ImportError> {
+    let path = paths.config()?;
     let config = Config::parse(path)?;
-    let (preprocess, source_files) = own_preprocess(located, options, &config)?;
-    Ok(Described {
+    let (preprocess, source_files) = own_preprocess(paths, options, &config)?;
+    Ok(SidecarMetadata {
         layers: config.depth(),
         heads: options.heads.or_else(|| config.known_heads()),
         name: Some(config.architecture().whole().to_owned()),
         image: patch.map(|patch| config.image(path, patch)).transpose()?,
-        readout: config.readout(),
+        pooling: config.pooling(),
         preprocess,
         labels: match options.labels {
             Some(_) => None,
@@ -96,12 +99,12 @@ pub(super) fn describe(
 
 /// What was asked for, or `pretrained_cfg`; with the digests of what was read.
 fn own_preprocess(
-    located: &Located,
+    paths: &CheckpointPaths,
     options: &ImportOptions,
     config: &Config,
 ) -> Result<(Preprocess, Digests), ImportError> {
-    let path = located.config()?;
-    let (preprocess, mut source_files) = preprocessing::of(located, options, || {
+    let path = paths.config()?;
+    let (preprocess, mut source_files) = preprocessing::of(paths, options, || {
         let own = pretrained_cfg::read(&config.pretrained_cfg, path)?;
         Ok((own, None))
     })?;

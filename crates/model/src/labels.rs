@@ -1,6 +1,6 @@
 //! The classes' names, byte for byte as the checkpoint has them.
 
-use super::manifest::WholeLabel;
+use super::manifest::MultilineLabel;
 
 /// One label per class id.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -12,17 +12,17 @@ impl Labels {
     /// # Errors
     /// When the text is not UTF-8.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let text = str::from_utf8(bytes).map_err(|why| format!("not UTF-8: {why}"))?;
+        let text = str::from_utf8(bytes).map_err(|error| format!("not UTF-8: {error}"))?;
         let text = text.strip_suffix('\n').unwrap_or(text);
         Ok(Self(text.split('\n').map(str::to_owned).collect()))
     }
 
-    /// Puts labels of several lines in the places of those that stand for them.
+    /// Replaces the placeholders of labels that span several lines.
     ///
     /// # Errors
     /// If one is of a class that does not exist.
-    pub fn with_whole(mut self, whole: &[WholeLabel]) -> Result<Self, String> {
-        for WholeLabel { class, label } in whole {
+    pub fn with_multiline(mut self, whole: &[MultilineLabel]) -> Result<Self, String> {
+        for MultilineLabel { class, label } in whole {
             match self.0.get_mut(*class) {
                 Some(line) => line.clone_from(label),
                 None => return Err(format!("a label for class {class}, which does not exist")),
@@ -62,14 +62,14 @@ mod tests {
 
     #[test]
     fn labels_of_several_lines_come_from_elsewhere() {
-        let whole = |class| WholeLabel {
+        let whole = |class| MultilineLabel {
             class,
             label: "b\n\r\n\0".to_owned(),
         };
         let labels = Labels::parse(b"a\nb  \n").unwrap();
-        let labels = labels.with_whole(&[whole(1)]).unwrap();
+        let labels = labels.with_multiline(&[whole(1)]).unwrap();
         assert_eq!((labels.name(0), labels.name(1)), ("a", "b\n\r\n\0"));
-        assert!(labels.with_whole(&[whole(2)]).is_err());
+        assert!(labels.with_multiline(&[whole(2)]).is_err());
     }
 
     #[test]

@@ -6,10 +6,10 @@
 //! labels.txt        one label a line, UTF-8
 //! ```
 
+mod descriptor;
 mod digest;
 pub mod labels;
 pub mod manifest;
-mod outline;
 pub mod scores;
 
 use std::{
@@ -18,7 +18,7 @@ use std::{
 };
 
 pub use self::{
-    digest::sha256_of_file, labels::Labels, manifest::Manifest, outline::Outline,
+    descriptor::ModelDescriptor, digest::sha256_of_file, labels::Labels, manifest::Manifest,
     scores::Prediction,
 };
 
@@ -47,27 +47,27 @@ pub struct ModelInfo {
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// A file cannot be read.
-    #[error("{}: {why}", .path.display())]
+    #[error("{}: {error}", .path.display())]
     Read {
         /// Which.
         path: PathBuf,
         /// What the system said.
-        why: io::Error,
+        error: io::Error,
     },
 
     /// The manifest is not what this version understands.
-    #[error("{}: {why}", .path.display())]
+    #[error("{}: {error}", .path.display())]
     Manifest {
         /// Which.
         path: PathBuf,
         /// What is wrong.
-        why: String,
+        error: String,
     },
 
     /// A file is not the one that was imported.
     #[error(
         "{}: its SHA-256 is {found}, the manifest says {expected}; the file was changed or is \
-         incomplete. Copy it again or import the model anew", .path.display()
+         incomplete. Copy it again or import the model again", .path.display()
     )]
     Digest {
         /// Which.
@@ -88,29 +88,29 @@ impl ModelInfo {
     pub fn open(directory: &Path) -> Result<Self, ModelError> {
         let path = directory.join(MANIFEST);
         let read = |path: &Path| {
-            fs::read(path).map_err(|why| ModelError::Read {
+            fs::read(path).map_err(|error| ModelError::Read {
                 path: path.to_owned(),
-                why,
+                error,
             })
         };
-        let refuse = |path: &Path, why: String| ModelError::Manifest {
+        let refuse = |path: &Path, error: String| ModelError::Manifest {
             path: path.to_owned(),
-            why,
+            error,
         };
 
         let bytes = read(&path)?;
-        let text = str::from_utf8(&bytes).map_err(|why| refuse(&path, why.to_string()))?;
+        let text = str::from_utf8(&bytes).map_err(|error| refuse(&path, error.to_string()))?;
         let manifest: Manifest =
-            toml::from_str(text).map_err(|why| refuse(&path, why.to_string()))?;
+            toml::from_str(text).map_err(|error| refuse(&path, error.to_string()))?;
         manifest
             .validate()
-            .map_err(|faults| refuse(&path, faults.join("; ")))?;
+            .map_err(|errors| refuse(&path, errors.join("; ")))?;
 
         for (name, expected) in &manifest.files {
             let path = directory.join(name);
-            let found = sha256_of_file(&path).map_err(|why| ModelError::Read {
+            let found = sha256_of_file(&path).map_err(|error| ModelError::Read {
                 path: path.clone(),
-                why,
+                error,
             })?;
             if found != *expected {
                 return Err(ModelError::Digest {
@@ -123,8 +123,8 @@ impl ModelInfo {
 
         let path = directory.join(LABELS);
         let labels = Labels::parse(&read(&path)?)
-            .and_then(|labels| labels.with_whole(&manifest.task.whole_labels))
-            .map_err(|why| refuse(&path, why))?;
+            .and_then(|labels| labels.with_multiline(&manifest.task.whole_labels))
+            .map_err(|error| refuse(&path, error))?;
         if labels.len() != manifest.task.classes {
             return Err(refuse(
                 &path,

@@ -25,11 +25,11 @@ pub struct Manifest {
     pub task: Task,
     /// The graph's input and output tensors.
     pub graph: Graph,
-    /// How tokens relate to the picture.
+    /// How tokens relate to the image.
     pub tokens: Tokens,
     /// How the rollout in the graph is computed.
     pub rollout: Rollout,
-    /// From an upright RGB picture to the input tensor.
+    /// From an upright RGB image to the input tensor.
     pub preprocess: Preprocess,
     /// SHA-256 in lower-case hexadecimal of every other file of the directory, by file name.
     pub files: BTreeMap<String, String>,
@@ -39,7 +39,7 @@ pub struct Manifest {
 
 impl Manifest {
     /// Height and width of the input tensor, in pixels; zeros where [`validate`](Self::validate)
-    /// finds fault with the preprocessing.
+    /// finds errors in the preprocessing.
     pub fn input_size(&self) -> (usize, usize) {
         let (height, width) = self.preprocess.input_size().unwrap_or_default();
         (height as usize, width as usize)
@@ -49,55 +49,55 @@ impl Manifest {
     /// leads out of the directory.
     ///
     /// # Errors
-    /// Every fault, in words.
+    /// Every error, in words.
     pub fn validate(&self) -> Result<(), Vec<String>> {
         if self.format != FORMAT {
             return Err(vec![format!(
-                "format {} is not the one this version reads ({FORMAT}); import the model anew",
+                "format {} is not the one this version reads ({FORMAT}); import the model again",
                 self.format
             )]);
         }
-        let mut faults = self.preprocess.validate().err().unwrap_or_default();
+        let mut errors = self.preprocess.validate().err().unwrap_or_default();
         let patch = self.architecture.patch;
         let [rows, columns] = self.tokens.grid;
         let (height, width) = self.input_size();
         let maps = self.graph.rollout.is_some();
         let unknown = !maps && patch == 0 && self.tokens == Tokens::UNKNOWN;
         if !unknown && (patch == 0 || rows != height / patch || columns != width / patch) {
-            faults.push(format!(
+            errors.push(format!(
                 "tokens.grid {rows}×{columns} does not fit an input of {height}×{width} in patches of {patch}"
             ));
         }
         if self.task.classes == 0 {
-            faults.push("task.classes must be at least 1".to_owned());
+            errors.push("task.classes must be at least 1".to_owned());
         }
         if maps && (self.architecture.layers == 0 || self.architecture.heads == 0) {
-            faults.push("architecture.layers and architecture.heads must be at least 1".to_owned());
+            errors.push("architecture.layers and architecture.heads must be at least 1".to_owned());
         }
-        let labels = self.graph.evidence.as_ref().map_or(1, |e| e.labels);
+        let labels = self.graph.attribution.as_ref().map_or(1, |e| e.labels);
         if labels == 0 || labels > self.task.classes {
-            faults.push(format!(
+            errors.push(format!(
                 "graph.evidence.labels is {labels}, which must be from 1 to the number of classes"
             ));
         }
         if self.graph.rollout.is_some() != self.graph.rollout_by_start.is_some() {
-            faults.push("graph.rollout and graph.rollout_by_start go together".to_owned());
+            errors.push("graph.rollout and graph.rollout_by_start go together".to_owned());
         }
         if !self.files.contains_key(&self.graph.file) {
-            faults.push(format!("files lacks the graph `{}`", self.graph.file));
+            errors.push(format!("files lacks the graph `{}`", self.graph.file));
         }
         for name in self.files.keys() {
             let plain = Path::new(name)
                 .file_name()
                 .is_some_and(|only| only == name.as_str());
             if !plain {
-                faults.push(format!("file name `{name}` must not be a path"));
+                errors.push(format!("file name `{name}` must not be a path"));
             }
         }
-        if faults.is_empty() {
+        if errors.is_empty() {
             Ok(())
         } else {
-            Err(faults)
+            Err(errors)
         }
     }
 }
@@ -121,7 +121,7 @@ pub struct Architecture {
     pub patch: usize,
     /// Number of trained values.
     pub parameters: u64,
-    /// Multiply–accumulate operations of one forward pass on one picture, in units of 10⁹.
+    /// Multiply–accumulate operations of one forward pass on one image, in units of 10⁹.
     pub gmac: f64,
 }
 
@@ -155,13 +155,13 @@ pub struct Task {
     pub caution: Option<String>,
     /// Labels that a file of lines cannot hold; `labels.txt` has them with spaces for line breaks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub whole_labels: Vec<WholeLabel>,
+    pub whole_labels: Vec<MultilineLabel>,
 }
 
 /// A label of several lines.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct WholeLabel {
+pub struct MultilineLabel {
     /// Whose it is.
     pub class: usize,
     /// The label, byte for byte.
@@ -205,46 +205,48 @@ pub struct Graph {
     /// tokens first. Absent if the graph does not hand it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_attention: Option<String>,
-    /// Why the graph lacks evidence and the class token's attention, if it does.
+    /// Why the graph lacks attribution and the class token's attention, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub without_evidence: Option<String>,
-    /// Outputs with per-label evidence.
+    #[serde(rename = "without_evidence")]
+    pub without_attribution: Option<String>,
+    /// Outputs with per-label attribution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub evidence: Option<EvidenceOutputs>,
+    #[serde(rename = "evidence")]
+    pub attribution: Option<AttributionOutputs>,
 }
 
 impl Graph {
     /// Why there is no map; `None` if there is.
-    pub fn why_without_map(&self) -> Option<&str> {
+    pub fn no_map_reason(&self) -> Option<&str> {
         match (&self.rollout_by_start, &self.without_map) {
             (Some(_), _) => None,
-            (None, Some(why)) => Some(why),
+            (None, Some(error)) => Some(error),
             (None, None) => Some("the graph makes none"),
         }
     }
 
-    /// Why the graph lacks evidence or the class token's attention.
-    pub fn why_without_evidence(&self) -> &str {
-        let before = "it was imported before they were made; import it anew";
-        self.without_evidence.as_deref().unwrap_or(before)
+    /// Why the graph lacks attribution or the class token's attention.
+    pub fn no_attribution_reason(&self) -> &str {
+        let before = "it was imported before they were made; import it again";
+        self.without_attribution.as_deref().unwrap_or(before)
     }
 }
 
-/// Output tensors with per-label evidence: how much each patch wrote into a logit.
+/// Output tensors with per-label attribution: how much each patch wrote into a logit.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct EvidenceOutputs {
+pub struct AttributionOutputs {
     /// Float32 `[batch, labels + 1, patches]`: of the best classes, then of the mean over all.
     pub patches: String,
     /// Float32 `[batch, labels + 1]`: everything else in these logits.
     pub rest: String,
     /// Int64 `[batch, labels]`: the best classes, best first.
     pub classes: String,
-    /// For how many classes there is evidence.
+    /// For how many classes there is attribution.
     pub labels: usize,
 }
 
-/// How tokens relate to the picture.
+/// How tokens relate to the image.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tokens {
@@ -293,18 +295,19 @@ pub struct Provenance {
     pub importer: String,
     /// What a comparison with the float32 graph found, where one was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub check: Option<Checked>,
+    pub check: Option<PrecisionCheck>,
 }
 
-/// What a comparison with the float32 graph on the user's pictures found.
+/// What a comparison with the float32 graph on the user's images found.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Checked {
-    /// How many pictures were compared.
-    pub pictures: usize,
+pub struct PrecisionCheck {
+    /// How many images were compared.
+    #[serde(rename = "pictures")]
+    pub images: usize,
     /// For which share of them both graphs name the same best class.
     pub top1_agreement: f64,
-    /// The largest difference of a score, over all classes and pictures.
+    /// The largest difference of a score, over all classes and images.
     pub score_drift: f64,
     /// The largest difference of a token's share of the rollout, from any block.
     pub map_drift: f64,

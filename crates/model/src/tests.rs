@@ -86,10 +86,10 @@ fn a_whole_directory_is_taken() {
 fn a_changed_graph_is_named() {
     let (folder, _) = directory();
     fs::write(folder.path().join("model.onnx"), b"grapf").unwrap();
-    let why = refusal(&folder);
+    let error = refusal(&folder);
     assert!(
-        why.contains("model.onnx") && why.contains("SHA-256"),
-        "{why}"
+        error.contains("model.onnx") && error.contains("SHA-256"),
+        "{error}"
     );
 }
 
@@ -119,21 +119,22 @@ fn another_format_is_refused_by_number() {
         text.replace("format = 1", "format = 2"),
     )
     .unwrap();
-    let why = refusal(&folder);
-    assert!(why.contains("format 2"), "{why}");
+    let error = refusal(&folder);
+    assert!(error.contains("format 2"), "{error}");
 }
 
 #[test]
-fn evidence_for_more_labels_than_classes_is_refused() {
+fn attribution_for_more_labels_than_classes_is_refused() {
     let (folder, text) = directory();
-    let evidence = "[graph.evidence]\npatches = \"e\"\nrest = \"r\"\nclasses = \"c\"\nlabels = 3\n";
+    let attribution =
+        "[graph.evidence]\npatches = \"e\"\nrest = \"r\"\nclasses = \"c\"\nlabels = 3\n";
     fs::write(
         folder.path().join(MANIFEST),
-        text.replace("[tokens]", &format!("{evidence}\n[tokens]")),
+        text.replace("[tokens]", &format!("{attribution}\n[tokens]")),
     )
     .unwrap();
-    let why = refusal(&folder);
-    assert!(why.contains("graph.evidence.labels is 3"), "{why}");
+    let error = refusal(&folder);
+    assert!(error.contains("graph.evidence.labels is 3"), "{error}");
 }
 
 #[test]
@@ -144,8 +145,8 @@ fn a_path_that_leaves_the_directory_is_refused() {
         text.replace("\"model.onnx\" =", "\"../model.onnx\" ="),
     )
     .unwrap();
-    let why = refusal(&folder);
-    assert!(why.contains("../model.onnx"), "{why}");
+    let error = refusal(&folder);
+    assert!(error.contains("../model.onnx"), "{error}");
 }
 
 #[test]
@@ -156,8 +157,8 @@ fn a_grid_that_does_not_fit_the_input_is_refused() {
         text.replace("grid = [2, 2]", "grid = [3, 2]"),
     )
     .unwrap();
-    let why = refusal(&folder);
-    assert!(why.contains("grid"), "{why}");
+    let error = refusal(&folder);
+    assert!(error.contains("grid"), "{error}");
 }
 
 #[test]
@@ -168,6 +169,6 @@ fn a_wrong_number_of_labels_is_refused() {
         text.replace("classes = 2", "classes = 3"),
     )
     .unwrap();
-    let why = refusal(&folder);
-    assert!(why.contains("2 labels for 3 classes"), "{why}");
+    let error = refusal(&folder);
+    assert!(error.contains("2 labels for 3 classes"), "{error}");
 }

@@ -1,14 +1,14 @@
-//! Builds ONNX graphs: names values, adds nodes, and keeps large constants beside the file.
+//! Builds ONNX graphs: names values, adds nodes, and stores large constants beside the file.
 //!
 //! ```
-//! use patchlight_onnx::{graph::{Dim, Graph, Storage}, tensor::{Element, Tensor}};
+//! use patchlight_onnx::{graph::{Dim, Graph, Storage}, tensor::{DType, Tensor}};
 //!
 //! # fn main() -> std::io::Result<()> {
 //! let mut graph = Graph::new("double", Storage::Inline);
-//! let x = graph.input("x", Element::F32, &[Dim::named("batch"), Dim::from(3)]);
+//! let x = graph.input("x", DType::F32, &[Dim::named("batch"), Dim::from(3)]);
 //! let two = graph.constant("two", Tensor::f32(vec![], &[2.0]))?;
 //! let y = graph.mul("y", &x, &two);
-//! graph.output(&y, Element::F32, &[Dim::named("batch"), Dim::from(3)]);
+//! graph.output(&y, DType::F32, &[Dim::named("batch"), Dim::from(3)]);
 //! let model = graph.finish();
 //! # assert_eq!(model.graph.unwrap().node.len(), 1);
 //! # Ok(())
@@ -30,7 +30,7 @@ use crate::{
         TensorProto, TensorShapeProto, TensorType, TypeProto, ValueInfoProto, dimension,
         type_proto,
     },
-    tensor::{Element, Tensor},
+    tensor::{DType, Tensor},
 };
 
 /// The operator set of every graph written here. The newest that still spells attention out:
@@ -38,7 +38,7 @@ use crate::{
 /// cannot be read on every device.
 pub const OPSET: i64 = 20;
 
-/// The oldest operator set that [`Graph::in_opset`] can write.
+/// The oldest operator set that [`Graph::with_opset`] can write.
 pub const OLDEST_OPSET: i64 = 11;
 
 /// ONNX Runtime's own operators.
@@ -115,23 +115,23 @@ impl<'s> Graph<'s> {
     }
 
     /// Writes its nodes in an older operator set, from [`OLDEST_OPSET`] on.
-    pub fn in_opset(self, opset: i64) -> Self {
+    pub fn with_opset(self, opset: i64) -> Self {
         Self { opset, ..self }
     }
 
     /// A value that the caller provides.
-    pub fn input(&mut self, name: &str, element: Element, shape: &[Dim]) -> Value {
-        self.proto.input.push(value_info(name, element, shape));
+    pub fn input(&mut self, name: &str, dtype: DType, shape: &[Dim]) -> Value {
+        self.proto.input.push(value_info(name, dtype, shape));
         Value {
             name: name.to_owned(),
         }
     }
 
     /// Hands a value to the caller, after those handed over before.
-    pub fn output(&mut self, value: &Value, element: Element, shape: &[Dim]) {
+    pub fn output(&mut self, value: &Value, dtype: DType, shape: &[Dim]) {
         self.proto
             .output
-            .push(value_info(&value.name, element, shape));
+            .push(value_info(&value.name, dtype, shape));
     }
 
     /// A constant. Large ones go where the graph's [`Storage`] says.
@@ -140,7 +140,7 @@ impl<'s> Graph<'s> {
     /// If the external file cannot be written.
     pub fn constant(&mut self, name: &str, tensor: Tensor) -> io::Result<Value> {
         let mut proto = header(name, &tensor);
-        self.storage.place(&mut proto, tensor)?;
+        self.storage.store(&mut proto, tensor)?;
         self.proto.initializer.push(proto);
         Ok(Value {
             name: name.to_owned(),
@@ -153,15 +153,15 @@ impl<'s> Graph<'s> {
     /// # Errors
     /// As [`constant`](Self::constant).
     pub fn weight(&mut self, name: &str, tensor: Tensor) -> io::Result<Value> {
-        if tensor.element() == Element::F32 {
+        if tensor.dtype() == DType::F32 {
             return self.constant(name, tensor);
         }
         let stored = self.constant(&format!("{name}.stored"), tensor)?;
-        Ok(self.cast(name, &stored, Element::F32))
+        Ok(self.cast(name, &stored, DType::F32))
     }
 
     /// A short list of integers, such as a shape or axes; equal lists become one constant.
-    pub fn integers(&mut self, values: &[i64]) -> Value {
+    pub fn int64_constant(&mut self, values: &[i64]) -> Value {
         let listed: Vec<String> = values.iter().map(i64::to_string).collect();
         self.shared(
             format!("integers/{}", listed.join(",")),
@@ -170,19 +170,19 @@ impl<'s> Graph<'s> {
     }
 
     /// One float32 number.
-    pub fn number(&mut self, value: f32) -> Value {
-        self.numbers(&[], value)
+    pub fn scalar(&mut self, value: f32) -> Value {
+        self.full(&[], value)
     }
 
     /// A float32 number repeated to fill a small shape; equal ones become one constant.
-    pub fn numbers(&mut self, shape: &[usize], value: f32) -> Value {
+    pub fn full(&mut self, shape: &[usize], value: f32) -> Value {
         let tensor = Tensor::f32(shape.to_vec(), &vec![value; shape.iter().product()]);
         let listed: Vec<String> = shape.iter().map(usize::to_string).collect();
         self.shared(format!("numbers/{value}/{}", listed.join(",")), tensor)
     }
 
     /// One byte; equal ones become one constant.
-    pub fn byte(&mut self, value: u8) -> Value {
+    pub fn scalar_u8(&mut self, value: u8) -> Value {
         let tensor = Tensor::u8s(&[value]).reshaped(Vec::new());
         self.shared(format!("bytes/{value}"), tensor)
     }
@@ -276,7 +276,7 @@ fn header(name: &str, tensor: &Tensor) -> TensorProto {
             .iter()
             .map(|&length| as_i64(length))
             .collect(),
-        data_type: Some(tensor.element().data_type().into()),
+        data_type: Some(tensor.dtype().data_type().into()),
         ..TensorProto::default()
     }
 }
@@ -314,7 +314,7 @@ fn attribute(name: &str, value: &Attribute<'_>) -> AttributeProto {
     proto
 }
 
-fn value_info(name: &str, element: Element, shape: &[Dim]) -> ValueInfoProto {
+fn value_info(name: &str, dtype: DType, shape: &[Dim]) -> ValueInfoProto {
     let axis = |dim: &Dim| dimension::Dimension {
         value: Some(match dim {
             Dim::Fixed(length) => dimension::Value::DimValue(as_i64(*length)),
@@ -323,7 +323,7 @@ fn value_info(name: &str, element: Element, shape: &[Dim]) -> ValueInfoProto {
         denotation: None,
     };
     let tensor = TensorType {
-        elem_type: Some(element.data_type().into()),
+        elem_type: Some(dtype.data_type().into()),
         shape: Some(TensorShapeProto {
             dim: shape.iter().map(axis).collect(),
         }),

@@ -6,7 +6,7 @@ use crate::proto::DataType;
 
 /// Element types of constants that we write.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Element {
+pub enum DType {
     /// IEEE 754, 32 bits.
     F32,
     /// IEEE 754, 16 bits.
@@ -21,7 +21,7 @@ pub enum Element {
     I64,
 }
 
-impl Element {
+impl DType {
     /// Size of one element in bytes.
     pub fn size(self) -> usize {
         match self {
@@ -48,7 +48,7 @@ impl Element {
 /// A dense row-major constant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
-    element: Element,
+    dtype: DType,
     shape: Vec<usize>,
     bytes: Vec<u8>,
 }
@@ -58,14 +58,14 @@ impl Tensor {
     ///
     /// # Panics
     /// If the number of bytes is not that of the shape: callers have checked it.
-    pub fn new(element: Element, shape: Vec<usize>, bytes: Vec<u8>) -> Self {
+    pub fn new(dtype: DType, shape: Vec<usize>, bytes: Vec<u8>) -> Self {
         assert_eq!(
             bytes.len(),
-            shape.iter().product::<usize>() * element.size(),
-            "bytes of a {element:?} tensor of shape {shape:?}"
+            shape.iter().product::<usize>() * dtype.size(),
+            "bytes of a {dtype:?} tensor of shape {shape:?}"
         );
         Self {
-            element,
+            dtype,
             shape,
             bytes,
         }
@@ -77,13 +77,13 @@ impl Tensor {
     /// If the number of values is not that of the shape.
     pub fn f32(shape: Vec<usize>, values: &[f32]) -> Self {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        Self::new(Element::F32, shape, bytes)
+        Self::new(DType::F32, shape, bytes)
     }
 
     /// An int64 tensor with one axis.
     pub fn i64s(values: &[i64]) -> Self {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        Self::new(Element::I64, vec![values.len()], bytes)
+        Self::new(DType::I64, vec![values.len()], bytes)
     }
 
     /// An int8 tensor.
@@ -92,17 +92,17 @@ impl Tensor {
     /// If the number of values is not that of the shape.
     pub fn i8s(shape: Vec<usize>, values: &[i8]) -> Self {
         let bytes = values.iter().map(|v| v.cast_unsigned()).collect();
-        Self::new(Element::I8, shape, bytes)
+        Self::new(DType::I8, shape, bytes)
     }
 
     /// A uint8 tensor with one axis.
     pub fn u8s(values: &[u8]) -> Self {
-        Self::new(Element::U8, vec![values.len()], values.to_vec())
+        Self::new(DType::U8, vec![values.len()], values.to_vec())
     }
 
     /// Type of the elements.
-    pub fn element(&self) -> Element {
-        self.element
+    pub fn dtype(&self) -> DType {
+        self.dtype
     }
 
     /// Length of each axis.
@@ -125,37 +125,37 @@ impl Tensor {
     /// # Panics
     /// If the number of elements differs.
     pub fn reshaped(self, shape: Vec<usize>) -> Self {
-        Self::new(self.element, shape, self.bytes)
+        Self::new(self.dtype, shape, self.bytes)
     }
 
     /// The elements as float32; exact for every type here but large 64-bit integers.
     pub fn to_f32(&self) -> Vec<f32> {
-        match self.element {
-            Element::F32 => self
+        match self.dtype {
+            DType::F32 => self
                 .bytes
                 .as_chunks()
                 .0
                 .iter()
                 .map(|b| f32::from_le_bytes(*b))
                 .collect(),
-            Element::F16 => {
+            DType::F16 => {
                 let values = self.bytes.as_chunks().0.iter();
                 values.map(|b| f16::from_le_bytes(*b).to_f32()).collect()
             }
-            Element::Bf16 => {
+            DType::Bf16 => {
                 let values = self.bytes.as_chunks().0.iter();
                 values.map(|b| bf16::from_le_bytes(*b).to_f32()).collect()
             }
-            Element::I8 => {
+            DType::I8 => {
                 let values = self.bytes.iter();
                 values.map(|b| f32::from(b.cast_signed())).collect()
             }
-            Element::U8 => self.bytes.iter().map(|&b| f32::from(b)).collect(),
+            DType::U8 => self.bytes.iter().map(|&b| f32::from(b)).collect(),
             #[expect(
                 clippy::cast_precision_loss,
                 reason = "sizes and indices, far below 2^24"
             )]
-            Element::I64 => {
+            DType::I64 => {
                 let values = self.bytes.as_chunks().0.iter();
                 values.map(|b| i64::from_le_bytes(*b) as f32).collect()
             }
@@ -163,21 +163,21 @@ impl Tensor {
     }
 
     /// The same values as float32.
-    pub fn widened(self) -> Self {
-        match self.element {
-            Element::F32 => self,
+    pub fn cast_f32(self) -> Self {
+        match self.dtype {
+            DType::F32 => self,
             _ => Self::f32(self.shape.clone(), &self.to_f32()),
         }
     }
 
     /// The same values as float16, rounded; those beyond its range become infinite.
-    pub fn narrowed(self) -> Self {
-        if self.element == Element::F16 {
+    pub fn cast_f16(self) -> Self {
+        if self.dtype == DType::F16 {
             return self;
         }
         let values = self.to_f32().into_iter();
         let bytes = values.flat_map(|v| f16::from_f32(v).to_le_bytes());
-        Self::new(Element::F16, self.shape, bytes.collect())
+        Self::new(DType::F16, self.shape, bytes.collect())
     }
 
     /// Every value multiplied; float32 comes out.
@@ -196,14 +196,14 @@ impl Tensor {
         let [rows, columns] = *self.shape else {
             panic!("a tensor of shape {:?} is not a matrix", self.shape);
         };
-        let bytes = match self.element.size() {
+        let bytes = match self.dtype.size() {
             1 => transpose::<1>(&self.bytes, rows, columns),
             2 => transpose::<2>(&self.bytes, rows, columns),
             4 => transpose::<4>(&self.bytes, rows, columns),
             _ => transpose::<8>(&self.bytes, rows, columns),
         };
         Self {
-            element: self.element,
+            dtype: self.dtype,
             shape: vec![columns, rows],
             bytes,
         }
@@ -248,9 +248,9 @@ mod tests {
     #[test]
     fn widening_keeps_the_values() {
         let half = f16::from_f32(0.5).to_le_bytes().to_vec();
-        let half = Tensor::new(Element::F16, vec![1], half).widened();
-        assert_eq!((half.element(), half.to_f32()), (Element::F32, vec![0.5]));
+        let half = Tensor::new(DType::F16, vec![1], half).cast_f32();
+        assert_eq!((half.dtype(), half.to_f32()), (DType::F32, vec![0.5]));
         let brain = bf16::from_f32(-2.0).to_le_bytes().to_vec();
-        assert_eq!(Tensor::new(Element::Bf16, vec![1], brain).to_f32(), [-2.0]);
+        assert_eq!(Tensor::new(DType::Bf16, vec![1], brain).to_f32(), [-2.0]);
     }
 }

@@ -5,10 +5,11 @@
 //! | name | float32 shape | |
 //! |---|---|---|
 //! | `logits` | `[batch, classes]` | |
-//! | `rollout` | `[batch, patches]` | the readout's rollout over the patches, row-major, raw |
+//! | `rollout` | `[batch, patches]` | the rollout of the pooled tokens over the patches, row-major, raw |
 //! | `rollout_by_start` | `[batch, layers, tokens]` | row `k`: the product that starts at block `k`, prefix tokens first |
 //!
-//! and, where the readout is the class token ([`Readout::evidence`]), with k = min(5, classes):
+//! and, where the pooling is the class token ([`Pooling::attribution_support`]), with k = min(5,
+//! classes):
 //!
 //! | name | shape | |
 //! |---|---|---|
@@ -19,50 +20,51 @@
 //!
 //! The graph is written for speed without changing what is computed: tokens form one matrix
 //! `[batch·tokens, hidden]`, so that every linear layer is one `Gemm` with its bias; the attention
-//! scale is part of the query weights; the last block computes only what the readout needs; no
+//! scale is part of the query weights; the last block computes only what pooling needs; no
 //! value leaves the graph that has tokens × tokens elements. Kernels are stored as `[in, out]`.
 //!
-//! [`Arithmetic`] says whether the blocks compute in float32, float16 or int8. Input and outputs are
-//! float32 in any case. An int8 graph gives a picture logits of the same bits in every batch.
+//! [`PrecisionPlan`] says whether the blocks compute in float32, float16 or int8. Input and outputs
+//! are float32 in any case. An int8 graph gives an image logits of the same bits in every batch.
 //!
 //! # What the runtime makes of it
 //!
 //! ONNX Runtime 1.31 on a CPU leaves this graph nearly as it is, which is the point: its pattern
-//! matchers have nothing to recognise, so nothing hangs on whether they do. It widens 16-bit weights
-//! and scales the queries' once, on loading; it runs the patch convolution in its blocked layout; it
-//! packs the constant sides of the `Gemm`s. `LayerNormalization` and `Gelu` are single
-//! operators here (`Gelu` after `Gemm` took 99 µs where the fused `BiasGelu` took 165 µs,
-//! for 197 tokens of ViT-Ti). No attention fusion applies, since each softmax has a second reader.
+//! matchers have nothing to recognise, so nothing depends on whether they do. It widens 16-bit
+//! weights and scales the queries' once, on loading; it runs the patch convolution in its blocked
+//! layout; it packs the constant sides of the `Gemm`s. `LayerNormalization` and `Gelu` are single
+//! operators here (`Gelu` after `Gemm` took 99 µs where the fused `BiasGelu` took 165 µs, for 197
+//! tokens of ViT-Ti). No attention fusion applies, since each softmax has a second reader.
 //!
 //! Measured as processor time of paired runs on a busy machine, one thread: the rollout adds less
 //! than 1 % to ViT-L/16 at batch 1 and 4 to 6 % to ViT-Ti/16, where a block has little else to do
-//! (about two thirds of it are the means over the heads). A batch of 8 through ViT-L/16 needs 83 MiB beside the
-//! weights. Evidence and the class token's attention add 2 to 4 % to ViT-L/16 at batch 1, 7 % to
-//! ViT-Ti/16 at batch 1 and 3 to 4 % at batch 8, and 19 MB a picture to the memory of ViT-L/16.
+//! (about two thirds of it are the means over the heads). A batch of 8 through ViT-L/16 needs 83
+//! MiB beside the weights. Attribution and the class token's attention add 2 to 4 % to ViT-L/16 at
+//! batch 1, 7 % to ViT-Ti/16 at batch 1 and 3 to 4 % at batch 8, and 19 MB per image to the memory
+//! of ViT-L/16.
 
-mod arithmetic;
+mod attach_rollout;
+mod attribution;
 mod block;
 mod embed;
-mod evidence;
+mod layer_errors;
 mod linear;
-mod probe;
+mod precision_plan;
 mod rollout;
 mod spec;
-mod tapped;
 
 use std::{collections::BTreeMap, io, iter};
 
 pub use self::{
-    arithmetic::{Arithmetic, Layer, Part, Precision},
-    spec::{Activation, HeadFusion, PoolNorm, Readout, VitSpec},
-    tapped::{Probabilities, tap},
+    attach_rollout::{Probabilities, attach_rollout},
+    precision_plan::{LinearKind, LinearLayer, Precision, PrecisionPlan},
+    spec::{Activation, HeadFusion, PoolNorm, Pooling, VitSpec},
 };
 
-use self::{evidence::Classifier, probe::Probe};
+use self::{attribution::Classifier, layer_errors::LayerPair};
 use crate::{
     graph::{Dim, Graph, Storage, Value, as_i64},
     proto::ModelProto,
-    tensor::{Element, Tensor},
+    tensor::{DType, Tensor},
 };
 
 /// Name of the graph's input.
@@ -73,24 +75,24 @@ pub const LOGITS: &str = "logits";
 pub const ROLLOUT: &str = "rollout";
 /// Name of the third output.
 pub const ROLLOUT_BY_START: &str = "rollout_by_start";
-/// Name of the output with the patches' evidence.
-pub const EVIDENCE: &str = "evidence";
+/// Name of the output with the patches' attribution.
+pub const ATTRIBUTION: &str = "evidence";
 /// Name of the output with what the logits hold beside it.
-pub const EVIDENCE_REST: &str = "evidence_rest";
+pub const ATTRIBUTION_REST: &str = "evidence_rest";
 /// Name of the output that says which classes it is about.
-pub const EVIDENCE_CLASS: &str = "evidence_class";
+pub const ATTRIBUTION_CLASS: &str = "evidence_class";
 /// Name of the output with the class token's attention.
 pub const CLASS_ATTENTION: &str = "class_attention";
 
-/// Name of the output that a probing graph has besides, float32 `[layers · 4]`: what eight bits change
-/// in each linear layer of the whole input, ‖int8 − float32‖ / ‖float32‖, given the same tokens to
-/// read; [`Part::ALL`] of the first block, then of the second.
+/// Name of the output that a probing graph has besides, float32 `[layers · 4]`: what eight bits
+/// change in each linear layer of the whole input, ‖int8 − float32‖ / ‖float32‖, given the same
+/// tokens to read; [`LinearKind::ALL`] of the first block, then of the second.
 pub const LAYER_ERRORS: &str = "layer_errors";
 
-/// What a constant of the graph is for. [`VitSpec::shape`] tells its shape; each checkpoint layout
-/// only says where it finds the values.
+/// Which of the network's weights a constant is. [`VitSpec::shape`] tells its shape; each
+/// checkpoint layout only says where it finds the values.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Role {
+pub enum WeightId {
     /// The patch projection; rows in the order channel, row, column of the patch.
     PatchKernel,
     /// Its bias.
@@ -104,20 +106,20 @@ pub enum Role {
     /// Its shift.
     PreNormBias,
     /// A constant of one block, counted from 0.
-    Block(usize, BlockRole),
+    Block(usize, BlockWeight),
     /// Scale of the normalisation after the last block.
     FinalNormScale,
     /// Its shift.
     FinalNormBias,
-    /// The classifier; one below the other where the readout has several.
+    /// The classifier; one below the other where the pooling has several.
     HeadKernel,
     /// Its bias.
     HeadBias,
 }
 
-/// What a constant of a block is for.
+/// Which weight of a block a constant is.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum BlockRole {
+pub enum BlockWeight {
     /// Scale of the normalisation before attention.
     AttentionNormScale,
     /// Its shift.
@@ -161,23 +163,23 @@ pub trait Weights {
     ///
     /// # Errors
     /// If the source lacks it, or holds it in another shape.
-    fn tensor(&mut self, role: Role) -> Result<Tensor, Self::Error>;
+    fn tensor(&mut self, weight: WeightId) -> Result<Tensor, Self::Error>;
 }
 
-/// Writes the graph in the arithmetic that is asked for. With [`Storage::External`] large constants go to their file at once, so that
-/// memory holds about one of them at a time.
+/// Writes the graph with the precisions of the plan. With [`Storage::External`] large constants go
+/// to their file at once, so that memory holds about one of them at a time.
 ///
 /// # Errors
 /// What `weights` reports, and what writing external data does.
 pub fn build<W: Weights + ?Sized>(
     spec: &VitSpec,
-    arithmetic: &Arithmetic,
+    plan: &PrecisionPlan,
     weights: &mut W,
     storage: Storage<'_>,
 ) -> Result<ModelProto, W::Error> {
     let mut builder = Builder {
         spec,
-        arithmetic,
+        plan,
         weights,
         graph: Graph::new("vit", storage),
         zero_points: BTreeMap::new(),
@@ -190,26 +192,26 @@ pub fn build<W: Weights + ?Sized>(
 /// The graph under construction; the parts of the network are methods in the files below.
 struct Builder<'a, 's, W: ?Sized> {
     spec: &'a VitSpec,
-    arithmetic: &'a Arithmetic,
+    plan: &'a PrecisionPlan,
     weights: &'a mut W,
     graph: Graph<'s>,
-    /// Those of int8 tokens, by the number of rows a picture has.
+    /// Those of int8 tokens, by the number of rows an image has.
     zero_points: BTreeMap<usize, Value>,
     /// Of a probing graph: each layer's products in both precisions.
-    probes: BTreeMap<Layer, Vec<Probe>>,
+    probes: BTreeMap<LinearLayer, Vec<LayerPair>>,
 }
 
 impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     fn forward(&mut self) -> Result<(), W::Error> {
         let spec = self.spec;
         let mut tokens = self.embed()?;
-        let entering = match spec.readout.evidence() {
+        let entering = match spec.pooling.attribution_support() {
             Ok(()) => Some(self.class_token("evidence/embedding", &tokens)),
             Err(_) => None,
         };
         let embedding = entering
             .as_ref()
-            .map(|token| self.wide("evidence/embedding", token));
+            .map(|token| self.cast_to_float32("evidence/embedding", token));
         let mut entering = entering.map(|token| vec![token]);
         let mut attention = Vec::with_capacity(spec.layers);
         let mut traces = Vec::with_capacity(spec.layers);
@@ -218,52 +220,59 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             tokens = block.tokens;
             attention.push(block.fused);
             entering = block.trace.as_ref().map(|trace| {
-                let rounded = trace.rounded.iter();
-                iter::once(&trace.mlp).chain(rounded).cloned().collect()
+                let rounding_error = trace.rounding_error.iter();
+                iter::once(&trace.mlp)
+                    .chain(rounding_error)
+                    .cloned()
+                    .collect()
             });
             traces.extend(block.trace);
         }
-        let tokens = self.wide("readout/states", &tokens);
+        let tokens = self.cast_to_float32("readout/states", &tokens);
         let classifier = self.head(&tokens)?;
         let rollout = self.rollout(&attention)?;
 
         let (layers, total, patches) = (spec.layers, spec.tokens(), spec.patches());
-        self.output(&classifier.logits, Element::F32, &[spec.classes]);
-        self.output(&rollout.of_patches, Element::F32, &[patches]);
-        self.output(&rollout.by_start, Element::F32, &[layers, total]);
+        self.output(&classifier.logits, DType::F32, &[spec.classes]);
+        self.output(&rollout.patch_values, DType::F32, &[patches]);
+        self.output(&rollout.by_start, DType::F32, &[layers, total]);
         if let Some(errors) = self.layer_errors() {
-            let shape = [(Part::ALL.len() * layers).into()];
-            self.graph.output(&errors, Element::F32, &shape);
+            let shape = [(LinearKind::ALL.len() * layers).into()];
+            self.graph.output(&errors, DType::F32, &shape);
         }
         let Some(embedding) = embedding else {
             return Ok(());
         };
 
-        let evidence = self.evidence(&embedding, &traces, &classifier)?;
-        let labels = spec.evidence_labels();
-        self.output(&evidence.of_patches, Element::F32, &[labels + 1, patches]);
-        self.output(&evidence.rest, Element::F32, &[labels + 1]);
-        self.output(&evidence.classes, Element::I64, &[labels]);
+        let attribution = self.attribution(&embedding, &traces, &classifier)?;
+        let labels = spec.attribution_labels();
+        self.output(
+            &attribution.patch_values,
+            DType::F32,
+            &[labels + 1, patches],
+        );
+        self.output(&attribution.rest, DType::F32, &[labels + 1]);
+        self.output(&attribution.classes, DType::I64, &[labels]);
         let shape = [layers, spec.heads, total];
-        self.output(&evidence.class_attention, Element::F32, &shape);
+        self.output(&attribution.class_attention, DType::F32, &shape);
         Ok(())
     }
 
     /// Hands a value to the caller; the batch comes before the other axes.
-    fn output(&mut self, value: &Value, element: Element, axes: &[usize]) {
+    fn output(&mut self, value: &Value, dtype: DType, axes: &[usize]) {
         let axes = axes.iter().map(|&length| Dim::from(length));
         let shape: Vec<Dim> = [Dim::named("batch")].into_iter().chain(axes).collect();
-        self.graph.output(value, element, &shape);
+        self.graph.output(value, dtype, &shape);
     }
 
-    /// From the readout tokens' last states `[batch·readout, hidden]` to the logits.
+    /// From the pooled tokens' last states `[batch·pooled, hidden]` to the logits.
     fn head(&mut self, tokens: &Value) -> Result<Classifier, W::Error> {
-        let scale = self.constant(Role::FinalNormScale, "norm.scale")?;
-        let shift = self.weights.tensor(Role::FinalNormBias)?;
-        let kernel = self.weights.tensor(Role::HeadKernel)?;
-        let bias = self.weights.tensor(Role::HeadBias)?;
-        let (mean_kernel, offsets) = match self.spec.readout.evidence() {
-            Ok(()) => evidence::of_classes(&kernel, &shift, &bias),
+        let scale = self.constant(WeightId::FinalNormScale, "norm.scale")?;
+        let shift = self.weights.tensor(WeightId::FinalNormBias)?;
+        let kernel = self.weights.tensor(WeightId::HeadKernel)?;
+        let bias = self.weights.tensor(WeightId::HeadBias)?;
+        let (mean_kernel, offsets) = match self.spec.pooling.attribution_support() {
+            Ok(()) => attribution::classifier_offsets(&kernel, &shift, &bias),
             Err(_) => (Vec::new(), Vec::new()),
         };
         let shift = self.graph.weight("norm.bias", shift)?;
@@ -271,26 +280,26 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let norm =
             |graph: &mut Graph<'_>, x: &Value| graph.layer_norm("norm", x, &scale, &shift, epsilon);
 
-        let state = match self.spec.readout {
-            Readout::ClassToken => norm(&mut self.graph, tokens),
+        let state = match self.spec.pooling {
+            Pooling::ClassToken => norm(&mut self.graph, tokens),
             // Two classifiers of half the weight, joined, give the mean of both.
-            Readout::ClassAndDistillation => {
+            Pooling::ClassAndDistillation => {
                 let normed = norm(&mut self.graph, tokens);
-                let joined = as_i64(self.spec.readout.states() * self.spec.hidden);
+                let joined = as_i64(self.spec.pooling.pooled_states() * self.spec.hidden);
                 self.graph.reshape("readout", &normed, &[-1, joined])
             }
-            Readout::PatchMean(PoolNorm::BeforeMean) => {
+            Pooling::PatchMean(PoolNorm::BeforeMean) => {
                 let normed = norm(&mut self.graph, tokens);
                 self.patch_mean(&normed)
             }
-            Readout::PatchMean(PoolNorm::AfterMean) => {
+            Pooling::PatchMean(PoolNorm::AfterMean) => {
                 let mean = self.patch_mean(tokens);
                 norm(&mut self.graph, &mean)
             }
         };
         let kernel = self.graph.weight("head.kernel", kernel)?;
         let bias = self.graph.weight("head.bias", bias)?;
-        let logits = match self.arithmetic.precision {
+        let logits = match self.plan.precision {
             Precision::Int8 => self.logits_whatever_the_batch(&state, &kernel, &bias),
             Precision::Fp32 | Precision::Fp16 => {
                 self.graph.linear(LOGITS, &state, &kernel, Some(&bias))
@@ -314,7 +323,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     /// up afterwards, and a row of zeros makes two of a single one.
     fn logits_whatever_the_batch(&mut self, state: &Value, kernel: &Value, bias: &Value) -> Value {
         const TERMS: usize = 128;
-        let width = self.spec.readout.states() * self.spec.hidden;
+        let width = self.spec.pooling.pooled_states() * self.spec.hidden;
         let part = (1..=TERMS)
             .rev()
             .find(|&part| width.is_multiple_of(part))
@@ -342,8 +351,8 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     }
 
     /// A constant of the network, widened to float32 where it is stored in fewer bits.
-    fn constant(&mut self, role: Role, name: &str) -> Result<Value, W::Error> {
-        let tensor = self.weights.tensor(role)?;
+    fn constant(&mut self, weight: WeightId, name: &str) -> Result<Value, W::Error> {
+        let tensor = self.weights.tensor(weight)?;
         Ok(self.graph.weight(name, tensor)?)
     }
 }

@@ -12,7 +12,7 @@ impl SplitMix64 {
     }
 
     /// 64 random bits.
-    pub fn bits(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,14 +22,14 @@ impl SplitMix64 {
 
     /// Below `bound`, which must not be 0. The high half of the product favours no number by more
     /// than `bound` / 2⁶⁴.
-    pub fn below(&mut self, bound: usize) -> usize {
-        ((u128::from(self.bits()) * bound as u128) >> 64) as usize
+    pub fn next_below(&mut self, bound: usize) -> usize {
+        ((u128::from(self.next_u64()) * bound as u128) >> 64) as usize
     }
 
     /// Puts the items into a random order (Fisher & Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
-            items.swap(last, self.below(last + 1));
+            items.swap(last, self.next_below(last + 1));
         }
     }
 }
@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn sequence_is_that_of_the_reference() {
         let mut random = SplitMix64::new(1_234_567);
-        let found = [(); 3].map(|()| random.bits());
+        let found = [(); 3].map(|()| random.next_u64());
         let expected = [
             6_457_827_717_110_365_317,
             3_203_168_211_198_807_973,

@@ -1,6 +1,6 @@
 use super::*;
 
-const BEFORE: &str = r#"# HELP patchlight_batch_size Pictures in a batch
+const BEFORE: &str = r#"# HELP patchlight_batch_size Images in a batch
 # TYPE patchlight_batch_size histogram
 patchlight_batch_size_bucket{le="1"} 10
 patchlight_batch_size_bucket{le="2"} 10
@@ -24,7 +24,7 @@ fn delta(before: &str, after: &str) -> Result<BatchSizes> {
 }
 
 #[test]
-fn only_what_was_added_counts_and_buckets_are_taken_apart() {
+fn only_the_difference_counts_and_cumulative_buckets_are_split() {
     let sizes = delta(BEFORE, AFTER).unwrap();
     assert_eq!(sizes.batches, 5);
     assert!((sizes.mean - 11.3).abs() < 1e-9);

@@ -17,20 +17,20 @@ use crate::drive::{Load, Plan, drive};
 
 /// What the small server saw.
 #[derive(Default)]
-pub(crate) struct Seen {
+pub(crate) struct ReceivedRequest {
     bodies: Mutex<Vec<Bytes>>,
     at_once: AtomicUsize,
     most_at_once: AtomicUsize,
 }
 
-/// Answers `/classify` by its picture: `503` for "busy", nothing ever for "stuck", a cut answer
+/// Answers `/classify` by its image: `503` for "busy", nothing ever for "stuck", a cut answer
 /// for "cut", else 200; and `/metrics`.
-async fn serve() -> (Uri, Arc<Seen>) {
+async fn serve() -> (Uri, Arc<ReceivedRequest>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/classify", listener.local_addr().unwrap())
         .parse()
         .unwrap();
-    let seen = Arc::new(Seen::default());
+    let seen = Arc::new(ReceivedRequest::default());
     let shared = Arc::clone(&seen);
     tokio::spawn(async move {
         loop {
@@ -45,7 +45,7 @@ async fn serve() -> (Uri, Arc<Seen>) {
 
 async fn answer(
     request: Request<Incoming>,
-    seen: Arc<Seen>,
+    seen: Arc<ReceivedRequest>,
 ) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
     if request.uri().path() == "/metrics" {
         return Ok(Response::new("patchlight_batch_size_count 3\n".into()));
@@ -70,16 +70,16 @@ async fn answer(
     Ok(response.unwrap())
 }
 
-async fn client(pictures: &[&'static str], timeout: Duration) -> (Client, Arc<Seen>) {
+async fn client(images: &[&'static str], timeout: Duration) -> (Client, Arc<ReceivedRequest>) {
     let (url, seen) = serve().await;
-    let pictures = pictures.iter().map(|&p| Bytes::from(p)).collect();
-    (Client::new(url, pictures, timeout), seen)
+    let images = images.iter().map(|&p| Bytes::from(p)).collect();
+    (Client::new(url, images, timeout), seen)
 }
 
 const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn pictures_are_sent_in_turn_and_whole() {
+async fn images_are_sent_in_turn_and_whole() {
     let (client, seen) = client(&["one", "two"], LONG).await;
     for number in 0..3 {
         assert_eq!(client.classify(number).await, Outcome::Answer(200));
@@ -108,11 +108,11 @@ async fn nobody_listening_is_a_failed_connection() {
         LONG,
     );
     assert_eq!(client.classify(0).await, Outcome::ConnectionFailed);
-    let why = client
+    let error = client
         .get(format!("http://{port}/metrics").parse().unwrap())
         .await
         .unwrap_err();
-    assert!(why.to_string().contains("/metrics"), "{why}");
+    assert!(error.to_string().contains("/metrics"), "{error}");
 }
 
 #[tokio::test]

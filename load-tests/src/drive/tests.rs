@@ -61,7 +61,7 @@ async fn the_wait_behind_a_slow_answer_is_charged_to_those_who_waited() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_never_found_a_place_is_reported_and_the_run_ends() {
+async fn requests_that_were_never_sent_are_reported_and_the_run_ends() {
     let stuck = |_| async {
         time::sleep(SECOND * 5).await;
         Outcome::TimedOut

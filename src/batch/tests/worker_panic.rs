@@ -10,9 +10,10 @@ use tracing::{
     span::{Attributes, Id, Record},
 };
 
-use super::{super::*, stage::stage_and_workers};
+use super::{super::*, harness::harness_with_workers};
 
-/// Panics once when a batch worker ends a span, which it does between taking a batch and running it.
+/// Panics once when a batch worker ends a span, which it does between taking a batch and running
+/// it.
 struct PanicsInWorker(AtomicBool);
 
 impl Subscriber for PanicsInWorker {
@@ -46,15 +47,15 @@ impl Subscriber for PanicsInWorker {
 
 #[tokio::test]
 async fn a_worker_that_panics_outside_of_its_engine_ends_the_service() {
-    let (stage, workers) = stage_and_workers(1, 1, 8);
+    let (harness, workers) = harness_with_workers(1, 1, 8);
     let tracing = tracing::subscriber::set_default(PanicsInWorker(AtomicBool::new(false)));
-    let failed = stage.submit(1.0).await.await.unwrap();
+    let failed = harness.submit(1.0).await.await.unwrap();
     assert_eq!(failed.unwrap_err(), Error::Inference);
     drop(tracing);
 
-    stage.alarm.rung().await;
-    assert!(stage.alarm.is_rung());
-    let late = stage.submit(2.0).await.await.unwrap();
+    harness.fatal.raised().await;
+    assert!(harness.fatal.is_rung());
+    let late = harness.submit(2.0).await.await.unwrap();
     assert_eq!(late.unwrap_err(), Error::Draining);
     // The thread is gone; waiting for it does not hang or panic.
     tokio::task::spawn_blocking(|| workers.join())

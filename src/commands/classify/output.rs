@@ -1,4 +1,4 @@
-//! What is printed and written, in the order of the pictures.
+//! What is printed and written, in the order of the images.
 
 use std::{
     collections::BTreeMap,
@@ -13,12 +13,12 @@ use super::{Labelled, table::Table};
 use crate::{
     classify::Classification,
     explain::{self, Style},
-    store::Found,
+    store::FoundMap,
 };
 
 type Answer = Result<Labelled, String>;
 
-/// Prints answers in the order of the pictures, holding back those that come early.
+/// Prints answers in the order of the images, holding back those that come early.
 pub(super) struct Output {
     /// JSON lines, without.
     table: Option<Table>,
@@ -40,9 +40,9 @@ struct Line<'a> {
 }
 
 impl Output {
-    /// For these pictures.
+    /// For these images.
     pub(super) fn new(
-        pictures: &[PathBuf],
+        images: &[PathBuf],
         json: bool,
         overlays: Option<PathBuf>,
     ) -> io::Result<Self> {
@@ -51,7 +51,7 @@ impl Output {
         }
         Ok(Self {
             table: (!json).then(|| {
-                let names: Vec<_> = pictures.iter().map(|path| path.to_string_lossy()).collect();
+                let names: Vec<_> = images.iter().map(|path| path.to_string_lossy()).collect();
                 Table::of(names.iter().map(AsRef::as_ref))
             }),
             overlays,
@@ -60,7 +60,7 @@ impl Output {
         })
     }
 
-    /// Takes the answer for the picture of this number and prints what is due.
+    /// Takes the answer for the image of this number and prints what is due.
     pub(super) fn take(&mut self, number: usize, path: PathBuf, answer: Answer) -> io::Result<()> {
         self.early.insert(number, (path, answer));
         while let Some((path, answer)) = self.early.remove(&self.next) {
@@ -73,7 +73,7 @@ impl Output {
     fn print(&self, path: &Path, answer: Answer) -> io::Result<()> {
         let (answer, map) = match answer {
             Ok(Labelled { answer, map }) => (Ok(answer), map),
-            Err(why) => (Err(why), None),
+            Err(error) => (Err(error), None),
         };
         let overlay = match (&answer, &self.overlays) {
             (Ok(answer), Some(folder)) if answer.id.is_some() => Some(draw(path, map, folder)?),
@@ -83,7 +83,7 @@ impl Output {
         let Some(table) = self.table else {
             let (good, error) = match &answer {
                 Ok(answer) => (Some(answer), None),
-                Err(why) => (None, Some(why.as_str())),
+                Err(error) => (None, Some(error.as_str())),
             };
             serde_json::to_writer(
                 &mut out,
@@ -105,26 +105,26 @@ impl Output {
                 }
                 lines
             }
-            Err(why) => table.note(&name, why),
+            Err(error) => table.note(&name, error),
         };
         out.write_all(lines.as_bytes())
     }
 }
 
-/// Draws the map. Pictures of one name in several folders get numbers.
-fn draw(path: &Path, found: Option<Found>, folder: &Path) -> io::Result<PathBuf> {
+/// Draws the map. Images of one name in several folders get numbers.
+fn draw(path: &Path, found: Option<FoundMap>, folder: &Path) -> io::Result<PathBuf> {
     let found = found.ok_or_else(|| io::Error::other("the map is gone"))?;
     let map = found.map.patches(0).map_err(io::Error::other)?;
-    let picture = found
-        .picture
-        .map(|jpeg| explain::restore(&jpeg))
+    let image = found
+        .preview
+        .map(|jpeg| explain::decode_preview(&jpeg))
         .transpose()
         .map_err(io::Error::other)?;
     let drawn = explain::render(
         &map,
         explain::Scale::share(&map),
         &found.map.placement,
-        picture.as_ref().map(explain::Raster::view),
+        image.as_ref().map(explain::Raster::view),
         &Style::default(),
     );
     let png = explain::png(drawn.view()).map_err(io::Error::other)?;
@@ -133,8 +133,8 @@ fn draw(path: &Path, found: Option<Found>, folder: &Path) -> io::Result<PathBuf>
     Ok(target)
 }
 
-fn free_name(folder: &Path, picture: &Path) -> PathBuf {
-    let stem = picture
+fn free_name(folder: &Path, image: &Path) -> PathBuf {
+    let stem = image
         .file_stem()
         .map_or_else(|| "picture".into(), |stem| stem.to_string_lossy());
     let plain = folder.join(format!("{stem}.png"));

@@ -4,23 +4,23 @@ use std::fmt::Write;
 
 use patchlight_model::Prediction;
 
-/// From so many pictures on, each has one line, however many labels it has.
+/// From so many images on, each has one line, however many labels it has.
 const MANY: usize = 20;
 
 /// The longest name that others are aligned with.
 const WIDEST: usize = 60;
 
-/// How pictures become lines.
+/// How images become lines.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Table {
     /// Characters of the first column.
     width: usize,
-    /// Whether all labels of a picture are on its line.
+    /// Whether all labels of an image are on its line.
     one_line: bool,
 }
 
 impl Table {
-    /// For pictures of these names.
+    /// For images of these names.
     pub(super) fn of<'a>(names: impl Iterator<Item = &'a str>) -> Self {
         let (mut width, mut count) = (0, 0);
         for name in names {
@@ -33,7 +33,7 @@ impl Table {
         }
     }
 
-    /// A picture's lines, each with its end.
+    /// An image's lines, each with its end.
     pub(super) fn labels(self, name: &str, predictions: &[Prediction]) -> String {
         if predictions.is_empty() {
             return self.note(name, "no label");
@@ -56,7 +56,7 @@ impl Table {
         lines
     }
 
-    /// A line that says something else of a picture.
+    /// A line that says something else of an image.
     pub(super) fn note(self, name: &str, what: &str) -> String {
         format!("{name:width$}  {what}\n", width = self.width)
     }
@@ -106,13 +106,13 @@ mod tests {
             "longer.jpg   90.00 %  dog\n"
         );
         assert_eq!(
-            table.note("a.jpg", "is no picture"),
-            "a.jpg       is no picture\n"
+            table.note("a.jpg", "is no image"),
+            "a.jpg       is no image\n"
         );
     }
 
     #[test]
-    fn many_pictures_have_a_line_each() {
+    fn many_images_have_a_line_each() {
         let names: Vec<String> = (0..MANY).map(|number| format!("{number:02}.jpg")).collect();
         let table = Table::of(names.iter().map(String::as_str));
         let two = predictions(&[("dog", 0.9), ("fox", 0.05)]);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_without_labels_says_so() {
+    fn an_image_without_labels_says_so() {
         let table = Table::of(["a.jpg"].into_iter());
         assert_eq!(table.labels("a.jpg", &[]), "a.jpg  no label\n");
     }

@@ -18,7 +18,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 /// # Errors
 /// When the peer is not on the loopback, or the handshake fails.
 pub(super) async fn wrap(socket: TcpStream) -> Result<TlsStream<TcpStream>, String> {
-    let peer: SocketAddr = socket.peer_addr().map_err(|why| why.to_string())?;
+    let peer: SocketAddr = socket.peer_addr().map_err(|error| error.to_string())?;
     if !peer.ip().is_loopback() {
         return Err("https:// is asked on this machine only".to_owned());
     }
@@ -26,14 +26,14 @@ pub(super) async fn wrap(socket: TcpStream) -> Result<TlsStream<TcpStream>, Stri
     let verifier = Arc::new(AnyCertificate(Arc::clone(&provider)));
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|why| why.to_string())?
+        .map_err(|error| error.to_string())?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     TlsConnector::from(Arc::new(config))
         .connect(ServerName::from(peer.ip()), socket)
         .await
-        .map_err(|why| why.to_string())
+        .map_err(|error| error.to_string())
 }
 
 /// Takes every certificate, if its key signs the handshake.

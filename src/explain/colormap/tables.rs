@@ -1,4 +1,4 @@
-//! Colour tables, `0xRRGGBB` from low to high.
+//! Color tables, `0xRRGGBB` from low to high.
 //!
 //! Written by `tests/goldens/colormaps/make.py` with matplotlib 3.10.7, which names
 //! their authors and licences; not edited by hand.

@@ -4,7 +4,7 @@
 mod stroke;
 
 use self::stroke::Strokes;
-use super::field::{Field, Tap};
+use super::interpolate::{ScalarField, Tap};
 use crate::explain::{Colormap, Raster, Rect, Smooth};
 
 /// Lattice cells a patch is divided into, each way. Even, so that patch centres, where the
@@ -14,14 +14,14 @@ const CELLS: usize = 8;
 /// A point in patches from the region's upper left corner.
 type Point = (f64, f64);
 
-/// Draws a line of each level, in the level's own colour.
+/// Draws a line of each level, in the level's own color.
 ///
 /// Interpolated maps get iso-lines of the interpolated field; raw maps the outlines of all patches
 /// at or above the level.
 pub(super) fn draw(
     canvas: &mut Raster,
     region: Rect,
-    field: &Field,
+    field: &ScalarField,
     smooth: Smooth,
     levels: &[f32],
     colormap: Colormap,
@@ -40,12 +40,12 @@ pub(super) fn draw(
             Smooth::Bilinear => lattice.iso_lines(level, &mut line),
         }
     }
-    let colours: Vec<[u8; 3]> = levels.iter().map(|&at| colormap.colour(at)).collect();
-    strokes.composite(canvas, region, &colours);
+    let colors: Vec<[u8; 3]> = levels.iter().map(|&at| colormap.color(at)).collect();
+    strokes.composite(canvas, region, &colors);
 }
 
 /// The borders between patches at or above `level` and patches below it.
-fn outlines(field: &Field, level: f32, line: &mut impl FnMut(Point, Point)) {
+fn outlines(field: &ScalarField, level: f32, line: &mut impl FnMut(Point, Point)) {
     let grid = field.grid();
     let above = |row, col| field.patch(row, col) >= level;
     for row in 0..grid.rows {
@@ -69,7 +69,7 @@ struct Lattice {
 }
 
 impl Lattice {
-    fn new(field: &Field) -> Self {
+    fn new(field: &ScalarField) -> Self {
         let grid = field.grid();
         let taps = |patches: usize| {
             (0..=patches * CELLS)

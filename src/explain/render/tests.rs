@@ -11,18 +11,18 @@ fn ramp(grid: Grid) -> PatchMap {
     PatchMap::new(grid, values.collect()).unwrap()
 }
 
-fn placement(picture: (u32, u32), x: f64, y: f64, width: f64, height: f64) -> Placement {
+fn placement(image: (u32, u32), x: f64, y: f64, width: f64, height: f64) -> Placement {
     let region = Rect {
         x,
         y,
         width,
         height,
     };
-    Placement::new(picture, region).unwrap()
+    Placement::new(image, region).unwrap()
 }
 
-fn whole(picture: (u32, u32)) -> Placement {
-    placement(picture, 0.0, 0.0, picture.0.into(), picture.1.into())
+fn whole(image: (u32, u32)) -> Placement {
+    placement(image, 0.0, 0.0, image.0.into(), image.1.into())
 }
 
 fn photo(width: u32, height: u32) -> Raster {
@@ -52,14 +52,14 @@ fn pixel(raster: &Raster, x: u32, y: u32) -> [u8; 3] {
     raster.pixels()[at..at + 3].try_into().unwrap()
 }
 
-/// Every pixel whose centre lies in a patch has the patch's colour; every other is grey.
-fn assert_exact_patches(picture: (u32, u32), placement: &Placement) {
+/// Every pixel whose centre lies in a patch has the patch's color; every other is grey.
+fn assert_exact_patches(image: (u32, u32), placement: &Placement) {
     let map = ramp(GRID);
     let scale = Scale::share(&map);
     let drawn = render(&map, scale, placement, None, &heatmap(Smooth::None));
-    assert_eq!(drawn.size(), picture);
-    for y in 0..picture.1 {
-        for x in 0..picture.0 {
+    assert_eq!(drawn.size(), image);
+    for y in 0..image.1 {
+        for x in 0..image.0 {
             let (cx, cy) = (f64::from(x) + 0.5, f64::from(y) + 0.5);
             let patch = (0..GRID.patches()).find(|patch| {
                 let rect = placement.patch(GRID, patch / GRID.cols, patch % GRID.cols);
@@ -70,7 +70,7 @@ fn assert_exact_patches(picture: (u32, u32), placement: &Placement) {
             match patch {
                 Some(patch) => {
                     let position = scale.position(map.values()[patch]);
-                    assert_eq!(found, Colormap::Viridis.colour(position), "{x}, {y}");
+                    assert_eq!(found, Colormap::Viridis.color(position), "{x}, {y}");
                 }
                 None => assert!(found[0] == found[1] && found[1] == found[2], "{x}, {y}"),
             }
@@ -79,7 +79,7 @@ fn assert_exact_patches(picture: (u32, u32), placement: &Placement) {
 }
 
 #[test]
-fn patches_of_a_squashed_picture_are_exact() {
+fn patches_of_a_squashed_image_are_exact() {
     assert_exact_patches((140, 84), &whole((140, 84)));
 }
 
@@ -90,12 +90,12 @@ fn patches_of_a_centre_crop_are_exact_in_landscape_and_portrait() {
 }
 
 #[test]
-fn patches_of_an_upscaled_picture_smaller_than_the_grid_are_exact() {
+fn patches_of_an_upscaled_image_smaller_than_the_grid_are_exact() {
     assert_exact_patches((10, 6), &whole((10, 6)));
 }
 
 #[test]
-fn a_region_beyond_the_picture_is_cut_at_its_edge() {
+fn a_region_beyond_the_image_is_cut_at_its_edge() {
     assert_exact_patches((40, 20), &placement((40, 20), 0.0, -10.0, 40.0, 40.0));
 }
 
@@ -107,9 +107,9 @@ fn an_oblong_grid_is_drawn_as_it_is() {
     let drawn = render(&map, scale, &whole((6, 2)), None, &heatmap(Smooth::None));
     for patch in 0..grid.patches() {
         let (row, col) = ((patch / 3) as u32, (patch % 3) as u32);
-        let colour = Colormap::Viridis.colour(scale.position(map.values()[patch]));
-        assert_eq!(pixel(&drawn, 2 * col, row), colour);
-        assert_eq!(pixel(&drawn, 2 * col + 1, row), colour);
+        let color = Colormap::Viridis.color(scale.position(map.values()[patch]));
+        assert_eq!(pixel(&drawn, 2 * col, row), color);
+        assert_eq!(pixel(&drawn, 2 * col + 1, row), color);
     }
 }
 
@@ -127,15 +127,15 @@ fn bilinear_keeps_patch_centres_and_is_constant_beyond_the_outermost() {
     );
     for (patch, &value) in map.values().iter().enumerate() {
         let (row, col) = ((patch / 14) as u32, (patch % 14) as u32);
-        let colour = Colormap::Viridis.colour(scale.position(value));
-        assert_eq!(pixel(&drawn, col * 5 + 2, row * 5 + 2), colour);
+        let color = Colormap::Viridis.color(scale.position(value));
+        assert_eq!(pixel(&drawn, col * 5 + 2, row * 5 + 2), color);
     }
     assert_eq!(pixel(&drawn, 0, 0), pixel(&drawn, 2, 2));
     assert_eq!(pixel(&drawn, 69, 69), pixel(&drawn, 67, 67));
 }
 
 #[test]
-fn alpha_zero_is_the_picture_and_one_the_colours() {
+fn alpha_zero_is_the_image_and_one_the_colors() {
     let map = ramp(GRID);
     let scale = Scale::share(&map);
     let photo = photo(64, 48);
@@ -171,7 +171,7 @@ fn alpha_zero_still_shows_what_was_not_seen() {
 }
 
 #[test]
-fn the_kept_copy_decides_the_size_and_without_it_the_bounded_original() {
+fn the_preview_decides_the_size_and_without_it_the_bounded_original() {
     let map = ramp(GRID);
     let scale = Scale::share(&map);
     let placement = whole((4000, 3000));
@@ -189,7 +189,7 @@ fn the_kept_copy_decides_the_size_and_without_it_the_bounded_original() {
 }
 
 #[test]
-fn an_overlay_without_a_picture_is_the_heat_map() {
+fn an_overlay_without_an_image_is_the_heat_map() {
     let map = ramp(GRID);
     let scale = Scale::share(&map);
     let placement = placement((100, 60), 20.0, 0.0, 60.0, 60.0);
@@ -200,7 +200,7 @@ fn an_overlay_without_a_picture_is_the_heat_map() {
 }
 
 #[test]
-fn a_uniform_map_has_one_colour_and_no_contours() {
+fn a_uniform_map_has_one_color_and_no_contours() {
     let map = PatchMap::new(GRID, vec![0.004; 196]).unwrap();
     let scale = Scale::share(&map);
     let photo = photo(80, 60);
@@ -211,23 +211,20 @@ fn a_uniform_map_has_one_colour_and_no_contours() {
         };
         render(&map, scale, &whole((80, 60)), Some(photo.view()), &style)
     };
-    let colour = Colormap::Turbo.colour(1.0 / 3.0);
-    assert_eq!(draw(View::Heatmap), Raster::filled((80, 60), colour));
+    let color = Colormap::Turbo.color(1.0 / 3.0);
+    assert_eq!(draw(View::Heatmap), Raster::filled((80, 60), color));
     assert_eq!(draw(View::Contour), photo);
 }
 
 #[test]
-fn neutral_evidence_leaves_the_colormaps_middle() {
+fn neutral_attribution_leaves_the_colormaps_middle() {
     let map = PatchMap::new(GRID, vec![0.0; 196]).unwrap();
     let style = Style {
         view: View::Heatmap,
         ..Style::default()
     };
     let drawn = render(&map, Scale::signed(&map), &whole((4, 4)), None, &style);
-    assert_eq!(
-        drawn,
-        Raster::filled((4, 4), Colormap::Coolwarm.colour(0.5))
-    );
+    assert_eq!(drawn, Raster::filled((4, 4), Colormap::Coolwarm.color(0.5)));
 }
 
 /// The middle patch of a 3 × 3 grid holds 2.7 fair shares, the others 0.8: one contour, at 1.5.
@@ -240,7 +237,7 @@ fn spot() -> PatchMap {
 /// Pixels that a contour drawing on a plain ground changed.
 fn drawn_pixels(smooth: Smooth) -> Vec<(u32, u32)> {
     let map = spot();
-    let ground = Raster::filled((90, 90), [128; 3]);
+    let background = Raster::filled((90, 90), [128; 3]);
     let style = Style {
         view: View::Contour,
         smooth,
@@ -250,7 +247,7 @@ fn drawn_pixels(smooth: Smooth) -> Vec<(u32, u32)> {
         &map,
         Scale::share(&map),
         &whole((90, 90)),
-        Some(ground.view()),
+        Some(background.view()),
         &style,
     );
     (0..90 * 90)

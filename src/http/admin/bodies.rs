@@ -1,4 +1,4 @@
-//! What is asked and answered about models.
+//! Request and response bodies of the admin routes.
 
 use std::path::PathBuf;
 
@@ -19,16 +19,16 @@ use crate::{
 /// All models that are served.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Models)]
-pub(super) struct List {
+pub(super) struct ModelList {
     /// The one that answers where none is named.
     pub(super) default: String,
-    pub(super) models: Vec<Card>,
+    pub(super) models: Vec<ModelSummary>,
 }
 
 /// A model that is served.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Model)]
-pub(super) struct Card {
+pub(super) struct ModelSummary {
     name: String,
     /// On the server.
     #[schema(value_type = String)]
@@ -42,13 +42,13 @@ pub(super) struct Card {
     digest: String,
     /// What it runs on.
     device: String,
-    /// Pictures in its queue.
+    /// Images in its queue.
     waiting: usize,
-    /// Pictures in the batch that is being run.
+    /// Images in the batch that is being run.
     running: usize,
 }
 
-impl Card {
+impl ModelSummary {
     pub(super) fn new(served: &Classifier) -> Self {
         let model = &served.model;
         let load = served.batcher.load();
@@ -70,35 +70,35 @@ impl Card {
 #[derive(Serialize, ToSchema)]
 pub(super) struct Changed {
     #[schema(inline)]
-    pub(super) outcome: Word,
+    pub(super) outcome: ChangeStatus,
     /// Loading, verifying and warming up.
     pub(super) took_ms: u64,
-    pub(super) model: Card,
+    pub(super) model: ModelSummary,
 }
 
 /// How a change ended.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Word {
+pub(super) enum ChangeStatus {
     Added,
     Replaced,
     Unchanged,
 }
 
-/// Which model is wanted.
+/// The body of a request to load a model.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = ModelDirectory)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Wanted {
+pub(super) struct LoadRequest {
     /// On the server.
     #[schema(value_type = String)]
     pub(super) directory: PathBuf,
 }
 
-/// Which model a path means.
+/// The model that a path names.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
-pub(super) struct Name {
+pub(super) struct ModelPath {
     /// 1 to 64 letters, digits, `-`, `_` and `.`, not beginning with `.`.
     #[param(
         min_length = 1,
@@ -109,15 +109,15 @@ pub(super) struct Name {
     pub(super) name: String,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Name {
+impl<S: Send + Sync> FromRequestParts<S> for ModelPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match Path::<Self>::from_request_parts(parts, state).await {
             Ok(Path(name)) => Ok(name),
-            Err(why) => {
-                let why = Error::MalformedRequest(why.body_text().into());
-                Err(Problem::new(&why, &RequestId::given(parts)))
+            Err(error) => {
+                let error = Error::MalformedRequest(error.body_text().into());
+                Err(Problem::new(&error, &RequestId::given(parts)))
             }
         }
     }

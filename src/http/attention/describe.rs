@@ -5,10 +5,10 @@ use patchlight_model::manifest::HeadFusion;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{form::Asked, picked::Picked};
-use crate::{Error, Result, explain::PatchMap, store::KeptMap};
+use super::{map_request::MapSelector, selected_map::SelectedMap};
+use crate::{Error, Result, explain::PatchMap, store::AttentionMap};
 
-const ROLLOUT: &str = "rollout is class-agnostic: one map a picture, whatever the label";
+const ROLLOUT: &str = "rollout is class-agnostic: one map per image, whatever the label";
 const ATTRIBUTION: &str = "evidence is the direct path only: what attention carried from each \
                            patch's position straight into this logit, in logits";
 const ATTENTION: &str = "attention is class-agnostic: where the class token read in this layer, \
@@ -17,7 +17,7 @@ const ATTENTION: &str = "attention is class-agnostic: where the class token read
 /// A map in numbers. Rollout, evidence or attention, by method; docs/maps.md says what each means.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Map)]
-pub(super) struct Description<'a> {
+pub(super) struct MapDescription<'a> {
     /// The map's id.
     id: &'a str,
     /// The model that made it.
@@ -104,58 +104,65 @@ enum Heads<'a> {
     },
 }
 
-/// Pixels of the upright picture.
+/// Pixels of the upright image.
 #[derive(Serialize, ToSchema)]
 struct Size {
     width: u32,
     height: u32,
 }
 
-/// The map that was picked for `asked`.
-pub(super) fn describe(id: &str, kept: &KeptMap, asked: Asked, picked: &Picked) -> Result<Vec<u8>> {
+/// The map that was picked for `selector`.
+pub(super) fn describe(
+    id: &str,
+    kept: &AttentionMap,
+    selector: MapSelector,
+    selected: &SelectedMap,
+) -> Result<Vec<u8>> {
     let model = &kept.model;
-    let map = match (asked, picked) {
-        (Asked::Rollout { start_layer }, Picked::Rollout(shares)) => ByMethod::Rollout {
-            about: ROLLOUT,
-            head_fusion: model.head_fusion,
-            start_layer,
-            values: shares.patches.values(),
-            prefix_mass: shares.prefix_mass,
-        },
-        (Asked::Class { class, contrast }, Picked::Class { map, evidence }) => {
+    let map = match (selector, selected) {
+        (MapSelector::Rollout { start_layer }, SelectedMap::Rollout(weights)) => {
+            ByMethod::Rollout {
+                about: ROLLOUT,
+                head_fusion: model.head_fusion,
+                start_layer,
+                values: weights.patches.values(),
+                prefix_mass: weights.prefix_mass,
+            }
+        }
+        (MapSelector::Class { class, contrast }, SelectedMap::Class { map, attribution }) => {
             ByMethod::Attribution {
                 about: ATTRIBUTION,
                 class_id: class,
-                label: &evidence.label,
+                label: &attribution.label,
                 contrast,
                 values: map.values(),
-                unattributed: evidence.unattributed,
-                logit: evidence.logit,
-                residual: evidence.residual,
+                unattributed: attribution.unattributed,
+                logit: attribution.logit,
+                residual: attribution.residual,
             }
         }
-        (Asked::Head { layer, head }, Picked::Head(shares)) => ByMethod::Attention {
+        (MapSelector::Head { layer, head }, SelectedMap::Head(weights)) => ByMethod::Attention {
             about: ATTENTION,
             layer,
             heads: Heads::One {
                 head,
-                values: shares.patches.values(),
-                prefix_mass: shares.prefix_mass,
+                values: weights.patches.values(),
+                prefix_mass: weights.prefix_mass,
             },
         },
-        (Asked::Layer { layer }, Picked::Layer(heads)) => ByMethod::Attention {
+        (MapSelector::Layer { layer }, SelectedMap::Layer(heads)) => ByMethod::Attention {
             about: ATTENTION,
             layer,
             heads: Heads::All {
-                values: heads.iter().map(|shares| rows(&shares.patches)).collect(),
-                prefix_mass: heads.iter().map(|shares| shares.prefix_mass).collect(),
+                values: heads.iter().map(|weights| rows(&weights.patches)).collect(),
+                prefix_mass: heads.iter().map(|weights| weights.prefix_mass).collect(),
             },
         },
-        // What is picked is what was asked for.
+        // The selected map is the one that was requested.
         _ => return Err(Error::Internal),
     };
-    let (width, height) = kept.placement.picture();
-    let description = Description {
+    let (width, height) = kept.placement.image();
+    let description = MapDescription {
         id,
         model: &model.name,
         model_digest: &model.digest,

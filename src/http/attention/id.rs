@@ -15,16 +15,16 @@ use crate::{
 /// Which map.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
-pub(in crate::http) struct MapId {
+pub(in crate::http) struct MapPath {
     /// From the answer of `POST /classify`.
     #[param(min_length = 1, example = "gakSA12YEx1y9T-cZUaogg")]
     pub(in crate::http) id: String,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for MapId {
+impl<S: Send + Sync> FromRequestParts<S> for MapPath {
     type Rejection = Problem;
 
-    /// What is no text is no id that was ever given out.
+    /// An id that is not UTF-8 was never issued.
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match Path::<Self>::from_request_parts(parts, state).await {
             Ok(Path(id)) => Ok(id),

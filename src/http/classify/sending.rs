@@ -10,7 +10,7 @@ use tokio::task;
 
 use crate::{Error, Result};
 
-/// So many predictions are written in microseconds; sixteen pictures with every label of a large
+/// So many predictions are written in microseconds; sixteen images with every label of a large
 /// model are tens of megabytes.
 const FEW: usize = 1000;
 
@@ -24,8 +24,8 @@ pub(super) async fn json(
     if predictions <= FEW {
         return Ok(write());
     }
-    task::spawn_blocking(write).await.map_err(|why| {
-        tracing::error!(%why, "a long answer could not be written");
+    task::spawn_blocking(write).await.map_err(|error| {
+        tracing::error!(%error, "a long answer could not be written");
         Error::Internal
     })
 }

@@ -17,25 +17,26 @@ use patchlight_model::{ModelInfo, scores};
 use tokio::{sync::Semaphore, task, time::timeout_at};
 
 use super::{
-    asked::{Asked, Framing, Rows, Wanted},
-    most_rows,
-    target::{Named, Target},
+    max_rows,
+    parsed_request::{Framing, OutputSpec, ParsedInferRequest, Rows},
+    target::{ModelPath, Target},
 };
-use crate::http::coding::Coding;
+use crate::http::content_encoding::ContentEncoding;
 use crate::{
     Error, Result,
-    batch::{Announced, Deadline, Inference},
+    batch::{Deadline, Inference, Reservation},
     classify::Classifier,
     http::{
         AppState, Problem, RequestId,
-        auth::Allowance,
+        auth::RateLimit,
         openapi::{Binary, OIP, OipRefused},
-        request_timeout::{RequestTimeout, time_allowed},
+        request_timeout::{RequestTimeout, effective_timeout},
         upload,
     },
     oip::{
-        Encoded, Face, InferResponse, Passed, Tensor, VERSION, Values, face::ROLLOUT,
-        request::Document, response::classification, statistics::Took,
+        EncodedResponse, InferResponse, ModelVariant, RowStats, Tensor, VERSION, Values,
+        request::Document, response::classification, statistics::RequestDurations,
+        variant::ROLLOUT,
     },
 };
 
@@ -51,7 +52,7 @@ const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-conten
 #[utoipa::path(
     post, path = "/v2/models/{model}/infer", operation_id = "v2Infer", tag = OIP,
     params(
-        Named, RequestTimeout,
+        ModelPath, RequestTimeout,
         (
             "Inference-Header-Content-Length" = Option<usize>, Header, nullable = false,
             description = "How many bytes of the body are JSON; all, without.",
@@ -83,39 +84,42 @@ const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-conten
 pub(super) async fn infer(
     State(state): State<AppState>,
     Extension(id): Extension<RequestId>,
-    Extension(allowance): Extension<Allowance>,
+    Extension(allowance): Extension<RateLimit>,
     target: Target,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    // The room is held until the answer is made, as the body is.
+    // The permit is held until the answer is ready, as the body is.
     let admitted = admit(&state, &allowance, &target.classifier, &parts);
     let (deadline, framing, mut reservation) = match admitted {
         Ok(admitted) => admitted,
-        Err(why) => return Problem::new(&why, &id).into_response(),
+        Err(error) => return Problem::new(&error, &id).into_response(),
     };
     let (limits, metrics) = (state.limits, &state.metrics);
     let read = upload::read(&parts.headers, body, limits, metrics, &mut reservation).await;
     let started = Instant::now();
     let outcome = async {
-        let coding = Coding::accepted(&parts.headers);
+        let encoding = ContentEncoding::accepted(&parts.headers);
         // Only now is there something that others would have to wait for.
         let body = (read?, target.classifier.admit(deadline)?);
-        answer(&state, &target, &allowance, body, framing, coding, deadline).await
+        answer(
+            &state, &target, &allowance, body, framing, encoding, deadline,
+        )
+        .await
     };
     match outcome.await {
         Ok((response, rows, took)) => {
             state.oip.statistics(&target, |statistics| {
                 let total = started.elapsed();
-                statistics.succeeded(&rows, Took { total, ..took }, now());
+                statistics.succeeded(&rows, RequestDurations { total, ..took }, now());
             });
             response
         }
-        Err(why) => {
+        Err(error) => {
             state.oip.statistics(&target, |statistics| {
                 statistics.failed(started.elapsed());
             });
-            Problem::new(&why, &id).into_response()
+            Problem::new(&error, &id).into_response()
         }
     }
 }
@@ -123,20 +127,20 @@ pub(super) async fn infer(
 /// What can be said before the body is read.
 fn admit(
     state: &AppState,
-    allowance: &Allowance,
+    allowance: &RateLimit,
     classifier: &Classifier,
     parts: &Parts,
 ) -> Result<(Deadline, Framing, upload::Reservation)> {
     let headers = &parts.headers;
-    let framing = framing(headers, state.limits.max_body, most_rows(classifier))?;
+    let framing = framing(headers, state.limits.max_body, max_rows(classifier))?;
     allowance.admit(&state.metrics)?;
-    let deadline = Deadline::after(time_allowed(headers, state.limits.request_timeout)?);
+    let deadline = Deadline::after(effective_timeout(headers, state.limits.request_timeout)?);
     classifier.has_time(deadline)?;
     Ok((deadline, framing, upload::admit(state, parts)?))
 }
 
-/// How the body behind these headers is to be read: at most `limit` bytes, `most` rows.
-pub(super) fn framing(headers: &HeaderMap, limit: u64, most: usize) -> Result<Framing> {
+/// How the body behind these headers is to be read: at most `limit` bytes, `max_rows` rows.
+pub(super) fn framing(headers: &HeaderMap, limit: u64, max_rows: usize) -> Result<Framing> {
     let json_length = headers.get(&JSON_LENGTH).map(|value| {
         let text = value.to_str().ok();
         text.and_then(|text| text.parse().ok())
@@ -146,10 +150,10 @@ pub(super) fn framing(headers: &HeaderMap, limit: u64, most: usize) -> Result<Fr
             })
     });
     Ok(Framing {
-        coding: Coding::of_body(headers)?,
+        encoding: ContentEncoding::of_body(headers)?,
         json_length: json_length.transpose()?,
         limit,
-        most,
+        max_rows,
     })
 }
 
@@ -161,50 +165,50 @@ pub(super) fn framing(headers: &HeaderMap, limit: u64, most: usize) -> Result<Fr
 pub(crate) fn count_rows(
     headers: &HeaderMap,
     body: Bytes,
-    most: usize,
-    face: Face,
+    max_rows: usize,
+    variant: ModelVariant,
     model: &ModelInfo,
 ) -> Result<usize> {
-    let framing = framing(headers, 1 << 20, most)?;
-    let asked = Asked::read(body, framing, face, model)?;
-    Ok(asked.rows.count())
+    let framing = framing(headers, 1 << 20, max_rows)?;
+    let parsed = ParsedInferRequest::read(body, framing, variant, model)?;
+    Ok(parsed.rows.count())
 }
 
 async fn answer(
     state: &AppState,
     target: &Target,
-    allowance: &Allowance,
-    (body, announced): (Bytes, Announced),
+    allowance: &RateLimit,
+    (body, reservation): (Bytes, Reservation),
     framing: Framing,
-    coding: Coding,
+    encoding: ContentEncoding,
     deadline: Deadline,
-) -> Result<(Response, Vec<Passed>, Took)> {
-    let desks = &state.oip.desks;
+) -> Result<(Response, Vec<RowStats>, RequestDurations)> {
+    let body_pool = &state.oip.body_pool;
     let reading = Instant::now();
-    let (model, face) = (Arc::clone(&target.classifier.model), target.face);
-    let read = move || Asked::read(body, framing, face, &model);
-    let asked = at_desk(desks, deadline, read).await??;
+    let (model, variant) = (Arc::clone(&target.classifier.model), target.variant);
+    let read = move || ParsedInferRequest::read(body, framing, variant, &model);
+    let parsed = run_blocking(body_pool, deadline, read).await??;
     let read = reading.elapsed();
 
-    let deadline = match asked.timeout {
+    let deadline = match parsed.timeout {
         Some(timeout) => deadline.within(timeout),
         None => deadline,
     };
-    allowance.pictures(asked.rows.count());
-    // From here on each row announces itself.
-    drop(announced);
-    let (inferences, prepared) = run(&target.classifier, asked.rows, deadline).await?;
-    let passed = inferences.iter().map(|inference| Passed {
+    allowance.charge_images(parsed.rows.count());
+    // From here on each row has a reservation of its own.
+    drop(reservation);
+    let (inferences, prepared) = run(&target.classifier, parsed.rows, deadline).await?;
+    let row_stats = inferences.iter().map(|inference| RowStats {
         batch: inference.batch,
         batch_size: inference.batch_size,
         queued: inference.queued,
         ran: inference.ran,
     });
-    let passed: Vec<Passed> = passed.collect();
+    let row_stats: Vec<RowStats> = row_stats.collect();
 
     let writing = Instant::now();
     let model = Arc::clone(&target.classifier.model);
-    let (model_name, id, outputs) = (target.shown(), asked.id, asked.outputs);
+    let (model_name, id, outputs) = (target.display_name(), parsed.id, parsed.outputs);
     let write = move || {
         let tensors = outputs.iter();
         let outputs = tensors
@@ -216,15 +220,15 @@ async fn answer(
             id,
             outputs,
         };
-        written(&response, coding)
+        to_response(&response, encoding)
     };
-    let response = at_desk(desks, deadline, write).await??;
-    let took = Took {
+    let response = run_blocking(body_pool, deadline, write).await??;
+    let took = RequestDurations {
         input: read + prepared,
         output: writing.elapsed(),
         total: Duration::ZERO,
     };
-    Ok((response, passed, took))
+    Ok((response, row_stats, took))
 }
 
 /// Runs every row in whatever batch; the time that the slowest took to become a tensor. The first
@@ -238,18 +242,18 @@ async fn run(
         Rows::Tensors(tensors) => {
             let rows = tensors.into_iter();
             let rows = rows.map(|tensor| classifier.run_tensor(tensor, deadline));
-            let inferences = try_join_all(rows).await.map_err(|why| match why {
+            let inferences = try_join_all(rows).await.map_err(|error| match error {
                 // The model is sound, so it is the tensor that overflows its arithmetic.
                 Error::NotFinite => Error::MalformedRequest(
                     "the model's output for this input is not finite".into(),
                 ),
-                why => why,
+                error => error,
             })?;
             Ok((inferences, Duration::ZERO))
         }
-        Rows::Pictures(pictures) => {
-            let rows = pictures.into_iter();
-            let rows = rows.map(|picture| classifier.run_picture(picture, deadline));
+        Rows::Images(images) => {
+            let rows = images.into_iter();
+            let rows = rows.map(|image| classifier.run_image(image, deadline));
             let all = try_join_all(rows).await?;
             let slowest = all.iter().map(|(_, prepared)| *prepared).max();
             let inferences = all.into_iter().map(|(inference, _)| inference);
@@ -259,13 +263,13 @@ async fn run(
 }
 
 /// One output of all rows.
-fn tensor(wanted: Wanted, inferences: &[Inference], model: &ModelInfo) -> Tensor {
+fn tensor(spec: OutputSpec, inferences: &[Inference], model: &ModelInfo) -> Tensor {
     let outputs = inferences.iter().map(|inference| &inference.output);
-    let Wanted {
+    let OutputSpec {
         name,
         binary,
         classes,
-    } = wanted;
+    } = spec;
     if let Some(count) = classes {
         let rows: Vec<Vec<f32>> = outputs.map(|output| output.logits.clone()).collect();
         let label = |class| model.labels.name(class);
@@ -280,7 +284,7 @@ fn tensor(wanted: Wanted, inferences: &[Inference], model: &ModelInfo) -> Tensor
             .collect(),
         _ => outputs.flat_map(|output| &output.logits).copied().collect(),
     };
-    let mut shape = Face::output_shape(&model.manifest, name);
+    let mut shape = ModelVariant::output_shape(&model.manifest, name);
     shape.insert(0, inferences.len());
     Tensor {
         name,
@@ -290,13 +294,14 @@ fn tensor(wanted: Wanted, inferences: &[Inference], model: &ModelInfo) -> Tensor
     }
 }
 
-fn written(response: &InferResponse, coding: Coding) -> Result<Response> {
-    let internal = |why: &dyn std::fmt::Display| {
-        tracing::error!(%why, "an inference response could not be written");
+fn to_response(response: &InferResponse, encoding: ContentEncoding) -> Result<Response> {
+    let internal = |error: &dyn std::fmt::Display| {
+        tracing::error!(%error, "an inference response could not be written");
         Error::Internal
     };
-    let Encoded { body, json_length } = response.encode().map_err(|why| internal(&why))?;
-    let body = coding.pack(body).map_err(|why| internal(&why))?;
+    let EncodedResponse { body, json_length } =
+        response.encode().map_err(|error| internal(&error))?;
+    let body = encoding.compress(body).map_err(|error| internal(&error))?;
     let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();
     let content_type = match json_length {
@@ -309,26 +314,26 @@ fn written(response: &InferResponse, coding: Coding) -> Result<Response> {
     if let Some(length) = json_length {
         headers.insert(JSON_LENGTH, length.into());
     }
-    if let Some(coding) = coding.header() {
-        headers.insert(header::CONTENT_ENCODING, coding);
+    if let Some(encoding) = encoding.header() {
+        headers.insert(header::CONTENT_ENCODING, encoding);
     }
     Ok(response)
 }
 
-/// Does what computes on a blocking thread, of which only a few work on bodies at a time.
-pub(super) async fn at_desk<T: Send + 'static>(
-    desks: &Arc<Semaphore>,
+/// Runs CPU work on a blocking thread, of which few work on bodies at a time.
+pub(super) async fn run_blocking<T: Send + 'static>(
+    body_pool: &Arc<Semaphore>,
     deadline: Deadline,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T> {
-    let place = timeout_at(deadline.at().into(), Arc::clone(desks).acquire_owned())
+    let permit = timeout_at(deadline.at().into(), Arc::clone(body_pool).acquire_owned())
         .await
         .map_err(|_| deadline.error())?
-        // Nobody closes the semaphore.
+        // The semaphore is never closed.
         .map_err(|_| Error::Internal)?;
     let span = tracing::Span::current();
     let done = task::spawn_blocking(move || {
-        let _place = place;
+        let _permit = permit;
         span.in_scope(work)
     });
     // It has panicked, or the runtime is going down.

@@ -21,16 +21,16 @@ use crate::{
     classify::Classifier,
     error::Detail,
     http::{AppState, Problem, RequestId, openapi},
-    oip::{Face, VERSION},
+    oip::{ModelVariant, VERSION},
 };
 use patchlight_escape::Excerpt;
 
-/// A model that is served, and the face that is meant.
+/// A served model and one of its variants.
 #[derive(Debug)]
 pub(super) struct Target {
     /// The model's own name.
     pub(super) name: Arc<str>,
-    pub(super) face: Face,
+    pub(super) variant: ModelVariant,
     pub(super) classifier: Arc<Classifier>,
 }
 
@@ -38,36 +38,36 @@ impl Target {
     /// Every name, model by model.
     pub(super) fn all(state: &AppState) -> Vec<Self> {
         let models = state.models.all().into_iter();
-        let faces = models.flat_map(|(name, classifier)| {
-            Face::ALL.map(|face| Self {
+        let variants = models.flat_map(|(name, classifier)| {
+            ModelVariant::ALL.map(|variant| Self {
                 name: Arc::clone(&name),
-                face,
+                variant,
                 classifier: Arc::clone(&classifier),
             })
         });
-        faces.collect()
+        variants.collect()
     }
 
     /// The name as clients write it.
-    pub(super) fn shown(&self) -> String {
-        self.face.name(&self.name)
+    pub(super) fn display_name(&self) -> String {
+        self.variant.name(&self.name)
     }
 
-    fn find(state: &AppState, asked: &Named) -> Result<Self, Error> {
+    fn find(state: &AppState, path: &ModelPath) -> Result<Self, Error> {
         let models = state.models.all();
         let known = |model: &str| models.iter().any(|(name, _)| **name == *model);
-        let version = asked.version.as_deref();
+        let version = path.version.as_deref();
         if version.is_none_or(|version| version == VERSION)
-            && let Some((model, face)) = Face::resolve(&asked.model, known)
+            && let Some((model, variant)) = ModelVariant::resolve(&path.model, known)
             && let Some((name, classifier)) = models.iter().find(|(name, _)| **name == *model)
         {
             return Ok(Self {
                 name: Arc::clone(name),
-                face,
+                variant,
                 classifier: Arc::clone(classifier),
             });
         }
-        let name = Excerpt(&asked.model);
+        let name = Excerpt(&path.model);
         Err(Error::NoSuchModel {
             name: match version {
                 None => Detail::new(name),
@@ -80,7 +80,7 @@ impl Target {
 /// How a path names a model.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
-pub(super) struct Named {
+pub(super) struct ModelPath {
     /// NAME, NAME_explain or NAME_image.
     #[param(min_length = 1, example = "demo_image")]
     model: String,
@@ -127,11 +127,11 @@ impl FromRequestParts<AppState> for Target {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let asked = Path::<Named>::from_request_parts(parts, state).await;
-        let found = match asked {
-            Ok(Path(asked)) => Self::find(state, &asked),
-            Err(why) => Err(Error::MalformedRequest(why.body_text().into())),
+        let path = Path::<ModelPath>::from_request_parts(parts, state).await;
+        let found = match path {
+            Ok(Path(path)) => Self::find(state, &path),
+            Err(error) => Err(Error::MalformedRequest(error.body_text().into())),
         };
-        found.map_err(|why| Problem::new(&why, &RequestId::given(parts)))
+        found.map_err(|error| Problem::new(&error, &RequestId::given(parts)))
     }
 }

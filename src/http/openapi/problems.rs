@@ -144,16 +144,16 @@ fn about(status: u16) -> Option<&'static str> {
     Some(match status {
         400 => "The request is not of the documented form.",
         401 => "No API key, or not one in force.",
-        403 => "Not allowed by whoever runs the server.",
+        403 => "Not allowed by this server's operator.",
         404 => "No such route, model, map or test.",
         405 => "Not with this method.",
         406 => "Not in an accepted media type.",
         408 => "The body took too long to arrive.",
-        409 => "There is no such map of this picture, or it cannot be changed so.",
+        409 => "There is no such map of this image, or it cannot be changed so.",
         413 => "The body is too large.",
-        415 => "Not a picture that is read here, or compressed in a way that is not.",
+        415 => "Not an image that is read here, or compressed in a way that is not.",
         421 => "The request names a host that this server does not answer to.",
-        422 => "The picture is damaged or has too many pixels, or the model directory is refused.",
+        422 => "The image is damaged or has too many pixels, or the model directory is refused.",
         429 => "This client's quota is used up; Retry-After says when there is more.",
         500 => "Our fault.",
         503 => "Not now; Retry-After says when.",
@@ -174,7 +174,7 @@ fn by_status() -> BTreeMap<u16, Vec<Problem>> {
     let mut by_status: BTreeMap<u16, Vec<Problem>> = BTreeMap::new();
     for problem in errors
         .iter()
-        .map(|why| Problem::new(why, &id))
+        .map(|error| Problem::new(error, &id))
         .chain(routing)
     {
         by_status

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    classify::Keep,
+    classify::MapRetention,
     explain::{Colormap, Smooth, View},
     http::{AppState, admin},
 };
@@ -18,7 +18,7 @@ where
 }
 
 fn itself() -> openapi::OpenApi {
-    OpenApiRouter::<Document>::default()
+    OpenApiRouter::<OpenApiDocument>::default()
         .routes(routes!(show))
         .into_openapi()
 }
@@ -157,7 +157,7 @@ fn every_listed_choice_is_taken() {
             assert!(word.as_str().unwrap().parse::<T>().is_ok(), "{word}");
         }
     }
-    taken::<Keep>();
+    taken::<MapRetention>();
     taken::<View>();
     taken::<Smooth>();
     taken::<Colormap>();

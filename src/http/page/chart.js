@@ -12,7 +12,7 @@ function make(tag, attributes, text) {
   return element;
 }
 
-/** `lines` are pairs of a name, which chooses the colour, and scores 0…1 at equal steps. */
+/** `lines` are pairs of a name, which chooses the color, and scores 0…1 at equal steps. */
 export function chart(title, lines) {
   const svg = make("svg", { viewBox: `-1 0 ${WIDTH + 2} ${TOP + HEIGHT + BELOW}`, "aria-hidden": "true" });
   svg.append(make("text", { x: 0, y: 11, class: "title" }, title));

@@ -8,7 +8,7 @@ const key = {
 };
 
 /** An answer that is not what was asked for. `status` is 0 when there was no answer at all. */
-export class Failure extends Error {
+export class RequestError extends Error {
   constructor(status, title, detail, code = "", requestId = "") {
     super(detail || title);
     Object.assign(this, { status, title, detail, code, requestId });
@@ -18,29 +18,29 @@ export class Failure extends Error {
 export const hasKey = () => key.get() !== "";
 export const setKey = (value) => key.set(value.trim());
 
-/** Labels of a picture. `query` is `{attention: "heads"}` and the like. */
-export async function classify(picture, query, signal) {
-  const answer = await ask(path("classify", query), {
+/** Labels of an image. `query` is `{attention: "heads"}` and the like. */
+export async function classify(image, query, signal) {
+  const answer = await request(path("classify", query), {
     method: "POST",
     // The bytes decide what it is.
     headers: { "content-type": "application/octet-stream" },
-    body: picture,
+    body: image,
     signal,
   });
   return answer.json();
 }
 
 export async function json(url, signal) {
-  return (await ask(url, { signal, headers: { accept: "application/json" } })).json();
+  return (await request(url, { signal, headers: { accept: "application/json" } })).json();
 }
 
 export async function blob(url, signal) {
-  return (await ask(url, { signal })).blob();
+  return (await request(url, { signal })).blob();
 }
 
-export const start = async (url, signal) => (await ask(url, { method: "POST", signal })).json();
+export const start = async (url, signal) => (await request(url, { method: "POST", signal })).json();
 
-export const forget = (url) => ask(url, { method: "DELETE" });
+export const remove = (url) => request(url, { method: "DELETE" });
 
 /** A path of the service as seen from this page: a proxy may have put another one before it. */
 const here = (path) => path.replace(/^\//, "");
@@ -55,22 +55,22 @@ export function path(plain, query) {
   return here(text ? `${plain}?${text}` : plain);
 }
 
-async function ask(url, options) {
+async function request(url, options) {
   const headers = new Headers(options.headers);
   if (hasKey()) headers.set("authorization", `Bearer ${key.get()}`);
   let answer;
   try {
     answer = await fetch(here(url), { ...options, headers });
-  } catch (why) {
-    if (why.name === "AbortError") throw why;
-    throw new Failure(
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new RequestError(
       0,
       "No answer.",
-      "The server cannot be reached, or it hung up while the picture was on its way; it may be larger than the server takes.",
+      "The server cannot be reached, or it hung up while the image was on its way; it may be larger than the server takes.",
     );
   }
   if (answer.ok) return answer;
-  throw await failure(answer);
+  throw await requestError(answer);
 }
 
 /** What each status means for someone in front of the page; the server's detail follows it. */
@@ -81,27 +81,27 @@ const TITLES = {
   409: "This map was not kept.",
   413: "Too large.",
   415: "Unknown format.",
-  422: "This picture cannot be used.",
+  422: "This image cannot be used.",
   429: "That was a little too often.",
   503: "The server is busy.",
   504: "It took too long.",
 };
 
-async function failure(answer) {
+async function requestError(answer) {
   const problem = await answer.json().catch(() => ({}));
   const wait = answer.headers.get("retry-after");
   const again = wait ? ` Try again in ${wait} s.` : "";
-  return new Failure(
+  return new RequestError(
     answer.status,
     TITLES[answer.status] ?? (answer.status >= 500 ? "Something went wrong on the server." : "That cannot be done."),
-    `${readable(problem.detail ?? answer.statusText)}${again}`,
+    `${toSentence(problem.detail ?? answer.statusText)}${again}`,
     problem.code ?? String(answer.status),
     problem.request_id ?? "",
   );
 }
 
 /** Problems are written for terminals; here they are sentences, and marks of code are quotation marks. */
-const readable = (detail) =>
+const toSentence = (detail) =>
   detail
     .replace(/`([^`]*)`/g, "“$1”")
     .replace(/^\p{Ll}/u, (letter) => letter.toUpperCase())

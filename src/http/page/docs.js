@@ -70,24 +70,24 @@ function properties(schema) {
   return table(["member", "type", "", "meaning"], rows);
 }
 
-function operation(whole, path, method, told) {
-  const summary = element("summary", {}, element("b", {}, method.toUpperCase()), element("code", {}, path), ` ${told.summary ?? ""}`);
+function operation(whole, path, method, spec) {
+  const summary = element("summary", {}, element("b", {}, method.toUpperCase()), element("code", {}, path), ` ${spec.summary ?? ""}`);
   const parts = [];
-  if (told.description) parts.push(element("p", {}, ...prose(told.description)));
-  if (told.parameters?.length) {
-    const rows = told.parameters.map((one) =>
+  if (spec.description) parts.push(element("p", {}, ...prose(spec.description)));
+  if (spec.parameters?.length) {
+    const rows = spec.parameters.map((one) =>
       [element("code", {}, one.name), one.in, brief(one.schema), one.required ? "needed" : "", element("span", {}, ...prose(one.description))]);
     parts.push(element("h4", {}, "Parameters"), table(["name", "in", "type", "", "meaning"], rows));
   }
-  if (told.requestBody) parts.push(element("h4", {}, "Body"), ...content(whole, told.requestBody.content));
+  if (spec.requestBody) parts.push(element("h4", {}, "Body"), ...content(whole, spec.requestBody.content));
   parts.push(element("h4", {}, "Answers"));
-  for (const [status, reference] of Object.entries(told.responses)) {
+  for (const [status, reference] of Object.entries(spec.responses)) {
     const answer = resolve(whole, reference);
     const codes = Object.keys(Object.values(answer.content ?? {})[0]?.examples ?? {});
-    const told = element("summary", {}, element("b", {}, status), `${answer.description} `, element("span", { class: "quiet" }, codes.join(", ")));
-    parts.push(element("details", {}, told, ...content(whole, answer.content)));
+    const spec = element("summary", {}, element("b", {}, status), `${answer.description} `, element("span", { class: "quiet" }, codes.join(", ")));
+    parts.push(element("details", {}, spec, ...content(whole, answer.content)));
   }
-  return element("details", { id: told.operationId }, summary, ...parts);
+  return element("details", { id: spec.operationId }, summary, ...parts);
 }
 
 function draw(whole) {
@@ -96,10 +96,10 @@ function draw(whole) {
   document.querySelector("#try").hidden = !("/" in whole.paths);
   const groups = new Map(whole.tags.map(({ name, description }) => [name, [element("p", {}, description)]]));
   for (const [path, methods] of Object.entries(whole.paths)) {
-    for (const [method, told] of Object.entries(methods)) {
-      const tag = told.tags?.[0] ?? "other";
+    for (const [method, spec] of Object.entries(methods)) {
+      const tag = spec.tags?.[0] ?? "other";
       if (!groups.has(tag)) groups.set(tag, []);
-      groups.get(tag).push(operation(whole, path, method, told));
+      groups.get(tag).push(operation(whole, path, method, spec));
     }
   }
   const schemas = Object.entries(whole.components.schemas).map(([name, schema]) =>
@@ -111,10 +111,10 @@ function draw(whole) {
 }
 
 document.querySelector("#find").addEventListener("input", ({ target }) => {
-  const wanted = target.value.trim().toLowerCase();
+  const query = target.value.trim().toLowerCase();
   for (const section of main.querySelectorAll("section")) {
     for (const part of section.querySelectorAll(":scope > details")) {
-      part.hidden = !part.textContent.toLowerCase().includes(wanted);
+      part.hidden = !part.textContent.toLowerCase().includes(query);
     }
     section.hidden = !section.querySelector(":scope > details:not([hidden])");
   }
@@ -123,6 +123,6 @@ document.querySelector("#find").addEventListener("input", ({ target }) => {
 try {
   const answer = await fetch("openapi.json");
   draw(await answer.json());
-} catch (why) {
-  main.replaceChildren(element("p", {}, `The document could not be read: ${why.message}`));
+} catch (error) {
+  main.replaceChildren(element("p", {}, `The document could not be read: ${error.message}`));
 }

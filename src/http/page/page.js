@@ -1,13 +1,13 @@
-// Wires the page: a picture comes in, its labels and maps go up.
+// Connects the parts of the page: classifies an image, and shows its labels and maps.
 
 import * as client from "./client.js";
-import * as stage from "./stage.js";
-import { markLabel, showAccount, showAnswer, showCommands, showError, showMapTime } from "./telling.js";
+import * as viewer from "./viewer.js";
+import { markLabel, showAccount, showAnswer, showCommands, showError, showMapTime } from "./result-panel.js";
 import { stepper } from "./stepper.js";
 import { offerSamples } from "./samples.js";
 import * as verify from "./verify.js";
-import { isSigned } from "./words.js";
-import "./lamp.js";
+import { isSigned } from "./format.js";
+import "./hero.js";
 
 const $ = (id) => document.getElementById(id);
 const chosen = (name) => document.querySelector(`input[name=${name}]:checked`).value;
@@ -17,10 +17,10 @@ const choose = (name, value) => {
 
 const LINKS = ["link-png", "link-json", "link-npy", "link-sheet"];
 
-/** What is about one picture. */
-const ABOUT = [$("result"), $("view-controls"), $("more")];
+/** The sections that show one image's result. */
+const RESULT_SECTIONS = [$("result"), $("view-controls"), $("more")];
 
-/** The picture at hand and the server's answer to it. */
+/** The current image and the server's answer to it. */
 let current = null;
 /** Which label's evidence is shown. */
 let label = null;
@@ -28,28 +28,28 @@ let classifying = new AbortController();
 let mapping = new AbortController();
 
 const startLayer = stepper($("start-layer"), "From layer", showMap);
-const layer = stepper($("walk"), "Layer", showMap);
-const head = stepper($("walk"), "Head", showMap);
+const layer = stepper($("steppers"), "Layer", showMap);
+const head = stepper($("steppers"), "Head", showMap);
 
-// -- pictures --
+// -- images --
 
-async function take(file, name) {
+async function classifyFile(file, name) {
   classifying.abort();
   mapping.abort();
   classifying = new AbortController();
   const { signal } = classifying;
   showError(null);
-  stage.setWorking(true);
-  // What is still shown belongs to the picture before.
+  viewer.setWorking(true);
+  // What is still shown belongs to the image before.
   setStale(true);
-  stage.setPicture(await readable(file));
+  viewer.setImage(await decodeImage(file));
   if (signal.aborted) return;
   const query = chosen("kind") === "head" ? { attention: "heads" } : {};
   const started = performance.now();
   try {
-    const answer = await client.classify(file, query, signal).catch((why) => {
+    const answer = await client.classify(file, query, signal).catch((error) => {
       // Older models keep no heads; the labels matter more.
-      if (why.status !== 400 || !query.attention) throw why;
+      if (error.status !== 400 || !query.attention) throw error;
       delete query.attention;
       return client.classify(file, query, signal);
     });
@@ -57,11 +57,11 @@ async function take(file, name) {
     current = { file, name, query, answer, roundTrip };
     label = answer.predictions[0] ?? null;
     await show();
-  } catch (why) {
-    if (why.name === "AbortError") return;
-    stage.setWorking(false);
-    fail(why, () => take(file, name));
-    for (const part of ABOUT) part.hidden = true;
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    viewer.setWorking(false);
+    reportError(error, () => classifyFile(file, name));
+    for (const part of RESULT_SECTIONS) part.hidden = true;
     $("intro").hidden = false;
   } finally {
     if (!signal.aborted) setStale(false);
@@ -69,17 +69,17 @@ async function take(file, name) {
 }
 
 function setStale(stale) {
-  for (const part of ABOUT) part.inert = stale;
+  for (const part of RESULT_SECTIONS) part.inert = stale;
 }
 
-/** The picture as something that a canvas can draw; null if this browser cannot. */
-async function readable(file) {
-  const picture = new Image();
+/** The image as something that a canvas can draw; null if this browser cannot. */
+async function decodeImage(file) {
+  const image = new Image();
   const url = URL.createObjectURL(file);
-  picture.src = url;
+  image.src = url;
   try {
-    await picture.decode();
-    return picture;
+    await image.decode();
+    return image;
   } catch {
     return null;
   } finally {
@@ -88,27 +88,27 @@ async function readable(file) {
 }
 
 async function show() {
-  tell();
+  renderAnswer();
   const { attention } = current.answer;
   $("maps").hidden = $("view-controls").hidden = !attention;
   if (attention) return showMap();
   showCommands(commands(null));
-  stage.clearMap();
-  stage.setWorking(false);
+  viewer.clearMap();
+  viewer.setWorking(false);
 }
 
-function tell() {
+function renderAnswer() {
   const { answer, roundTrip } = current;
   verify.offer(answer);
   // Ids that carry their map have no room for evidence, and some models have none.
-  const explained = answer.attention?.maps.includes("class") ?? false;
-  document.querySelector("input[name=kind][value=class]").disabled = !explained;
-  if (!explained && chosen("kind") === "class") choose("kind", "rollout");
-  showAnswer(answer, roundTrip, explained ? pick : null);
+  const attributed = answer.attention?.maps.includes("class") ?? false;
+  document.querySelector("input[name=kind][value=class]").disabled = !attributed;
+  if (!attributed && chosen("kind") === "class") choose("kind", "rollout");
+  showAnswer(answer, roundTrip, attributed ? toggleAttribution : null);
 }
 
 /** Shows the evidence for a label, or the rollout again if it was shown. */
-function pick(prediction) {
+function toggleAttribution(prediction) {
   const again = chosen("kind") === "class" && label?.class_id === prediction.class_id;
   label = prediction;
   choose("kind", again ? "rollout" : "class");
@@ -118,7 +118,7 @@ function pick(prediction) {
 // -- maps --
 
 /** The query that names the chosen map. */
-function wanted() {
+function mapQuery() {
   switch (chosen("kind")) {
     case "class":
       return { class: label?.class_id, contrast: $("contrast").checked ? "true" : "" };
@@ -129,7 +129,7 @@ function wanted() {
   }
 }
 
-function style() {
+function styleQuery() {
   return {
     view: chosen("view"),
     // Evidence has signs, and one colormap that shows them.
@@ -146,41 +146,41 @@ async function showMap() {
   for (const part of document.querySelectorAll("[data-kind]")) part.hidden = part.dataset.kind !== kind;
   $("colormap").disabled = kind === "class";
   markLabel(kind === "class" ? label?.class_id : null);
-  $("evidence-label").textContent = label?.label ?? "this label";
+  $("attribution-label").textContent = label?.label ?? "this label";
   $("map-note").hidden = true;
-  stage.setWorking(true);
+  viewer.setWorking(true);
   try {
-    if (kind === "head") await keepHeads(signal);
+    if (kind === "head") await ensureHeads(signal);
     await drawMap(signal);
-  } catch (why) {
-    if (why.name === "AbortError") return;
+  } catch (error) {
+    if (error.name === "AbortError") return;
     // A step beyond the last layer or head goes back to it.
-    if (why.status === 400 && [startLayer, layer, head].some((walk) => walk.refuse())) return showMap();
-    noMap(why);
+    if (error.status === 400 && [startLayer, layer, head].some((control) => control.reject())) return showMap();
+    showMapError(error);
   } finally {
-    if (!signal.aborted) stage.setWorking(false);
+    if (!signal.aborted) viewer.setWorking(false);
   }
 }
 
-/** Has the picture classified again with every head kept, unless it was. */
-async function keepHeads(signal) {
+/** Has the image classified again with every head kept, unless it was. */
+async function ensureHeads(signal) {
   if (current.query.attention === "heads") return;
   const query = { attention: "heads" };
   const started = performance.now();
-  const answer = await client.classify(current.file, query, signal).catch((why) => {
-    if (why.status !== 400) throw why;
-    throw new client.Failure(409, "This server keeps no single heads.", why.detail, why.code, why.requestId);
+  const answer = await client.classify(current.file, query, signal).catch((error) => {
+    if (error.status !== 400) throw error;
+    throw new client.RequestError(409, "This server keeps no single heads.", error.detail, error.code, error.requestId);
   });
   current = { ...current, query, answer, roundTrip: performance.now() - started };
-  tell();
+  renderAnswer();
 }
 
 async function drawMap(signal) {
   const { attention, attention_note: note } = current.answer;
-  if (!attention) throw new client.Failure(409, "No map was kept.", note ?? "");
+  if (!attention) throw new client.RequestError(409, "No map was kept.", note ?? "");
   const { url } = attention;
-  const [map, looks] = [wanted(), style()];
-  const drawing = { ...looks, view: looks.view === "contour" ? "contour" : "heatmap" };
+  const [map, styleParams] = [mapQuery(), styleQuery()];
+  const drawing = { ...styleParams, view: styleParams.view === "contour" ? "contour" : "heatmap" };
   const started = performance.now();
   const [numbers, bytes] = await Promise.all([
     client.json(client.path(url, { ...map, format: "json" }), signal),
@@ -189,25 +189,25 @@ async function drawMap(signal) {
   const drawn = await createImageBitmap(bytes, { colorSpaceConversion: "none" });
   if (signal.aborted) return;
 
-  for (const walk of [startLayer, layer]) walk.limit(numbers.layers);
+  for (const control of [startLayer, layer]) control.limit(numbers.layers);
   head.limit(numbers.heads);
-  for (const walk of [startLayer, layer, head]) walk.settle();
-  stage.setMap(numbers, current.answer.image, drawn, looks);
-  stage.setLegend(looks.colormap, isSigned(numbers));
-  stage.paint(alpha());
+  for (const control of [startLayer, layer, head]) control.accept();
+  viewer.setMap(numbers, current.answer.image, drawn, styleParams);
+  viewer.setLegend(styleParams.colormap, isSigned(numbers));
+  viewer.paint(alpha());
   showAccount(numbers);
   showMapTime(performance.now() - started);
   showLinks();
 }
 
-/** Says why there is no such map, and takes the old one off the picture. */
-function noMap(why) {
-  if (why.status === 401) return fail(why, showMap);
-  stage.clearMap();
+/** Says why there is no such map, and takes the old one off the image. */
+function showMapError(error) {
+  if (error.status === 401) return reportError(error, showMap);
+  viewer.clearMap();
   for (const id of LINKS) $(id).hidden = true;
   showCommands(commands(null));
-  const again = why.status === 404 ? " Choose the picture again to have it drawn anew." : "";
-  $("map-note").textContent = `${why.title ?? "The map could not be drawn."} ${why.detail ?? why.message}${again}`;
+  const again = error.status === 404 ? " Choose the image again to have its map drawn." : "";
+  $("map-note").textContent = `${error.title ?? "The map could not be drawn."} ${error.detail ?? error.message}${again}`;
   $("map-note").hidden = false;
 }
 
@@ -215,8 +215,8 @@ function showLinks() {
   const { answer } = current;
   const strength = chosen("view") === "overlay" ? { alpha: alpha() } : {};
   const { url } = answer.attention;
-  const png = client.path(url, { ...wanted(), ...style(), ...strength });
-  const numbers = (format) => client.path(url, { ...wanted(), format });
+  const png = client.path(url, { ...mapQuery(), ...styleQuery(), ...strength });
+  const numbers = (format) => client.path(url, { ...mapQuery(), format });
   for (const id of LINKS) $(id).hidden = false;
   $("link-png").href = png;
   $("link-json").href = numbers("json");
@@ -243,10 +243,10 @@ const alpha = () => Number($("alpha").value) / 100;
 
 $("alpha").addEventListener("input", () => {
   $("alpha").setAttribute("aria-valuetext", `${$("alpha").value} %`);
-  stage.paint(alpha());
+  viewer.paint(alpha());
 });
 $("alpha").addEventListener("change", () => current?.answer.attention && showLinks());
-$("compare").addEventListener("change", () => stage.setCompare($("compare").checked));
+$("compare").addEventListener("change", () => viewer.setCompare($("compare").checked));
 for (const control of document.querySelectorAll("input[name=view], input[name=kind], #colormap, #patches, #contrast")) {
   control.addEventListener("change", () => {
     $("alpha").disabled = chosen("view") !== "overlay";
@@ -256,10 +256,10 @@ for (const control of document.querySelectorAll("input[name=view], input[name=ki
 
 $("forget").addEventListener("click", async () => {
   try {
-    await client.forget(current.answer.attention.url);
-    noMap({ title: "Forgotten.", detail: "The server no longer has this map or its picture." });
-  } catch (why) {
-    noMap(why);
+    await client.remove(current.answer.attention.url);
+    showMapError({ title: "Forgotten.", detail: "The server no longer has this map or its image." });
+  } catch (error) {
+    showMapError(error);
   }
 });
 
@@ -286,29 +286,29 @@ for (const id of LINKS) {
       const link = Object.assign(document.createElement("a"), { href: url, download: $(id).dataset.name });
       link.click();
       setTimeout(() => URL.revokeObjectURL(url), 60_000);
-    } catch (why) {
-      noMap(why);
+    } catch (error) {
+      showMapError(error);
     }
   });
 }
 
-// -- ways in --
+// -- file input --
 
-$("stage").addEventListener("click", () => {
-  if (!$("stage").classList.contains("filled")) $("file").click();
+$("viewer").addEventListener("click", () => {
+  if (!$("viewer").classList.contains("filled")) $("file").click();
 });
 
-const accept = (files) => {
-  const picture = [...files].find((file) => file.type.startsWith("image/")) ?? files[0];
-  if (picture) take(picture, picture.name || "picture.png");
+const acceptFiles = (files) => {
+  const image = [...files].find((file) => file.type.startsWith("image/")) ?? files[0];
+  if (image) classifyFile(image, image.name || "image.png");
 };
 $("file").addEventListener("change", () => {
-  accept($("file").files);
+  acceptFiles($("file").files);
   // So that the same file can be chosen again.
   $("file").value = "";
 });
 document.addEventListener("paste", (event) => {
-  if (event.clipboardData.files.length) accept(event.clipboardData.files);
+  if (event.clipboardData.files.length) acceptFiles(event.clipboardData.files);
 });
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
@@ -320,13 +320,13 @@ document.addEventListener("dragleave", (event) => {
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("dropping");
-  accept(event.dataTransfer.files);
+  acceptFiles(event.dataTransfer.files);
 });
 offerSamples(async (file) => {
   try {
-    take(await client.blob(`samples/${file}`), file);
-  } catch (why) {
-    fail(why, () => $("samples").querySelector(`[data-sample="${file}"]`).click());
+    classifyFile(await client.blob(`samples/${file}`), file);
+  } catch (error) {
+    reportError(error, () => $("samples").querySelector(`[data-sample="${file}"]`).click());
   }
 });
 
@@ -335,11 +335,11 @@ offerSamples(async (file) => {
 let retry = null;
 
 /** Shows an error; a missing key is asked for, and then what failed is tried again. */
-function fail(why, again) {
-  showError(why);
-  if (why.status !== 401) return;
+function reportError(error, again) {
+  showError(error);
+  if (error.status !== 401) return;
   retry = again;
-  $("key-why").textContent = why.detail;
+  $("key-reason").textContent = error.detail;
   $("key-dialog").showModal();
 }
 

@@ -1,4 +1,4 @@
-// A number that can be walked up and down, whose end may only be learnt by walking into it.
+// A number with buttons for up and down, whose maximum may only be found by stepping beyond it.
 
 let count = 0;
 
@@ -11,7 +11,7 @@ export function stepper(parent, name, changed) {
   const input = Object.assign(document.createElement("input"), { id: `step-${count}`, type: "number", min: 0, value: 0, inputMode: "numeric" });
   const button = (text, by, hint) => {
     const element = Object.assign(document.createElement("button"), { type: "button", textContent: text, ariaLabel: hint });
-    element.addEventListener("click", () => go(Number(input.value) + by));
+    element.addEventListener("click", () => setValue(Number(input.value) + by));
     return element;
   };
   const down = button("−", -1, `${name}: one down`);
@@ -20,20 +20,20 @@ export function stepper(parent, name, changed) {
   box.append(label, down, input, up, of);
   parent.append(box);
 
-  /** What the server was last happy with. */
-  let settled = 0;
-  const most = () => (input.max === "" ? Infinity : Number(input.max));
+  /** The last value that the server accepted. */
+  let accepted = 0;
+  const maximum = () => (input.max === "" ? Infinity : Number(input.max));
   const mark = () => {
     down.disabled = Number(input.value) <= 0;
-    up.disabled = Number(input.value) >= most();
+    up.disabled = Number(input.value) >= maximum();
     of.textContent = input.max === "" ? "" : `of 0 … ${input.max}`;
   };
-  const go = (value) => {
-    input.value = Math.min(most(), Math.max(0, Math.trunc(value) || 0));
+  const setValue = (value) => {
+    input.value = Math.min(maximum(), Math.max(0, Math.trunc(value) || 0));
     mark();
     changed();
   };
-  input.addEventListener("change", () => go(Number(input.value)));
+  input.addEventListener("change", () => setValue(Number(input.value)));
   mark();
 
   return {
@@ -41,8 +41,8 @@ export function stepper(parent, name, changed) {
       return Number(input.value);
     },
     /** The value was taken. */
-    settle() {
-      settled = Number(input.value);
+    accept() {
+      accepted = Number(input.value);
     },
     /** There are so many, where that is known. */
     limit(many) {
@@ -50,11 +50,11 @@ export function stepper(parent, name, changed) {
       mark();
     },
     /** The value was refused: goes back, and says whether there was anywhere to go. */
-    refuse() {
+    reject() {
       const value = Number(input.value);
-      if (value === settled) return false;
-      if (value > settled && value === settled + 1) input.max = settled;
-      input.value = settled;
+      if (value === accepted) return false;
+      if (value > accepted && value === accepted + 1) input.max = accepted;
+      input.value = accepted;
       mark();
       return true;
     },

@@ -3,56 +3,56 @@
 
 import * as client from "./client.js";
 import { chart } from "./chart.js";
-import { gain } from "./words.js";
+import { gain } from "./format.js";
 
 const $ = (id) => document.getElementById(id);
 
-/** How long to wait between two looks at a running test. */
+/** How long to wait between two polls of a running test. */
 const PAUSE = 400;
 
 const NAMES = { rollout: "Rollout", class: "Evidence", random: "Random order" };
 
-/** The test at hand: its address, and what ends the looking. */
+/** The current test: its URL, and what ends the polling. */
 let test = null;
 
 /** Offers a test of this answer's maps, if the server makes any. Another answer's test is called off. */
 export function offer(answer) {
-  if (test?.running) client.forget(test.url).catch(() => {});
-  test?.looking.abort();
+  if (test?.running) client.remove(test.url).catch(() => {});
+  test?.polling.abort();
   const url = answer?.attention?.verify;
-  test = url ? { url, looking: new AbortController(), running: false } : null;
+  test = url ? { url, polling: new AbortController(), running: false } : null;
   $("verify").hidden = !test;
   show("offered");
 }
 
 async function start() {
-  const mine = test;
-  const { url, looking } = mine;
-  mine.running = true;
+  const started = test;
+  const { url, polling } = started;
+  started.running = true;
   show("running");
   try {
-    let status = await client.start(url, looking.signal);
+    let status = await client.start(url, polling.signal);
     while (status.status === "waiting" || status.status === "running") {
       progress(status);
       await new Promise((resolve) => setTimeout(resolve, PAUSE));
-      status = await client.json(url, looking.signal);
+      status = await client.json(url, polling.signal);
     }
-    mine.running = false;
-    if (mine !== test) return;
+    started.running = false;
+    if (started !== test) return;
     if (status.status === "done") done(status.result);
     else failed(status.error.detail);
-  } catch (why) {
-    mine.running = false;
-    if (why.name !== "AbortError" && mine === test) failed(why.detail ?? why.message);
+  } catch (error) {
+    started.running = false;
+    if (error.name !== "AbortError" && started === test) failed(error.detail ?? error.message);
   }
 }
 
 async function stop() {
-  const { url, looking } = test;
-  looking.abort();
-  test = { url, looking: new AbortController(), running: false };
+  const { url, polling } = test;
+  polling.abort();
+  test = { url, polling: new AbortController(), running: false };
   show("offered");
-  await client.forget(url).catch(() => {});
+  await client.remove(url).catch(() => {});
 }
 
 function show(state) {
@@ -66,12 +66,12 @@ function show(state) {
 function progress({ status, progress: { done, of } }) {
   const bar = $("verify-progress");
   if (of > 0) Object.assign(bar, { max: of, value: done });
-  $("verify-count").textContent = status === "waiting" ? "waiting for its turn" : `${done} of ${of} pictures`;
+  $("verify-count").textContent = status === "waiting" ? "waiting for its turn" : `${done} of ${of} images`;
 }
 
-function failed(why) {
+function failed(error) {
   show("failed");
-  $("verify-failed").textContent = `The test could not be done. ${why}`;
+  $("verify-failed").textContent = `The test could not be done. ${error}`;
 }
 
 function done(result) {

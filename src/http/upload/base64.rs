@@ -1,4 +1,4 @@
-//! A picture as text: base64 in whichever way clients write it, or a `data:` URL of it.
+//! An image as text: base64 in whichever way clients write it, or a `data:` URL of it.
 
 use std::borrow::Cow;
 
@@ -23,9 +23,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// # Errors
 /// [`Error::MalformedRequest`] when it is neither, or empty.
 pub(in crate::http) fn decode(text: &str) -> Result<Bytes> {
-    let malformed = |why: &str| {
+    let malformed = |error: &str| {
         Err(Error::MalformedRequest(
-            format_args!("the picture in the JSON body {why}").into(),
+            format_args!("the image in the JSON body {error}").into(),
         ))
     };
     let text = text.trim_ascii();
@@ -39,7 +39,7 @@ pub(in crate::http) fn decode(text: &str) -> Result<Bytes> {
     match BASE64.decode(plain(encoded)) {
         Ok(bytes) if bytes.is_empty() => malformed("is empty"),
         Ok(bytes) => Ok(bytes.into()),
-        Err(why) => malformed(&format!("is not base64: {why}")),
+        Err(error) => malformed(&format!("is not base64: {error}")),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{Error, Result, http::client_address::Client};
 ///
 /// Each client may hold so many times what is free (Choudhury and Hahne, *Dynamic queue length
 /// thresholds for shared-memory packet switches*, 1998): one alone gets four fifths of everything,
-/// and however many hold how much, a newcomer finds room.
+/// and however many hold how much, a new request finds room.
 #[derive(Clone, Debug)]
 pub struct UploadBudget(Arc<Mutex<Shares>>);
 
@@ -37,18 +37,19 @@ impl UploadBudget {
         })))
     }
 
-    /// Reservation for a body of which nothing has come, refused if there were none for so many bytes now.
-    /// `single` is the longest body, for which alone there is room as long as any is free.
+    /// Reservation for a body of which nothing has come, refused if there were none for so many
+    /// bytes now. `single` is the longest body, for which alone there is room as long as any is
+    /// free.
     ///
     /// # Errors
     /// [`Error::Overloaded`].
     pub(in crate::http) fn open(
         &self,
         client: Client,
-        announced: u64,
+        content_length: u64,
         single: u64,
     ) -> Result<Reservation> {
-        if !self.shares().fits(client, announced, single) {
+        if !self.shares().fits(client, content_length, single) {
             return Err(full());
         }
         Ok(Reservation {

@@ -23,8 +23,8 @@ async fn read_within(budget: &UploadBudget, headers: HeaderMap, body: Body) -> R
     read(&headers, body, LIMITS, &metrics, &mut reservation).await
 }
 
-async fn pictures_in(content_type: &'static str, body: &'static str) -> Result<Vec<Bytes>> {
-    pictures(&typed(content_type), Bytes::from_static(body.as_bytes())).await
+async fn images_in(content_type: &'static str, body: &'static str) -> Result<Vec<Bytes>> {
+    read_images(&typed(content_type), Bytes::from_static(body.as_bytes())).await
 }
 
 #[tokio::test]
@@ -37,8 +37,8 @@ async fn a_body_of_exactly_the_limit_is_taken() {
 
 #[tokio::test]
 async fn one_byte_more_is_refused() {
-    let why = read_body(Body::from("0123456789a")).await.unwrap_err();
-    assert_eq!(why, Error::BodyTooLarge { limit: 10 });
+    let error = read_body(Body::from("0123456789a")).await.unwrap_err();
+    assert_eq!(error, Error::BodyTooLarge { limit: 10 });
 }
 
 #[tokio::test]
@@ -53,8 +53,8 @@ async fn a_body_that_never_ends_times_out() {
     let (sender, receiver) =
         tokio::sync::mpsc::channel::<std::result::Result<Bytes, std::io::Error>>(1);
     let never = Body::new(http_body_util::StreamBody::new(Never(receiver)));
-    let why = read_body(never).await.unwrap_err();
-    assert!(matches!(why, Error::UploadTooSlow { .. }));
+    let error = read_body(never).await.unwrap_err();
+    assert!(matches!(error, Error::UploadTooSlow { .. }));
     drop(sender);
 }
 
@@ -99,8 +99,8 @@ async fn a_body_that_drips_is_given_up_before_all_its_time_is_over() {
     let (slowest, minute) = (usize::try_from(MIN_BYTES_PER_SECOND).unwrap(), 60);
     assert_eq!(outcome(slowest, minute).await.unwrap(), slowest * minute);
     let began = Instant::now();
-    let why = outcome(slowest / 2, minute).await.unwrap_err();
-    assert!(matches!(why, Error::UploadTooSlow { .. }), "{why}");
+    let error = outcome(slowest / 2, minute).await.unwrap_err();
+    assert!(matches!(error, Error::UploadTooSlow { .. }), "{error}");
     // 10 s and half a second for each second until then.
     assert_eq!(began.elapsed().as_secs(), 19);
 }
@@ -109,27 +109,27 @@ async fn a_body_that_drips_is_given_up_before_all_its_time_is_over() {
 async fn a_body_takes_room_as_it_comes_and_a_compressed_one_for_what_it_may_become() {
     let nine = UploadBudget::new(9);
     let whole = Body::from("0123456789");
-    let why = read_within(&nine, HeaderMap::new(), whole)
+    let error = read_within(&nine, HeaderMap::new(), whole)
         .await
         .unwrap_err();
-    assert!(matches!(why, Error::Overloaded { .. }), "{why}");
+    assert!(matches!(error, Error::Overloaded { .. }), "{error}");
     let body = || Body::from("01234");
     read_within(&nine, HeaderMap::new(), body()).await.unwrap();
     let coded = (header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     let coded = HeaderMap::from_iter([coded]);
-    let why = read_within(&nine, coded, body()).await.unwrap_err();
-    assert!(matches!(why, Error::Overloaded { .. }), "{why}");
+    let error = read_within(&nine, coded, body()).await.unwrap_err();
+    assert!(matches!(error, Error::Overloaded { .. }), "{error}");
 }
 
 #[tokio::test]
-async fn any_other_content_type_is_the_picture_itself() {
+async fn any_other_content_type_is_the_image_itself() {
     for content_type in [
         "",
         "image/png",
         "application/x-www-form-urlencoded",
         "text/plain",
     ] {
-        assert_eq!(pictures_in(content_type, "raw").await.unwrap(), ["raw"]);
+        assert_eq!(images_in(content_type, "raw").await.unwrap(), ["raw"]);
     }
 }
 
@@ -138,7 +138,7 @@ async fn multipart_parts_come_in_their_order() {
     let body = "--b\r\nContent-Disposition: form-data; name=\"image\"; filename=\"a\"\r\n\r\none\r\n\
                 --b\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\ntwo\r\n--b--\r\n";
     assert_eq!(
-        pictures_in("multipart/form-data; boundary=b", body)
+        images_in("multipart/form-data; boundary=b", body)
             .await
             .unwrap(),
         ["one", "two"]
@@ -148,10 +148,10 @@ async fn multipart_parts_come_in_their_order() {
 #[tokio::test]
 async fn an_unknown_part_is_named() {
     let body = "--b\r\nContent-Disposition: form-data; name=\"img\"\r\n\r\none\r\n--b--\r\n";
-    let why = pictures_in("multipart/form-data; boundary=b", body)
+    let error = images_in("multipart/form-data; boundary=b", body)
         .await
         .unwrap_err();
-    assert!(why.to_string().contains("`img`"), "{why}");
+    assert!(error.to_string().contains("`img`"), "{error}");
 }
 
 #[tokio::test]
@@ -161,8 +161,8 @@ async fn multipart_without_boundary_or_parts_is_malformed() {
         ("multipart/form-data; boundary=b", "--b--\r\n"),
         ("multipart/form-data; boundary=b", "nothing of the kind"),
     ] {
-        let why = pictures_in(content_type, body).await.unwrap_err();
-        assert!(matches!(why, Error::MalformedRequest(_)), "{why}");
+        let error = images_in(content_type, body).await.unwrap_err();
+        assert!(matches!(error, Error::MalformedRequest(_)), "{error}");
     }
 }
 
@@ -174,7 +174,7 @@ async fn json_takes_base64_and_data_urls() {
         r#"{"image": "cmF3Lg=="}"#,
         r#"{"image": "data:image/png;base64,cmF3"}"#,
     ] {
-        let found = pictures_in("application/json; charset=utf-8", body)
+        let found = images_in("application/json; charset=utf-8", body)
             .await
             .unwrap();
         assert!(found[0].starts_with(b"raw"));
@@ -191,15 +191,18 @@ async fn json_of_another_form_says_what_is_expected() {
         r#"{"image": ""}"#,
         r#"{"image": "a", "k": 1}"#,
     ] {
-        let why = pictures_in("application/json", body).await.unwrap_err();
-        assert!(matches!(why, Error::MalformedRequest(_)), "{body}: {why}");
+        let error = images_in("application/json", body).await.unwrap_err();
+        assert!(
+            matches!(error, Error::MalformedRequest(_)),
+            "{body}: {error}"
+        );
     }
 }
 
 #[tokio::test]
 async fn an_empty_body_says_how_to_send_one() {
     assert!(
-        pictures_in("image/png", "")
+        images_in("image/png", "")
             .await
             .unwrap_err()
             .to_string()

@@ -53,8 +53,8 @@ fn what_is_not_a_number_is_refused() {
         "[1e39]",
         "[NaN]",
     ] {
-        let why = json("FP32", text).fp32(1).unwrap_err().to_string();
-        assert!(why.starts_with("input `x`: "), "{why}");
+        let error = json("FP32", text).fp32(1).unwrap_err().to_string();
+        assert!(error.starts_with("input `x`: "), "{error}");
     }
     // NaN in binary.
     assert!(binary("FP32", &[0, 0, 0xc0, 0x7f]).fp32(1).is_err());
@@ -102,8 +102,11 @@ fn strings_are_read_by_the_caller() {
 
 #[test]
 fn another_datatype_is_named() {
-    let why = json("FP16", "[1]").fp32(1).unwrap_err().to_string();
-    assert!(why.contains("`FP16`") && why.contains("FP32"), "{why}");
+    let error = json("FP16", "[1]").fp32(1).unwrap_err().to_string();
+    assert!(
+        error.contains("`FP16`") && error.contains("FP32"),
+        "{error}"
+    );
 }
 
 #[test]

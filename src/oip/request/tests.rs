@@ -52,8 +52,8 @@ fn bytes_that_are_missing_or_left_over_are_refused() {
 #[test]
 fn a_header_beyond_the_body_is_refused() {
     let body = Bytes::from_static(b"{}");
-    let why = decode(&body, Some(3)).unwrap_err().to_string();
-    assert!(why.contains("is 3, the body has 2"), "{why}");
+    let error = decode(&body, Some(3)).unwrap_err().to_string();
+    assert!(error.contains("is 3, the body has 2"), "{error}");
 }
 
 #[test]
@@ -140,8 +140,11 @@ fn a_byte_order_mark_is_no_json() {
 fn names_are_quoted_in_a_hundred_characters() {
     let name = "\u{7f}".repeat(10 << 20);
     let mut wrong = json!({"inputs": [{"name": name, "datatype": "FP32", "shape": [1]}]});
-    let why = refusal(&wrong, b"");
-    assert!(why.len() < 200 && why.contains("neither data nor"), "{why}");
+    let error = refusal(&wrong, b"");
+    assert!(
+        error.len() < 200 && error.contains("neither data nor"),
+        "{error}"
+    );
     wrong["inputs"][0]["shape"] = json!(name);
     assert!(refusal(&wrong, b"").len() < 300);
     let long = "a".repeat(1025);

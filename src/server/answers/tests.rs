@@ -3,12 +3,12 @@ use hyper::Version;
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::server::requests::Requests;
+use crate::server::requests::RequestCount;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn answer(unread: &UnreadAnswers, bytes: usize) -> AnswerBody {
-    let requests = Arc::new(Requests::new());
+    let requests = Arc::new(RequestCount::new());
     let body = Body::from(vec![7; bytes]);
     unread.answer(body, requests.begin(Version::HTTP_2))
 }
@@ -51,7 +51,7 @@ async fn an_answer_is_handed_over_in_pieces_and_arrives_whole() {
 async fn a_piece_does_not_keep_the_whole_answer_in_memory() {
     let unread = UnreadAnswers::new();
     let whole = Bytes::from(vec![7; 10 * PIECE]);
-    let requests = Arc::new(Requests::new());
+    let requests = Arc::new(RequestCount::new());
     let body = Body::from(whole.clone());
     let mut answer = unread.answer(body, requests.begin(Version::HTTP_2));
     let piece = supervise(async move { answer.frame().await }, LIMIT).await;

@@ -9,7 +9,7 @@ use tokio::{
 
 use super::*;
 
-const REST: Duration = Duration::from_secs(75);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// An HTTP/2 frame (RFC 9113, §4.1).
@@ -28,23 +28,23 @@ fn ask(stream: u32) -> Vec<u8> {
 }
 
 /// A connection to a server that answers every request with so many bytes; and its end.
-fn connect(crowded: bool, length: usize) -> (DuplexStream, JoinHandle<Duration>) {
+fn connect(near_limit: bool, length: usize) -> (DuplexStream, JoinHandle<Duration>) {
     let (client, socket) = duplex(1 << 16);
     let page = get(async move || (StatusCode::OK, vec![b'x'; length]));
-    let shared = Shared::new(Router::new().route("/", page), REST);
+    let shared = Shared::new(Router::new().route("/", page), KEEP_ALIVE_TIMEOUT);
     let info = ConnectionInfo {
-        crowded,
+        near_limit,
         open: 1,
         client: None,
     };
-    let ended = tokio::spawn(async move {
+    let finished = tokio::spawn(async move {
         let began = Instant::now();
         let closing = watch::Sender::new(false);
         // How it ends is for the log; here it is when.
-        let _ = speak(socket, shared, info, closing.subscribe()).await;
+        let _ = serve_http(socket, shared, info, closing.subscribe()).await;
         began.elapsed()
     });
-    (client, ended)
+    (client, finished)
 }
 
 /// Reads to the end, and acknowledges every ping and the settings: all that a client has to do to
@@ -73,34 +73,37 @@ async fn stay_alive(mut client: DuplexStream) -> Vec<(u8, u32)> {
 
 #[tokio::test(start_paused = true)]
 async fn http_2_without_a_request_ends_however_it_answers_pings() {
-    for (crowded, head) in [(false, HEAD), (true, HEAD_IN_A_CROWD)] {
-        let (mut client, ended) = connect(crowded, 10);
+    for (near_limit, head) in [(false, HEADER_TIMEOUT), (true, HEADER_TIMEOUT_NEAR_LIMIT)] {
+        let (mut client, finished) = connect(near_limit, 10);
         client.write_all(PREFACE).await.unwrap();
         client.write_all(&frame(0x4, 0, 0, &[])).await.unwrap();
         let seen = stay_alive(client).await;
         assert!(seen.contains(&(0x7, 0)), "it says goodbye: {seen:?}");
-        assert_eq!(ended.await.unwrap().as_secs(), head.as_secs());
+        assert_eq!(finished.await.unwrap().as_secs(), head.as_secs());
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn http_2_may_rest_after_a_request_as_long_as_http_1() {
-    for (crowded, rest) in [(false, REST), (true, HEAD_IN_A_CROWD)] {
-        let (mut client, ended) = connect(crowded, 10);
+    for (near_limit, rest) in [
+        (false, KEEP_ALIVE_TIMEOUT),
+        (true, HEADER_TIMEOUT_NEAR_LIMIT),
+    ] {
+        let (mut client, finished) = connect(near_limit, 10);
         client.write_all(PREFACE).await.unwrap();
         client.write_all(&frame(0x4, 0, 0, &[])).await.unwrap();
         client.write_all(&ask(1)).await.unwrap();
         let seen = stay_alive(client).await;
         assert!(seen.contains(&(0x1, 1)), "it is answered: {seen:?}");
         assert!(seen.contains(&(0x7, 0)), "it says goodbye: {seen:?}");
-        assert_eq!(ended.await.unwrap().as_secs(), rest.as_secs());
+        assert_eq!(finished.await.unwrap().as_secs(), rest.as_secs());
     }
 }
 
 /// SETTINGS_INITIAL_WINDOW_SIZE of 0: the client wants no byte of any answer.
 #[tokio::test(start_paused = true)]
 async fn an_http_2_answer_that_is_not_read_ends_its_stream_and_no_other() {
-    let (mut client, ended) = connect(false, 100_000);
+    let (mut client, finished) = connect(false, 100_000);
     client.write_all(PREFACE).await.unwrap();
     let no_window = [0, 4, 0, 0, 0, 0];
     client
@@ -113,12 +116,15 @@ async fn an_http_2_answer_that_is_not_read_ends_its_stream_and_no_other() {
     let goodbye = seen.iter().position(|&frame| frame == (0x7, 0));
     assert!(reset.is_some() && reset < goodbye, "{seen:?}");
     // Its answer was given up, then the connection rested.
-    assert_eq!(ended.await.unwrap().as_secs(), (WRITE + REST).as_secs());
+    assert_eq!(
+        finished.await.unwrap().as_secs(),
+        (WRITE_TIMEOUT + KEEP_ALIVE_TIMEOUT).as_secs()
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_half_closes_gets_its_answer() {
-    let (mut client, ended) = connect(false, 10);
+    let (mut client, finished) = connect(false, 10);
     client
         .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         .await
@@ -128,7 +134,7 @@ async fn a_client_that_half_closes_gets_its_answer() {
     client.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(answer.ends_with("xxxxxxxxxx"), "{answer}");
-    assert_eq!(ended.await.unwrap(), Duration::ZERO);
+    assert_eq!(finished.await.unwrap(), Duration::ZERO);
 }
 
 /// Over a real socket, where only the system knows who is gone.
@@ -137,20 +143,20 @@ async fn a_client_that_closes_is_told_from_one_that_half_closes() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     // Answers when it is told to, and says when nobody waits for that any more.
-    let (begun, mut begins) = mpsc::unbounded_channel::<oneshot::Sender<()>>();
+    let (started, mut begins) = mpsc::unbounded_channel::<oneshot::Sender<()>>();
     let page = get(async move || {
         let (answer, told) = oneshot::channel();
-        begun.send(answer).unwrap();
+        started.send(answer).unwrap();
         told.await.unwrap();
         "made"
     });
-    let shared = Shared::new(Router::new().route("/", page), REST);
+    let shared = Shared::new(Router::new().route("/", page), KEEP_ALIVE_TIMEOUT);
     let closing = watch::Sender::new(false);
     for leaves in [false, true] {
         let mut client = TcpStream::connect(address).await.unwrap();
         let (socket, _) = listener.accept().await.unwrap();
         let info = ConnectionInfo {
-            crowded: false,
+            near_limit: false,
             open: 1,
             client: None,
         };
@@ -187,10 +193,10 @@ async fn a_client_that_closes_is_told_from_one_that_half_closes() {
 
 #[test]
 fn the_more_connections_the_fewer_streams_each() {
-    let streams = |open, crowded| {
+    let streams = |open, near_limit| {
         let client = None;
         ConnectionInfo {
-            crowded,
+            near_limit,
             open,
             client,
         }

@@ -40,7 +40,7 @@ class Logits(torch.nn.Module):
         return self.model(pixel_values).logits
 
 
-def without_traces(path):
+def strip_metadata(path):
     """Takes out where in whose source each node came from, most of a small file."""
     model = onnx.load(str(path), load_external_data=False)
     for message in [model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output]:
@@ -53,14 +53,14 @@ def torchscript(model, pixels, path, batch=True, opset=17, names=("pixel_values"
     axes = {name: {0: "batch"} for name in names} if batch else None
     torch.onnx.export(model, (pixels if batch else pixels[:1],), str(path), dynamo=False, opset_version=opset,
                       input_names=names[:1], output_names=names[1:], dynamic_axes=axes)
-    without_traces(path)
+    strip_metadata(path)
 
 
 def dynamo(model, pixels, path, batch=True, opset=18, external=False):
     shapes = ({0: torch.export.Dim("batch")},) if batch else None
     torch.onnx.export(model, (pixels if batch else pixels[:1],), str(path), dynamo=True, opset_version=opset,
                       dynamic_shapes=shapes, external_data=external, verbose=False)
-    without_traces(path)
+    strip_metadata(path)
 
 
 def folder_for(name):
@@ -73,7 +73,7 @@ def folder_for(name):
 def transformers_model(attention, seed, **overrides):
     config = ViTConfig(**{**CONFIG, **overrides})
     model = ViTForImageClassification._from_config(config, attn_implementation=attention).eval()
-    reference.livelier(model, torch.Generator().manual_seed(seed))
+    reference.randomize_weights(model, torch.Generator().manual_seed(seed))
     return model
 
 
@@ -102,13 +102,13 @@ def from_transformers(name, attention, export, seed, half=False, **overrides):
     reference.write(folder / "expected.json", pixels, logits, attentions, 1, "class")
 
 
-def from_timm(name, architecture, export, seed, prefix, readout, fused=True, config=True, **args):
+def from_timm(name, architecture, export, seed, prefix, pooling, fused=True, config=True, **args):
     import timm
     from timm.models import save_for_hf
     folder = folder_for(name)
     model = timm.create_model(architecture, **{**TINY, **args}).eval()
     generator = torch.Generator().manual_seed(seed)
-    reference.livelier(model, generator)
+    reference.randomize_weights(model, generator)
     if config:
         save_for_hf(model, str(folder))
         for file in ("README.md", "model.safetensors", "pytorch_model.bin"):
@@ -119,10 +119,10 @@ def from_timm(name, architecture, export, seed, prefix, readout, fused=True, con
     pixels = reference.pictures((side, side), generator)
     export(model, pixels, folder / "model.onnx")
     logits, attentions = reference.timm_answers(model, pixels)
-    reference.write(folder / "expected.json", pixels, logits, attentions, prefix, readout)
+    reference.write(folder / "expected.json", pixels, logits, attentions, prefix, pooling)
 
 
-def timms_own(model, pixels, path):
+def timm_onnx_export(model, pixels, path):
     """As `onnx_export.py` of timm does."""
     torchscript(model, pixels, path, names=("input0", "output0"))
 
@@ -132,7 +132,7 @@ def from_torchvision(name, export, seed):
     folder = folder_for(name)
     model = VisionTransformer(16, 8, 2, 3, 24, 40, num_classes=5).eval()
     generator = torch.Generator().manual_seed(seed)
-    reference.livelier(model, generator)
+    reference.randomize_weights(model, generator)
     pixels = reference.pictures((16, 16), generator)
     export(model, pixels, folder / "model.onnx")
     found = []
@@ -156,7 +156,7 @@ def untrained_layer_scale(name, seed):
     from timm.models import save_for_hf
     model = timm.create_model("vit_tiny_patch16_224", **TINY, init_values=1e-9).eval()
     generator = torch.Generator().manual_seed(seed)
-    reference.livelier(model, generator)
+    reference.randomize_weights(model, generator)
     with torch.no_grad():
         for block in model.blocks:
             block.ls1.gamma.fill_(1e-12)
@@ -174,7 +174,7 @@ def without_attention(name, model, seed):
     """A convolutional network, with the processor that transformers has for it."""
     folder = folder_for(name)
     generator = torch.Generator().manual_seed(seed)
-    reference.livelier(model.eval(), generator)
+    reference.randomize_weights(model.eval(), generator)
     model.config.save_pretrained(folder)
     ConvNextImageProcessorPil(size=dict(shortest_edge=32), crop_pct=0.875, resample=3).save_pretrained(folder)
     pixels = reference.pictures((32, 32), generator)
@@ -211,7 +211,7 @@ def main():
     from_transformers("dynamo_one_picture_external", "eager", with_options(dynamo, external=True, **one), 5,
                       intermediate_size=160)
     from_transformers("dynamo_opset_23_masked_attention", "sdpa", with_options(dynamo, opset=23), 6)
-    from_timm("timm_names_registers", "vit_small_patch14_reg4_dinov2", timms_own, 10, 4, "class",
+    from_timm("timm_names_registers", "vit_small_patch14_reg4_dinov2", timm_onnx_export, 10, 4, "class",
               fused=False, reg_tokens=3)
     from_timm("timm_fused_mean", "vit_medium_patch16_gap_240", torchscript, 11, 0, "patch mean")
     from_timm("timm_dynamo_distilled", "deit_tiny_distilled_patch16_224", dynamo, 12, 2, "class and distillation")

@@ -36,7 +36,7 @@ SIZES = dict(image_size=112, patch_size=16, hidden_size=24, num_hidden_layers=2,
              intermediate_size=48, num_labels=8)
 
 
-def lively(model, generator):
+def randomize_weights(model, generator):
     """Weights with which scores differ from picture to picture and attention is far from uniform."""
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -75,15 +75,15 @@ def pictures():
             yield str(path.relative_to(ROOT)), upright
 
 
-def answers(scores, attentions, prefix, readout):
+def answers(scores, attentions, prefix, pooling):
     attentions = torch.stack(list(attentions), 1).double().numpy()
-    start = reference.start_vector(attentions.shape[-1], prefix, readout)
+    start = reference.start_vector(attentions.shape[-1], prefix, pooling)
     map_ = reference.rollout(attentions[0], np.mean, 0, start)[prefix:]
     short = lambda values: [round(float(value), 6) for value in values]
     return dict(scores=short(scores[0]), rollout=short(map_))
 
 
-def of_transformers(name, model, processors, prefix, readout, activation):
+def of_transformers(name, model, processors, prefix, pooling, activation):
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
@@ -93,7 +93,7 @@ def of_transformers(name, model, processors, prefix, readout, activation):
     def answer(processor, picture):
         with torch.no_grad():
             out = model(processor(picture, return_tensors="pt")["pixel_values"], output_attentions=True)
-        return answers(activation(out.logits.double()), out.attentions, prefix, readout)
+        return answers(activation(out.logits.double()), out.attentions, prefix, pooling)
     return {f"{name}/{type(processor).__name__}": lambda picture, p=processor: answer(p, picture)
             for processor in processors}
 
@@ -103,7 +103,7 @@ def of_timm(name, generator):
     shutil.rmtree(folder, ignore_errors=True)
     model = timm.create_model("vit_small_patch16_224", img_size=112, embed_dim=24, depth=2, num_heads=3, mlp_ratio=2,
                               num_classes=8).eval()
-    lively(model, generator)
+    randomize_weights(model, generator)
     save_for_hf(model, str(folder), safe_serialization=True, model_config=dict(pretrained_cfg=dict(input_size=(3, 112, 112), crop_pct=0.9)))
     for file in ("README.md",):
         (folder / file).unlink(missing_ok=True)
@@ -124,7 +124,7 @@ def of_torchvision(name, generator):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     model = VisionTransformer(224, 32, 2, 2, 16, 32, num_classes=8).eval()
-    lively(model, generator)
+    randomize_weights(model, generator)
     half = {name: tensor.half() for name, tensor in model.state_dict().items()}
     save_file(half, folder / "weights.safetensors")
     model.load_state_dict({name: tensor.float() for name, tensor in half.items()})
@@ -152,8 +152,8 @@ def main():
     vit = ViTForImageClassification(ViTConfig(**SIZES)).eval()
     deit = DeiTForImageClassificationWithTeacher(
         DeiTConfig(**SIZES, problem_type="multi_label_classification")).eval()
-    lively(vit, generator)
-    lively(deit, generator)
+    randomize_weights(vit, generator)
+    randomize_weights(deit, generator)
     size = dict(height=112, width=112)
     libraries = {
         **of_transformers("vit", vit, [ViTImageProcessor(size=size), ViTImageProcessorPil(size=size)], 1, "class",

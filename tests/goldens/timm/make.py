@@ -21,7 +21,7 @@ import reference  # noqa: E402
 TINY = dict(img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=2, mlp_ratio=2, num_classes=5)
 LABELS = ["n01440764", "Küche, offen", " odd ", "d", "e"]
 CASES = {
-    # name: architecture, arguments, how it is saved, dtype, readout
+    # name: architecture, arguments, how it is saved, dtype, pooling
     "class_token": ("vit_tiny_patch16_224", dict(), dict(), torch.float32, "class"),
     "heads_by_name": ("vit_tiny_patch16_224", dict(num_heads=None), dict(), torch.float32, "class"),
     "no_qkv_bias_float16": ("vit_small_patch16_224", dict(qkv_bias=False), dict(), torch.float16, "class"),
@@ -41,7 +41,7 @@ CASES = {
 }
 
 
-def make(name, architecture, args, saving, dtype, readout, seed):
+def make(name, architecture, args, saving, dtype, pooling, seed):
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
     args = {**TINY, **args}
@@ -49,7 +49,7 @@ def make(name, architecture, args, saving, dtype, readout, seed):
         del args["num_heads"]
     model = timm.create_model(architecture, **args).eval()
     generator = torch.Generator().manual_seed(seed)
-    reference.livelier(model, generator)
+    reference.randomize_weights(model, generator)
     model.to(dtype)
     config = dict(label_names=LABELS) if saving.get("labels") else {}
     if saving.get("squash"):
@@ -64,13 +64,13 @@ def make(name, architecture, args, saving, dtype, readout, seed):
     size = args["img_size"]
     pixels = reference.pictures(size if isinstance(size, tuple) else (size, size), generator)
     logits, attentions = reference.timm_answers(model, pixels)
-    reference.write(folder / "expected.json", pixels, logits, attentions, model.num_prefix_tokens, readout)
+    reference.write(folder / "expected.json", pixels, logits, attentions, model.num_prefix_tokens, pooling)
 
 
 def resized(seed):
     """The same weights at another size, as timm's `set_input_size` resamples their positions."""
     for name, side in [("class_token", 24), ("deit3", 24)]:
-        architecture, args, _, _, readout = CASES[name]
+        architecture, args, _, _, pooling = CASES[name]
         model = timm.create_model(architecture, **{**TINY, **args}).eval()
         folder = HERE / name
         weights = folder / "model.safetensors"
@@ -81,7 +81,7 @@ def resized(seed):
         model.set_input_size((side, side))
         pixels = reference.pictures((side, side), torch.Generator().manual_seed(seed))
         logits, attentions = reference.timm_answers(model, pixels)
-        reference.write(folder / f"expected_{side}.json", pixels, logits, attentions, model.num_prefix_tokens, readout)
+        reference.write(folder / f"expected_{side}.json", pixels, logits, attentions, model.num_prefix_tokens, pooling)
 
 
 def architectures():

@@ -40,7 +40,7 @@ def make(seed):
     folder.mkdir()
     model = VisionTransformer(**TINY).eval()
     generator = torch.Generator().manual_seed(seed)
-    reference.livelier(model, generator)
+    reference.randomize_weights(model, generator)
     weights = OrderedDict(model.state_dict())
     torch.save(weights, folder / "weights.pth")
     # As training programs save it, with names from before 0.12, and transposed in memory.

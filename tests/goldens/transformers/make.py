@@ -46,7 +46,7 @@ CASES = {
 FUSIONS = {"mean": np.mean, "max": np.max, "min": np.min}
 
 
-def livelier(model, generator):
+def randomize_weights(model, generator):
     """Weights large enough for attention to be far from uniform, and biases and scales that matter."""
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -65,28 +65,28 @@ def rollout(attentions, fuse, start):
     return product[0]
 
 
-class Watch:
+class ActivationRecorder:
     """Inputs and outputs of modules in one forward pass, in float64."""
 
     def __init__(self, modules):
-        self.seen = {}
+        self.activations = {}
         self.hooks = [m.register_forward_hook(self.hook(name)) for name, m in modules.items()]
 
     def hook(self, name):
-        def note(_, inputs, output):
+        def record(_, inputs, output):
             first = lambda x: (x[0] if isinstance(x, tuple) else x).detach().double().numpy()
-            self.seen[name] = (first(inputs), first(output))
-        return note
+            self.activations[name] = (first(inputs), first(output))
+        return record
 
     def __enter__(self):
-        return self.seen
+        return self.activations
 
     def __exit__(self, *_):
         for hook in self.hooks:
             hook.remove()
 
 
-def watched(model):
+def attribution_modules(model):
     """The modules that the evidence is made of."""
     modules = {"embedding": model.vit.embeddings, "norm": model.vit.layernorm}
     for i, layer in enumerate(model.vit.layers):
@@ -94,11 +94,11 @@ def watched(model):
     return modules
 
 
-def evidence(model, seen, attentions, logits, picture):
+def attribution(model, activations, attentions, logits, picture):
     """Of the best labels, and of the mean over all classes: patches [labels + 1, patches], rest, classes."""
     array = lambda p: p.detach().double().numpy()
     norm, head = model.vit.layernorm, model.classifier
-    state = seen["norm"][0][picture, 0]
+    state = activations["norm"][0][picture, 0]
     deviation = np.sqrt(state.var() + norm.eps)
     best = np.argsort(-logits, kind="stable")[:min(5, len(logits))]
     rows = np.vstack([array(head.weight)[best], array(head.weight).mean(0)])
@@ -111,16 +111,16 @@ def evidence(model, seen, attentions, logits, picture):
         def into_logit(vector):
             return (vector - vector.mean(-1, keepdims=True)) / deviation * array(norm.weight) @ row
         shares = np.zeros(tokens)
-        others = into_logit(seen["embedding"][1][picture, 0]) + array(norm.bias) @ row + bias
+        others = into_logit(activations["embedding"][1][picture, 0]) + array(norm.bias) @ row + bias
         for layer in range(layers):
             out = model.vit.layers[layer].attention.o_proj
-            values = seen[f"value.{layer}"][1][picture]
+            values = activations[f"value.{layer}"][1][picture]
             size = values.shape[-1] // heads
             for h in range(heads):
                 columns = slice(h * size, (h + 1) * size)
                 weighted = attentions[layer, h, 0][:, None] * values[:, columns]
                 shares += into_logit(weighted @ array(out.weight)[:, columns].T)
-            others += into_logit(array(out.bias)) + into_logit(seen[f"mlp.{layer}"][1][picture, 0])
+            others += into_logit(array(out.bias)) + into_logit(activations[f"mlp.{layer}"][1][picture, 0])
         assert abs(shares.sum() + others - target) < 1e-4, (shares.sum() + others, target)
         patches.append(shares[1:].tolist())
         rest.append(others + shares[0])
@@ -133,7 +133,7 @@ def make(name, overrides, dtype, seed):
     config = ViTConfig(**{**TINY, **overrides})
     model = ViTForImageClassification._from_config(config, attn_implementation="eager").eval()
     generator = torch.Generator().manual_seed(seed)
-    livelier(model, generator)
+    randomize_weights(model, generator)
     model.to(dtype).save_pretrained(folder)
     # What is stored in 16 bits is computed in 32: the service does the same.
     model = model.float()
@@ -142,7 +142,7 @@ def make(name, overrides, dtype, seed):
     ViTImageProcessor(size=dict(height=sides[0], width=sides[1])).save_pretrained(folder)
     pixels = torch.randn(PICTURES, 3, *sides, generator=generator)
     pixels = (pixels * 8).round() / 8  # short in decimal, exact in float32
-    with torch.no_grad(), Watch(watched(model)) as seen:
+    with torch.no_grad(), ActivationRecorder(attribution_modules(model)) as activations:
         out = model(pixels, output_attentions=True)
     attentions = torch.stack(out.attentions, 1).double().numpy()
     assert attentions.shape[:3] == (PICTURES, config.num_hidden_layers, config.num_attention_heads)
@@ -153,7 +153,7 @@ def make(name, overrides, dtype, seed):
             fusion: [[rollout(a, fuse, k).tolist() for k in range(len(a))] for a in attentions]
             for fusion, fuse in FUSIONS.items()
         },
-        "evidence": [evidence(model, seen, a, z, picture)
+        "evidence": [attribution(model, activations, a, z, picture)
                      for picture, (a, z) in enumerate(zip(attentions, out.logits.double().numpy()))],
         "class_attention": attentions[:, :, :, 0].tolist(),
     }
@@ -169,15 +169,15 @@ def make_deit(name, kind, tokens_read, seed):
                         intermediate_size=40, num_labels=5, problem_type="multi_label_classification")
     model = kind._from_config(config, attn_implementation="eager").eval()
     generator = torch.Generator().manual_seed(seed)
-    reference.livelier(model, generator)
+    reference.randomize_weights(model, generator)
     # Small shards, so that there are several.
     model.save_pretrained(folder, max_shard_size="20KB")
     DeiTImageProcessor(size=dict(height=18, width=18), crop_size=dict(height=16, width=16)).save_pretrained(folder)
     pixels = reference.pictures((16, 16), generator)
     with torch.no_grad():
         out = model(pixels, output_attentions=True)
-    readout = {1: "class", 2: "class and distillation"}[tokens_read]
-    reference.write(folder / "expected.json", pixels, out.logits, out.attentions, 2, readout)
+    pooling = {1: "class", 2: "class and distillation"}[tokens_read]
+    reference.write(folder / "expected.json", pixels, out.logits, out.attentions, 2, pooling)
     # The same as torch saved it before safetensors were usual, and resampled for another size.
     shards = sorted(folder.glob("*.safetensors"))
     weights = {name: tensor for shard in shards for name, tensor in load_file(shard).items()}
@@ -185,7 +185,7 @@ def make_deit(name, kind, tokens_read, seed):
     with torch.no_grad():
         pixels = reference.pictures((24, 24), generator)
         out = model(pixels, output_attentions=True, interpolate_pos_encoding=True)
-    reference.write(folder / "expected_24.json", pixels, out.logits, out.attentions, 2, readout)
+    reference.write(folder / "expected_24.json", pixels, out.logits, out.attentions, 2, pooling)
 
 
 if __name__ == "__main__":

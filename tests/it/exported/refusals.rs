@@ -93,7 +93,7 @@ fn fewer_attention_matrices_than_blocks_are_refused() {
 }
 
 #[test]
-fn a_description_of_another_readout_is_refused() {
+fn a_sidecar_with_another_pooling_is_refused() {
     let folder = changed("timm_fused_mean", |_| {});
     let config = folder.path().join("config.json");
     let text = fs::read_to_string(&config).unwrap();

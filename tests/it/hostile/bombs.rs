@@ -19,10 +19,10 @@ pub(crate) fn all(large: bool) -> Vec<Hostile> {
         (1, 1 << 31),
         (0, 0),
     ] {
-        for colour in [0, 2, 3, 4, 6] {
+        for color in [0, 2, 3, 4, 6] {
             for depth in [1, 8, 16] {
-                let name = format!("PNG {width}x{height} colour {colour} depth {depth}");
-                files.push((name, png_of(width, height, depth, colour, &[])));
+                let name = format!("PNG {width}x{height} color {color} depth {depth}");
+                files.push((name, png_of(width, height, depth, color, &[])));
             }
         }
     }
@@ -45,9 +45,9 @@ pub(crate) fn png(width: u32, height: u32) -> Vec<u8> {
     png_of(width, height, 8, 2, &[])
 }
 
-fn png_of(width: u32, height: u32, depth: u8, colour: u8, more: &[u8]) -> Vec<u8> {
+fn png_of(width: u32, height: u32, depth: u8, color: u8, more: &[u8]) -> Vec<u8> {
     let size = [width.to_be_bytes(), height.to_be_bytes()].concat();
-    let header = [&size[..], &[depth, colour, 0, 0, 0]].concat();
+    let header = [&size[..], &[depth, color, 0, 0, 0]].concat();
     let chunks = [
         chunk(b"IHDR", &header),
         more.to_vec(),
@@ -73,7 +73,7 @@ fn text_bombs() -> Vec<Hostile> {
     .into()
 }
 
-/// A zlib stream of zeros, 8 MiB unpacked: what a flat picture's pixels are packed to.
+/// A zlib stream of zeros, 8 MiB unpacked: what a flat image's pixels are packed to.
 fn inflatable() -> Vec<u8> {
     let file = flat_png(4096, 683);
     let mut rest = &file[PNG.len()..];
@@ -148,7 +148,7 @@ fn gifs() -> Vec<Hostile> {
     ]
 }
 
-/// Frames of one colour, or the beginning of it.
+/// Frames of one color, or the beginning of it.
 fn gif(width: u16, height: u16, frames: &[(u16, u16)]) -> Vec<u8> {
     let mut file = b"GIF89a".to_vec();
     file.extend(width.to_le_bytes());
@@ -158,7 +158,7 @@ fn gif(width: u16, height: u16, frames: &[(u16, u16)]) -> Vec<u8> {
         file.extend([0x2c, 0, 0, 0, 0]);
         file.extend(width.to_le_bytes());
         file.extend(height.to_le_bytes());
-        // Codes of three bits: clear, the colour 0 once, end.
+        // Codes of three bits: clear, the color 0 once, end.
         file.extend([0, 2, 2, 0x44, 0x01, 0]);
     }
     file.push(0x3b);

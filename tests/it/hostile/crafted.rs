@@ -1,4 +1,4 @@
-//! What is no picture, or more than one thing at once.
+//! What is no image, or more than one thing at once.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
@@ -19,8 +19,8 @@ pub(crate) fn framed(name: &str, file: Vec<u8>) -> (&'static str, Vec<u8>) {
 
 pub(crate) fn all(seeds: &[Hostile]) -> Vec<Hostile> {
     let mut files = wrong_types();
-    for (name, picture) in seeds.iter().take(8) {
-        files.extend(polyglots(name, picture));
+    for (name, image) in seeds.iter().take(8) {
+        files.extend(polyglots(name, image));
     }
     files.extend(framings(&seeds[0].1));
     files
@@ -86,63 +86,64 @@ fn wrong_types() -> Vec<Hostile> {
     files
 }
 
-/// A picture that is something else as well.
-fn polyglots(name: &str, picture: &[u8]) -> Vec<Hostile> {
+/// An image that is something else as well.
+fn polyglots(name: &str, image: &[u8]) -> Vec<Hostile> {
     let archive = b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
     let page = b"<script>alert(1)</script>";
     let with = |what: &str, bytes: Vec<u8>| (format!("{name} {what}"), bytes);
     vec![
-        with("and an archive", [picture, archive].concat()),
-        with("and a page", [picture, page].concat()),
-        with("behind a page", [page, picture].concat()),
-        with("twice", [picture, picture].concat()),
-        with("behind a BOM", [b"\xef\xbb\xbf", picture].concat()),
-        with("and zeros", [picture, &[0; 100_000]].concat()),
+        with("and an archive", [image, archive].concat()),
+        with("and a page", [image, page].concat()),
+        with("behind a page", [page, image].concat()),
+        with("twice", [image, image].concat()),
+        with("behind a BOM", [b"\xef\xbb\xbf", image].concat()),
+        with("and zeros", [image, &[0; 100_000]].concat()),
     ]
 }
 
 /// Bodies whose framing is hostile.
-fn framings(picture: &[u8]) -> Vec<Hostile> {
+fn framings(image: &[u8]) -> Vec<Hostile> {
     let part = |head: &str, content: &[u8]| {
         [b"--B\r\n", head.as_bytes(), b"\r\n\r\n", content, b"\r\n"].concat()
     };
-    let image = "Content-Disposition: form-data; name=\"image\"; filename=\"../../etc/passwd\"";
+    let part_header =
+        "Content-Disposition: form-data; name=\"image\"; filename=\"../../etc/passwd\"";
     let end = b"--B--\r\n".to_vec();
     let long = format!(
         "Content-Disposition: form-data; name=\"image\"; filename=\"{}\"",
         "x".repeat(1 << 20)
     );
-    let headers = format!("{}{image}", "X: y\r\n".repeat(50_000));
+    let headers = format!("{}{part_header}", "X: y\r\n".repeat(50_000));
     let mut files: Vec<Hostile> = [
-        ("in order", [part(image, picture), end.clone()].concat()),
+        ("in order", [part(part_header, image), end.clone()].concat()),
         (
-            "17 pictures",
-            [part(image, b"x").repeat(17), end.clone()].concat(),
+            "17 images",
+            [part(part_header, b"x").repeat(17), end.clone()].concat(),
         ),
         (
             "thousands of parts",
-            [part(image, b"").repeat(20_000), end.clone()].concat(),
+            [part(part_header, b"").repeat(20_000), end.clone()].concat(),
         ),
-        ("a long name", [part(&long, picture), end.clone()].concat()),
+        ("a long name", [part(&long, image), end.clone()].concat()),
         (
             "many headers",
-            [part(&headers, picture), end.clone()].concat(),
+            [part(&headers, image), end.clone()].concat(),
         ),
-        ("no end", part(image, picture)),
+        ("no end", part(part_header, image)),
         (
             "no head",
-            [b"--B\r\n\r\n", picture, b"\r\n--B--\r\n"].concat(),
+            [b"--B\r\n\r\n", image, b"\r\n--B--\r\n"].concat(),
         ),
-        ("no boundary", picture.to_vec()),
+        ("no boundary", image.to_vec()),
         ("only boundaries", b"--B\r\n".repeat(100_000)),
         (
             "binary head",
-            [part("\0\u{1}\u{7f}: \0", picture), end].concat(),
+            [part("\0\u{1}\u{7f}: \0", image), end].concat(),
         ),
     ]
     .map(|(name, body)| (format!("{MULTIPART}{name}"), body))
     .into();
-    let encoded = BASE64_STANDARD.encode(picture);
+    let encoded = BASE64_STANDARD.encode(image);
     let bomb = BASE64_STANDARD.encode(bombs::png(60_000, 60_000));
     let deep = format!(
         "{{\"image\":{}1{}}}",
@@ -191,7 +192,7 @@ fn framings(picture: &[u8]) -> Vec<Hostile> {
         .collect();
     for number in 0..20 {
         for (name, body) in &whole {
-            let body = mutator.mutate(body, picture);
+            let body = mutator.mutate(body, image);
             files.push((format!("{name}, mutation {number}"), body));
         }
     }

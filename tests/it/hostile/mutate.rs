@@ -26,8 +26,8 @@ impl Mutator {
     }
 
     /// One to four kinds of damage, one after the other.
-    pub(crate) fn mutate(&mut self, picture: &[u8], other: &[u8]) -> Vec<u8> {
-        let mut bytes = picture.to_vec();
+    pub(crate) fn mutate(&mut self, image: &[u8], other: &[u8]) -> Vec<u8> {
+        let mut bytes = image.to_vec();
         for _ in 0..=self.below(4) {
             self.damage(&mut bytes, other);
         }

@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-/// Starts an import, waits until it has written something, and sends it a signal. What is left in the
-/// folder that was to hold the model's directory.
+/// Starts an import, waits until it has written something, and sends it a signal. What is left in
+/// the folder that was to hold the model's directory.
 fn interrupted(signal: &str, arguments: &[&str]) -> Vec<String> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let mut import = Command::new(env!("CARGO_BIN_EXE_patchlight"))
@@ -65,7 +65,7 @@ fn interrupted_while_weights_are_written() {
     }
 }
 
-/// Two model directories are there by then, and pictures are being compared.
+/// Two model directories are there by then, and images are being compared.
 #[test]
 fn interrupted_while_precisions_are_compared() {
     let check = ["--precision", "int8", "--check", "models/samples"];

@@ -2,12 +2,12 @@
 
 use hyper::Method;
 
-use super::{Managed, keyed};
+use super::{ManagedServer, keyed};
 use crate::client::get;
 
 #[tokio::test]
 async fn administration_wants_a_key_and_tells_what_is_wrong() {
-    let managed = Managed::start();
+    let managed = ManagedServer::start();
     for path in ["/admin/models", "/admin/models/first"] {
         get(&managed.admin, path)
             .await
@@ -80,7 +80,7 @@ async fn administration_wants_a_key_and_tells_what_is_wrong() {
 async fn what_is_asked_for_stays_within_its_line_of_the_audit_log() {
     let forged = "2027-01-01T00:00:00Z  INFO patchlight::audit: done";
     for format in ["text", "json"] {
-        let managed = Managed::start_with(&["--log-format", format]);
+        let managed = ManagedServer::start_with(&["--log-format", format]);
         let directory = format!("/nowhere\n{forged}\r\u{1b}[1A\u{9b}2K\u{202e}");
         let body = serde_json::json!({ "directory": directory }).to_string();
         let answer = managed.admin(Method::PUT, "/admin/models/x", &body).await;

@@ -5,10 +5,10 @@ use std::{process::Command, sync::Arc, time::Duration};
 use hyper::Method;
 use serde_json::Value;
 
-use super::{Managed, copy_of_demo, keyed};
+use super::{ManagedServer, copy_of_demo, keyed};
 use crate::service::map_of;
 
-impl Managed {
+impl ManagedServer {
     /// Starts as many perturbation tests as one key may have; where they are.
     async fn start_tests(&self) -> Vec<String> {
         let mut jobs = Vec::new();
@@ -42,7 +42,7 @@ impl Managed {
 
 #[tokio::test]
 async fn tests_of_a_replaced_model_are_called_off_and_can_be_had_from_the_new_one() {
-    let mut managed = Managed::start_with(&["--allow-verify", "--threads", "1"]);
+    let mut managed = ManagedServer::start_with(&["--allow-verify", "--threads", "1"]);
     let jobs = managed.start_tests().await;
     managed.reload().await;
     // This one begins when the first model has gone.
@@ -77,7 +77,7 @@ async fn tests_of_a_replaced_model_are_called_off_and_can_be_had_from_the_new_on
 #[cfg(unix)]
 #[tokio::test]
 async fn a_model_whose_files_cannot_be_read_does_not_hold_up_the_end() {
-    let managed = Managed::start_with(&["--drain-timeout", "2s"]);
+    let managed = ManagedServer::start_with(&["--drain-timeout", "2s"]);
     copy_of_demo(&managed.directory("away"));
     let manifest = managed.directory("away").join("model.toml");
     std::fs::remove_file(&manifest).unwrap();

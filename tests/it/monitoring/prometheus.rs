@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::PATIENCE;
+use super::SCRAPE_TIMEOUT;
 use crate::client::{Answer, get};
 
 /// Killed when dropped.
@@ -75,7 +75,7 @@ impl Prometheus {
 
     /// Waits until an alert fires.
     pub(super) async fn wait_for(&self, alert: &str) {
-        for _ in 0..PATIENCE {
+        for _ in 0..SCRAPE_TIMEOUT {
             if self.firing().await.iter().any(|firing| firing == alert) {
                 return;
             }

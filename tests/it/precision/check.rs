@@ -1,4 +1,4 @@
-//! `import --check`: lower precision beside float32 on pictures.
+//! `import --check`: lower precision beside float32 on images.
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
@@ -23,7 +23,7 @@ fn import(source: &Path, arguments: &[&str], out: &Path) -> (Option<i32>, String
 }
 
 #[test]
-fn int8_without_pictures_to_check_is_refused() {
+fn int8_without_images_to_check_is_refused() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let out = folder.path().join("model");
     let (status, said) = import(Path::new(DEMO), &["--precision", "int8"], &out);
@@ -35,17 +35,17 @@ fn int8_without_pictures_to_check_is_refused() {
     assert!(!out.exists());
 }
 
-/// Both precisions run on the pictures in the folder; what was found is in the summary and in
+/// Both precisions run on the images in the folder; what was found is in the summary and in
 /// `model.toml`, and nothing but the model directory is left.
 #[test]
-fn check_compares_on_the_pictures_and_is_written_down() {
+fn check_compares_on_the_images_and_is_written_down() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for precision in ["int8", "fp16"] {
         let out = folder.path().join(precision);
         let arguments = ["--precision", precision, "--check", "models/samples"];
         let (status, said) = import(Path::new(DEMO), &arguments, &out);
         assert_eq!(status, Some(0), "{said}");
-        assert!(said.contains("against fp32 on 10 pictures"), "{said}");
+        assert!(said.contains("against fp32 on 10 images"), "{said}");
         assert_eq!(
             said.contains("error of each layer"),
             precision == "int8",
@@ -56,7 +56,7 @@ fn check_compares_on_the_pictures_and_is_written_down() {
         let manifest: Manifest = toml::from_str(&manifest).unwrap();
         assert_eq!(manifest.graph.precision.to_string(), precision);
         let check = manifest.provenance.check.unwrap();
-        assert_eq!(check.pictures, 10);
+        assert_eq!(check.images, 10);
         assert!(check.top1_agreement >= 0.8, "{check:?}");
         assert!(
             check.score_drift > 0.0 && check.score_drift < 0.2,
@@ -74,13 +74,13 @@ fn check_compares_on_the_pictures_and_is_written_down() {
 }
 
 #[test]
-fn pictures_that_cannot_be_compared_leave_no_directory() {
+fn images_that_cannot_be_compared_leave_no_directory() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let pictures = folder.path().join("pictures");
-    fs::create_dir(&pictures).unwrap();
-    fs::write(pictures.join("broken.png"), b"not a picture").unwrap();
+    let images = folder.path().join("pictures");
+    fs::create_dir(&images).unwrap();
+    fs::write(images.join("broken.png"), b"not a picture").unwrap();
     let out = folder.path().join("model");
-    let check = pictures.to_str().unwrap();
+    let check = images.to_str().unwrap();
     let (status, said) = import(
         Path::new(DEMO),
         &["--precision", "int8", "--check", check],

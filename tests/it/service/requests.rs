@@ -1,4 +1,4 @@
-//! The ways in which pictures come, options, and what is wrong with a request.
+//! The ways in which images come, options, and what is wrong with a request.
 
 use hyper::Method;
 use serde_json::Value;
@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn pictures_come_raw_in_multipart_and_in_json() {
+async fn images_come_raw_in_multipart_and_in_json() {
     use base64::{Engine, engine::general_purpose::STANDARD};
 
     let server = Server::demo();
@@ -110,7 +110,7 @@ async fn options_shape_the_answer() {
 async fn every_error_is_a_problem_document() {
     let server = Server::start(&["--max-body", "200KiB", "--max-pixels", "300000"]);
     let address = &server.address;
-    let picture = sample("dog.jpg");
+    let image = sample("dog.jpg");
 
     post(address, "/classify", "")
         .await
@@ -118,7 +118,7 @@ async fn every_error_is_a_problem_document() {
     post(address, "/classify", "hello")
         .await
         .is_problem(415, "unsupported_format");
-    post(address, "/classify", picture[..2000].to_vec())
+    post(address, "/classify", image[..2000].to_vec())
         .await
         .is_problem(422, "image_undecodable");
     post(address, "/classify", sample("elephant.jpg"))
@@ -133,17 +133,10 @@ async fn every_error_is_a_problem_document() {
     get(address, "/nowhere").await.is_problem(404, "not_found");
 
     let headers = [("request-timeout", "0.000001")];
-    let late = client::send(
-        address,
-        Method::POST,
-        "/classify",
-        &headers,
-        picture.clone(),
-    )
-    .await;
+    let late = client::send(address, Method::POST, "/classify", &headers, image.clone()).await;
     assert!(matches!(late.status.as_u16(), 503 | 504), "{}", late.text());
 
-    let url = map_of(&post(address, "/classify", picture).await);
+    let url = map_of(&post(address, "/classify", image).await);
     get_with(address, &url, &[("accept", "text/html")])
         .await
         .is_problem(406, "not_acceptable");

@@ -7,7 +7,7 @@ use tempfile::NamedTempFile;
 use super::{adds_up, classify, delete, keys, path};
 use crate::{
     client::{get, post},
-    neighbours::{Neighbour, redis, redis_over_tls},
+    external_services::{ExternalService, redis, redis_over_tls},
     process::{Server, program},
     service::{map_of, sample},
     tls::certify,
@@ -16,7 +16,7 @@ use crate::{
 const PASSWORD: &str = "hunter2-hunter2";
 
 /// A server on this Redis, and the file with its address.
-fn on(redis: &Neighbour, keys: &NamedTempFile) -> (Server, NamedTempFile) {
+fn on(redis: &ExternalService, keys: &NamedTempFile) -> (Server, NamedTempFile) {
     let address = NamedTempFile::new().unwrap();
     let url = format!("redis://:{PASSWORD}@{}/1\n", redis.address());
     fs::write(address.path(), url).unwrap();
@@ -32,7 +32,7 @@ fn on(redis: &Neighbour, keys: &NamedTempFile) -> (Server, NamedTempFile) {
 }
 
 /// Everything that Redis has, as `(name, value)`.
-async fn content(redis: &Neighbour) -> Vec<(String, Vec<u8>)> {
+async fn content(redis: &ExternalService) -> Vec<(String, Vec<u8>)> {
     let url = format!("redis://:{PASSWORD}@{}/1", redis.address());
     let client = redis::Client::open(url).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
@@ -65,8 +65,8 @@ async fn redis_keeps_everything_and_gives_nothing_away() {
     );
     adds_up(&get(address, &format!("{url}?format=json")).await.json());
     let best = body["predictions"][0]["class_id"].as_u64().unwrap();
-    let evidence = get(address, &format!("{url}?format=json&class={best}")).await;
-    assert_eq!(evidence.json()["label"], body["predictions"][0]["label"]);
+    let attribution = get(address, &format!("{url}?format=json&class={best}")).await;
+    assert_eq!(attribution.json()["label"], body["predictions"][0]["label"]);
     for form in ["start_layer=3", "layer=1&head=2", "layer=1"] {
         let map = get(address, &format!("{url}?{form}")).await;
         assert_eq!(map.status, 200, "{form}: {}", map.text());
@@ -141,7 +141,7 @@ async fn losing_redis_costs_maps_and_nothing_else_and_heals_by_itself() {
     let undeleted = delete(&address, &early).await;
     undeleted.is_problem(503, "map_store_away");
     assert_eq!(get(&address, "/readyz").await.status, 200);
-    let without = traffic.await.expect("every picture is classified");
+    let without = traffic.await.expect("every image is classified");
     assert!(without > 0, "Redis was away and nobody noticed");
     let metrics = get(&address, "/metrics").await;
     for action in ["keep", "find"] {

@@ -11,7 +11,7 @@ use tokio::{
 use crate::process::Server;
 
 /// How long an answer may take on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Raw {
     pub(crate) socket: TcpStream,
@@ -48,7 +48,7 @@ impl Raw {
         let mut bytes = Vec::new();
         let mut buffer = [0; 16 << 10];
         loop {
-            match timeout(PATIENCE, self.socket.read(&mut buffer)).await {
+            match timeout(READ_TIMEOUT, self.socket.read(&mut buffer)).await {
                 Ok(Ok(read)) if read > 0 => bytes.extend_from_slice(&buffer[..read]),
                 Ok(_) => break,
                 Err(_) => panic!("the server neither answers nor closes"),

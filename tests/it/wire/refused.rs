@@ -5,7 +5,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{clients, process::Server};
+use crate::{client_examples, process::Server};
 
 /// Runs a client to its end; what it wrote. `None`, with a printed reason, where it is not
 /// installed. Under CI it always is.
@@ -29,7 +29,7 @@ fn run(program: &str, arguments: &[&str]) -> Option<(bool, String)> {
 }
 
 fn script(name: &str) -> String {
-    let path = clients::folder().join(name);
+    let path = client_examples::folder().join(name);
     path.to_str().expect("a path in UTF-8").to_owned()
 }
 

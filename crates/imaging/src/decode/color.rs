@@ -1,8 +1,8 @@
-//! Whatever colour a decoder gives → RGB8, as Pillow's `convert("RGB")` does it.
+//! Whatever color a decoder gives → RGB8, as Pillow's `convert("RGB")` does it.
 
 use image::{ColorType, ImageDecoder, RgbImage};
 
-/// A picture of interleaved red, green, blue bytes; rows from the top, without gaps.
+/// An image of interleaved red, green, blue bytes; rows from the top, without gaps.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Rgb8 {
     width: u32,
@@ -11,7 +11,7 @@ pub struct Rgb8 {
 }
 
 impl Rgb8 {
-    /// A picture of these pixels; `None` if a side is 0 or `pixels` is not `3 × width × height`
+    /// An image of these pixels; `None` if a side is 0 or `pixels` is not `3 × width × height`
     /// bytes long.
     pub fn new(width: u32, height: u32, pixels: Vec<u8>) -> Option<Self> {
         let fits = width > 0 && height > 0 && pixels.len() as u64 == rgb_bytes(width, height);
@@ -44,28 +44,27 @@ impl Rgb8 {
 }
 
 impl From<RgbImage> for Rgb8 {
-    fn from(picture: RgbImage) -> Self {
-        let (width, height) = picture.dimensions();
+    fn from(image: RgbImage) -> Self {
+        let (width, height) = image.dimensions();
         Self {
             width,
             height,
-            pixels: picture.into_raw(),
+            pixels: image.into_raw(),
         }
     }
 }
 
 impl From<Rgb8> for RgbImage {
-    fn from(picture: Rgb8) -> Self {
+    fn from(image: Rgb8) -> Self {
         #[expect(
             clippy::expect_used,
             reason = "Rgb8 always has 3 × width × height bytes"
         )]
-        Self::from_raw(picture.width, picture.height, picture.pixels)
-            .expect("3 × width × height bytes")
+        Self::from_raw(image.width, image.height, image.pixels).expect("3 × width × height bytes")
     }
 }
 
-/// Bytes of an RGB8 picture. Cannot overflow: 3 · 2³² · 2³² would, but sides are limited first.
+/// Bytes of an RGB8 image. Cannot overflow: 3 · 2³² · 2³² would, but sides are limited first.
 pub(super) fn rgb_bytes(width: u32, height: u32) -> u64 {
     3 * u64::from(width) * u64::from(height)
 }
@@ -104,15 +103,15 @@ fn to_rgb(raw: Vec<u8>, color: ColorType) -> Result<Vec<u8>, String> {
         ColorType::La16 => gather::<4>(&raw, [HIGH; 3]),
         ColorType::Rgb16 => gather::<6>(&raw, [HIGH, 2 + HIGH, 4 + HIGH]),
         ColorType::Rgba16 => gather::<8>(&raw, [HIGH, 2 + HIGH, 4 + HIGH]),
-        other => return Err(format!("its colour type {other:?} is not supported")),
+        other => return Err(format!("its color type {other:?} is not supported")),
     })
 }
 
-/// From each `N` bytes, those at `places`.
-fn gather<const N: usize>(raw: &[u8], places: [usize; 3]) -> Vec<u8> {
+/// From each `N` bytes, those at `offsets`.
+fn gather<const N: usize>(raw: &[u8], offsets: [usize; 3]) -> Vec<u8> {
     let (pixels, _) = raw.as_chunks::<N>();
     pixels
         .iter()
-        .flat_map(|pixel| places.map(|place| pixel[place]))
+        .flat_map(|pixel| offsets.map(|offset| pixel[offset]))
         .collect()
 }

@@ -1,7 +1,7 @@
-//! Orientation: how a stored picture has to be turned to be upright.
+//! Orientation: how a stored image has to be turned to be upright.
 //!
-//! As Pillow's `exif_transpose` finds it: in EXIF, or if that has none in XMP. EXIF is a TIFF structure
-//! (TIFF 6.0, section 2; the tag: EXIF 2.32, section 4.6.4).
+//! As Pillow's `exif_transpose` finds it: in EXIF, or if that has none in XMP. EXIF is a TIFF
+//! structure (TIFF 6.0, section 2; the tag: EXIF 2.32, section 4.6.4).
 
 use image::{DynamicImage, metadata::Orientation};
 use memchr::memmem;
@@ -100,14 +100,14 @@ pub(super) fn swaps_sides(orientation: Orientation) -> bool {
     )
 }
 
-/// Turns a stored picture upright.
+/// Turns a stored image upright.
 pub(super) fn upright(stored: Rgb8, orientation: Orientation) -> Rgb8 {
     if orientation == Orientation::NoTransforms {
         return stored;
     }
-    let mut picture = DynamicImage::ImageRgb8(stored.into());
-    picture.apply_orientation(orientation);
-    picture.into_rgb8().into()
+    let mut image = DynamicImage::ImageRgb8(stored.into());
+    image.apply_orientation(orientation);
+    image.into_rgb8().into()
 }
 
 #[cfg(test)]

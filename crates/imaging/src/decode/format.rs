@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "openapi", schema(as = PictureFormat))]
+#[cfg_attr(feature = "openapi", schema(as = ImageFormat))]
 pub enum Format {
     /// Baseline or progressive, Huffman-coded, 8 bits.
     Jpeg,
@@ -102,8 +102,8 @@ fn guess(bytes: &[u8]) -> &'static str {
     guess_text(&bytes[..bytes.len().min(512)])
 }
 
-/// Of files in boxes (ISO/IEC 14496-12, section 4.3): by the major brand, or where that names only the
-/// family, by those that it is compatible with.
+/// Of files in boxes (ISO/IEC 14496-12, section 4.3): by the major brand, or where that names only
+/// the family, by those that it is compatible with.
 fn guess_brands(bytes: &[u8]) -> &'static str {
     let length = bytes
         .first_chunk()

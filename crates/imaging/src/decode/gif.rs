@@ -1,21 +1,21 @@
 //! GIF: the first frame on its canvas, as Pillow draws it.
 //!
-//! Layout: GIF89a specification, §18–23. What the frame leaves uncovered gets the colour of the
+//! Layout: GIF89a specification, §18–23. What the frame leaves uncovered gets the color of the
 //! transparent index, or else of index 0, and a frame that reaches beyond the screen enlarges it:
-//! so does Pillow (`GifImagePlugin.py`). Transparent pixels keep their palette's colour.
+//! so does Pillow (`GifImagePlugin.py`). Transparent pixels keep their palette's color.
 
 use gif::{ColorOutput, DecodeOptions, MemoryLimit};
 use image::metadata::Orientation;
 
-use super::{Announced, Header, Rgb8};
+use super::{Header, ParsedHeader, Rgb8};
 
-/// Index of each pixel of the frame, and the picture.
+/// Index of each pixel of the frame, and the image.
 const BYTES_PER_PIXEL: u64 = 1 + 3;
 
-pub(super) fn peek(bytes: &[u8]) -> Result<Announced, String> {
+pub(super) fn peek(bytes: &[u8]) -> Result<ParsedHeader, String> {
     let frame = first_frame(bytes).ok_or("it has no frame")?;
     let pixels = u64::from(frame.canvas_width) * u64::from(frame.canvas_height);
-    Ok(Announced {
+    Ok(ParsedHeader {
         width: frame.canvas_width,
         height: frame.canvas_height,
         orientation: Orientation::NoTransforms,
@@ -52,16 +52,16 @@ pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Rgb8, String> {
         .as_deref()
         .or_else(|| decoder.global_palette())
         .ok_or("it has no palette")?;
-    let (colours, _) = palette.as_chunks::<3>();
+    let (colors, _) = palette.as_chunks::<3>();
     // Indices beyond the palette are black.
-    let colour = |index: u8| colours.get(usize::from(index)).copied().unwrap_or([0; 3]);
+    let color = |index: u8| colors.get(usize::from(index)).copied().unwrap_or([0; 3]);
 
-    let uncovered = colour(frame.transparent.unwrap_or(0));
+    let uncovered = color(frame.transparent.unwrap_or(0));
     let mut canvas = vec![uncovered; stride * rows];
     let rows = canvas.chunks_exact_mut(stride).skip(top);
     for (row, line) in rows.zip(indices.chunks_exact(width)) {
         for (pixel, &index) in row[left..left + width].iter_mut().zip(line) {
-            *pixel = colour(index);
+            *pixel = color(index);
         }
     }
     Rgb8::new(header.width, header.height, canvas.into_flattened())
@@ -79,7 +79,7 @@ fn first_frame(bytes: &[u8]) -> Option<FirstFrame> {
     let mut rest = rest.get(palette_bytes(flags)..)?;
     loop {
         match rest.split_first()? {
-            (b'!', extension) => rest = behind_blocks(extension.get(1..)?)?,
+            (b'!', extension) => rest = skip_sub_blocks(extension.get(1..)?)?,
             (b',', descriptor) => {
                 let &[x0, x1, y0, y1, fw0, fw1, fh0, fh1] = descriptor.first_chunk::<8>()?;
                 let end = |start, size| {
@@ -106,7 +106,7 @@ fn palette_bytes(flags: u8) -> usize {
 }
 
 /// Skips data blocks up to and including the empty one.
-fn behind_blocks(mut rest: &[u8]) -> Option<&[u8]> {
+fn skip_sub_blocks(mut rest: &[u8]) -> Option<&[u8]> {
     loop {
         let (&length, next) = rest.split_first()?;
         rest = next.get(usize::from(length)..)?;

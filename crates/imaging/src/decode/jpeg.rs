@@ -1,14 +1,14 @@
 //! JPEG: the frame header, the orientation, whether the file is complete, and what decoding costs.
 //!
-//! Three decoders draw. What is usual ([`common`]) goes to a fast one, or to one that does less work at
-//! a fraction of the size; everything else, and what a fast one refuses, to [`exact`], which does what
-//! libjpeg-turbo does.
+//! Three decoders draw. What is usual ([`common`]) goes to a fast one, or to one that does less
+//! work at a fraction of the size; everything else, and what a fast one refuses, to [`exact`],
+//! which does what libjpeg-turbo does.
 //!
 //! Layout: ITU-T T.81, annex B.
 
 mod common;
 mod exact;
-mod plain;
+mod strip_metadata;
 #[cfg(test)]
 mod tests;
 
@@ -19,8 +19,8 @@ use zune_jpeg::{
     zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions},
 };
 
-pub(super) use self::plain::plain;
-use super::{Announced, Header, Rgb8, exif};
+pub(super) use self::strip_metadata::strip_metadata;
+use super::{Header, ParsedHeader, Rgb8, exif};
 
 const SOF_BASELINE: u8 = 0xc0;
 const SOF_EXTENDED: u8 = 0xc1;
@@ -42,12 +42,12 @@ const COM: u8 = 0xfe;
 const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
 
 /// Pixels times scans: sixteen scans of 40 megapixels. Writers make ten to fourteen.
-const MOST_SCANNED: u64 = 16 * 40_000_000;
+const MAX_SCANNED: u64 = 16 * 40_000_000;
 
-/// Scans of a small picture.
-const MOST_SCANS: u64 = 100;
+/// Scans of a small image.
+const MAX_SCANS: u64 = 100;
 
-pub(super) fn peek(bytes: &[u8]) -> Result<Announced, String> {
+pub(super) fn peek(bytes: &[u8]) -> Result<ParsedHeader, String> {
     let mut frame = None;
     let mut turned = exif::Sources::default();
     for (marker, body) in (Segments { rest: &bytes[2..] }) {
@@ -64,7 +64,7 @@ pub(super) fn peek(bytes: &[u8]) -> Result<Announced, String> {
             SOS => {
                 let frame = frame.ok_or("its pixels begin before its header")?;
                 let scanned = body.first().copied().map_or(0, usize::from);
-                return Ok(Announced {
+                return Ok(ParsedHeader {
                     width: frame.width,
                     height: frame.height,
                     orientation: turned.orientation(),
@@ -116,9 +116,9 @@ fn decode_common(bytes: &[u8], (width, height): (u32, u32)) -> Option<Rgb8> {
     Rgb8::new(width, height, pixels)
 }
 
-/// Decodes at `1 / reduction` of the size, sides rounded up: each block of 8×8 pixels becomes one of
-/// `8 / reduction`, out of its lowest frequencies. `None` where the file is not usual, or this decoder
-/// gives up on what another one may take.
+/// Decodes at `1 / reduction` of the size, sides rounded up: each block of 8×8 pixels becomes one
+/// of `8 / reduction`, out of its lowest frequencies. `None` where the file is not usual, or this
+/// decoder gives up on what another one may take.
 pub(super) fn decode_reduced(bytes: &[u8], header: &Header, reduction: u32) -> Option<Rgb8> {
     check_scans(bytes, header).ok()?;
     let copy = common::guarded(bytes)?;
@@ -180,7 +180,7 @@ impl Frame {
     }
 
     /// The pixels; for grey, the decoder's and RGB8; and where scans interleave over the whole
-    /// picture, two bytes for each coefficient of whole blocks.
+    /// image, two bytes for each coefficient of whole blocks.
     fn decoding_bytes(&self, components_in_first_scan: usize) -> u64 {
         let pixels = u64::from(self.width) * u64::from(self.height);
         let output = pixels * if self.components.len() == 1 { 1 + 3 } else { 3 };
@@ -213,11 +213,11 @@ fn unsupported_frame(marker: u8) -> String {
 
 /// That the end is marked behind the pixels (the decoders fill up what is missing; Pillow refuses,
 /// and so do we), and that the scans are not so many that walking over them takes for ever: each
-/// may be a few bytes long, and costs a walk over the whole picture. Thumbnails inside segments do
+/// may be a few bytes long, and costs a walk over the whole image. Thumbnails inside segments do
 /// not count.
 fn check_scans(bytes: &[u8], header: &Header) -> Result<(), String> {
     let pixels = u64::from(header.width) * u64::from(header.height);
-    let most = (MOST_SCANNED / pixels.max(1)).clamp(1, MOST_SCANS);
+    let most = (MAX_SCANNED / pixels.max(1)).clamp(1, MAX_SCANS);
     let mut scans = 0;
     for (marker, _) in (Segments { rest: &bytes[2..] }) {
         match marker {

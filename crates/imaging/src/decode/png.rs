@@ -10,15 +10,14 @@ use std::{
 use flate2::read::ZlibDecoder;
 use image::{Limits, codecs::png::PngDecoder};
 
-use super::{Announced, Header, Rgb8, color, exif};
+use super::{Header, ParsedHeader, Rgb8, color, exif};
 
 /// What the decoder may hold besides the pixels: text, profiles, one row.
 const METADATA_BYTES: u64 = 8 << 20;
 
-pub(super) fn peek(bytes: &[u8]) -> Result<Announced, String> {
+pub(super) fn peek(bytes: &[u8]) -> Result<ParsedHeader, String> {
     let mut chunks = Chunks { rest: &bytes[8..] };
-    let Some((b"IHDR", &[w0, w1, w2, w3, h0, h1, h2, h3, depth, colour, ..])) = chunks.next()
-    else {
+    let Some((b"IHDR", &[w0, w1, w2, w3, h0, h1, h2, h3, depth, color, ..])) = chunks.next() else {
         return Err("its first chunk is not a header".to_owned());
     };
     let width = u32::from_be_bytes([w0, w1, w2, w3]);
@@ -48,7 +47,7 @@ pub(super) fn peek(bytes: &[u8]) -> Result<Announced, String> {
     }
     .orientation();
     // Palettes are expanded to three samples, transparency to one more.
-    let samples = match colour {
+    let samples = match color {
         0 => 1 + u64::from(transparent),
         4 => 2,
         2 | 3 => 3 + u64::from(transparent),
@@ -58,7 +57,7 @@ pub(super) fn peek(bytes: &[u8]) -> Result<Announced, String> {
     let raw_bytes = samples * if depth == 16 { 2 } else { 1 };
     // The decoder's own format and RGB8 exist together, unless they are the same.
     let bytes_per_pixel = if raw_bytes == 3 { 3 } else { raw_bytes + 3 };
-    Ok(Announced {
+    Ok(ParsedHeader {
         width,
         height,
         orientation,
@@ -135,8 +134,8 @@ fn split_at_zero(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 
-/// What ImageMagick wrote before there was an eXIf chunk: an empty line, a name, a length, and from the
-/// fourth line on EXIF in hexadecimal.
+/// What ImageMagick wrote before there was an eXIf chunk: an empty line, a name, a length, and from
+/// the fourth line on EXIF in hexadecimal.
 fn raw_profile(text: &[u8]) -> Option<Vec<u8>> {
     let lines = text.splitn(4, |&byte| byte == b'\n');
     let digits = lines

@@ -6,12 +6,13 @@ use super::*;
 
 #[derive(Deserialize)]
 struct Goldens {
-    pictures: Vec<PictureCase>,
+    #[serde(rename = "pictures")]
+    images: Vec<ImageCase>,
     verdicts: Vec<Verdict>,
 }
 
 #[derive(Deserialize)]
-struct PictureCase {
+struct ImageCase {
     file: String,
     lossy: bool,
     width: u32,
@@ -25,15 +26,15 @@ struct Verdict {
     accepted: bool,
 }
 
-fn read(bytes: &[u8]) -> Result<Picture> {
+fn read(bytes: &[u8]) -> Result<Image> {
     decode(bytes, &peek(bytes, &Limits::default())?)
 }
 
 #[test]
-fn pictures_of_every_kind_are_what_pillow_makes_of_them() {
+fn images_of_every_kind_are_what_pillow_makes_of_them() {
     let goldens: Goldens = goldens::json("decode.json");
     let mut faults = BTreeMap::new();
-    for case in &goldens.pictures {
+    for case in &goldens.images {
         let bytes = goldens::bytes(&case.file);
         let header = match peek(&bytes, &Limits::default()) {
             Ok(header) => header,
@@ -52,10 +53,10 @@ fn pictures_of_every_kind_are_what_pillow_makes_of_them() {
             Err(error) => {
                 faults.insert(&case.file, error.to_string());
             }
-            Ok(picture) => {
-                assert_eq!(picture.rgb.width(), case.width, "{}", case.file);
+            Ok(image) => {
+                assert_eq!(image.rgb.width(), case.width, "{}", case.file);
                 if let Some(fault) = case.expected.as_ref().and_then(|expected| {
-                    difference(&picture.rgb, &goldens::pixels(expected), case.lossy)
+                    difference(&image.rgb, &goldens::pixels(expected), case.lossy)
                 }) {
                     faults.insert(&case.file, fault);
                 }
@@ -65,7 +66,7 @@ fn pictures_of_every_kind_are_what_pillow_makes_of_them() {
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
-/// What is too different in one picture, if anything is.
+/// What is too different in one image, if anything is.
 fn difference(found: &Rgb8, expected: &Rgb8, lossy: bool) -> Option<String> {
     let worst = levels(found, expected).max().unwrap_or(0);
     let allowed = if lossy { 4 } else { 0 };
@@ -81,7 +82,7 @@ fn levels(found: &Rgb8, expected: &Rgb8) -> impl Iterator<Item = u8> {
 fn lossy_values_are_within_two_levels_but_for_one_in_a_thousand() {
     let goldens: Goldens = goldens::json("decode.json");
     let (mut values, mut above_two) = (0, 0);
-    for case in goldens.pictures.iter().filter(|case| case.lossy) {
+    for case in goldens.images.iter().filter(|case| case.lossy) {
         let Some(expected) = &case.expected else {
             continue;
         };
@@ -141,7 +142,7 @@ fn a_bomb_is_refused_by_its_header() {
 #[test]
 fn every_cut_of_every_golden_is_answered_without_a_panic_getting_out() {
     let goldens: Goldens = goldens::json("decode.json");
-    for case in goldens.pictures.iter().step_by(3) {
+    for case in goldens.images.iter().step_by(3) {
         let bytes = goldens::bytes(&case.file);
         for end in (0..bytes.len()).step_by(bytes.len().div_ceil(40)) {
             let _ = read(&bytes[..end]);
@@ -193,7 +194,7 @@ fn a_reduced_side_keeps_three_times_the_pixels_that_are_wanted() {
 }
 
 #[test]
-fn a_turned_picture_is_reduced_only_in_whole_blocks() {
+fn a_turned_image_is_reduced_only_in_whole_blocks() {
     let turned = |width| header(width, 3000, Orientation::Rotate90).reduction_for(224, 224);
     assert_eq!(turned(4000), 4);
     assert_eq!(turned(4002), 2);
@@ -205,12 +206,12 @@ fn what_the_reducing_decoder_refuses_is_decoded_in_full() {
     let bytes = goldens::bytes("decode/cmyk.jpg");
     let header = peek(&bytes, &Limits::default()).unwrap();
     assert_eq!(header.reduction_for(1, 1), 1);
-    let picture = decode_reduced(&bytes, &header, 2).unwrap();
-    assert_eq!(picture, decode(&bytes, &header).unwrap());
+    let image = decode_reduced(&bytes, &header, 2).unwrap();
+    assert_eq!(image, decode(&bytes, &header).unwrap());
 }
 
-/// The tables under "Which pictures are read" in docs/api.md, row by row: words of the row, a file, and
-/// whether it is read. Pixels are compared above and in `jpeg::tests`.
+/// The tables under "Which images are read" in docs/api.md, row by row: words of the row, a file,
+/// and whether it is read. Pixels are compared above and in `jpeg::tests`.
 #[test]
 fn what_the_documentation_says_is_read_is_and_the_rest_is_not() {
     let pillow = |name: &str| goldens::bytes(&format!("decode/{name}"));
@@ -314,7 +315,7 @@ fn what_the_documentation_says_is_read_is_and_the_rest_is_not() {
         ),
     ];
     let page = include_str!("../../../../docs/api.md");
-    let (_, section) = page.split_once("### Which pictures are read").unwrap();
+    let (_, section) = page.split_once("### Which images are read").unwrap();
     let (section, _) = section.split_once("\n## ").unwrap();
     for (words, bytes, expected) in rows {
         assert!(section.contains(words), "{words}");

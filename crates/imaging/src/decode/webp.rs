@@ -8,19 +8,24 @@ use std::{borrow::Cow, io::Cursor};
 
 use image::{Rgba, codecs::webp::WebPDecoder, metadata::Orientation};
 
-use super::{Announced, Header, Rgb8, color, exif};
+use super::{Header, ParsedHeader, Rgb8, color, exif};
 
 /// Lossless with alpha dropped: RGBA, the palette or predictor's copy of it, and RGB8.
 const STILL_BYTES_PER_PIXEL: u64 = 4 + 4 + 3;
 /// Besides that the canvas that frames are drawn on, as RGBA.
 const ANIMATED_BYTES_PER_PIXEL: u64 = STILL_BYTES_PER_PIXEL + 4;
 
-pub(super) fn peek(bytes: &[u8]) -> Result<Announced, String> {
+pub(super) fn peek(bytes: &[u8]) -> Result<ParsedHeader, String> {
     let mut chunks = Chunks { rest: &bytes[12..] };
     let (kind, body) = chunks.next().ok_or("it has no complete chunk")?;
     if kind != b"VP8X" {
         let (width, height) = frame_size(kind, body).ok_or("its frame's header is damaged")?;
-        return Ok(announce(width, height, Orientation::NoTransforms, false));
+        return Ok(parsed_header(
+            width,
+            height,
+            Orientation::NoTransforms,
+            false,
+        ));
     }
     let &[flags, _, _, _, w0, w1, w2, h0, h1, h2, ..] = body else {
         return Err("its canvas is damaged".to_owned());
@@ -41,7 +46,7 @@ pub(super) fn peek(bytes: &[u8]) -> Result<Announced, String> {
         }
     }
     let orientation = turned.orientation();
-    Ok(announce(canvas.0, canvas.1, orientation, animated))
+    Ok(parsed_header(canvas.0, canvas.1, orientation, animated))
 }
 
 pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Rgb8, String> {
@@ -62,8 +67,8 @@ const EXIF: u8 = 0x08;
 const XMP: u8 = 0x04;
 const ANIMATION: u8 = 0x02;
 
-/// Takes back what the canvas announces and the file does not have: libwebp and browsers do without it,
-/// the decoder does not. (The alpha of a lossless frame lies in the frame.)
+/// Takes back what the canvas announces and the file does not have: libwebp and browsers do without
+/// it, the decoder does not. (The alpha of a lossless frame lies in the frame.)
 fn with_true_flags(bytes: &[u8]) -> Cow<'_, [u8]> {
     const FLAGS: usize = 20;
     let mut chunks = Chunks { rest: &bytes[12..] };
@@ -87,13 +92,18 @@ fn with_true_flags(bytes: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(bytes)
 }
 
-fn announce(width: u32, height: u32, orientation: Orientation, animated: bool) -> Announced {
+fn parsed_header(
+    width: u32,
+    height: u32,
+    orientation: Orientation,
+    animated: bool,
+) -> ParsedHeader {
     let bytes_per_pixel = if animated {
         ANIMATED_BYTES_PER_PIXEL
     } else {
         STILL_BYTES_PER_PIXEL
     };
-    Announced {
+    ParsedHeader {
         width,
         height,
         orientation,
@@ -109,9 +119,9 @@ fn check_animation_frame(body: &[u8]) -> Result<(), String> {
     else {
         return Err("a frame's header is damaged".to_owned());
     };
-    let announced = (size_24(w0, w1, w2), size_24(h0, h1, h2));
+    let parsed = (size_24(w0, w1, w2), size_24(h0, h1, h2));
     let stream = Chunks { rest }.find_map(|(kind, body)| frame_size(kind, body));
-    if stream == Some(announced) {
+    if stream == Some(parsed) {
         Ok(())
     } else {
         Err("a frame's header and its data differ in size".to_owned())

@@ -4,18 +4,18 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// The library that a processor computes with. Both take the same weights from the same filters, and
-/// round them differently: results differ by one level of 255 in some per cent of the values.
+/// The library that a processor computes with. Both take the same weights from the same filters,
+/// and round them differently: results differ by one level of 255 in some per cent of the values.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
-    /// Pillow's `Image.resize`, then NumPy: timm, torchvision on pictures, and the processors of
+    /// Pillow's `Image.resize`, then NumPy: timm, torchvision on images, and the processors of
     /// transformers up to version 4 ("slow").
     #[default]
     Pillow,
-    /// `torch.nn.functional.interpolate` with antialiasing on uint8 tensors, then float32 with scale and
-    /// normalisation in one: the processors of transformers from version 5 on, and before that those
-    /// whose names end in `Fast`.
+    /// `torch.nn.functional.interpolate` with antialiasing on uint8 tensors, then float32 with
+    /// scale and normalisation in one: the processors of transformers from version 5 on, and before
+    /// that those whose names end in `Fast`.
     Torchvision,
 }
 

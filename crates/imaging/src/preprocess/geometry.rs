@@ -1,11 +1,11 @@
-//! Sizes and offsets: what a picture is resized to, what of that is kept, and which part of the
-//! picture that was. Whole numbers in, whole numbers out; no pixels here.
+//! Sizes and offsets: what an image is resized to, what of that is kept, and which part of the
+//! image that was. Whole numbers in, whole numbers out; no pixels here.
 
 use serde::Serialize;
 
 use super::{Crop, CropRounding, Resize};
 
-/// The part of the upright picture that the model saw, in whole pixels of that picture.
+/// The part of the upright image that the model saw, in whole pixels of that image.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Region {
@@ -13,16 +13,16 @@ pub struct Region {
     pub x: u32,
     /// Upper edge, in pixels.
     pub y: u32,
-    /// At least 1; `x + width` stays inside the picture.
+    /// At least 1; `x + width` stays inside the image.
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub width: u32,
-    /// At least 1; `y + height` stays inside the picture.
+    /// At least 1; `y + height` stays inside the image.
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub height: u32,
 }
 
-/// The area of the upright picture that the model's whole input stands for, in fractions of its
-/// pixels. Where a crop larger than the picture padded it, the area reaches beyond the picture.
+/// The area of the upright image that the model's whole input stands for, in fractions of its
+/// pixels. Where a crop larger than the image padded it, the area reaches beyond the image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ExactRegion {
     /// Left edge; negative where padded.
@@ -36,7 +36,7 @@ pub struct ExactRegion {
 }
 
 impl ExactRegion {
-    /// The whole pixels of a `width`×`height` picture that lie nearest to this area.
+    /// The whole pixels of a `width`×`height` image that lie nearest to this area.
     pub fn within(&self, width: u32, height: u32) -> Region {
         let (x, region_width) = whole_pixels(self.x, self.width, width);
         let (y, region_height) = whole_pixels(self.y, self.height, height);
@@ -49,7 +49,7 @@ impl ExactRegion {
     }
 }
 
-/// One axis of the way from picture to input: `size` pixels become `resized`, of which `kept`
+/// One axis of the way from image to input: `size` pixels become `resized`, of which `kept`
 /// starting at `first` are put at `offset` into an input of `input` pixels.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Side {
@@ -88,7 +88,7 @@ impl Side {
         }
     }
 
-    /// Start and length of the input on this axis, in pixels of the picture.
+    /// Start and length of the input on this axis, in pixels of the image.
     fn extent(&self) -> (f64, f64) {
         let scale = f64::from(self.size) / f64::from(self.resized);
         (
@@ -98,7 +98,7 @@ impl Side {
     }
 }
 
-/// Both axes, horizontal first, for a picture of `width`×`height` pixels.
+/// Both axes, horizontal first, for an image of `width`×`height` pixels.
 pub(super) fn sides(resize: &Resize, crop: Option<&Crop>, width: u32, height: u32) -> (Side, Side) {
     let (resized_width, resized_height) = resized(resize, width, height);
     (
@@ -115,7 +115,7 @@ pub(super) fn sides(resize: &Resize, crop: Option<&Crop>, width: u32, height: u3
     )
 }
 
-/// The area of the picture that the input stands for.
+/// The area of the image that the input stands for.
 pub(super) fn region(horizontal: &Side, vertical: &Side) -> ExactRegion {
     let (x, width) = horizontal.extent();
     let (y, height) = vertical.extent();
@@ -165,7 +165,7 @@ fn margin_added(margin: u32, rounding: CropRounding) -> u32 {
 /// Start and length in whole pixels, inside `0..size` and never empty.
 fn whole_pixels(start: f64, length: f64, size: u32) -> (u32, u32) {
     let limit = f64::from(size);
-    // `as` saturates, and both values are clamped to the picture first.
+    // `as` saturates, and both values are clamped to the image first.
     let first = (start.clamp(0.0, limit).round() as u32).min(size - 1);
     let end = (start + length).clamp(0.0, limit).round() as u32;
     (first, end.max(first + 1) - first)

@@ -5,9 +5,9 @@ use super::{Backend, Normalize};
 
 /// What each byte becomes, for R, G and B.
 #[derive(Clone, Debug)]
-pub(super) struct Table([[f32; 256]; 3]);
+pub(super) struct NormalizeLut([[f32; 256]; 3]);
 
-impl Table {
+impl NormalizeLut {
     /// In the order and precision of the library.
     pub(super) fn new(normalize: &Normalize, backend: Backend) -> Self {
         let plain = normalize.mean == [0.0; 3] && normalize.std == [1.0; 3];
@@ -16,9 +16,10 @@ impl Table {
             let std = normalize.std[channel] as f32;
             let scale = normalize.scale;
             std::array::from_fn(|value| match backend {
-                // The product in f64 rounded to f32, then the mean subtracted and the deviation divided
-                // by in f32: transformers on NumPy's arrays. torchvision's `ToTensor` divides by 255 in
-                // f32 instead, which gives the same 256 values (a golden checks that).
+                // The product in f64 rounded to f32, then the mean subtracted and the deviation
+                // divided by in f32: transformers on NumPy's arrays. torchvision's `ToTensor`
+                // divides by 255 in f32 instead, which gives the same 256 values (a golden checks
+                // that).
                 Backend::Pillow => ((value as f64 * scale) as f32 - mean) / std,
                 Backend::Torchvision if plain => value as f32 * scale as f32,
                 // Scaling and normalising in one.

@@ -1,9 +1,9 @@
-//! The validated steps of one model, run for each picture.
+//! The validated steps of one model, run for each image.
 
 use super::{
     Backend, Crop, ExactRegion, Filter, Normalize, Preprocess, Region, Resize,
     geometry::{self, Side},
-    normalize::Table,
+    normalize::NormalizeLut,
     resample::{self, Axis},
 };
 use crate::decode::Rgb8;
@@ -19,16 +19,16 @@ pub struct Pipeline {
     filter: Filter,
     backend: Backend,
     crop: Option<Crop>,
-    table: Table,
+    lut: NormalizeLut,
     input_size: (u32, u32),
 }
 
-/// One picture, ready for the model.
+/// One image, ready for the model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prepared {
     /// Planes R, G, B of [`Pipeline::input_size`], rows from the top: `3 × height × width` values.
     pub tensor: Vec<f32>,
-    /// The part of the picture that is in it, in whole pixels.
+    /// The part of the image that is in it, in whole pixels.
     pub region: Region,
     /// The area that the tensor's whole extent stands for: what a map is drawn over.
     pub exact_region: ExactRegion,
@@ -39,19 +39,19 @@ impl Preprocess {
     ///
     /// # Errors
     ///
-    /// All faults, one sentence each, beginning with the field's name.
+    /// All errors, one sentence each, beginning with the field's name.
     pub fn validate(&self) -> Result<(), Vec<String>> {
-        let mut faults = Vec::new();
+        let mut errors = Vec::new();
         match self.resize {
             Resize::Squash { height, width } => {
-                check_side("resize.height", height, &mut faults);
-                check_side("resize.width", width, &mut faults);
+                check_side("resize.height", height, &mut errors);
+                check_side("resize.width", width, &mut errors);
             }
             Resize::ShortestEdge { size } => {
-                check_side("resize.size", size, &mut faults);
+                check_side("resize.size", size, &mut errors);
                 if self.crop.is_none() {
-                    faults.push(
-                        "crop is missing: after resizing the shortest edge, pictures differ in \
+                    errors.push(
+                        "crop is missing: after resizing the shortest edge, images differ in \
                          size, and the model needs one size"
                             .to_owned(),
                     );
@@ -59,14 +59,14 @@ impl Preprocess {
             }
         }
         if let Some(crop) = &self.crop {
-            check_side("crop.height", crop.height, &mut faults);
-            check_side("crop.width", crop.width, &mut faults);
+            check_side("crop.height", crop.height, &mut errors);
+            check_side("crop.width", crop.width, &mut errors);
         }
-        self.normalize.check(&mut faults);
-        if faults.is_empty() {
+        self.normalize.check(&mut errors);
+        if errors.is_empty() {
             Ok(())
         } else {
-            Err(faults)
+            Err(errors)
         }
     }
 
@@ -81,22 +81,22 @@ impl Preprocess {
 }
 
 impl Normalize {
-    fn check(&self, faults: &mut Vec<String>) {
+    fn check(&self, errors: &mut Vec<String>) {
         if !(self.scale.is_finite() && self.scale != 0.0) {
-            faults.push(format!(
+            errors.push(format!(
                 "normalize.scale is {}; it has to be finite and not 0 (usually 1/255)",
                 self.scale
             ));
         }
         for (channel, (&mean, &std)) in self.mean.iter().zip(&self.std).enumerate() {
             if !mean.is_finite() {
-                faults.push(format!(
+                errors.push(format!(
                     "normalize.mean[{channel}] is {mean}; it has to be finite"
                 ));
             }
             // Divided by in f32, so it has to be there too.
             if !(std.is_finite() && (std as f32).is_normal()) {
-                faults.push(format!(
+                errors.push(format!(
                     "normalize.std[{channel}] is {std}; it has to be finite and not 0"
                 ));
             }
@@ -120,7 +120,7 @@ impl Pipeline {
             filter: preprocess.filter,
             backend: preprocess.backend,
             crop: preprocess.crop.clone(),
-            table: Table::new(&preprocess.normalize, preprocess.backend),
+            lut: NormalizeLut::new(&preprocess.normalize, preprocess.backend),
             input_size,
         })
     }
@@ -130,31 +130,31 @@ impl Pipeline {
         self.input_size
     }
 
-    /// Width and height that a picture of this size is resized to, before any crop.
+    /// Width and height that an image of this size is resized to, before any crop.
     pub fn resized(&self, width: u32, height: u32) -> (u32, u32) {
         let (horizontal, vertical) = self.sides(width, height);
         (horizontal.resized, vertical.resized)
     }
 
-    /// Resizes, crops and normalises one picture.
-    pub fn run(&self, picture: &Rgb8) -> Prepared {
-        self.run_reduced(picture, (picture.width(), picture.height()), 1)
+    /// Resizes, crops and normalises one image.
+    pub fn run(&self, image: &Rgb8) -> Prepared {
+        self.run_reduced(image, (image.width(), image.height()), 1)
     }
 
-    /// The same for a picture of `size` pixels that was decoded at one `reduction`-th of it, with
-    /// sizes rounded up. Every size and region is that of the whole picture.
-    pub fn run_reduced(&self, picture: &Rgb8, size: (u32, u32), reduction: u32) -> Prepared {
+    /// The same for an image of `size` pixels that was decoded at one `reduction`-th of it, with
+    /// sizes rounded up. Every size and region is that of the whole image.
+    pub fn run_reduced(&self, image: &Rgb8, size: (u32, u32), reduction: u32) -> Prepared {
         let (width, height) = size;
         let (horizontal, vertical) = self.sides(width, height);
         let exact_region = geometry::region(&horizontal, &vertical);
         let axes = [
-            self.axis(&horizontal, picture.width(), reduction),
-            self.axis(&vertical, picture.height(), reduction),
+            self.axis(&horizontal, image.width(), reduction),
+            self.axis(&vertical, image.height(), reduction),
         ];
         Prepared {
             tensor: self
-                .table
-                .planes(&input(picture, &horizontal, &vertical, &axes)),
+                .lut
+                .planes(&input(image, &horizontal, &vertical, &axes)),
             region: exact_region.within(width, height),
             exact_region,
         }
@@ -179,12 +179,12 @@ impl Pipeline {
 
 /// The model's input as RGB bytes, before normalising.
 pub(super) fn input(
-    picture: &Rgb8,
+    image: &Rgb8,
     horizontal: &Side,
     vertical: &Side,
     [across, down]: &[Axis; 2],
 ) -> Vec<u8> {
-    let kept = resample::resize(picture, across, down);
+    let kept = resample::resize(image, across, down);
     if horizontal.kept == horizontal.input && vertical.kept == vertical.input {
         return kept;
     }
@@ -207,9 +207,9 @@ fn padded(kept: &[u8], horizontal: &Side, vertical: &Side) -> Vec<u8> {
     canvas
 }
 
-fn check_side(name: &str, side: u32, faults: &mut Vec<String>) {
+fn check_side(name: &str, side: u32, errors: &mut Vec<String>) {
     if !(1..=MAX_INPUT_SIDE).contains(&side) {
-        faults.push(format!(
+        errors.push(format!(
             "{name} is {side}; it has to be between 1 and {MAX_INPUT_SIDE} pixels"
         ));
     }

@@ -1,12 +1,12 @@
 //! Resizing with Pillow's or torchvision's 8-bit arithmetic, to the last bit.
 //!
-//! The algorithm is that of Pillow up to 12.1 (`src/libImaging/Resample.c`), the version the goldens
-//! pin; Pillow 13 takes the vertical pass first for some shapes, which rounds differently. torch took it
-//! over (`aten/src/ATen/native/cpu/UpSampleKernel.cpp`), with coarser weights. Weights
-//! in f64, normalised, then in fixed point ([`Axis`]); a horizontal pass with
-//! its result rounded and clipped to bytes, then a vertical pass over that. The clipping between the
-//! passes is why a resize in floating point differs by up to 13 levels on hard edges with bicubic.
-//! A pass whose size does not change is left out.
+//! The algorithm is that of Pillow up to 12.1 (`src/libImaging/Resample.c`), the version the
+//! goldens pin; Pillow 13 takes the vertical pass first for some shapes, which rounds differently.
+//! torch took it over (`aten/src/ATen/native/cpu/UpSampleKernel.cpp`), with coarser weights.
+//! Weights in f64, normalised, then in fixed point ([`Axis`]); a horizontal pass with its result
+//! rounded and clipped to bytes, then a vertical pass over that. The clipping between the passes is
+//! why a resize in floating point differs by up to 13 levels on hard edges with bicubic. A pass
+//! whose size does not change is left out.
 //!
 //! A crop after the resize is folded in: only the wanted pixels are computed, with the same values.
 //!
@@ -21,23 +21,23 @@ use fearless_simd::{Level, Simd, dispatch};
 pub(super) use self::axis::Axis;
 use crate::decode::Rgb8;
 
-/// Rows that the horizontal pass takes together: a row of lanes for each colour of a column.
-const TOGETHER: usize = 8;
+/// Rows that the horizontal pass takes together: a row of lanes for each color of a column.
+const ROWS_PER_BLOCK: usize = 8;
 
 /// Resizes along both axes; returns interleaved RGB of `vertical.len()` rows.
-pub(super) fn resize(picture: &Rgb8, horizontal: &Axis, vertical: &Axis) -> Vec<u8> {
+pub(super) fn resize(image: &Rgb8, horizontal: &Axis, vertical: &Axis) -> Vec<u8> {
     dispatch!(Level::new(), simd => simd.vectorize(
         #[inline(always)]
-        || both_passes(picture, horizontal, vertical)
+        || both_passes(image, horizontal, vertical)
     ))
 }
 
 #[inline(always)]
-fn both_passes(picture: &Rgb8, horizontal: &Axis, vertical: &Axis) -> Vec<u8> {
+fn both_passes(image: &Rgb8, horizontal: &Axis, vertical: &Axis) -> Vec<u8> {
     let rows = vertical.needed();
     let stride = 3 * horizontal.input();
-    let source = &picture.pixels()[rows.start * stride..rows.end * stride];
-    let narrow = narrowed(source, horizontal);
+    let source = &image.pixels()[rows.start * stride..rows.end * stride];
+    let narrow = horizontal_pass(source, horizontal);
     if vertical.is_identity() {
         return narrow;
     }
@@ -45,7 +45,7 @@ fn both_passes(picture: &Rgb8, horizontal: &Axis, vertical: &Axis) -> Vec<u8> {
     let mut out = vec![0; vertical.len() * width];
     let mut sums = vec![0; width];
     for ((start, weights), line) in vertical.windows().zip(out.chunks_exact_mut(width)) {
-        mix_rows(
+        convolve_rows(
             &narrow[(start - rows.start) * width..],
             weights,
             vertical.fraction_bits(),
@@ -58,7 +58,7 @@ fn both_passes(picture: &Rgb8, horizontal: &Axis, vertical: &Axis) -> Vec<u8> {
 
 /// The horizontal pass over all rows of `source`.
 #[inline(always)]
-fn narrowed(source: &[u8], axis: &Axis) -> Vec<u8> {
+fn horizontal_pass(source: &[u8], axis: &Axis) -> Vec<u8> {
     let stride = 3 * axis.input();
     let width = 3 * axis.len();
     let rows = source.len() / stride;
@@ -71,30 +71,30 @@ fn narrowed(source: &[u8], axis: &Axis) -> Vec<u8> {
         return out;
     }
     // Past the end, the last row stands in for those that are missing; what it gives is not kept.
-    let mut columns = vec![[0; TOGETHER]; stride];
+    let mut columns = vec![[0; ROWS_PER_BLOCK]; stride];
     for (block, out) in source
-        .chunks(TOGETHER * stride)
-        .zip(out.chunks_mut(TOGETHER * width))
+        .chunks(ROWS_PER_BLOCK * stride)
+        .zip(out.chunks_mut(ROWS_PER_BLOCK * width))
     {
         let last = block.len() / stride - 1;
-        let lines: [&[u8]; TOGETHER] =
+        let lines: [&[u8]; ROWS_PER_BLOCK] =
             std::array::from_fn(|row| &block[row.min(last) * stride..][..stride]);
         for (at, column) in columns.iter_mut().enumerate() {
             *column = std::array::from_fn(|row| lines[row][at]);
         }
-        mix_columns(&columns, axis, out);
+        convolve_columns(&columns, axis, out);
     }
     out
 }
 
 /// The horizontal pass over a block of rows, turned so that what lies in a column lies together.
 #[inline(always)]
-fn mix_columns(columns: &[[u8; TOGETHER]], axis: &Axis, out: &mut [u8]) {
+fn convolve_columns(columns: &[[u8; ROWS_PER_BLOCK]], axis: &Axis, out: &mut [u8]) {
     let width = 3 * axis.len();
     let bits = axis.fraction_bits();
     let (columns, _) = columns.as_chunks::<3>();
     for (at, (start, weights)) in axis.windows().enumerate() {
-        let mut sums = [[1 << (bits - 1); TOGETHER]; 3];
+        let mut sums = [[1 << (bits - 1); ROWS_PER_BLOCK]; 3];
         for (column, &weight) in columns[start..].iter().zip(weights) {
             for (sums, values) in sums.iter_mut().zip(column) {
                 for (sum, &value) in sums.iter_mut().zip(values) {
@@ -112,7 +112,7 @@ fn mix_columns(columns: &[[u8; TOGETHER]], axis: &Axis, out: &mut [u8]) {
 
 /// The vertical pass for one output row: `rows` begins with the first row that is mixed.
 #[inline(always)]
-fn mix_rows(rows: &[u8], weights: &[i32], bits: u32, sums: &mut [i32], out: &mut [u8]) {
+fn convolve_rows(rows: &[u8], weights: &[i32], bits: u32, sums: &mut [i32], out: &mut [u8]) {
     sums.fill(1 << (bits - 1));
     for (row, &weight) in rows.chunks_exact(out.len()).zip(weights) {
         for (sum, &value) in sums.iter_mut().zip(row) {

@@ -28,13 +28,13 @@ struct PipelineCase {
 #[test]
 fn resize_and_crop_give_pillows_pixels() {
     for case in goldens::json::<Vec<PipelineCase>>("pipeline.json") {
-        let picture = goldens::pixels(&case.input);
+        let image = goldens::pixels(&case.input);
         let expected = goldens::pixels(&case.expected);
         let pipeline = Pipeline::new(&case.preprocess).unwrap();
-        let (horizontal, vertical) = pipeline.sides(picture.width(), picture.height());
+        let (horizontal, vertical) = pipeline.sides(image.width(), image.height());
         let axes = [
-            pipeline.axis(&horizontal, picture.width(), 1),
-            pipeline.axis(&vertical, picture.height(), 1),
+            pipeline.axis(&horizontal, image.width(), 1),
+            pipeline.axis(&vertical, image.height(), 1),
         ];
         let name = &case.expected;
         assert_eq!(
@@ -48,7 +48,7 @@ fn resize_and_crop_give_pillows_pixels() {
             "{name}"
         );
         assert!(
-            pipeline::input(&picture, &horizontal, &vertical, &axes) == expected.pixels(),
+            pipeline::input(&image, &horizontal, &vertical, &axes) == expected.pixels(),
             "{name}: pixels differ"
         );
     }
@@ -65,7 +65,7 @@ struct NormalizeCase {
 #[test]
 fn normalisation_is_bit_exact_with_numpy() {
     let ramp: Vec<u8> = (0..=255).flat_map(|value| [value; 3]).collect();
-    let picture = Rgb8::new(256, 1, ramp).unwrap();
+    let image = Rgb8::new(256, 1, ramp).unwrap();
     for case in goldens::json::<Vec<NormalizeCase>>("normalize.json") {
         let mut preprocess = plain(
             Resize::Squash {
@@ -77,7 +77,7 @@ fn normalisation_is_bit_exact_with_numpy() {
         );
         preprocess.normalize.mean = case.mean;
         preprocess.normalize.std = case.std;
-        let tensor = Pipeline::new(&preprocess).unwrap().run(&picture).tensor;
+        let tensor = Pipeline::new(&preprocess).unwrap().run(&image).tensor;
         let bits: Vec<u32> = tensor.iter().map(|value| value.to_bits()).collect();
         assert_eq!(bits, case.bits.concat());
         assert!(case.same_as_division);
@@ -86,7 +86,7 @@ fn normalisation_is_bit_exact_with_numpy() {
 
 #[test]
 fn the_tensor_holds_planes_of_rows() {
-    let picture = Rgb8::new(2, 2, vec![0, 10, 20, 1, 11, 21, 2, 12, 22, 3, 13, 23]).unwrap();
+    let image = Rgb8::new(2, 2, vec![0, 10, 20, 1, 11, 21, 2, 12, 22, 3, 13, 23]).unwrap();
     let mut preprocess = plain(
         Resize::Squash {
             height: 2,
@@ -100,7 +100,7 @@ fn the_tensor_holds_planes_of_rows() {
         mean: [0.0; 3],
         std: [1.0; 3],
     };
-    let tensor = Pipeline::new(&preprocess).unwrap().run(&picture).tensor;
+    let tensor = Pipeline::new(&preprocess).unwrap().run(&image).tensor;
     assert_eq!(
         tensor,
         [
@@ -115,8 +115,8 @@ fn every_fault_is_listed() {
     preprocess.normalize.scale = f64::NAN;
     preprocess.normalize.mean[1] = f64::INFINITY;
     preprocess.normalize.std = [0.0, 1e-60, 0.5];
-    let faults = preprocess.validate().unwrap_err();
-    let fields: Vec<&str> = faults
+    let errors = preprocess.validate().unwrap_err();
+    let fields: Vec<&str> = errors
         .iter()
         .map(|fault| fault.split_once(' ').unwrap().0)
         .collect();
@@ -168,15 +168,15 @@ fn a_reduced_decode_stays_near_the_full_one_of_pillow() {
         let (width, height) = pipeline.resized(header.width, header.height);
         let reduction = header.reduction_for(width, height);
         assert_eq!(reduction, case.reduction, "{name}");
-        let picture = decode::decode_reduced(&bytes, &header, reduction).unwrap();
-        assert_eq!(picture.reduction, reduction, "{name}");
+        let image = decode::decode_reduced(&bytes, &header, reduction).unwrap();
+        assert_eq!(image.reduction, reduction, "{name}");
 
         let (horizontal, vertical) = pipeline.sides(header.width, header.height);
         let axes = [
-            pipeline.axis(&horizontal, picture.rgb.width(), reduction),
-            pipeline.axis(&vertical, picture.rgb.height(), reduction),
+            pipeline.axis(&horizontal, image.rgb.width(), reduction),
+            pipeline.axis(&vertical, image.rgb.height(), reduction),
         ];
-        let input = pipeline::input(&picture.rgb, &horizontal, &vertical, &axes);
+        let input = pipeline::input(&image.rgb, &horizontal, &vertical, &axes);
         let expected = goldens::pixels(name);
         let levels = || {
             let pairs = input.iter().zip(expected.pixels());

@@ -9,15 +9,15 @@ use crate::ImportError;
 
 /// Removed with all that is in it when it is dropped; what an interrupted import left is removed by
 /// the next one.
-pub(super) struct Scratch {
+pub(super) struct ScratchDir {
     path: PathBuf,
     /// Whether the directory to be made was not there before.
     new_out: bool,
     out: PathBuf,
 }
 
-impl Scratch {
-    /// Inside the directory to be made: on its disk, and nobody else's.
+impl ScratchDir {
+    /// Inside the directory to be made: on the same disk, and used by this import alone.
     pub(super) fn new(out: &Path) -> Result<Self, ImportError> {
         let path = out.join(".check");
         let new_out = !out.exists();
@@ -37,7 +37,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for ScratchDir {
     fn drop(&mut self) {
         // Nothing more can be done about what cannot be removed; a directory that got files stays.
         drop(fs::remove_dir_all(&self.path));

@@ -1,5 +1,5 @@
-//! `config.json`: what classes mean. Every classifier of transformers says it in these fields, whatever
-//! its network.
+//! `config.json`: what classes mean. Every classifier of transformers says it in these fields,
+//! whatever its network.
 
 use std::{
     collections::BTreeMap,
@@ -59,8 +59,8 @@ impl Classes {
         classes.first().or(family).map(String::as_str)
     }
 
-    /// The labels in the order of their classes: `id2label`, or else `label2id` the other way round. A
-    /// file without both has transformers' own names for them, `LABEL_0` and so on.
+    /// The labels in the order of their classes: `id2label`, or else `label2id` the other way
+    /// round. A file without both has transformers' own names for them, `LABEL_0` and so on.
     pub(super) fn labels(&self, classes: usize) -> Result<Vec<String>, ImportError> {
         match (&self.fields.id2label, &self.fields.label2id) {
             (Some(by_id), _) => self.in_order("id2label", by_id, classes),

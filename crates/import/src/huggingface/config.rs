@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use patchlight_model::manifest::HeadFusion;
-use patchlight_onnx::vit::{Activation, Readout, VitSpec};
+use patchlight_onnx::vit::{Activation, Pooling, VitSpec};
 use serde::Deserialize;
 
 use crate::ImportError;
@@ -78,11 +78,11 @@ impl Config {
     }
 
     /// What the classifier of the architecture reads, where that is known.
-    pub(super) fn readout(&self) -> Option<Readout> {
+    pub(super) fn pooling(&self) -> Option<Pooling> {
         let architecture = self.architectures.as_ref()?.first()?;
         match architecture.as_str() {
-            "ViTForImageClassification" | "DeiTForImageClassification" => Some(Readout::ClassToken),
-            "DeiTForImageClassificationWithTeacher" => Some(Readout::ClassAndDistillation),
+            "ViTForImageClassification" | "DeiTForImageClassification" => Some(Pooling::ClassToken),
+            "DeiTForImageClassificationWithTeacher" => Some(Pooling::ClassAndDistillation),
             _ => None,
         }
     }
@@ -96,7 +96,7 @@ impl Config {
     ) -> Result<VitSpec, ImportError> {
         let field = |name, detail: String| Err(ImportError::field(path, name, detail));
         if self.num_channels != 3 {
-            let detail = format!("is {}; pictures have 3 channels", self.num_channels);
+            let detail = format!("is {}; images have 3 channels", self.num_channels);
             return field("num_channels", detail);
         }
         let sizes = [
@@ -144,7 +144,7 @@ impl Config {
             activation: self.activation(path)?,
             pre_norm: false,
             qkv_bias: self.qkv_bias,
-            readout: Readout::ClassToken,
+            pooling: Pooling::ClassToken,
             head_fusion,
         })
     }

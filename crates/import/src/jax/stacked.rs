@@ -1,7 +1,8 @@
 //! Blocks that `big_vision` keeps one on top of the other, in arrays with an axis for the layer.
 //!
 //! Its models loop over blocks with `nn.scan`, which gives each kind of constant one array below
-//! `encoderblock`. They are shown here as if each block had its own, below `encoderblock_0` and so on.
+//! `encoderblock`. They are shown here as if each block had its own, below `encoderblock_0` and so
+//! on.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +22,7 @@ const STACKED: &str = "Transformer/encoderblock/";
 #[derive(Debug)]
 pub(super) struct Unstacked {
     file: Box<dyn TensorFile>,
-    layers: BTreeMap<String, Layer>,
+    layers: BTreeMap<String, StackedLayer>,
     /// Stacks of which a layer was read and others are still to be: they come block by block, and
     /// an array in an archive can only be read whole.
     open: BTreeMap<String, Tensor>,
@@ -29,7 +30,7 @@ pub(super) struct Unstacked {
 
 /// One layer of a stack.
 #[derive(Debug)]
-struct Layer {
+struct StackedLayer {
     stack: String,
     at: usize,
     shape: Vec<usize>,
@@ -37,7 +38,7 @@ struct Layer {
 
 impl Unstacked {
     /// The file itself if it has no stacks.
-    pub(super) fn over(file: Box<dyn TensorFile>) -> Box<dyn TensorFile> {
+    pub(super) fn unstack(file: Box<dyn TensorFile>) -> Box<dyn TensorFile> {
         let mut layers = BTreeMap::new();
         for stack in file.names() {
             let Some((root, rest)) = stack.split_once(STACKED) else {
@@ -51,7 +52,7 @@ impl Unstacked {
             }
             for at in 0..count {
                 let name = format!("{root}Transformer/encoderblock_{at}/{rest}");
-                let layer = Layer {
+                let layer = StackedLayer {
                     stack: stack.clone(),
                     at,
                     shape: shape.to_vec(),
@@ -93,7 +94,7 @@ impl TensorFile for Unstacked {
     }
 
     fn read(&mut self, name: &str) -> Result<Tensor, ImportError> {
-        let Some(Layer { stack, at, shape }) = self.layers.get(name) else {
+        let Some(StackedLayer { stack, at, shape }) = self.layers.get(name) else {
             return self.file.read(name);
         };
         let tensor = match self.open.remove(stack) {
@@ -101,9 +102,9 @@ impl TensorFile for Unstacked {
             None => self.file.read(stack)?,
         };
         let count = tensor.shape().first().copied().unwrap_or_default();
-        let size = shape.iter().product::<usize>() * tensor.element().size();
+        let size = shape.iter().product::<usize>() * tensor.dtype().size();
         let bytes = tensor.bytes()[at * size..][..size].to_vec();
-        let layer = Tensor::new(tensor.element(), shape.clone(), bytes);
+        let layer = Tensor::new(tensor.dtype(), shape.clone(), bytes);
         if at + 1 < count {
             self.open.insert(stack.clone(), tensor);
         }

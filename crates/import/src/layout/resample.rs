@@ -42,10 +42,10 @@ pub(super) fn grid(
     resampled
 }
 
-/// For each place of the result: source places and their weights.
+/// For each position of the result: source positions and their weights.
 fn taps(from: usize, to: usize, interpolation: Interpolation) -> Vec<Vec<(usize, f64)>> {
     let scale = from as f64 / to as f64;
-    let place = |at: usize| (at as f64 + 0.5) * scale;
+    let position = |at: usize| (at as f64 + 0.5) * scale;
     let last = from as i64 - 1;
     let corners = |at: usize| at as f64 * last as f64 / (to as f64 - 1.0).max(1.0);
     let bicubic = |center: f64| {
@@ -59,7 +59,7 @@ fn taps(from: usize, to: usize, interpolation: Interpolation) -> Vec<Vec<(usize,
     };
     let antialiased = |at: usize| {
         let stretch = scale.max(1.0);
-        let (center, support) = (place(at), 2.0 * stretch);
+        let (center, support) = (position(at), 2.0 * stretch);
         let first = ((center - support + 0.5) as i64).max(0);
         let end = ((center + support + 0.5) as i64).min(last + 1);
         let weight = |source: i64| cubic((source as f64 - center + 0.5) / stretch, -0.5);
@@ -74,7 +74,7 @@ fn taps(from: usize, to: usize, interpolation: Interpolation) -> Vec<Vec<(usize,
         vec![(source(0), 1.0 - share), (source(1), share)]
     };
     match interpolation {
-        Interpolation::Bicubic => (0..to).map(|at| bicubic(place(at) - 0.5)).collect(),
+        Interpolation::Bicubic => (0..to).map(|at| bicubic(position(at) - 0.5)).collect(),
         Interpolation::BicubicCorners => (0..to).map(|at| bicubic(corners(at))).collect(),
         Interpolation::LinearCorners => (0..to).map(|at| linear(corners(at))).collect(),
         Interpolation::BicubicAntialias => (0..to).map(antialiased).collect(),
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn weights_of_every_place_add_up_to_one() {
+    fn weights_of_every_position_add_up_to_one() {
         for interpolation in [
             Interpolation::Bicubic,
             Interpolation::BicubicCorners,

@@ -1,12 +1,12 @@
 //! The size of a network, read off the shapes of its tensors.
 
 use patchlight_model::manifest::HeadFusion;
-use patchlight_onnx::vit::{Activation, BlockRole as B, Readout, Role, VitSpec};
+use patchlight_onnx::vit::{Activation, BlockWeight as B, Pooling, VitSpec, WeightId};
 
-use super::{Layout, Place};
+use super::{Layout, TensorSource};
 use crate::{ImportError, tensor_file::TensorFile};
 
-/// What the shapes tell.
+/// The network's sizes, as the tensors' shapes show them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Sizes {
     pub(crate) layers: usize,
@@ -24,33 +24,33 @@ pub(crate) struct Sizes {
 impl Sizes {
     /// Reads them; that tensors agree with each other is checked when they are read.
     pub(crate) fn read<L: Layout>(file: &dyn TensorFile, layout: &L) -> Result<Self, ImportError> {
-        let patch_kernel = layout.place(Role::PatchKernel);
+        let patch_kernel = layout.source(WeightId::PatchKernel);
         let (hidden, channels, patch, patch_width) =
             match (&patch_kernel, shape::<4>(file, patch_kernel.name())?) {
-                (Place::Flax(_), [row, column, channel, out]) => (out, channel, row, column),
+                (TensorSource::Flax(_), [row, column, channel, out]) => (out, channel, row, column),
                 (_, [out, channel, row, column]) => (out, channel, row, column),
             };
         let fail = |name: &str, detail: &str| Err(ImportError::tensor(file.path(), name, detail));
         if channels != 3 {
             return fail(
                 patch_kernel.name(),
-                "does not take 3 channels, which pictures have here",
+                "does not take 3 channels, which images have here",
             );
         }
         if patch != patch_width || patch == 0 {
             return fail(patch_kernel.name(), "has patches that are not square");
         }
-        let has = |role| file.shape(layout.place(role).name()).is_some();
+        let has = |weight| file.shape(layout.source(weight).name()).is_some();
         let layers = (0..)
-            .take_while(|&layer| has(Role::Block(layer, B::AttentionNormScale)))
+            .take_while(|&layer| has(WeightId::Block(layer, B::AttentionNormScale)))
             .count();
         if layers == 0 {
-            let first = layout.place(Role::Block(0, B::AttentionNormScale));
+            let first = layout.source(WeightId::Block(0, B::AttentionNormScale));
             return Err(file.missing(first.name(), "without it there is no transformer block"));
         }
-        let up = layout.place(Role::Block(0, B::UpKernel));
+        let up = layout.source(WeightId::Block(0, B::UpKernel));
         let mlp = match (&up, shape::<2>(file, up.name())?) {
-            (Place::Flax(_), [_, out]) => out,
+            (TensorSource::Flax(_), [_, out]) => out,
             (_, [out, _]) => out,
         };
         let classifiers = layout.classifiers();
@@ -61,7 +61,7 @@ impl Sizes {
             return Err(file.missing(head, expected));
         }
         let classes = match (&patch_kernel, shape::<2>(file, head)?) {
-            (Place::Flax(_), [_, classes]) | (_, [classes, _]) => classes,
+            (TensorSource::Flax(_), [_, classes]) | (_, [classes, _]) => classes,
         };
         if classes == 0 {
             return fail(head, "has no class");
@@ -86,34 +86,34 @@ impl Sizes {
             classes,
             prefix,
             patches,
-            pre_norm: has(Role::PreNormScale),
-            qkv_bias: has(Role::Block(0, B::QueryBias)),
+            pre_norm: has(WeightId::PreNormScale),
+            qkv_bias: has(WeightId::Block(0, B::QueryBias)),
         })
     }
 }
 
-/// What shapes do not tell.
-pub(crate) struct Unshaped {
+/// The hyperparameters that no tensor's shape shows.
+pub(crate) struct Hyperparameters {
     pub(crate) heads: usize,
-    /// Height and width of the picture in pixels.
+    /// Height and width of the image in pixels.
     pub(crate) image: [usize; 2],
     pub(crate) norm_epsilon: f32,
     pub(crate) activation: Activation,
-    pub(crate) readout: Readout,
+    pub(crate) pooling: Pooling,
     pub(crate) head_fusion: HeadFusion,
 }
 
 impl Sizes {
     /// The whole network.
-    pub(crate) fn spec(&self, unshaped: Unshaped) -> VitSpec {
-        let Unshaped {
+    pub(crate) fn spec(&self, hyperparameters: Hyperparameters) -> VitSpec {
+        let Hyperparameters {
             heads,
             image,
             norm_epsilon,
             activation,
-            readout,
+            pooling,
             head_fusion,
-        } = unshaped;
+        } = hyperparameters;
         VitSpec {
             layers: self.layers,
             heads,
@@ -127,7 +127,7 @@ impl Sizes {
             activation,
             pre_norm: self.pre_norm,
             qkv_bias: self.qkv_bias,
-            readout,
+            pooling,
             head_fusion,
         }
     }

@@ -1,14 +1,14 @@
 //! The attention probabilities in a graph that was exported elsewhere.
 //!
-//! Exporters spell attention out: scores from a product, `Softmax` over the last axis, and a
-//! product with the values. What is looked for is this pattern, once a block, each block
-//! computed from the one before. Shapes are checked later, by running the graph.
+//! Exporters decompose attention: scores from a product, `Softmax` over the last axis, and a
+//! product with the values. What is looked for is this pattern, once a block, each block computed
+//! from the one before. Shapes are checked later, by running the graph.
 
 use std::collections::{BTreeMap, HashSet};
 
 use patchlight_onnx::{
+    graph_index::GraphIndex,
     proto::{GraphProto, NodeProto},
-    wiring::Wiring,
 };
 
 use super::signature::integer;
@@ -30,17 +30,17 @@ pub(super) fn find(graph: &GraphProto, opset: i64) -> Result<Vec<String>, String
             listed.join(", ")
         ));
     }
-    let wiring = Wiring::new(graph);
+    let graph_index = GraphIndex::new(graph);
     let mut found = Vec::new();
     let mut other = 0;
     for node in graph.node.iter().filter(|node| node.op_type() == "Softmax") {
-        match probabilities(&wiring, node, opset) {
+        match probabilities(&graph_index, node, opset) {
             Some(value) => found.push((value, node)),
             None => other += 1,
         }
     }
     if found.is_empty() {
-        let functions = match graph.node.iter().find(|node| calls_a_function(node)) {
+        let functions = match graph.node.iter().find(|node| is_function_call(node)) {
             Some(node) => format!(
                 "; it calls functions such as {}, which are not looked into: export with \
                  optimize=True",
@@ -54,8 +54,11 @@ pub(super) fn find(graph: &GraphProto, opset: i64) -> Result<Vec<String>, String
         ));
     }
     for pair in found.windows(2) {
-        let ([before, after], made) = ([&pair[0], &pair[1]], wiring.maker(&pair[0].1.output[0]));
-        let depends = made.is_some_and(|(at, _)| wiring.ancestors(&after.0).contains(&at));
+        let ([before, after], made) = (
+            [&pair[0], &pair[1]],
+            graph_index.producer(&pair[0].1.output[0]),
+        );
+        let depends = made.is_some_and(|(at, _)| graph_index.ancestors(&after.0).contains(&at));
         if !depends {
             return Err(format!(
                 "the attention at `{}` is not computed from that at `{}`, so blocks are not one after \
@@ -79,25 +82,25 @@ fn fused(graph: &GraphProto) -> BTreeMap<&str, usize> {
 }
 
 /// What the product with the values reads of this `Softmax`, if it is one of attention.
-fn probabilities(wiring: &Wiring<'_>, softmax: &NodeProto, opset: i64) -> Option<String> {
+fn probabilities(graph_index: &GraphIndex<'_>, softmax: &NodeProto, opset: i64) -> Option<String> {
     let default = if opset >= 13 { -1 } else { 1 };
     let axis = integer(softmax, "axis").unwrap_or(default);
-    if ![-1, 3].contains(&axis) || !comes_from_a_product(wiring, softmax.input.first()?, 8) {
+    if ![-1, 3].contains(&axis) || !derives_from_matmul(graph_index, softmax.input.first()?, 8) {
         return None;
     }
     // What exporters put between, which hands values on: a cast, dropout that is off, and a guard
     // against rows that are masked throughout.
     let mut value = softmax.output.first()?;
-    for _ in 0..=wiring.node_count() {
-        let readers: Vec<(usize, &NodeProto)> = wiring.readers(value).collect();
-        let products = readers
+    for _ in 0..=graph_index.node_count() {
+        let consumers: Vec<(usize, &NodeProto)> = graph_index.consumers(value).collect();
+        let products = consumers
             .iter()
             .filter(|(_, node)| node.op_type() == "MatMul");
         let feeds: Vec<_> = products.collect();
         if let [(_, product)] = feeds[..] {
             return (product.input.first() == Some(value)).then(|| value.clone());
         }
-        let mut on = readers.iter().filter(|(_, node)| {
+        let mut on = consumers.iter().filter(|(_, node)| {
             let condition = node.input.first() == Some(value);
             match node.op_type() {
                 "Cast" | "Identity" | "Dropout" => true,
@@ -114,12 +117,12 @@ fn probabilities(wiring: &Wiring<'_>, softmax: &NodeProto, opset: i64) -> Option
 }
 
 /// Whether scores come out of a product, through scaling, masks and casts, at most so many.
-fn comes_from_a_product(wiring: &Wiring<'_>, value: &str, depth: usize) -> bool {
+fn derives_from_matmul(graph_index: &GraphIndex<'_>, value: &str, depth: usize) -> bool {
     let mut seen = HashSet::new();
     let mut front = vec![value];
     for _ in 0..depth {
-        let makers = front.iter().filter_map(|value| wiring.maker(value));
-        let new: Vec<&NodeProto> = makers
+        let producers = front.iter().filter_map(|value| graph_index.producer(value));
+        let new: Vec<&NodeProto> = producers
             .filter_map(|(at, node)| seen.insert(at).then_some(node))
             .collect();
         if new
@@ -140,7 +143,7 @@ fn comes_from_a_product(wiring: &Wiring<'_>, value: &str, depth: usize) -> bool 
     false
 }
 
-fn calls_a_function(node: &NodeProto) -> bool {
+fn is_function_call(node: &NodeProto) -> bool {
     let domain = node.domain();
     !domain.is_empty() && domain != "ai.onnx" && !domain.starts_with("com.microsoft")
 }

@@ -1,4 +1,4 @@
-//! Runs before and after, compared.
+//! Compares the outputs before and after the import.
 
 use std::path::Path;
 
@@ -6,26 +6,26 @@ use patchlight_engine::{BareSession, Runtime, Values};
 use patchlight_model::manifest::HeadFusion;
 use patchlight_onnx::{
     proto::{ModelProto, dimension::Value as Length, type_proto::Value as Type},
-    vit::{LOGITS, PIXEL_VALUES, ROLLOUT, ROLLOUT_BY_START, Readout, VitSpec},
+    vit::{LOGITS, PIXEL_VALUES, Pooling, ROLLOUT, ROLLOUT_BY_START, VitSpec},
 };
 
-use super::{Batch, Signature};
+use super::{BatchAxis, Signature};
 use crate::ImportError;
 
-/// How many pictures the largest test batch has.
-const PICTURES: usize = 3;
+/// How many images the largest test batch has.
+const IMAGES: usize = 3;
 
-/// What a graph answers for the test pictures.
-pub(super) struct Answers {
+/// A graph's outputs for the test images.
+pub(super) struct GraphOutputs {
     /// For the first alone, then for all in one batch (or one by one, where the export allows no
-    /// more): `[pictures, classes]`.
+    /// more): `[images, classes]`.
     logits: [Values; 2],
     /// `[1, patches]` and `[1, layers, tokens]` of the first alone, then of all.
     rollout: Option<[[Values; 2]; 2]>,
 }
 
 /// Numbers as wide spread as normalised pixels, the same every time: `[3, height, width]` each.
-pub(super) fn pictures(sides: [usize; 2]) -> [Vec<f32>; PICTURES] {
+pub(super) fn images(sides: [usize; 2]) -> [Vec<f32>; IMAGES] {
     let count = 3 * sides[0] * sides[1];
     // SplitMix64 (Steele, Lea & Flood 2014).
     let mut state = 0_u64;
@@ -59,7 +59,7 @@ pub(super) fn classes(model: &ModelProto, signature: &Signature) -> usize {
     }
 }
 
-impl Answers {
+impl GraphOutputs {
     /// Of the graph as it was exported.
     pub(super) fn of_export(
         runtime: &Runtime,
@@ -68,24 +68,23 @@ impl Answers {
         sides: [usize; 2],
     ) -> Result<Self, ImportError> {
         let mut session = BareSession::open(runtime, path)?;
-        let pictures = pictures(sides);
-        let mut run = |pictures: &[Vec<f32>]| -> Result<Values, ImportError> {
-            let shape = [pictures.len(), 3, sides[0], sides[1]];
-            let input = pictures.concat();
+        let images = images(sides);
+        let mut run = |images: &[Vec<f32>]| -> Result<Values, ImportError> {
+            let shape = [images.len(), 3, sides[0], sides[1]];
+            let input = images.concat();
             let mut outputs = session.run(&[(&signature.input, &shape, &input)])?;
             Ok(take(&mut outputs, &signature.logits))
         };
-        let first = run(&pictures[..1])?;
+        let first = run(&images[..1])?;
         let all = match signature.batch {
-            Batch::Any => run(&pictures)?,
-            Batch::One => {
+            BatchAxis::Dynamic => run(&images)?,
+            BatchAxis::One => {
                 let mut all = first.clone();
-                for picture in &pictures[1..] {
-                    all.values
-                        .extend(run(std::slice::from_ref(picture))?.values);
+                for image in &images[1..] {
+                    all.values.extend(run(std::slice::from_ref(image))?.values);
                 }
                 if let Some(count) = all.shape.first_mut() {
-                    *count = PICTURES;
+                    *count = IMAGES;
                 }
                 all
             }
@@ -103,13 +102,13 @@ impl Answers {
         sides: [usize; 2],
     ) -> Result<Self, ImportError> {
         let mut session = BareSession::open(runtime, path)?;
-        let pictures = pictures(sides);
-        let mut run = |pictures: &[Vec<f32>]| {
-            let shape = [pictures.len(), 3, sides[0], sides[1]];
-            let input = pictures.concat();
+        let images = images(sides);
+        let mut run = |images: &[Vec<f32>]| {
+            let shape = [images.len(), 3, sides[0], sides[1]];
+            let input = images.concat();
             session.run(&[(PIXEL_VALUES, &shape, &input)])
         };
-        let (mut first, mut all) = (run(&pictures[..1])?, run(&pictures)?);
+        let (mut first, mut all) = (run(&images[..1])?, run(&images)?);
         let logits = [take(&mut first, LOGITS), take(&mut all, LOGITS)];
         let rollout = first.contains_key(ROLLOUT).then(|| {
             [&mut first, &mut all].map(|run| [take(run, ROLLOUT), take(run, ROLLOUT_BY_START)])
@@ -120,11 +119,11 @@ impl Answers {
     /// How many classes there are.
     pub(super) fn classes(&self, path: &Path) -> Result<usize, ImportError> {
         match (&self.logits[0].shape[..], &self.logits[1].shape[..]) {
-            (&[1, classes], &[PICTURES, same]) if classes == same && classes > 0 => Ok(classes),
+            (&[1, classes], &[IMAGES, same]) if classes == same && classes > 0 => Ok(classes),
             (one, several) => Err(ImportError::malformed(
                 path,
                 format!(
-                    "gives logits of shape {one:?} for one picture and {several:?} for {PICTURES}; \
+                    "gives logits of shape {one:?} for one picture and {several:?} for {IMAGES}; \
                      [pictures, classes] is expected"
                 ),
             )),
@@ -169,15 +168,15 @@ impl Answers {
     }
 }
 
-/// Checks the rollout of every start: adds up to 1, is the product of the matrices that were seen,
-/// is the same in a batch, and its first row's patches are the map.
+/// Checks the rollout of every start: adds up to 1, is the product of the matrices that the probe
+/// gave, is the same in a batch, and its first row's patches are the map.
 pub(super) fn rollout(
-    answers: &Answers,
+    outputs: &GraphOutputs,
     attention: &[Vec<f32>],
     spec: &VitSpec,
     half: bool,
 ) -> Result<(), String> {
-    let Some([[first, by_start], [_, of_all]]) = &answers.rollout else {
+    let Some([[first, by_start], [_, of_all]]) = &outputs.rollout else {
         return Err("the graph gives no rollout".to_owned());
     };
     let tolerance = if half { 2e-3 } else { 1e-4 };
@@ -209,15 +208,15 @@ pub(super) fn rollout(
     Ok(())
 }
 
-/// Rollouts from every start, `layers × tokens`, by the definition: Â is A + I with its rows divided
-/// by their sums, A the heads' matrices fused; row `k` is the start vector times Â_L ⋯ Â_k.
+/// Rollouts from every start, `layers × tokens`, by the definition: Â is A + I with its rows
+/// divided by their sums, A the heads' matrices fused; row `k` is the start vector times Â_L ⋯ Â_k.
 fn product(attention: &[Vec<f32>], spec: &VitSpec) -> Vec<f64> {
     let tokens = spec.tokens();
     let mut row = vec![0.0; tokens];
-    match spec.readout {
-        Readout::ClassToken => row[0] = 1.0,
-        Readout::ClassAndDistillation => row[..2].fill(0.5),
-        Readout::PatchMean(_) => row[spec.prefix..].fill(1.0 / spec.patches() as f64),
+    match spec.pooling {
+        Pooling::ClassToken => row[0] = 1.0,
+        Pooling::ClassAndDistillation => row[..2].fill(0.5),
+        Pooling::PatchMean(_) => row[spec.prefix..].fill(1.0 / spec.patches() as f64),
     }
     let mut rows = Vec::with_capacity(attention.len());
     for heads in attention.iter().rev() {

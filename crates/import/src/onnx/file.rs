@@ -18,13 +18,13 @@ use crate::ImportError;
 
 /// An exported model, read; external constants still lie where they were.
 #[derive(Debug)]
-pub(super) struct Exported {
+pub(super) struct ExportedModel {
     pub(super) model: ModelProto,
     /// Every file that belongs to it.
     pub(super) files: Vec<PathBuf>,
 }
 
-impl Exported {
+impl ExportedModel {
     /// Reads the graph and finds the files of its constants.
     ///
     /// # Errors
@@ -45,7 +45,7 @@ impl Exported {
             .chain(model.functions.iter().flat_map(|f| &f.node));
         if let Some(name) = nodes.filter_map(outside_initializers).next() {
             let detail = "is a constant inside a node and kept in another file, where none is read; \
-                          export it anew";
+                          export it again";
             return Err(ImportError::tensor(path, &name, detail));
         }
         let external = graph
@@ -54,7 +54,7 @@ impl Exported {
             .filter(|tensor| is_external(tensor));
         let mut files = BTreeSet::new();
         for tensor in external {
-            files.insert(located(path, tensor)?);
+            files.insert(external_data_path(path, tensor)?);
         }
         Ok(Self {
             files: [path.to_owned()].into_iter().chain(files).collect(),
@@ -66,10 +66,10 @@ impl Exported {
 /// Number of values of float constants, the weights.
 pub(super) fn parameters(graph: &GraphProto) -> u64 {
     let float = |tensor: &&TensorProto| {
-        let element = tensor.data_type();
+        let dtype = tensor.data_type();
         [DataType::Float, DataType::Float16, DataType::Bfloat16]
             .iter()
-            .any(|&float| element == float as i32)
+            .any(|&float| dtype == float as i32)
     };
     graph.initializer.iter().filter(float).map(count).sum()
 }
@@ -109,7 +109,7 @@ pub(super) fn move_constants(
         tensor.external_data.clear();
         tensor.data_location = None;
         match &mut target {
-            Some(external) => external.keep(tensor, bytes)?,
+            Some(external) => external.store(tensor, bytes)?,
             None => tensor.raw_data = Some(bytes),
         }
     }
@@ -150,7 +150,7 @@ fn entry<'t>(tensor: &'t TensorProto, key: &str) -> Option<&'t str> {
 }
 
 /// The file of an external constant: below the graph's own directory, links followed.
-fn located(path: &Path, tensor: &TensorProto) -> Result<PathBuf, ImportError> {
+fn external_data_path(path: &Path, tensor: &TensorProto) -> Result<PathBuf, ImportError> {
     let fail = |detail: String| Err(ImportError::tensor(path, tensor.name(), detail));
     let Some(location) = entry(tensor, "location") else {
         return fail("is kept in another file, but which one is not said".to_owned());
@@ -186,7 +186,7 @@ fn located(path: &Path, tensor: &TensorProto) -> Result<PathBuf, ImportError> {
 }
 
 fn read_external(path: &Path, tensor: &TensorProto) -> Result<Bytes, ImportError> {
-    let file_path = located(path, tensor)?;
+    let file_path = external_data_path(path, tensor)?;
     let fail = |detail: String| Err(ImportError::tensor(path, tensor.name(), detail));
     let number = |key: &str| entry(tensor, key).map(str::parse::<u64>).transpose();
     let (Ok(offset), Ok(length)) = (number("offset"), number("length")) else {

@@ -6,18 +6,18 @@ use patchlight_engine::{EngineError, Runtime};
 use patchlight_onnx::{
     graph::OLDEST_OPSET,
     proto::{GraphProto, ModelProto, NodeProto},
-    tensor::Element,
-    vit::{Activation, Probabilities, Readout, VitSpec},
+    tensor::DType,
+    vit::{Activation, Pooling, Probabilities, VitSpec},
 };
 use prost::Message;
 
 use super::{
     Signature, attention,
-    check::{self, Answers},
-    probe::{self, Probe, Read, Shown},
+    check::{self, GraphOutputs},
+    probe::{self, DetectedPooling, Probe, ProbeResult},
     signature::Patches,
 };
-use crate::{ImportError, ImportOptions, described::Described, directory::Directory};
+use crate::{ImportError, ImportOptions, directory::ModelDirWriter, sidecar::SidecarMetadata};
 
 /// A network whose attention was seen.
 pub(super) struct Network {
@@ -26,17 +26,17 @@ pub(super) struct Network {
     heads: usize,
     prefix: usize,
     mlp: usize,
-    readout: Readout,
+    pooling: Pooling,
     half: bool,
     /// The blocks' attention probabilities.
     blocks: Vec<Probabilities>,
-    /// What they were for the first test picture: `[heads, tokens, tokens]` of each block.
+    /// What they were for the first test image: `[heads, tokens, tokens]` of each block.
     attention: Vec<Vec<f32>>,
 }
 
-/// An operator by which a graph takes the largest of its tokens. Nothing else in a Vision Transformer
-/// whose softmaxes are whole has a use for one.
-fn maximum(graph: &GraphProto) -> Option<&str> {
+/// An operator by which a graph takes the largest of its tokens. Nothing else in a Vision
+/// Transformer whose softmaxes are whole has a use for one.
+fn max_pooling_operator(graph: &GraphProto) -> Option<&str> {
     const OPERATORS: [&str; 5] = ["ReduceMax", "MaxPool", "GlobalMaxPool", "TopK", "ArgMax"];
     let operators = graph.node.iter().map(NodeProto::op_type);
     operators
@@ -45,26 +45,26 @@ fn maximum(graph: &GraphProto) -> Option<&str> {
 }
 
 /// Why attention is not known for sure.
-pub(super) enum Unknown {
+pub(super) enum DetectionError {
     /// The graph shows something else.
     Map(String),
     /// It could not be run, or written.
     Other(ImportError),
 }
 
-impl From<EngineError> for Unknown {
-    fn from(why: EngineError) -> Self {
-        Self::Other(why.into())
+impl From<EngineError> for DetectionError {
+    fn from(error: EngineError) -> Self {
+        Self::Other(error.into())
     }
 }
 
-impl From<ImportError> for Unknown {
-    fn from(why: ImportError) -> Self {
-        Self::Other(why)
+impl From<ImportError> for DetectionError {
+    fn from(error: ImportError) -> Self {
+        Self::Other(error)
     }
 }
 
-impl Unknown {
+impl DetectionError {
     /// As an error about this file, which says what else can be done.
     pub(super) fn at(self, path: &Path) -> ImportError {
         match self {
@@ -72,7 +72,7 @@ impl Unknown {
                 path: path.to_owned(),
                 detail,
             },
-            Self::Other(why) => why,
+            Self::Other(error) => error,
         }
     }
 }
@@ -82,70 +82,68 @@ impl Network {
     ///
     /// # Errors
     /// If anything about its attention is not sure; what was found instead.
-    pub(super) fn seen(
+    pub(super) fn from_probe(
         runtime: &Runtime,
-        directory: &Directory,
+        directory: &ModelDirWriter,
         model: &ModelProto,
         signature: &Signature,
-        described: &Described,
+        sidecar: &SidecarMetadata,
         sides: [usize; 2],
-    ) -> Result<Self, Unknown> {
+    ) -> Result<Self, DetectionError> {
         let Some(graph) = &model.graph else {
-            return Err(Unknown::Map("there is no graph".to_owned()));
+            return Err(DetectionError::Map("there is no graph".to_owned()));
         };
         if signature.opset < OLDEST_OPSET {
-            return Err(Unknown::Map(format!(
+            return Err(DetectionError::Map(format!(
                 "its operators are of version {}, and the rollout is written in those from \
                  {OLDEST_OPSET} on; export it in a newer opset",
                 signature.opset
             )));
         }
-        let patches = signature.square_patches().map_err(Unknown::Map)?;
+        let patches = signature.square_patches().map_err(DetectionError::Map)?;
         if let Some(side) = sides.iter().find(|side| !side.is_multiple_of(patches.side)) {
-            return Err(Unknown::Map(format!(
+            return Err(DetectionError::Map(format!(
                 "it takes pictures with a side of {side}, no multiple of its patches' {}",
                 patches.side
             )));
         }
-        let found = attention::find(graph, signature.opset).map_err(Unknown::Map)?;
-        let pictures = check::pictures(sides);
+        let found = attention::find(graph, signature.opset).map_err(DetectionError::Map)?;
+        let images = check::images(sides);
         let showing = probe::graph(model.clone(), &found, signature.opset).encode_to_vec();
         let file = directory.write_scratch("probe.onnx", &showing)?;
-        let mut probe = Probe::open(runtime, &file, &graph.node, &found, sides, &pictures[0])?;
-        let shown = probe.look()?.map_err(Unknown::Map)?;
-        agree(&shown, described)?;
+        let mut probe = Probe::open(runtime, &file, &graph.node, &found, sides, &images[0])?;
+        let result = probe.inspect()?.map_err(DetectionError::Map)?;
+        agree(&result, sidecar)?;
 
         let count: usize = sides.iter().map(|side| side / patches.side).product();
-        let Some(prefix) = shown.tokens.checked_sub(count) else {
-            return Err(Unknown::Map(format!(
+        let Some(prefix) = result.tokens.checked_sub(count) else {
+            return Err(DetectionError::Map(format!(
                 "attention is over {} tokens, but pictures have {count} patches",
-                shown.tokens
+                result.tokens
             )));
         };
-        let readout = readout(probe.readout(shown.tokens, prefix)?, described.readout)?;
-        if let (Readout::PatchMean(_), Some(operator)) = (readout, maximum(graph)) {
-            return Err(Unknown::Map(format!(
+        let pooling = pooling(probe.pooling(result.tokens, prefix)?, sidecar.pooling)?;
+        if let (Pooling::PatchMean(_), Some(operator)) = (pooling, max_pooling_operator(graph)) {
+            return Err(DetectionError::Map(format!(
                 "the classifier reads all patches, and the graph has a {operator}: it takes the \
                  largest of them, and a rollout starts from a mean"
             )));
         }
         Ok(Self {
             patches,
-            layers: shown.blocks.len(),
-            heads: shown.heads,
+            layers: result.blocks.len(),
+            heads: result.heads,
             prefix,
-            mlp: shown.activations.first().copied().unwrap_or_default(),
-            readout,
-            half: shown
-                .blocks
-                .iter()
-                .any(|block| block.element == Element::F16),
-            blocks: shown.blocks,
-            attention: shown.attention,
+            mlp: result.activations.first().copied().unwrap_or_default(),
+            pooling,
+            half: result.blocks.iter().any(|block| block.dtype == DType::F16),
+            blocks: result.blocks,
+            attention: result.attention,
         })
     }
 
-    /// The same as a specification. What only a network of our own needs is left at its usual value.
+    /// The same as a specification. What only a network of our own needs is left at its usual
+    /// value.
     pub(super) fn spec(
         &self,
         sides: [usize; 2],
@@ -165,7 +163,7 @@ impl Network {
             activation: Activation::Gelu,
             pre_norm: false,
             qkv_bias: true,
-            readout: self.readout,
+            pooling: self.pooling,
             head_fusion: options.head_fusion,
         }
     }
@@ -181,10 +179,10 @@ impl Network {
     }
 
     /// Compares the rollout that the new graph gave with the product, in float64 and matrix by
-    /// matrix, of the attention that was seen.
+    /// matrix, of the attention that the probe gave.
     pub(super) fn agrees_with(
         &self,
-        after: &Answers,
+        after: &GraphOutputs,
         spec: &VitSpec,
         path: &Path,
     ) -> Result<(), ImportError> {
@@ -195,58 +193,60 @@ impl Network {
     }
 }
 
-/// What was seen and what is said.
-fn agree(shown: &Shown, described: &Described) -> Result<(), Unknown> {
-    let blocks = shown.blocks.len();
-    let (expected, whence) = match described.layers {
+/// Compares the probe's result with the sidecar.
+fn agree(result: &ProbeResult, sidecar: &SidecarMetadata) -> Result<(), DetectionError> {
+    let blocks = result.blocks.len();
+    let (expected, whence) = match sidecar.layers {
         Some(layers) => (layers, "config.json tells of"),
         // Each block has one MLP with one nonlinearity.
         None => (
-            shown.activations.len(),
+            result.activations.len(),
             "the nonlinearities of MLPs tell of",
         ),
     };
     if blocks != expected {
-        return Err(Unknown::Map(format!(
+        return Err(DetectionError::Map(format!(
             "{blocks} attention matrices were found, but {whence} {expected} blocks"
         )));
     }
-    match described.heads {
-        Some(heads) if heads != shown.heads => Err(Unknown::Map(format!(
+    match sidecar.heads {
+        Some(heads) if heads != result.heads => Err(DetectionError::Map(format!(
             "attention has {} heads, but config.json or --heads tells of {heads}",
-            shown.heads
+            result.heads
         ))),
         _ => Ok(()),
     }
 }
 
-/// What the run showed, which what is said must not contradict.
-fn readout(read: Read, described: Option<Readout>) -> Result<Readout, Unknown> {
-    match (read, described) {
-        (Read::Tokens(seen), Some(said)) if !alike(seen, said) => Err(Unknown::Map(format!(
-            "the classifier reads {}, but config.json tells of {}",
-            tokens(seen),
-            tokens(said)
-        ))),
-        (Read::Tokens(seen), _) => Ok(seen),
-        (Read::Nothing, Some(said)) => Ok(said),
-        (Read::Nothing, None) => Err(Unknown::Map(
+/// The pooling that the probe found, which the sidecar must not contradict.
+fn pooling(read: DetectedPooling, sidecar: Option<Pooling>) -> Result<Pooling, DetectionError> {
+    match (read, sidecar) {
+        (DetectedPooling::Known(probed), Some(declared)) if !same_variant(probed, declared) => {
+            Err(DetectionError::Map(format!(
+                "the classifier reads {}, but config.json tells of {}",
+                tokens(probed),
+                tokens(declared)
+            )))
+        }
+        (DetectedPooling::Known(probed), _) => Ok(probed),
+        (DetectedPooling::Undetermined, Some(declared)) => Ok(declared),
+        (DetectedPooling::Undetermined, None) => Err(DetectionError::Map(
             "the last block's attention changes no logit, so which tokens the classifier reads \
              cannot be seen; a config.json beside the graph would tell"
                 .to_owned(),
         )),
-        (Read::Others(detail), _) => Err(Unknown::Map(detail)),
+        (DetectedPooling::Unsupported(detail), _) => Err(DetectionError::Map(detail)),
     }
 }
 
-fn alike(a: Readout, b: Readout) -> bool {
+fn same_variant(a: Pooling, b: Pooling) -> bool {
     std::mem::discriminant(&a) == std::mem::discriminant(&b)
 }
 
-fn tokens(readout: Readout) -> &'static str {
-    match readout {
-        Readout::ClassToken => "the class token",
-        Readout::ClassAndDistillation => "class and distillation token",
-        Readout::PatchMean(_) => "a mean over the patches",
+fn tokens(pooling: Pooling) -> &'static str {
+    match pooling {
+        Pooling::ClassToken => "the class token",
+        Pooling::ClassAndDistillation => "class and distillation token",
+        Pooling::PatchMean(_) => "a mean over the patches",
     }
 }

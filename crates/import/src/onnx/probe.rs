@@ -1,19 +1,19 @@
 //! What running a graph shows of its attention: shapes, and which tokens the classifier reads.
 //!
 //! The graph is run with its attention probabilities as outputs. Those of the last block are
-//! multiplied by a mask over their rows, an input: a token whose row is zero gets nothing from the last
-//! attention, so if the logits do not change, the classifier does not read it.
+//! multiplied by a mask over their rows, an input: a token whose row is zero gets nothing from the
+//! last attention, so if the logits do not change, the classifier does not read it.
 
 use std::{collections::BTreeMap, ops::Range, path::Path};
 
 use patchlight_engine::{BareSession, EngineError, Runtime, Values};
 use patchlight_onnx::{
     proto::{ModelProto, NodeProto, ValueInfoProto},
-    tensor::Element,
-    vit::{LOGITS, PIXEL_VALUES, PoolNorm, Probabilities, Readout},
+    tensor::DType,
+    vit::{LOGITS, PIXEL_VALUES, PoolNorm, Pooling, Probabilities},
 };
 
-use super::surgery::{node, value_info};
+use super::rewrite::{node, value_info};
 
 const MASK: &str = "probe/mask";
 
@@ -25,25 +25,25 @@ pub(super) struct Probe<'a> {
     session: BareSession,
     blocks: &'a [String],
     activations: Vec<String>,
-    /// One picture, `[1, 3, height, width]`.
+    /// One image, `[1, 3, height, width]`.
     shape: [usize; 4],
-    picture: &'a [f32],
+    image: &'a [f32],
 }
 
-/// Which tokens the logits are made of.
+/// Which tokens the classifier reads, as the probe found it.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Read {
+pub(super) enum DetectedPooling {
     /// These.
-    Tokens(Readout),
-    /// The last attention changes nothing, as in a network whose LayerScale was never trained, so it
-    /// cannot be seen.
-    Nothing,
+    Known(Pooling),
+    /// The last attention changes nothing, as in a network whose LayerScale was never trained, so
+    /// it cannot be seen.
+    Undetermined,
     /// Others, which the text lists.
-    Others(String),
+    Unsupported(String),
 }
 
-/// What a run showed.
-pub(super) struct Shown {
+/// The outputs of a probe run.
+pub(super) struct ProbeResult {
     /// The blocks' probabilities with their element types, in their order.
     pub(super) blocks: Vec<Probabilities>,
     /// `[heads, tokens, tokens]` of each block.
@@ -65,12 +65,12 @@ pub(super) fn graph(mut model: ModelProto, blocks: &[String], opset: i64) -> Mod
     };
     if let Some(last) = blocks.last() {
         let masked = "probe/masked";
-        for reader in graph
+        for consumer in graph
             .node
             .iter_mut()
             .filter(|node| node.op_type() == "MatMul")
         {
-            for input in reader.input.iter_mut().filter(|input| *input == last) {
+            for input in consumer.input.iter_mut().filter(|input| *input == last) {
                 masked.clone_into(input);
             }
         }
@@ -123,7 +123,7 @@ impl<'a> Probe<'a> {
         nodes: &[NodeProto],
         blocks: &'a [String],
         sides: [usize; 2],
-        picture: &'a [f32],
+        image: &'a [f32],
     ) -> Result<Self, EngineError> {
         let [height, width] = sides;
         Ok(Self {
@@ -131,22 +131,22 @@ impl<'a> Probe<'a> {
             blocks,
             activations: activations(nodes),
             shape: [1, 3, height, width],
-            picture,
+            image,
         })
     }
 
-    /// Runs it once. The inner error says what is wrong with what was shown.
-    pub(super) fn look(&mut self) -> Result<Result<Shown, String>, EngineError> {
+    /// Runs it once. The inner error says what is wrong with the attention that it gave.
+    pub(super) fn inspect(&mut self) -> Result<Result<ProbeResult, String>, EngineError> {
         let half = self.session.half_outputs();
         let mut outputs = self.run(&[1.0])?;
-        Ok(self.shown(&half, &mut outputs))
+        Ok(self.parse_outputs(&half, &mut outputs))
     }
 
-    fn shown(
+    fn parse_outputs(
         &self,
         half: &[String],
         outputs: &mut BTreeMap<String, Values>,
-    ) -> Result<Shown, String> {
+    ) -> Result<ProbeResult, String> {
         let mut attention = Vec::with_capacity(self.blocks.len());
         let mut sizes = None;
         for name in self.blocks {
@@ -175,15 +175,15 @@ impl<'a> Probe<'a> {
             return Err("there is no attention".to_owned());
         };
         let widths = self.activations.iter().filter_map(|name| outputs.get(name));
-        Ok(Shown {
+        Ok(ProbeResult {
             blocks: self
                 .blocks
                 .iter()
                 .map(|name| Probabilities {
                     name: name.clone(),
-                    element: match half.contains(name) {
-                        true => Element::F16,
-                        false => Element::F32,
+                    dtype: match half.contains(name) {
+                        true => DType::F16,
+                        false => DType::F32,
                     },
                 })
                 .collect(),
@@ -201,7 +201,11 @@ impl<'a> Probe<'a> {
     ///
     /// Rows of a product do not mix, so where nothing that is read has changed, the logits are the
     /// same to the last bit.
-    pub(super) fn readout(&mut self, tokens: usize, prefix: usize) -> Result<Read, EngineError> {
+    pub(super) fn pooling(
+        &mut self,
+        tokens: usize,
+        prefix: usize,
+    ) -> Result<DetectedPooling, EngineError> {
         let whole = self.logits(&vec![1.0; tokens])?;
         let mut without = |removed: Range<usize>| {
             let mut mask = vec![1.0; tokens];
@@ -209,14 +213,14 @@ impl<'a> Probe<'a> {
             self.logits(&mask)
         };
         if without(0..tokens)? == whole {
-            return Ok(Read::Nothing);
+            return Ok(DetectedPooling::Undetermined);
         }
         // Each with the tokens that it does not read.
         if prefix >= 1 && without(1..tokens)? == whole {
-            return Ok(Read::Tokens(Readout::ClassToken));
+            return Ok(DetectedPooling::Known(Pooling::ClassToken));
         }
         if prefix >= 2 && without(2..tokens)? == whole {
-            return Ok(Read::Tokens(Readout::ClassAndDistillation));
+            return Ok(DetectedPooling::Known(Pooling::ClassAndDistillation));
         }
         // Some of the patches stand for all: a run of a large network takes seconds.
         let patches = (0..SAMPLED).map(|at| prefix + at * (tokens - 1 - prefix) / (SAMPLED - 1));
@@ -229,9 +233,11 @@ impl<'a> Probe<'a> {
             }
         }
         if unread.iter().copied().eq(0..prefix) {
-            return Ok(Read::Tokens(Readout::PatchMean(PoolNorm::BeforeMean)));
+            return Ok(DetectedPooling::Known(Pooling::PatchMean(
+                PoolNorm::BeforeMean,
+            )));
         }
-        Ok(Read::Others(format!(
+        Ok(DetectedPooling::Unsupported(format!(
             "the classifier reads other tokens than the class token, class and distillation token, or \
              all patches: of {tokens}, of which {prefix} come before the patches, it reads {read:?} and \
              not {unread:?}"
@@ -245,7 +251,7 @@ impl<'a> Probe<'a> {
 
     fn run(&mut self, mask: &[f32]) -> Result<BTreeMap<String, Values>, EngineError> {
         self.session.run(&[
-            (PIXEL_VALUES, &self.shape, self.picture),
+            (PIXEL_VALUES, &self.shape, self.image),
             (MASK, &[mask.len(), 1], mask),
         ])
     }

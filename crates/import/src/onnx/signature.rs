@@ -1,13 +1,13 @@
-//! The ends of an exported graph: the picture that it takes, the patches that it cuts, the logits.
+//! Input and output of an exported graph: the image that it takes, its patches, the logits.
 
 use std::{collections::HashSet, path::Path};
 
 use patchlight_onnx::{
+    graph_index::{GraphIndex, attribute},
     proto::{
         AttributeProto, DataType, GraphProto, ModelProto, NodeProto, TensorType, ValueInfoProto,
         dimension::Value as Length, type_proto::Value as Type,
     },
-    wiring::{Wiring, attribute},
 };
 
 use crate::ImportError;
@@ -18,7 +18,7 @@ pub(super) struct Signature {
     pub(super) input: String,
     /// Whether the input is float16.
     pub(super) half: bool,
-    pub(super) batch: Batch,
+    pub(super) batch: BatchAxis,
     /// Height and width, where they are fixed.
     pub(super) sides: [Option<usize>; 2],
     pub(super) logits: String,
@@ -37,17 +37,17 @@ pub(super) struct Patches {
     pub(super) hidden: usize,
 }
 
-/// How many pictures a run takes.
+/// How many images a run takes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Batch {
+pub(super) enum BatchAxis {
     /// Any number.
-    Any,
+    Dynamic,
     /// One: the exporter fixed it.
     One,
 }
 
 impl Signature {
-    /// Finds the ends, or says what stands there instead. `path` is for messages.
+    /// Finds input and logits, or says what stands there instead. `path` is for messages.
     pub(super) fn of(model: &ModelProto, path: &Path) -> Result<Self, ImportError> {
         let fail = |detail: String| Err(ImportError::malformed(path, detail));
         let Some(graph) = &model.graph else {
@@ -56,7 +56,7 @@ impl Signature {
         if let Some(node) = graph.node.iter().find(|node| is_quantised(node)) {
             return fail(format!(
                 "is a quantised graph (it has a {} node): one scale for a whole batch makes an answer \
-                 depend on its company; import the float graph",
+                 depend on the other images of its batch; import the float graph",
                 node.op_type()
             ));
         }
@@ -73,8 +73,8 @@ impl Signature {
                 "takes {names:?}; one input, the picture, is expected"
             ));
         };
-        let (element, dims) = shape(input);
-        let half = match element {
+        let (dtype, dims) = shape(input);
+        let half = match dtype {
             Some(DataType::Float) => false,
             Some(DataType::Float16) => true,
             other => {
@@ -99,8 +99,8 @@ impl Signature {
             ));
         }
         let batch = match batch {
-            None => Batch::Any,
-            Some(1) => Batch::One,
+            None => BatchAxis::Dynamic,
+            Some(1) => BatchAxis::One,
             Some(fixed) => {
                 return fail(format!(
                     "takes exactly {fixed} pictures at once; export it for a batch of 1, or with a \
@@ -109,8 +109,8 @@ impl Signature {
             }
         };
         let logits = logits(graph, path)?;
-        let wiring = Wiring::new(graph);
-        if let Some((_, node)) = wiring.maker(&logits)
+        let graph_index = GraphIndex::new(graph);
+        if let Some((_, node)) = graph_index.producer(&logits)
             && ["Softmax", "LogSoftmax", "Sigmoid"].contains(&node.op_type())
         {
             return fail(format!(
@@ -130,7 +130,7 @@ impl Signature {
             batch,
             sides: [height, width],
             logits,
-            patches: patches(&wiring, input.name()),
+            patches: patches(&graph_index, input.name()),
             opset: opset.map_or(1, |set| set.version()),
         })
     }
@@ -163,18 +163,18 @@ fn logits(graph: &GraphProto, path: &Path) -> Result<String, ImportError> {
 }
 
 /// Those of the convolution that reads the input, with a stride of its kernel's side.
-fn patches(wiring: &Wiring<'_>, input: &str) -> Option<Patches> {
+fn patches(graph_index: &GraphIndex<'_>, input: &str) -> Option<Patches> {
     let mut values = vec![input.to_owned()];
     let mut seen = HashSet::new();
     while let Some(value) = values.pop() {
         if !seen.insert(value.clone()) {
             continue;
         }
-        for (_, node) in wiring.readers(&value) {
+        for (_, node) in graph_index.consumers(&value) {
             match node.op_type() {
                 "Cast" | "Identity" => values.extend(node.output.first().cloned()),
                 "Conv" => {
-                    let kernel = wiring.constant(node.input.get(1)?)?;
+                    let kernel = graph_index.constant(node.input.get(1)?)?;
                     let [hidden, 3, rows, columns] = kernel.dims[..] else {
                         return None;
                     };
@@ -216,7 +216,7 @@ fn shape(info: &ValueInfoProto) -> (Option<DataType>, Vec<Option<usize>>) {
         _ => None,
     };
     (
-        elem_type.and_then(|element| DataType::try_from(element).ok()),
+        elem_type.and_then(|dtype| DataType::try_from(dtype).ok()),
         dims.map(|dim| length(&dim.value)).collect(),
     )
 }

@@ -153,7 +153,7 @@ pub(crate) fn of_stock_model(path: &Path, spec: &VitSpec) -> Result<&'static str
     match fitting[..] {
         [only] => Ok(only.name),
         [] => Err(
-            "the file does not tell how pictures were resized and normalised, and this is none of \
+            "the file does not tell how images were resized and normalised, and this is none of \
              torchvision's own models; name the preset that it was trained with, such as \
              --preprocess torchvision:vit_b_16, or describe it in a file: --preprocess FILE"
                 .to_owned(),

@@ -62,7 +62,7 @@ pub(crate) fn read(config: &PretrainedCfg, path: &Path) -> Result<Preprocess, Im
     };
     if channels != 3 {
         return fail(format!(
-            "has an input_size with {channels} channels; pictures have 3"
+            "has an input_size with {channels} channels; images have 3"
         ));
     }
     let filter = match config.interpolation.as_deref() {

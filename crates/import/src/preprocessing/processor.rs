@@ -1,4 +1,4 @@
-//! `preprocessor_config.json`: how a picture becomes the network's input.
+//! `preprocessor_config.json`: how an image becomes the network's input.
 //!
 //! Three generations of the file are in use: feature extractors (`size` is a number, rescaling is
 //! implied), image processors (`size` is an object), and their fast variants (the same with more
@@ -16,14 +16,14 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub(crate) use self::choice::Choice;
-use crate::{ImportError, located::Located, small_file::json};
+use crate::{ImportError, paths::CheckpointPaths, small_file::json};
 
 const ALONE: &str = "preprocessor_config.json";
 const JOINED: &str = "processor_config.json";
 const INSIDE: &str = "image_processor";
 
 /// The file in a checkpoint's directory; as transformers does, the joined one first.
-pub(crate) fn find(located: &Located) -> Result<PathBuf, ImportError> {
+pub(crate) fn find(located: &CheckpointPaths) -> Result<PathBuf, ImportError> {
     if let Ok(joined) = located.require(JOINED, "")
         && json::<Value>(&joined)?.get(INSIDE).is_some()
     {
@@ -31,7 +31,7 @@ pub(crate) fn find(located: &Located) -> Result<PathBuf, ImportError> {
     }
     located.require(
         ALONE,
-        "it tells how pictures are resized and normalised, which cannot be guessed; take the \
+        "it tells how images are resized and normalised, which cannot be guessed; take the \
          one from the model's page, write it with ViTImageProcessor(…).save_pretrained(DIRECTORY), \
          or name another description with --preprocess",
     )
@@ -58,12 +58,12 @@ pub(crate) fn read(
     match produced {
         Some(produced) if produced == (height, width) => Ok(preprocess),
         Some((produced_height, produced_width)) => {
-            let detail = format!("makes pictures of {produced_height}×{produced_width}, but image_size in config.json is {height}×{width}");
+            let detail = format!("makes images of {produced_height}×{produced_width}, but image_size in config.json is {height}×{width}");
             Err(reader.field(if preprocess.crop.is_some() { "crop_size" } else { "size" }, detail))
         }
         None => Err(reader.field(
             "size",
-            "keeps the aspect and nothing is cropped, so pictures would differ in size; set do_center_crop and crop_size",
+            "keeps the aspect and nothing is cropped, so images would differ in size; set do_center_crop and crop_size",
         )),
     }
 }
@@ -146,7 +146,8 @@ enum Class {
     Square,
     /// The same, but a number is the shorter side.
     Shortest,
-    /// `ConvNextImageProcessor`, which convolutional networks have: resizing and cropping are one step.
+    /// `ConvNextImageProcessor`, which convolutional networks have: resizing and cropping are one
+    /// step.
     ConvNext,
 }
 
@@ -165,7 +166,7 @@ impl Reader<'_> {
         if !self.flag(class, "do_resize", self.file.do_resize, true)? {
             return Err(self.field(
                 "do_resize",
-                "is false; pictures of any size must be resized, set it and `size`",
+                "is false; images of any size must be resized, set it and `size`",
             ));
         }
         let (resize, crop) = match class {
@@ -261,8 +262,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Below 384 the shorter side becomes larger by `crop_pct` than the crop out of its middle; from there
-    /// on pictures are squeezed.
+    /// Below 384 the shorter side becomes larger by `crop_pct` than the crop out of its middle;
+    /// from there on images are squeezed.
     fn resize_and_crop(&self) -> Result<(Resize, Option<Crop>), ImportError> {
         let Resize::ShortestEdge { size: side } = self.resize(Class::ConvNext)? else {
             return Err(self.field("size", "is not a number, nor shortest_edge"));

@@ -27,7 +27,8 @@ pub(super) fn told(names: &[String], missing: &str) -> String {
 /// subsequence.
 fn in_common(missing: &str, name: &str) -> usize {
     let wanted: Vec<&str> = missing.split(['.', '/']).collect();
-    // By how many parts of `wanted` there are: what is in common with the name as far as it is read.
+    // By how many parts of `wanted` there are: what is in common with the name as far as it is
+    // read.
     let mut common = vec![0; wanted.len() + 1];
     for part in name.split(['.', '/']) {
         let mut diagonal = 0;

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use patchlight_onnx::tensor::{Element, Tensor};
+use patchlight_onnx::tensor::{DType, Tensor};
 use zip::ZipArchive;
 
 use super::TensorFile;
@@ -22,8 +22,8 @@ const MAX_DESCR: usize = 16;
 /// Axes of an array: far above any weight's.
 const MAX_RANK: usize = 8;
 
-/// How much larger than the file all its arrays together may be. Trained weights deflate to no less than
-/// about half; what deflates further is a bomb, or zeros.
+/// How much larger than the file all its arrays together may be. Trained weights deflate to no less
+/// than about half; what deflates further is a bomb, or zeros.
 const MAX_INFLATION: u64 = 16;
 
 /// Bytes that arrays may have whatever the size of the file.
@@ -120,11 +120,11 @@ impl TensorFile for NpzFile {
         let Some(array) = self.arrays.get(name) else {
             return fail("is missing".to_owned());
         };
-        let element = match array.descr.as_str() {
-            "<f4" => Element::F32,
-            "<f2" => Element::F16,
+        let dtype = match array.descr.as_str() {
+            "<f4" => DType::F32,
+            "<f2" => DType::F16,
             // NumPy has no bfloat16: JAX's arrays are saved as two opaque bytes an element.
-            "|V2" | "<V2" => Element::Bf16,
+            "|V2" | "<V2" => DType::Bf16,
             other => {
                 return fail(format!(
                     "is of type '{other}'; read are '<f4', '<f2' and '|V2' (bfloat16)"
@@ -138,7 +138,7 @@ impl TensorFile for NpzFile {
         }
         // The size was compared with the archive's on opening; a deflated entry that says less than
         // it holds is cut off here, and one that says more ends early.
-        let length = array.shape.iter().product::<usize>() * element.size();
+        let length = array.shape.iter().product::<usize>() * dtype.size();
         let mut bytes = Vec::new();
         let read = self.archive.by_index(array.entry).map(|mut reader| {
             header(&mut reader)?;
@@ -148,12 +148,10 @@ impl TensorFile for NpzFile {
                 .map_err(|e| e.to_string())
         });
         match read {
-            Ok(Ok(count)) if count == length => {
-                Ok(Tensor::new(element, array.shape.clone(), bytes))
-            }
+            Ok(Ok(count)) if count == length => Ok(Tensor::new(dtype, array.shape.clone(), bytes)),
             Ok(Ok(count)) => fail(format!("ends after {count} of {length} bytes")),
-            Ok(Err(why)) => fail(format!("cannot be read: {why}")),
-            Err(why) => fail(format!("cannot be read: {why}")),
+            Ok(Err(error)) => fail(format!("cannot be read: {error}")),
+            Err(error) => fail(format!("cannot be read: {error}")),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Files whose tensors have a wrapper's name before their own.
 //!
-//! torch's `DataParallel` and `torch.compile`, Lightning and every class that keeps the network in one of
-//! its fields put a name before all of the network's. Which one it is, one tensor that every network of
-//! the layout has tells: what stands before its name there stands before all others, too.
+//! torch's `DataParallel` and `torch.compile`, Lightning and every class that keeps the network in
+//! one of its fields put a name before all of the network's. Which one it is, one tensor that every
+//! network of the layout has tells: what stands before its name there stands before all others,
+//! too.
 
 use std::path::{Path, PathBuf};
 
@@ -22,8 +23,8 @@ pub struct Stripped {
     pub other: Option<String>,
 }
 
-/// The file as the layout knows its names. `anchor` is the name of a tensor that every network of the
-/// layout has once.
+/// The file as the layout knows its names. `anchor` is the name of a tensor that every network of
+/// the layout has once.
 ///
 /// # Errors
 /// If no tensor has that name, with or without something before it, or several have it.

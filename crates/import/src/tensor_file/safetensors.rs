@@ -6,14 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use patchlight_onnx::tensor::{Element, Tensor};
+use patchlight_onnx::tensor::{DType, Tensor};
 use safetensors::{Dtype, tensor::Metadata};
 
 use super::TensorFile;
 use crate::ImportError;
 
-/// Bytes of a header; a tensor takes about 150. The format's own limit is 100 MB, which would take ten
-/// times as much in memory.
+/// Bytes of a header; a tensor takes about 150. The format's own limit is 100 MB, which would take
+/// ten times as much in memory.
 const MAX_HEADER: u64 = 16 << 20;
 
 /// An open file whose header is known and valid.
@@ -86,10 +86,10 @@ impl TensorFile for SafetensorsFile {
         let Some(info) = self.metadata.info(name) else {
             return Err(ImportError::tensor(&self.path, name, "is missing"));
         };
-        let element = match info.dtype {
-            Dtype::F32 => Element::F32,
-            Dtype::F16 => Element::F16,
-            Dtype::BF16 => Element::Bf16,
+        let dtype = match info.dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::Bf16,
             other => {
                 let detail = format!("is of type {other:?}; read are F32, F16 and BF16");
                 return Err(ImportError::tensor(&self.path, name, detail));
@@ -101,6 +101,6 @@ impl TensorFile for SafetensorsFile {
             .seek(SeekFrom::Start(self.data_start + start as u64))
             .and_then(|_| self.file.read_exact(&mut bytes))
             .map_err(ImportError::file(&self.path, "read it"))?;
-        Ok(Tensor::new(element, info.shape.clone(), bytes))
+        Ok(Tensor::new(dtype, info.shape.clone(), bytes))
     }
 }

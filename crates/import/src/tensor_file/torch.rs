@@ -1,6 +1,6 @@
 //! What `torch.save` writes since version 1.6: a zip archive with a pickle, which names the
-//! tensors, and one entry for each storage. Before, it wrote [pickles and storages](legacy) one after
-//! the other.
+//! tensors, and one entry for each storage. Before, it wrote [pickles and storages](legacy) one
+//! after the other.
 //!
 //! A pickle is a program. The one here is read by a [machine](pickle) that knows tensors, numbers,
 //! strings and their containers, and can call nothing.
@@ -16,19 +16,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use patchlight_onnx::tensor::{Element, Tensor};
+use patchlight_onnx::tensor::{DType, Tensor};
 use zip::{ZipArchive, read::ZipFile};
 
 pub(super) use self::legacy::LegacyFile;
-use self::pickle::{StoredType, View};
+use self::pickle::{StorageDType, View};
 use super::TensorFile;
 use crate::ImportError;
 
 /// State dicts of the largest models take less than 1 MB.
 const MAX_PICKLE: u64 = 16 << 20;
 
-/// Where the file is smaller than its pickle would be, as far as one is read all the same: archives may
-/// be deflated, and those of a tiny model then have a pickle larger than themselves.
+/// Where the file is smaller than its pickle would be, as far as one is read all the same: archives
+/// may be deflated, and those of a tiny model then have a pickle larger than themselves.
 const MAX_DEFLATED_PICKLE: u64 = 1 << 20;
 
 /// An open archive whose tensors are known and lie inside their storages.
@@ -77,18 +77,19 @@ impl TorchFile {
             root: root.to_owned(),
             tensors: BTreeMap::new(),
         };
-        if names.contains(&format!("{root}byteorder")) && this.small("byteorder")? != b"little" {
+        if names.contains(&format!("{root}byteorder")) && this.read_entry("byteorder")? != b"little"
+        {
             return Err(fail("was written on a big-endian machine".to_owned()));
         }
-        let program = this.small("data.pkl")?;
+        let program = this.read_entry("data.pkl")?;
         this.tensors =
-            pickle::state_dict(&program).map_err(|why| fail(format!("data.pkl {why}")))?;
+            pickle::state_dict(&program).map_err(|error| fail(format!("data.pkl {error}")))?;
         this.check()?;
         Ok(this)
     }
 
     /// A whole entry that ought to be small.
-    fn small(&mut self, name: &str) -> Result<Vec<u8>, ImportError> {
+    fn read_entry(&mut self, name: &str) -> Result<Vec<u8>, ImportError> {
         let limit = self.length.clamp(MAX_DEFLATED_PICKLE, MAX_PICKLE);
         let mut bytes = Vec::new();
         let entry = self.archive.by_name(&format!("{}{name}", self.root));
@@ -104,7 +105,7 @@ impl TorchFile {
                 "{name} has more than {limit} bytes: this is no state dict. Save tensors only: \
                  torch.save(model.state_dict(), FILE)"
             ),
-            Err(why) => format!("damaged: {name}: {why}; copy it again"),
+            Err(error) => format!("damaged: {name}: {error}; copy it again"),
         };
         Err(ImportError::malformed(&self.path, detail))
     }
@@ -122,7 +123,7 @@ impl TorchFile {
                 .end()
                 .ok_or_else(|| fail(format!("has an impossible shape: {:?}", view.shape)))?;
             // Of unknown types at least a byte an element; reading them is refused.
-            let size = view.storage.element.size().unwrap_or(1);
+            let size = view.storage.dtype.size().unwrap_or(1);
             let needed = end.saturating_mul(size as u64);
             if needed > stored {
                 return Err(fail(format!(
@@ -152,7 +153,7 @@ impl TensorFile for TorchFile {
         let Some(view) = self.tensors.get(name) else {
             return Err(fail("is missing".to_owned()));
         };
-        let element = element(view).map_err(fail)?;
+        let dtype = dtype(view).map_err(fail)?;
         let unreadable = |e: &dyn Display| fail(format!("cannot be read: {e}"));
         let entry = format!("{}data/{}", self.root, view.storage.key);
         let index = self
@@ -165,17 +166,17 @@ impl TensorFile for TorchFile {
             .by_index_seek(index)
             .map_err(|e| unreadable(&e))?;
         let bytes = view
-            .read(&mut reader, 0, element.size())
+            .read(&mut reader, 0, dtype.size())
             .map_err(|e| unreadable(&e))?;
-        Ok(Tensor::new(element, view.shape.clone(), bytes))
+        Ok(Tensor::new(dtype, view.shape.clone(), bytes))
     }
 }
 
 /// The type of a tensor's elements, if it is one that networks are imported from.
-fn element(view: &View) -> Result<Element, String> {
-    match &view.storage.element {
-        StoredType::Float(element) => Ok(*element),
-        StoredType::Other(kind) => Err(format!(
+fn dtype(view: &View) -> Result<DType, String> {
+    match &view.storage.dtype {
+        StorageDType::Float(dtype) => Ok(*dtype),
+        StorageDType::Other(kind) => Err(format!(
             "is of type {kind}; read are Float, Half and BFloat16"
         )),
     }

@@ -40,7 +40,7 @@ fn odd_labels_survive_byte_for_byte() {
     assert_eq!(found, odd);
 }
 
-/// As transformers' pipeline does: a softmax over one class would be 1 for every picture.
+/// As transformers' pipeline does: a softmax over one class would be 1 for every image.
 #[test]
 fn a_single_class_gets_a_sigmoid() {
     let case = Case::new();

@@ -155,7 +155,7 @@ struct Golden {
     cases: Vec<GoldenCase>,
 }
 
-/// What a version of transformers made of a picture with a processor as the file describes it.
+/// What a version of transformers made of an image with a processor as the file describes it.
 #[derive(Deserialize)]
 struct GoldenCase {
     name: String,

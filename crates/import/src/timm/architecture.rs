@@ -163,8 +163,8 @@ mod tests {
         pool: String,
     }
 
-    /// Every architecture of timm's `vision_transformer.py` and `deit.py`: what is taken for a plain
-    /// Vision Transformer is one, with these heads, this activation and this epsilon.
+    /// Every architecture of timm's `vision_transformer.py` and `deit.py`: what is taken for a
+    /// plain Vision Transformer is one, with these heads, this activation and this epsilon.
     #[test]
     fn names_stand_for_what_timm_makes_of_them() {
         let golden = include_str!("../../../../tests/goldens/timm/architectures.json");

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use patchlight_onnx::vit::{Activation, PoolNorm, Readout};
+use patchlight_onnx::vit::{Activation, PoolNorm, Pooling};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -117,15 +117,15 @@ impl Config {
     }
 
     /// What the classifier reads, as far as the file tells.
-    pub(super) fn readout(&self) -> Option<Readout> {
+    pub(super) fn pooling(&self) -> Option<Pooling> {
         let argued = self.model_args.get("global_pool").and_then(Value::as_str);
         match (
             argued.or(self.global_pool.as_deref())?,
             self.architecture().is_distilled(),
         ) {
-            ("token", true) => Some(Readout::ClassAndDistillation),
-            ("token", false) => Some(Readout::ClassToken),
-            ("avg", _) => Some(Readout::PatchMean(PoolNorm::BeforeMean)),
+            ("token", true) => Some(Pooling::ClassAndDistillation),
+            ("token", false) => Some(Pooling::ClassToken),
+            ("avg", _) => Some(Pooling::PatchMean(PoolNorm::BeforeMean)),
             _ => None,
         }
     }

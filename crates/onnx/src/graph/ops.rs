@@ -1,7 +1,7 @@
 //! The operators that our graphs use, as methods: name first, then values, then parameters.
 
 use super::{Attribute, Graph, Value, as_i64};
-use crate::tensor::{Element, Tensor};
+use crate::tensor::{DType, Tensor};
 
 impl Graph<'_> {
     /// `a + b`, broadcast.
@@ -68,15 +68,15 @@ impl Graph<'_> {
     }
 
     /// `x · kernelᵀ` for a matrix `x` `[rows, out]` and a kernel `[in, out]`.
-    pub fn linear_back(&mut self, name: &str, x: &Value, kernel: &Value) -> Value {
+    pub fn linear_transposed(&mut self, name: &str, x: &Value, kernel: &Value) -> Value {
         let transposed = [("transB", Attribute::Int(1))];
         self.node("Gemm", name, &[x, kernel], &transposed)
     }
 
-    /// `(x − zero_point) · kernel · scale` for uint8 `x` `[rows, in]`, an int8 kernel `[in, out]` and
-    /// a float32 scale `[out]`: summed in integers, float32 comes out. An operator of ONNX Runtime's
-    /// own.
-    pub fn integer_product(
+    /// `(x − zero_point) · kernel · scale` for uint8 `x` `[rows, in]`, an int8 kernel `[in, out]`
+    /// and a float32 scale `[out]`: summed in integers, float32 comes out. An operator of ONNX
+    /// Runtime's own.
+    pub fn matmul_integer(
         &mut self,
         name: &str,
         x: &Value,
@@ -84,14 +84,14 @@ impl Graph<'_> {
         kernel: &Value,
         scale: &Value,
     ) -> Value {
-        let one = self.number(1.0);
-        let zero_point = self.byte(zero_point);
+        let one = self.scalar(1.0);
+        let zero_point = self.scalar_u8(zero_point);
         let inputs = [x, kernel, &one, scale, &zero_point];
         self.runtime_node("MatMulIntegerToFloat", name, &inputs)
     }
 
-    /// `round(x / scale) + zero_point` for a matrix `x`, with a float32 scale and a uint8 zero point
-    /// for each row; saturated to uint8.
+    /// `round(x / scale) + zero_point` for a matrix `x`, with a float32 scale and a uint8 zero
+    /// point for each row; saturated to uint8.
     pub fn quantize_rows(
         &mut self,
         name: &str,
@@ -104,19 +104,19 @@ impl Graph<'_> {
     }
 
     /// One element repeated to fill a shape that is known when the graph runs.
-    pub fn filled(&mut self, name: &str, shape: &Value, element: &Tensor) -> Value {
-        let value = [("value", Attribute::Tensor(element))];
+    pub fn constant_of_shape(&mut self, name: &str, shape: &Value, value: &Tensor) -> Value {
+        let value = [("value", Attribute::Tensor(value))];
         self.node("ConstantOfShape", name, &[shape], &value)
     }
 
     /// The same elements under another shape: 0 keeps an axis, −1 takes what is left.
     pub fn reshape(&mut self, name: &str, x: &Value, shape: &[i64]) -> Value {
-        let shape = self.integers(shape);
+        let shape = self.int64_constant(shape);
         self.node("Reshape", name, &[x, &shape], &[])
     }
 
     /// Lengths of the axes `start..end`, as a list of integers.
-    pub fn lengths(&mut self, name: &str, x: &Value, start: i64, end: i64) -> Value {
+    pub fn shape_of(&mut self, name: &str, x: &Value, start: i64, end: i64) -> Value {
         let attributes = [
             ("start", Attribute::Int(start)),
             ("end", Attribute::Int(end)),
@@ -162,7 +162,7 @@ impl Graph<'_> {
     }
 
     /// The elements in another type.
-    pub fn cast(&mut self, name: &str, x: &Value, to: Element) -> Value {
+    pub fn cast(&mut self, name: &str, x: &Value, to: DType) -> Value {
         let to = i64::from(i32::from(to.data_type()));
         self.node("Cast", name, &[x], &[("to", Attribute::Int(to))])
     }
@@ -174,9 +174,9 @@ impl Graph<'_> {
 
     /// Elements `start..end` along an axis.
     pub fn slice(&mut self, name: &str, x: &Value, axis: i64, start: i64, end: i64) -> Value {
-        let start = self.integers(&[start]);
-        let end = self.integers(&[end]);
-        let axis = self.integers(&[axis]);
+        let start = self.int64_constant(&[start]);
+        let end = self.int64_constant(&[end]);
+        let axis = self.int64_constant(&[axis]);
         self.node("Slice", name, &[x, &start, &end, &axis], &[])
     }
 
@@ -188,7 +188,7 @@ impl Graph<'_> {
 
     /// Where the `count` largest elements of the last axis are, largest first, ties by position.
     pub fn top_k(&mut self, name: &str, x: &Value, count: usize) -> Value {
-        let count = self.integers(&[as_i64(count)]);
+        let count = self.int64_constant(&[as_i64(count)]);
         let attributes = [
             ("axis", Attribute::Int(-1)),
             ("largest", Attribute::Int(1)),
@@ -202,11 +202,11 @@ impl Graph<'_> {
     }
 
     /// Elements 0, `step`, 2·`step`, … along an axis.
-    pub fn every(&mut self, name: &str, x: &Value, axis: i64, step: i64) -> Value {
-        let start = self.integers(&[0]);
-        let end = self.integers(&[i64::MAX]);
-        let axis = self.integers(&[axis]);
-        let step = self.integers(&[step]);
+    pub fn strided_slice(&mut self, name: &str, x: &Value, axis: i64, step: i64) -> Value {
+        let start = self.int64_constant(&[0]);
+        let end = self.int64_constant(&[i64::MAX]);
+        let axis = self.int64_constant(&[axis]);
+        let step = self.int64_constant(&[step]);
         self.node("Slice", name, &[x, &start, &end, &axis, &step], &[])
     }
 
@@ -241,9 +241,9 @@ impl Graph<'_> {
         name: &str,
         x: &Value,
         axis: i64,
-        keep: bool,
+        keep_dims: bool,
     ) -> Value {
-        let keep = ("keepdims", Attribute::Int(i64::from(keep)));
+        let keep_dims = ("keepdims", Attribute::Int(i64::from(keep_dims)));
         // Axes became an input, of sums first.
         let axis_is_input = self.opset >= if operator == "ReduceSum" { 13 } else { 18 };
         if !axis_is_input {
@@ -252,18 +252,18 @@ impl Graph<'_> {
                 operator,
                 name,
                 &[x],
-                &[("axes", Attribute::Ints(&axes)), keep],
+                &[("axes", Attribute::Ints(&axes)), keep_dims],
             );
         }
-        let axis = self.integers(&[axis]);
-        self.node(operator, name, &[x, &axis], &[keep])
+        let axis = self.int64_constant(&[axis]);
+        self.node(operator, name, &[x, &axis], &[keep_dims])
     }
 
     /// ONNX lists the counts before all axes, then those after all axes.
     fn pad(&mut self, name: &str, x: &Value, sides: usize, side: usize, by: usize) -> Value {
         let mut pads = vec![0; sides];
         pads[side] = as_i64(by);
-        let pads = self.integers(&pads);
+        let pads = self.int64_constant(&pads);
         self.node("Pad", name, &[x, &pads], &[])
     }
 }

@@ -1,4 +1,4 @@
-//! Where a graph's constants are kept.
+//! Where a graph's constants are stored.
 
 use std::{
     fmt,
@@ -19,7 +19,7 @@ const SMALL: usize = 1024;
 /// Offsets are multiples of this, so that the runtime can map the file instead of reading it.
 const ALIGNMENT: u64 = 4096;
 
-/// Where a graph's constants are kept.
+/// Where a graph's constants are stored.
 #[derive(Debug)]
 pub enum Storage<'s> {
     /// All in the graph's own file, which protobuf limits to 2 GiB.
@@ -50,7 +50,7 @@ impl<'s> External<'s> {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn keep(&mut self, proto: &mut TensorProto, bytes: Bytes) -> io::Result<()> {
+    pub fn store(&mut self, proto: &mut TensorProto, bytes: Bytes) -> io::Result<()> {
         if bytes.len() <= SMALL {
             proto.raw_data = Some(bytes);
             return Ok(());
@@ -90,10 +90,10 @@ impl fmt::Debug for External<'_> {
 
 impl Storage<'_> {
     /// Puts the tensor's bytes where they belong and writes down where that is.
-    pub(super) fn place(&mut self, proto: &mut TensorProto, tensor: Tensor) -> io::Result<()> {
+    pub(super) fn store(&mut self, proto: &mut TensorProto, tensor: Tensor) -> io::Result<()> {
         let bytes = tensor.into_bytes().into();
         match self {
-            Self::External(external) => external.keep(proto, bytes),
+            Self::External(external) => external.store(proto, bytes),
             Self::Inline => {
                 proto.raw_data = Some(bytes);
                 Ok(())

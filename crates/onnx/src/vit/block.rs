@@ -1,8 +1,8 @@
 //! One transformer block: attention, then the MLP, each on the normalised residual stream.
 
 use super::{
-    Activation, BlockRole as B, Builder, Layer, Part, Role, Weights,
-    evidence::{Trace, Written},
+    Activation, BlockWeight as B, Builder, LinearKind, LinearLayer, WeightId, Weights,
+    attribution::{Trace, WeightedValues},
     linear::Operand,
 };
 use crate::{
@@ -16,26 +16,26 @@ pub(super) struct Block {
     pub(super) tokens: Value,
     /// Its attention matrix, heads fused: `[batch, queries, tokens]`.
     pub(super) fused: Value,
-    /// What it wrote to the class token, where evidence is made.
+    /// What it wrote to the class token, where attribution is made.
     pub(super) trace: Option<Trace>,
 }
 
-/// What attention gives, before its output kernel.
-struct Attended {
+/// The output of attention, before its output kernel.
+struct AttentionOutput {
     /// What the block adds to: `[batch·queries, hidden]`.
     residual: Value,
     /// What the heads read of the tokens, `[batch, queries, heads, head size]`.
     mixed: Value,
     /// The attention matrix, heads fused: `[batch, queries, tokens]`.
     fused: Value,
-    written: Option<Written>,
+    written: Option<WeightedValues>,
 }
 
 impl<W: Weights + ?Sized> Builder<'_, '_, W> {
-    /// Tokens `[batch·tokens, hidden]` → those after the block. `entering` is what the evidence
+    /// Tokens `[batch·tokens, hidden]` → those after the block. `entering` is what the attribution
     /// keeps of the class token of what is before the block, each `[batch, hidden]`.
     ///
-    /// Only the readout's tokens leave the last block: nobody reads the others, so neither their
+    /// Only the pooled tokens leave the last block: nothing reads the others, so neither their
     /// queries nor their MLPs are computed. A mean over the patches reads all.
     pub(super) fn block(
         &mut self,
@@ -44,28 +44,30 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         entering: Option<&[Value]>,
     ) -> Result<Block, W::Error> {
         let last = block + 1 == self.spec.layers;
-        let narrow = last && self.spec.read_tokens() < self.spec.tokens();
-        let tokens = match narrow {
-            true => self.spec.read_tokens(),
+        let pooled_only = last && self.spec.pooled_tokens() < self.spec.tokens();
+        let tokens = match pooled_only {
+            true => self.spec.pooled_tokens(),
             false => self.spec.tokens(),
         };
-        let attended = self.attention(block, x, narrow, entering.is_some())?;
+        let attention_output = self.attention(block, x, pooled_only, entering.is_some())?;
 
-        let layer = |part| Layer { block, part };
+        let layer = |part| LinearLayer { block, part };
         let name = |part: &str| format!("block.{block}/{part}");
         let hidden = as_i64(self.spec.hidden);
         let joined = name("attention/heads_joined");
-        let mixed = match (&attended.written, entering) {
+        let mixed = match (&attention_output.written, entering) {
             (Some(written), Some(entering)) if !last => {
-                self.join_heads_after(&joined, &attended.mixed, &written.values, entering)
+                self.join_heads_after(&joined, &attention_output.mixed, &written.values, entering)
             }
-            _ => self.graph.reshape(&joined, &attended.mixed, &[-1, hidden]),
+            _ => self
+                .graph
+                .reshape(&joined, &attention_output.mixed, &[-1, hidden]),
         };
-        let out = layer(Part::Out);
+        let out = layer(LinearKind::Out);
         let mixed = self.operand(out, &name("attention/mixed"), &mixed, tokens);
-        let rounded = match (entering, mixed.codes()) {
-            (Some(_), Some(codes)) if self.arithmetic.of(out) == Precision::Int8 => {
-                Some(self.rounded(block, &mixed, codes, last))
+        let rounding_error = match (entering, mixed.quantized()) {
+            (Some(_), Some(quantized)) if self.plan.precision_of(out) == Precision::Int8 => {
+                Some(self.rounding_error(block, &mixed, quantized, last))
             }
             _ => None,
         };
@@ -80,19 +82,25 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         );
         let x = self
             .graph
-            .add(&name("attention"), &attended.residual, &written);
+            .add(&name("attention"), &attention_output.residual, &written);
 
         let normed = [B::MlpNormScale, B::MlpNormBias];
         let normed = self.norm(block, &name("mlp/norm"), &x, normed)?;
         let up = [B::UpKernel, B::UpBias];
-        let up = self.linear(layer(Part::Up), &name("mlp/up"), &normed, tokens, up)?;
+        let up = self.linear(layer(LinearKind::Up), &name("mlp/up"), &normed, tokens, up)?;
         let active = self.activation(&name("mlp/active"), &up);
         let down = [B::DownKernel, B::DownBias];
-        let down = self.linear(layer(Part::Down), &name("mlp/down"), &active, tokens, down)?;
+        let down = self.linear(
+            layer(LinearKind::Down),
+            &name("mlp/down"),
+            &active,
+            tokens,
+            down,
+        )?;
         let tokens = self.graph.add(&name("mlp"), &x, &down);
-        let trace = attended.written.map(|written| Trace {
+        let trace = attention_output.written.map(|written| Trace {
             written,
-            rounded,
+            rounding_error,
             out_kernel,
             out_bias,
             mlp: match last {
@@ -102,7 +110,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         });
         Ok(Block {
             tokens,
-            fused: attended.fused,
+            fused: attention_output.fused,
             trace,
         })
     }
@@ -112,22 +120,22 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         &mut self,
         block: usize,
         x: &Value,
-        narrow: bool,
+        pooled_only: bool,
         traced: bool,
-    ) -> Result<Attended, W::Error> {
+    ) -> Result<AttentionOutput, W::Error> {
         let name = |part: &str| format!("block.{block}/{part}");
         let all = self.spec.tokens();
-        let layer = Layer {
+        let layer = LinearLayer {
             block,
-            part: Part::Qkv,
+            part: LinearKind::Qkv,
         };
         let normed = [B::AttentionNormScale, B::AttentionNormBias];
         let normed = self.norm(block, &name("attention/norm"), x, normed)?;
         let read = self.operand(layer, &name("attention/norm"), &normed, all);
-        let (residual, querying, tokens) = if narrow {
-            let tokens = self.spec.read_tokens();
-            let residual = self.readout_rows(&name("residual"), x);
-            let querying = self.readout_rows(&name("attention/readout"), &normed);
+        let (residual, querying, tokens) = if pooled_only {
+            let tokens = self.spec.pooled_tokens();
+            let residual = self.pooled_rows(&name("residual"), x);
+            let querying = self.pooled_rows(&name("attention/readout"), &normed);
             let querying = self.operand(layer, &name("attention/readout"), &querying, tokens);
             (residual, querying, tokens)
         } else {
@@ -149,7 +157,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let fused = self.fuse_heads(block, &probabilities);
         let values = [B::ValueKernel, B::ValueBias];
         let values = self.projection(layer, "values", &read, values, None)?;
-        let values = match narrow {
+        let values = match pooled_only {
             true => self.by_head(&name("attention/values"), &values, all),
             false => self.by_head_after(&name("attention/values"), &values, &fused),
         };
@@ -158,7 +166,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let graph = &mut self.graph;
         let values = graph.transpose(&name("attention/values"), &values, &[0, 2, 1, 3]);
         let mixed = graph.matmul(&name("attention/mixed"), &probabilities, &values);
-        Ok(Attended {
+        Ok(AttentionOutput {
             residual,
             mixed: graph.transpose(&name("attention/by_token"), &mixed, &[0, 2, 1, 3]),
             fused,
@@ -166,23 +174,24 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         })
     }
 
-    /// The readout's tokens out of all: `[batch·tokens, hidden]` → `[batch·readout, hidden]`.
-    fn readout_rows(&mut self, name: &str, x: &Value) -> Value {
+    /// The pooled tokens out of all: `[batch·tokens, hidden]` → `[batch·pooled, hidden]`.
+    fn pooled_rows(&mut self, name: &str, x: &Value) -> Value {
         let hidden = as_i64(self.spec.hidden);
-        let readout = as_i64(self.spec.read_tokens());
+        let pooling = as_i64(self.spec.pooled_tokens());
         let shape = [-1, as_i64(self.spec.tokens()), hidden];
         let x = self.graph.reshape(&format!("{name}/by_picture"), x, &shape);
-        let x = self.graph.slice(&format!("{name}/rows"), &x, 1, 0, readout);
+        let x = self.graph.slice(&format!("{name}/rows"), &x, 1, 0, pooling);
         self.graph.reshape(name, &x, &[-1, hidden])
     }
 
     /// `[batch·tokens, hidden]` → queries, keys or values.
     ///
-    /// They are three products: one over three times the width, taken apart by a `Split`, which copies,
-    /// is no faster (`load-tests/precision.py` compares them; docs/performance.md has the figures).
+    /// They are three products: one over three times the width, taken apart by a `Split`, which
+    /// copies, is no faster (`load-tests/precision.py` compares them; docs/performance.md has the
+    /// figures).
     fn projection(
         &mut self,
-        layer: Layer,
+        layer: LinearLayer,
         what: &str,
         x: &Operand,
         [kernel, bias]: [B; 2],
@@ -213,22 +222,22 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     /// The same, but not before `first` `[batch, tokens, …]` is there.
     ///
     /// Left alone, ONNX Runtime puts off what only the rollout needs until the last block is done,
-    /// and so keeps all heads' matrices of all blocks: 60 MB a picture for ViT-L/16. Here the shape
+    /// and so keeps all heads' matrices of all blocks: 60 MB per image for ViT-L/16. Here the shape
     /// comes from `first`, so that this block cannot go on without it; the matrices are read while
     /// they are in cache, and their memory serves the next block. Two lengths are taken because an
     /// optimiser replaces a single unknown one by −1, and the dependence with it.
     fn by_head_after(&mut self, name: &str, x: &Value, first: &Value) -> Value {
         let sizes = [self.spec.heads, self.spec.head_size()].map(as_i64);
         let graph = &mut self.graph;
-        let batch_and_tokens = graph.lengths(&format!("{name}/batch_and_tokens"), first, 0, 2);
-        let sizes = graph.integers(&sizes);
+        let batch_and_tokens = graph.shape_of(&format!("{name}/batch_and_tokens"), first, 0, 2);
+        let sizes = graph.int64_constant(&sizes);
         let shape = graph.concat(&format!("{name}/shape"), &[&batch_and_tokens, &sizes], 0);
         graph.node("Reshape", &format!("{name}/by_token"), &[x, &shape], &[])
     }
 
     /// `[batch, tokens, heads, head size]` → `[batch·tokens, hidden]`, but not before `values` of
     /// that shape and all `entering` `[batch, hidden]` are there: for the same reason, so that of a
-    /// block only these remain in memory for the evidence.
+    /// block only these remain in memory for the attribution.
     fn join_heads_after(
         &mut self,
         name: &str,
@@ -237,10 +246,10 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         entering: &[Value],
     ) -> Value {
         let graph = &mut self.graph;
-        let mut shape = graph.lengths(&format!("{name}/lengths"), values, 0, 2);
+        let mut shape = graph.shape_of(&format!("{name}/lengths"), values, 0, 2);
         for (number, entering) in entering.iter().enumerate() {
             // [batch·tokens, hidden] whatever these are.
-            let smaller = graph.lengths(&format!("{name}/smaller/{number}"), entering, 0, 2);
+            let smaller = graph.shape_of(&format!("{name}/smaller/{number}"), entering, 0, 2);
             shape = graph.max(&format!("{name}/shape/{number}"), &shape, &smaller);
         }
         graph.node("Reshape", name, &[x, &shape], &[])
@@ -253,8 +262,8 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         x: &Value,
         [scale, bias]: [B; 2],
     ) -> Result<Value, W::Error> {
-        let scale = self.block_constant(Role::Block(block, scale), &format!("{name}.scale"))?;
-        let bias = self.block_constant(Role::Block(block, bias), &format!("{name}.bias"))?;
+        let scale = self.block_weight(WeightId::Block(block, scale), &format!("{name}.scale"))?;
+        let bias = self.block_weight(WeightId::Block(block, bias), &format!("{name}.bias"))?;
         Ok(self
             .graph
             .layer_norm(name, x, &scale, &bias, self.spec.norm_epsilon))
@@ -272,8 +281,8 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
                 graph.mul(name, x, &gate)
             }
             Activation::QuickGelu => {
-                let factor = graph.number(QUICK);
-                let factor = self.narrow(&format!("{name}/factor"), &factor);
+                let factor = graph.scalar(QUICK);
+                let factor = self.cast_to_block_dtype(&format!("{name}/factor"), &factor);
                 let graph = &mut self.graph;
                 let steep = graph.mul(&format!("{name}/steep"), x, &factor);
                 let gate = graph.sigmoid(&format!("{name}/gate"), &steep);
@@ -284,7 +293,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
 
     fn linear(
         &mut self,
-        layer: Layer,
+        layer: LinearLayer,
         name: &str,
         x: &Value,
         tokens: usize,

@@ -1,29 +1,29 @@
 //! From pixels to tokens.
 
-use super::{Builder, PIXEL_VALUES, Role, Weights};
+use super::{Builder, PIXEL_VALUES, WeightId, Weights};
 use crate::{
     graph::{Attribute, Dim, Value, as_i64},
-    tensor::{Element, Tensor},
+    tensor::{DType, Tensor},
 };
 
 impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     /// Pixels → `[batch·tokens, hidden]`: each patch projected, the prefix tokens put before
     /// them, positions added; and normalised, where the network does so.
     ///
-    /// The prefix is the same for every picture. So zeros are put in front of the patches, and one
+    /// The prefix is the same for every image. So zeros are put in front of the patches, and one
     /// constant, which holds the prefix tokens and the patches' positions, is added to all.
     pub(super) fn embed(&mut self) -> Result<Value, W::Error> {
         let spec = self.spec;
         let [height, width] = spec.image;
         let shape = [Dim::named("batch"), 3.into(), height.into(), width.into()];
-        let pixels = self.graph.input(PIXEL_VALUES, Element::F32, &shape);
-        let pixels = self.narrow(PIXEL_VALUES, &pixels);
+        let pixels = self.graph.input(PIXEL_VALUES, DType::F32, &shape);
+        let pixels = self.cast_to_block_dtype(PIXEL_VALUES, &pixels);
 
         // Convolutions want [out, in, row, column].
-        let kernel = self.weights.tensor(Role::PatchKernel)?.transposed();
+        let kernel = self.weights.tensor(WeightId::PatchKernel)?.transposed();
         let kernel = kernel.reshaped(vec![spec.hidden, 3, spec.patch, spec.patch]);
-        let kernel = self.own("embed/patch.kernel", kernel)?;
-        let bias = self.block_constant(Role::PatchBias, "embed/patch.bias")?;
+        let kernel = self.block_tensor("embed/patch.kernel", kernel)?;
+        let bias = self.block_weight(WeightId::PatchBias, "embed/patch.bias")?;
         let side = as_i64(spec.patch);
         let attributes = [
             ("kernel_shape", Attribute::Ints(&[side, side])),
@@ -41,12 +41,12 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let patches = graph.transpose("embed/patches", &patches, &[0, 2, 1]);
 
         let table = [
-            self.weights.tensor(Role::Prefix)?,
-            self.weights.tensor(Role::Positions)?,
+            self.weights.tensor(WeightId::Prefix)?,
+            self.weights.tensor(WeightId::Positions)?,
         ];
         let table = table.iter().flat_map(Tensor::to_f32).collect::<Vec<_>>();
         let table = Tensor::f32(vec![1, spec.tokens(), spec.hidden], &table);
-        let table = self.own("embed/prefix_and_positions", table)?;
+        let table = self.block_tensor("embed/prefix_and_positions", table)?;
         let graph = &mut self.graph;
         let tokens = match spec.prefix {
             0 => patches,
@@ -57,8 +57,8 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         if !spec.pre_norm {
             return Ok(tokens);
         }
-        let scale = self.block_constant(Role::PreNormScale, "embed/norm.scale")?;
-        let bias = self.block_constant(Role::PreNormBias, "embed/norm.bias")?;
+        let scale = self.block_weight(WeightId::PreNormScale, "embed/norm.scale")?;
+        let bias = self.block_weight(WeightId::PreNormBias, "embed/norm.bias")?;
         let epsilon = spec.norm_epsilon;
         Ok(self
             .graph

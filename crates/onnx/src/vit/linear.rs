@@ -1,4 +1,4 @@
-//! The blocks' linear layers in the arithmetic that was chosen.
+//! The blocks' linear layers, in the precision that the plan gives them.
 //!
 //! # Eight bits
 //!
@@ -11,9 +11,9 @@
 //! y_o = (Σ_i q_i k_io) · c_o · s + b_o
 //! ```
 //!
-//! Nothing here looks at another token, and a sum of integers does not depend on its order: a
-//! picture's answer has the same bits alone and in any batch. A scale for a whole tensor, which
-//! `DynamicQuantizeLinear` takes, would let one picture change the others' answers.
+//! Nothing here looks at another token, and a sum of integers does not depend on its order: an
+//! image's answer has the same bits alone and in any batch. A scale for a whole tensor, which
+//! `DynamicQuantizeLinear` takes, would let one image change the others' answers.
 //!
 //! Tokens are stored as q + 128 in unsigned bytes, the pairing that x86 multiplies (`u8 × s8`).
 //! The runtime's `MatMulIntegerToFloat` multiplies by `c`; the token's `s` is one multiplication
@@ -21,15 +21,15 @@
 
 use std::io;
 
-use super::{BlockRole, Builder, Layer, Role, Weights, probe::Probe};
+use super::{BlockWeight, Builder, LinearLayer, WeightId, Weights, layer_errors::LayerPair};
 use crate::{
     graph::Value,
-    tensor::{Element, Tensor},
+    tensor::{DType, Tensor},
     vit::Precision,
 };
 
 /// The largest magnitude of a stored integer; −128 is left out, so that ranges are symmetric.
-const LEVELS: f32 = 127.0;
+const QUANTIZED_MAX: f32 = 127.0;
 
 /// Added to a token's integers: they are stored unsigned.
 const ZERO_POINT: u8 = 128;
@@ -41,13 +41,13 @@ const SMALLEST_RANGE: f32 = 1e-12;
 /// Tokens `[rows, in]` as a linear layer reads them; made once for all that read the same.
 #[derive(Clone, Debug)]
 pub(super) struct Operand {
-    plain: Value,
-    codes: Option<Codes>,
+    float: Value,
+    quantized: Option<Quantized>,
 }
 
 /// Tokens as integers.
 #[derive(Clone, Debug)]
-pub(super) struct Codes {
+pub(super) struct Quantized {
     /// Uint8 `[rows, in]`.
     pub(super) values: Value,
     /// Float32 `[rows, 1]`.
@@ -56,13 +56,13 @@ pub(super) struct Codes {
 
 impl Operand {
     /// The tokens as they came.
-    pub(super) fn plain(&self) -> &Value {
-        &self.plain
+    pub(super) fn float(&self) -> &Value {
+        &self.float
     }
 
     /// The integers, in an int8 layer.
-    pub(super) fn codes(&self) -> Option<&Codes> {
-        self.codes.as_ref()
+    pub(super) fn quantized(&self) -> Option<&Quantized> {
+        self.quantized.as_ref()
     }
 }
 
@@ -72,19 +72,19 @@ pub(super) enum Kernel {
     /// In the blocks' floating-point type.
     Float(Value),
     /// As integers.
-    Int8(Rounded),
+    Int8(QuantizedKernel),
     /// In float32, and as integers for comparison.
     Both {
         /// `[in, out]`.
-        exact: Value,
+        float32: Value,
         /// The same.
-        rounded: Rounded,
+        int8: QuantizedKernel,
     },
 }
 
 /// A kernel as integers.
 #[derive(Clone, Debug)]
-pub(super) struct Rounded {
+pub(super) struct QuantizedKernel {
     /// Int8 `[in, out]`.
     values: Value,
     /// Float32 `[out]`: one of each output channel.
@@ -92,72 +92,72 @@ pub(super) struct Rounded {
 }
 
 impl<W: Weights + ?Sized> Builder<'_, '_, W> {
-    /// Prepares tokens `[rows, in]` for a layer; `tokens` is the number of rows a picture has.
+    /// Prepares tokens `[rows, in]` for a layer; `tokens` is the number of rows an image has.
     pub(super) fn operand(
         &mut self,
-        layer: Layer,
+        layer: LinearLayer,
         name: &str,
         x: &Value,
         tokens: usize,
     ) -> Operand {
-        let codes = match self.arithmetic.of(layer) {
-            Precision::Fp32 if self.arithmetic.probing => {
+        let quantized = match self.plan.precision_of(layer) {
+            Precision::Fp32 if self.plan.probing => {
                 Some(self.quantize(&format!("{name}/codes"), x, tokens))
             }
             Precision::Int8 => Some(self.quantize(&format!("{name}/codes"), x, tokens)),
             Precision::Fp32 | Precision::Fp16 => None,
         };
         Operand {
-            plain: x.clone(),
-            codes,
+            float: x.clone(),
+            quantized,
         }
     }
 
     /// `x · kernel + bias` for tokens `[rows, in]`.
     pub(super) fn product(
         &mut self,
-        layer: Layer,
+        layer: LinearLayer,
         name: &str,
         x: &Operand,
         kernel: &Kernel,
         bias: Option<&Value>,
     ) -> Value {
-        if let (Kernel::Both { exact, rounded }, Some(codes)) = (kernel, &x.codes) {
-            let rounded = self.integers(&format!("{name}/probe"), codes, rounded, bias);
-            let exact = self.graph.linear(name, &x.plain, exact, bias);
-            let probe = Probe {
-                exact: exact.clone(),
-                rounded,
+        if let (Kernel::Both { float32, int8 }, Some(quantized)) = (kernel, &x.quantized) {
+            let int8 = self.integer_linear(&format!("{name}/probe"), quantized, int8, bias);
+            let float32 = self.graph.linear(name, &x.float, float32, bias);
+            let probe = LayerPair {
+                float32: float32.clone(),
+                int8,
             };
             self.probes.entry(layer).or_default().push(probe);
-            return exact;
+            return float32;
         }
-        let (Kernel::Int8(kernel), Some(codes)) = (kernel, &x.codes) else {
-            let kernel = self.widened(&format!("{name}.kernel"), kernel);
-            return self.graph.linear(name, &x.plain, &kernel, bias);
+        let (Kernel::Int8(kernel), Some(quantized)) = (kernel, &x.quantized) else {
+            let kernel = self.dequantized_kernel(&format!("{name}.kernel"), kernel);
+            return self.graph.linear(name, &x.float, &kernel, bias);
         };
-        self.integers(name, codes, kernel, bias)
+        self.integer_linear(name, quantized, kernel, bias)
     }
 
-    fn integers(
+    fn integer_linear(
         &mut self,
         name: &str,
-        codes: &Codes,
-        kernel: &Rounded,
+        quantized: &Quantized,
+        kernel: &QuantizedKernel,
         bias: Option<&Value>,
     ) -> Value {
         let graph = &mut self.graph;
-        let unscaled = graph.integer_product(
+        let unscaled = graph.matmul_integer(
             &format!("{name}/unscaled"),
-            &codes.values,
+            &quantized.values,
             ZERO_POINT,
             &kernel.values,
             &kernel.scale,
         );
         match bias {
-            None => graph.mul(name, &unscaled, &codes.scale),
+            None => graph.mul(name, &unscaled, &quantized.scale),
             Some(bias) => {
-                let scaled = graph.mul(&format!("{name}/scaled"), &unscaled, &codes.scale);
+                let scaled = graph.mul(&format!("{name}/scaled"), &unscaled, &quantized.scale);
                 graph.add(name, &scaled, bias)
             }
         }
@@ -166,68 +166,71 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     /// A kernel of a layer, each value multiplied by `factor`.
     pub(super) fn kernel(
         &mut self,
-        layer: Layer,
+        layer: LinearLayer,
         name: &str,
-        role: BlockRole,
+        weight: BlockWeight,
         factor: Option<f32>,
     ) -> Result<Kernel, W::Error> {
-        let probing = self.arithmetic.probing;
-        if self.arithmetic.of(layer) != Precision::Int8 && !probing {
+        let probing = self.plan.probing;
+        if self.plan.precision_of(layer) != Precision::Int8 && !probing {
             return Ok(Kernel::Float(self.scaled(
                 layer.block,
                 name,
-                role,
+                weight,
                 factor,
             )?));
         }
-        let tensor = self.weights.tensor(Role::Block(layer.block, role))?;
+        let tensor = self.weights.tensor(WeightId::Block(layer.block, weight))?;
         let factor = factor.unwrap_or(1.0);
-        let (values, scale) = by_channel(&tensor, factor);
-        let rounded = Rounded {
+        let (values, scale) = quantize_per_channel(&tensor, factor);
+        let int8 = QuantizedKernel {
             values: self.graph.constant(&format!("{name}.int8"), values)?,
             scale: self.graph.constant(&format!("{name}.scale"), scale)?,
         };
         if !probing {
-            return Ok(Kernel::Int8(rounded));
+            return Ok(Kernel::Int8(int8));
         }
-        let exact = self.graph.constant(name, tensor.scaled(factor))?;
-        Ok(Kernel::Both { exact, rounded })
+        let float32 = self.graph.constant(name, tensor.scaled(factor))?;
+        Ok(Kernel::Both { float32, int8 })
     }
 
     /// A bias of a layer, each value multiplied by `factor`.
     pub(super) fn bias(
         &mut self,
-        layer: Layer,
+        layer: LinearLayer,
         name: &str,
-        role: BlockRole,
+        weight: BlockWeight,
         factor: Option<f32>,
     ) -> Result<Value, W::Error> {
-        self.scaled(layer.block, name, role, factor)
+        self.scaled(layer.block, name, weight, factor)
     }
 
     /// What an int8 kernel stands for, in float32, which the runtime computes once, on loading;
     /// others as they are.
-    pub(super) fn widened(&mut self, name: &str, kernel: &Kernel) -> Value {
+    pub(super) fn dequantized_kernel(&mut self, name: &str, kernel: &Kernel) -> Value {
         match kernel {
-            Kernel::Float(kernel) | Kernel::Both { exact: kernel, .. } => kernel.clone(),
-            Kernel::Int8(Rounded { values, scale }) => {
+            Kernel::Float(kernel)
+            | Kernel::Both {
+                float32: kernel, ..
+            } => kernel.clone(),
+            Kernel::Int8(QuantizedKernel { values, scale }) => {
                 let graph = &mut self.graph;
-                let values = graph.cast(&format!("{name}/float32"), values, Element::F32);
+                let values = graph.cast(&format!("{name}/float32"), values, DType::F32);
                 graph.mul(name, &values, scale)
             }
         }
     }
 
     /// What integers stand for: `(values − 128) · scale`, float32.
-    pub(super) fn decoded(&mut self, name: &str, codes: &Codes) -> Value {
+    pub(super) fn dequantized(&mut self, name: &str, quantized: &Quantized) -> Value {
         let graph = &mut self.graph;
-        let values = graph.cast(&format!("{name}/float32"), &codes.values, Element::F32);
-        let zero = graph.number(f32::from(ZERO_POINT));
+        let values = graph.cast(&format!("{name}/float32"), &quantized.values, DType::F32);
+        let zero = graph.scalar(f32::from(ZERO_POINT));
         let values = graph.sub(&format!("{name}/signed"), &values, &zero);
-        graph.mul(name, &values, &codes.scale)
+        graph.mul(name, &values, &quantized.scale)
     }
 
-    fn quantize(&mut self, name: &str, x: &Value, tokens: usize) -> Codes {
+    fn quantize(&mut self, name: &str, x: &Value, tokens: usize) -> Quantized {
         let zero_points = self.zero_points(x, tokens);
         let graph = &mut self.graph;
         // Two passes that read; the magnitudes themselves would be one more that writes.
@@ -235,26 +238,26 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let smallest = graph.reduce("ReduceMin", &format!("{name}/smallest"), x, -1, true);
         let below = graph.neg(&format!("{name}/below"), &smallest);
         let range = graph.max(&format!("{name}/range"), &largest, &below);
-        let guard = graph.number(SMALLEST_RANGE);
+        let guard = graph.scalar(SMALLEST_RANGE);
         let range = graph.max(&format!("{name}/range/guarded"), &range, &guard);
-        let step = graph.number(1.0 / LEVELS);
+        let step = graph.scalar(1.0 / QUANTIZED_MAX);
         let scale = graph.mul(&format!("{name}/scale"), &range, &step);
         let flat = graph.reshape(&format!("{name}/scale/flat"), &scale, &[-1]);
-        Codes {
+        Quantized {
             values: graph.quantize_rows(name, x, &flat, &zero_points),
             scale,
         }
     }
 
-    /// 128 for each row of `x`, uint8; the same for all values with as many rows a picture.
+    /// 128 for each row of `x`, uint8; the same for all values with as many rows an image.
     fn zero_points(&mut self, x: &Value, tokens: usize) -> Value {
         if let Some(made) = self.zero_points.get(&tokens) {
             return made.clone();
         }
         let graph = &mut self.graph;
         let name = format!("zero_points/{tokens}");
-        let rows = graph.lengths(&format!("{name}/rows"), x, 0, 1);
-        let made = graph.filled(&name, &rows, &Tensor::u8s(&[ZERO_POINT]));
+        let rows = graph.shape_of(&format!("{name}/rows"), x, 0, 1);
+        let made = graph.constant_of_shape(&name, &rows, &Tensor::u8s(&[ZERO_POINT]));
         self.zero_points.insert(tokens, made.clone());
         made
     }
@@ -267,47 +270,47 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         &mut self,
         block: usize,
         name: &str,
-        role: BlockRole,
+        weight: BlockWeight,
         factor: Option<f32>,
     ) -> Result<Value, W::Error> {
         let Some(factor) = factor else {
-            return self.block_constant(Role::Block(block, role), name);
+            return self.block_weight(WeightId::Block(block, weight), name);
         };
-        let tensor = self.weights.tensor(Role::Block(block, role))?;
-        if tensor.element() == Element::F32 || self.arithmetic.precision == Precision::Fp16 {
-            return Ok(self.own(name, tensor.scaled(factor))?);
+        let tensor = self.weights.tensor(WeightId::Block(block, weight))?;
+        if tensor.dtype() == DType::F32 || self.plan.precision == Precision::Fp16 {
+            return Ok(self.block_tensor(name, tensor.scaled(factor))?);
         }
         let unscaled = self.graph.weight(&format!("{name}.unscaled"), tensor)?;
-        let factor = self.graph.number(factor);
+        let factor = self.graph.scalar(factor);
         Ok(self.graph.mul(name, &unscaled, &factor))
     }
 
     /// A constant in the type that the blocks' values have outside of int8 products.
-    pub(super) fn block_constant(&mut self, role: Role, name: &str) -> Result<Value, W::Error> {
-        let tensor = self.weights.tensor(role)?;
-        Ok(self.own(name, tensor)?)
+    pub(super) fn block_weight(&mut self, weight: WeightId, name: &str) -> Result<Value, W::Error> {
+        let tensor = self.weights.tensor(weight)?;
+        Ok(self.block_tensor(name, tensor)?)
     }
 
     /// The same of values that are there.
-    pub(super) fn own(&mut self, name: &str, tensor: Tensor) -> io::Result<Value> {
-        match self.arithmetic.precision {
-            Precision::Fp16 => self.graph.constant(name, tensor.narrowed()),
+    pub(super) fn block_tensor(&mut self, name: &str, tensor: Tensor) -> io::Result<Value> {
+        match self.plan.precision {
+            Precision::Fp16 => self.graph.constant(name, tensor.cast_f16()),
             Precision::Fp32 | Precision::Int8 => self.graph.weight(name, tensor),
         }
     }
 
     /// A value of the blocks as float32.
-    pub(super) fn wide(&mut self, name: &str, x: &Value) -> Value {
-        match self.arithmetic.precision {
-            Precision::Fp16 => self.graph.cast(&format!("{name}/float32"), x, Element::F32),
+    pub(super) fn cast_to_float32(&mut self, name: &str, x: &Value) -> Value {
+        match self.plan.precision {
+            Precision::Fp16 => self.graph.cast(&format!("{name}/float32"), x, DType::F32),
             Precision::Fp32 | Precision::Int8 => x.clone(),
         }
     }
 
     /// A float32 value in the blocks' type.
-    pub(super) fn narrow(&mut self, name: &str, x: &Value) -> Value {
-        match self.arithmetic.precision {
-            Precision::Fp16 => self.graph.cast(&format!("{name}/float16"), x, Element::F16),
+    pub(super) fn cast_to_block_dtype(&mut self, name: &str, x: &Value) -> Value {
+        match self.plan.precision {
+            Precision::Fp16 => self.graph.cast(&format!("{name}/float16"), x, DType::F16),
             Precision::Fp32 | Precision::Int8 => x.clone(),
         }
     }
@@ -315,7 +318,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
 
 /// A kernel `[in, out]` as int8, and the scale of each output channel, after multiplying it by
 /// `factor`. A channel of zeros has the scale 1.
-fn by_channel(kernel: &Tensor, factor: f32) -> (Tensor, Tensor) {
+fn quantize_per_channel(kernel: &Tensor, factor: f32) -> (Tensor, Tensor) {
     let channels = kernel.shape()[1];
     let values = kernel.to_f32();
     let mut ranges = vec![0.0_f32; channels];
@@ -326,17 +329,23 @@ fn by_channel(kernel: &Tensor, factor: f32) -> (Tensor, Tensor) {
     }
     let steps: Vec<f32> = ranges
         .iter()
-        .map(|&range| if range > 0.0 { range / LEVELS } else { 1.0 })
+        .map(|&range| {
+            if range > 0.0 {
+                range / QUANTIZED_MAX
+            } else {
+                1.0
+            }
+        })
         .collect();
-    let mut codes = Vec::with_capacity(values.len());
+    let mut quantized = Vec::with_capacity(values.len());
     for row in values.chunks_exact(channels) {
-        let coded = row.iter().zip(&steps);
+        let scaled_row = row.iter().zip(&steps);
         // At most 127 in magnitude, so the conversion keeps the value.
-        codes.extend(coded.map(|(value, step)| (value / step).round_ties_even() as i8));
+        quantized.extend(scaled_row.map(|(value, step)| (value / step).round_ties_even() as i8));
     }
     let scale: Vec<f32> = steps.iter().map(|step| step * factor).collect();
     (
-        Tensor::i8s(kernel.shape().to_vec(), &codes),
+        Tensor::i8s(kernel.shape().to_vec(), &quantized),
         Tensor::f32(vec![channels], &scale),
     )
 }

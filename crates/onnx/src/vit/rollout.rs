@@ -1,13 +1,14 @@
 //! Attention rollout (Abnar & Zuidema 2020) as a row vector.
 //!
-//! Each layer's attention matrix A, its heads fused into one, becomes Â = ½A + ½I, which stands
-//! for attention and the residual connection; the map is the readout's row of Â_L ⋯ Â_1. Only a row is
-//! ever needed, so the product is taken as r ← r·Â_l from the last layer to the first, which costs
-//! tokens² instead of tokens³ a layer. The row after layer k is the rollout that starts at block k.
-//! Everything is float32, but for the mean over the heads in a float16 graph: there the
-//! probabilities are float16, their means are widened, and each row is divided by its sum at the end.
+//! Each layer's attention matrix A, its heads fused into one, becomes Â = ½A + ½I, which stands for
+//! attention and the residual connection; the map is the pooled tokens' row of Â_L ⋯ Â_1. Only a
+//! row is ever needed, so the product is taken as r ← r·Â_l from the last layer to the first, which
+//! costs tokens² instead of tokens³ a layer. The row after layer k is the rollout that starts at
+//! block k. Everything is float32, but for the mean over the heads in a float16 graph: there the
+//! probabilities are float16, their means are widened, and each row is divided by its sum at the
+//! end.
 
-use super::{Builder, ROLLOUT, ROLLOUT_BY_START, Readout, Weights};
+use super::{Builder, Pooling, ROLLOUT, ROLLOUT_BY_START, Weights};
 use crate::{
     graph::{Value, as_i64},
     tensor::Tensor,
@@ -17,7 +18,7 @@ use crate::{
 /// The outputs made here.
 pub(super) struct Rollout {
     /// `[batch, patches]`.
-    pub(super) of_patches: Value,
+    pub(super) patch_values: Value,
     /// `[batch, layers, tokens]`.
     pub(super) by_start: Value,
 }
@@ -26,7 +27,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     /// `[batch, heads, queries, tokens]` → `[batch, queries, tokens]`.
     ///
     /// The mean is a product with a row of 1/heads: on a CPU, ONNX Runtime's `ReduceMean` over the
-    /// heads of one picture takes 4 to 10 times as long as this product.
+    /// heads of one image takes 4 to 10 times as long as this product.
     pub(super) fn fuse_heads(&mut self, layer: usize, probabilities: &Value) -> Value {
         let name = format!("rollout/{layer}/fused");
         let (heads, tokens) = (self.spec.heads, as_i64(self.spec.tokens()));
@@ -36,8 +37,8 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
                 let flat = self
                     .graph
                     .reshape(&format!("{name}/heads"), probabilities, &flat);
-                let weights = self.graph.numbers(&[1, heads], 1.0 / heads as f32);
-                let weights = self.narrow(&format!("{name}/weights"), &weights);
+                let weights = self.graph.full(&[1, heads], 1.0 / heads as f32);
+                let weights = self.cast_to_block_dtype(&format!("{name}/weights"), &weights);
                 let mean = self.graph.matmul(&format!("{name}/mean"), &weights, &flat);
                 self.graph.reshape(&name, &mean, &[0, -1, tokens])
             }
@@ -48,7 +49,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
                 .graph
                 .reduce("ReduceMin", &name, probabilities, 1, false),
         };
-        self.wide(&name, &fused)
+        self.cast_to_float32(&name, &fused)
     }
 
     /// The chain over the layers' fused matrices: `[batch, queries, tokens]` for the last,
@@ -75,7 +76,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
                 let halvings: Vec<f32> = (1..=spec.layers).rev().map(half_to_the).collect();
                 let halvings = Tensor::f32(vec![1, spec.layers, 1], &halvings);
                 let halvings = self.graph.constant("rollout/halvings", halvings)?;
-                match self.arithmetic.precision {
+                match self.plan.precision {
                     Precision::Fp32 | Precision::Int8 => {
                         self.graph.mul(ROLLOUT_BY_START, &joined, &halvings)
                     }
@@ -97,19 +98,19 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let patches = self
             .graph
             .slice("rollout/patches", &whole, 2, prefix, tokens);
-        let of_patches = self.graph.reshape(ROLLOUT, &patches, &[0, -1]);
+        let patch_values = self.graph.reshape(ROLLOUT, &patches, &[0, -1]);
         Ok(Rollout {
-            of_patches,
+            patch_values,
             by_start,
         })
     }
 
-    /// The last layer: the mean over the readout's tokens of their rows.
+    /// The last layer: the mean over the pooled tokens of their rows.
     fn first_row(&mut self, layer: usize, matrix: &Value) -> Result<Value, W::Error> {
-        match self.spec.readout {
-            Readout::ClassToken | Readout::ClassAndDistillation => self.read_rows(layer, matrix),
+        match self.spec.pooling {
+            Pooling::ClassToken | Pooling::ClassAndDistillation => self.read_rows(layer, matrix),
             // All rows are there: a step like any other, from a row that is the same everywhere.
-            Readout::PatchMean(_) => {
+            Pooling::PatchMean(_) => {
                 let mut start = vec![0.0; self.spec.tokens()];
                 start[self.spec.prefix..].fill(1.0 / self.spec.patches() as f32);
                 let start = Tensor::f32(vec![1, 1, start.len()], &start);
@@ -119,11 +120,11 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         }
     }
 
-    /// `matrix` holds only the readout's own rows `[batch, read, tokens]`: with the identity
+    /// `matrix` holds only the pooled tokens' rows `[batch, read, tokens]`: with the identity
     /// added, they are what is looked for.
     fn read_rows(&mut self, layer: usize, matrix: &Value) -> Result<Value, W::Error> {
         let name = |part: &str| format!("rollout/{layer}{part}");
-        let (read, tokens) = (self.spec.read_tokens(), self.spec.tokens());
+        let (read, tokens) = (self.spec.pooled_tokens(), self.spec.tokens());
         let mut identity = vec![0.0; read * tokens];
         identity
             .iter_mut()
@@ -138,7 +139,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             rows = graph.div(&name("/rows"), &rows, &total);
         }
         if read > 1 {
-            let weights = graph.numbers(&[1, 1, read], 1.0 / read as f32);
+            let weights = graph.full(&[1, 1, read], 1.0 / read as f32);
             rows = graph.matmul(&name("/mean"), &weights, &rows);
         }
         Ok(rows)
@@ -152,7 +153,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let row = match self.spec.head_fusion {
             HeadFusion::Mean => row.clone(),
             HeadFusion::Max | HeadFusion::Min => {
-                let one = graph.number(1.0);
+                let one = graph.scalar(1.0);
                 let totals = graph.reduce("ReduceSum", &name("/row_sums"), matrix, -1, false);
                 let totals = graph.add(&name("/row_sums_with_identity"), &totals, &one);
                 let totals = graph.reshape(&name("/totals"), &totals, &[0, 1, -1]);

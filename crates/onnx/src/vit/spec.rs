@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BlockRole, Role};
+use super::{BlockWeight, WeightId};
 
 /// How the heads' attention matrices become one.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -28,9 +28,9 @@ pub struct VitSpec {
     pub hidden: usize,
     /// Width of the hidden layer of each MLP.
     pub mlp: usize,
-    /// Height and width of the picture in pixels.
+    /// Height and width of the image in pixels.
     pub image: [usize; 2],
-    /// Side of a square patch in pixels; divides both sides of the picture.
+    /// Side of a square patch in pixels; divides both sides of the image.
     pub patch: usize,
     /// Tokens before the first patch. The class token comes first.
     pub prefix: usize,
@@ -45,7 +45,7 @@ pub struct VitSpec {
     /// Whether queries, keys and values have biases.
     pub qkv_bias: bool,
     /// What the classifier reads.
-    pub readout: Readout,
+    pub pooling: Pooling,
     /// How the heads' attention matrices become one for the rollout.
     pub head_fusion: HeadFusion,
 }
@@ -67,7 +67,7 @@ pub enum Activation {
 
 /// What the classifier reads, and so where the rollout starts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Readout {
+pub enum Pooling {
     /// The first token.
     ClassToken,
     /// The first two tokens, each with a classifier of its own: the logits are the mean of both
@@ -86,20 +86,20 @@ pub enum PoolNorm {
     AfterMean,
 }
 
-impl Readout {
+impl Pooling {
     /// How many states of width `hidden` the classifier's kernel takes, joined.
-    pub fn states(self) -> usize {
+    pub fn pooled_states(self) -> usize {
         match self {
             Self::ClassToken | Self::PatchMean(_) => 1,
             Self::ClassAndDistillation => 2,
         }
     }
 
-    /// Whether the graph makes per-label evidence and hands out the class token's attention.
+    /// Whether the graph makes per-label attribution and hands out the class token's attention.
     ///
     /// # Errors
-    /// Why it does not, to complete "… has no evidence, because".
-    pub fn evidence(self) -> Result<(), &'static str> {
+    /// Why it does not, to complete "… has no attribution, because".
+    pub fn attribution_support(self) -> Result<(), &'static str> {
         match self {
             Self::ClassToken => Ok(()),
             Self::ClassAndDistillation => {
@@ -128,17 +128,17 @@ impl VitSpec {
         self.prefix + self.patches()
     }
 
-    /// How many tokens, from the first, have to leave the last block for the readout.
-    pub fn read_tokens(&self) -> usize {
-        match self.readout {
-            Readout::ClassToken => 1,
-            Readout::ClassAndDistillation => 2,
-            Readout::PatchMean(_) => self.tokens(),
+    /// How many tokens, from the first, have to leave the last block for pooling.
+    pub fn pooled_tokens(&self) -> usize {
+        match self.pooling {
+            Pooling::ClassToken => 1,
+            Pooling::ClassAndDistillation => 2,
+            Pooling::PatchMean(_) => self.tokens(),
         }
     }
 
-    /// For how many labels evidence is made: the five best, or all if there are fewer.
-    pub fn evidence_labels(&self) -> usize {
+    /// For how many labels attribution is made: the five best, or all if there are fewer.
+    pub fn attribution_labels(&self) -> usize {
         self.classes.min(5)
     }
 
@@ -148,8 +148,8 @@ impl VitSpec {
     }
 
     /// Every constant of the network, in the order in which the graph takes them.
-    pub fn roles(&self) -> Vec<Role> {
-        use BlockRole as B;
+    pub fn weight_ids(&self) -> Vec<WeightId> {
+        use BlockWeight as B;
         let mut block = vec![
             B::AttentionNormScale,
             B::AttentionNormBias,
@@ -163,39 +163,39 @@ impl VitSpec {
         block.extend([B::OutKernel, B::OutBias, B::MlpNormScale, B::MlpNormBias]);
         block.extend([B::UpKernel, B::UpBias, B::DownKernel, B::DownBias]);
 
-        let mut roles = vec![
-            Role::PatchKernel,
-            Role::PatchBias,
-            Role::Prefix,
-            Role::Positions,
+        let mut weight_ids = vec![
+            WeightId::PatchKernel,
+            WeightId::PatchBias,
+            WeightId::Prefix,
+            WeightId::Positions,
         ];
         if self.pre_norm {
-            roles.extend([Role::PreNormScale, Role::PreNormBias]);
+            weight_ids.extend([WeightId::PreNormScale, WeightId::PreNormBias]);
         }
         for layer in 0..self.layers {
-            roles.extend(block.iter().map(|&role| Role::Block(layer, role)));
+            weight_ids.extend(block.iter().map(|&weight| WeightId::Block(layer, weight)));
         }
-        roles.extend([Role::FinalNormScale, Role::FinalNormBias]);
-        roles.extend([Role::HeadKernel, Role::HeadBias]);
-        roles
+        weight_ids.extend([WeightId::FinalNormScale, WeightId::FinalNormBias]);
+        weight_ids.extend([WeightId::HeadKernel, WeightId::HeadBias]);
+        weight_ids
     }
 
     /// Shape of a constant; kernels are `[in, out]`.
-    pub fn shape(&self, role: Role) -> Vec<usize> {
-        use BlockRole as B;
+    pub fn shape(&self, weight: WeightId) -> Vec<usize> {
+        use BlockWeight as B;
         let (hidden, mlp) = (self.hidden, self.mlp);
-        match role {
-            Role::PatchKernel => vec![3 * self.patch * self.patch, hidden],
-            Role::Prefix => vec![self.prefix, hidden],
-            Role::Positions => vec![self.patches(), hidden],
-            Role::PatchBias
-            | Role::PreNormScale
-            | Role::PreNormBias
-            | Role::FinalNormScale
-            | Role::FinalNormBias => vec![hidden],
-            Role::HeadKernel => vec![self.readout.states() * hidden, self.classes],
-            Role::HeadBias => vec![self.classes],
-            Role::Block(_, role) => match role {
+        match weight {
+            WeightId::PatchKernel => vec![3 * self.patch * self.patch, hidden],
+            WeightId::Prefix => vec![self.prefix, hidden],
+            WeightId::Positions => vec![self.patches(), hidden],
+            WeightId::PatchBias
+            | WeightId::PreNormScale
+            | WeightId::PreNormBias
+            | WeightId::FinalNormScale
+            | WeightId::FinalNormBias => vec![hidden],
+            WeightId::HeadKernel => vec![self.pooling.pooled_states() * hidden, self.classes],
+            WeightId::HeadBias => vec![self.classes],
+            WeightId::Block(_, weight) => match weight {
                 B::QueryKernel | B::KeyKernel | B::ValueKernel | B::OutKernel => {
                     vec![hidden, hidden]
                 }
@@ -218,20 +218,20 @@ impl VitSpec {
     /// Number of trained values of a plain network: with a position for each prefix token (which
     /// the graph holds added up) and without LayerScale (which it holds multiplied in).
     pub fn parameters(&self) -> u64 {
-        let count = |role| self.shape(role).iter().product::<usize>();
-        let constants: usize = self.roles().into_iter().map(count).sum();
-        (constants + count(Role::Prefix)) as u64
+        let count = |weight| self.shape(weight).iter().product::<usize>();
+        let constants: usize = self.weight_ids().into_iter().map(count).sum();
+        (constants + count(WeightId::Prefix)) as u64
     }
 
-    /// Multiply–accumulate operations of the network as published, for one picture: patch
-    /// projection, linear layers and both attention products over all tokens. The graph needs
-    /// fewer, as its last block leaves out what nobody reads.
+    /// Multiply–accumulate operations of the network as published, for one image: patch projection,
+    /// linear layers and both attention products over all tokens. The graph needs fewer, as its
+    /// last block leaves out what nothing reads.
     pub fn macs(&self) -> u64 {
         let tokens = self.tokens();
         let linear = 4 * self.hidden * self.hidden + 2 * self.hidden * self.mlp;
         let attention = 2 * tokens * self.hidden;
         let embedding = self.patches() * 3 * self.patch * self.patch * self.hidden;
-        let head = self.readout.states() * self.hidden * self.classes;
+        let head = self.pooling.pooled_states() * self.hidden * self.classes;
         (self.layers * tokens * (linear + attention) + embedding + head) as u64
     }
 
@@ -267,7 +267,7 @@ mod tests {
             activation: Activation::Gelu,
             pre_norm: false,
             qkv_bias: true,
-            readout: Readout::ClassToken,
+            pooling: Pooling::ClassToken,
             head_fusion: HeadFusion::Mean,
         }
     }

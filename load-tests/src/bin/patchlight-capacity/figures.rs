@@ -7,7 +7,7 @@ pub(crate) struct Model {
     pub(crate) engine: Engine,
 }
 
-/// What one picture costs the engine.
+/// What one image costs the engine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Engine {
     /// Core-seconds of processors.
@@ -16,20 +16,22 @@ pub(crate) enum Engine {
     Gpu(f64),
 }
 
-/// Pictures as clients send them.
+/// Images as clients send them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Upload {
     pub(crate) name: &'static str,
     /// Bytes on the wire.
     pub(crate) bytes: f64,
-    /// Core-seconds for everything but the model: HTTP, decoding, resizing, the copy for the overlay.
+    /// Core-seconds for everything but the model: HTTP, decoding, resizing, the copy for the
+    /// overlay.
     pub(crate) core_seconds: f64,
 }
 
-/// CPUs: seconds a picture times the two cores of an AMD EPYC with AVX-512 that took them, at batch 1 with
-/// the rollout in the graph, measured before this program was written with the same graphs. The GPU: 1,079 pictures a second of ViT-L/16 on one A100 in FP16,
-/// published for FasterTransformer at batch 32, with 80 % of it left for ONNX Runtime and the maps:
-/// an assumption, not a measurement.
+/// CPUs: seconds per image times the two cores of an AMD EPYC with AVX-512 that took them, at batch
+/// 1 with the rollout in the graph, measured before this program was written with the same graphs.
+/// The GPU: 1,079 images a second of ViT-L/16 on one A100 in FP16, published for FasterTransformer
+/// at batch 32, with 80 % of it left for ONNX Runtime and the maps: an assumption, not a
+/// measurement.
 pub(crate) const MODELS: [Model; 4] = [
     Model {
         name: "ViT-Ti/16 float32, CPU",
@@ -49,10 +51,11 @@ pub(crate) const MODELS: [Model; 4] = [
     },
 ];
 
-/// Small: 88.96 pictures a second over HTTP on two cores where the bare session gave 98.46
-/// (docs/performance/compare.json of commit 0f65668), so 2 · (1/88.96 − 1/98.46) core-seconds are everything else, the load
-/// generator included. Large: 27.1 a second where the small one gave 89.6 in the same minute, with
-/// `--jpeg-scaling auto` and the copy for the overlay; a JPEG of quality 90.
+/// Small: 88.96 images a second over HTTP on two cores where the bare session gave 98.46
+/// (docs/performance/compare.json of commit 0f65668), so 2 · (1/88.96 − 1/98.46) core-seconds are
+/// everything else, the load generator included. Large: 27.1 a second where the small one gave 89.6
+/// in the same minute, with `--jpeg-scaling auto` and the copy for the overlay; a JPEG of quality
+/// 90.
 pub(crate) const UPLOADS: [Upload; 2] = [
     Upload {
         name: "500×375",
@@ -69,7 +72,7 @@ pub(crate) const UPLOADS: [Upload; 2] = [
 /// See [`UPLOADS`].
 const SMALL: f64 = 2.0 * (1.0 / 88.96 - 1.0 / 98.46);
 
-/// Pictures a second.
+/// Images a second.
 pub(crate) const RATES: [f64; 3] = [1.0, 100.0, 10_000.0];
 
 /// How busy machines should be: above it, waiting grows faster than the load.
@@ -81,7 +84,7 @@ pub(crate) const CORES_A_MACHINE: f64 = 16.0;
 /// Bits a second that a machine's network takes without trouble: 8 of 10 Gbit/s.
 pub(crate) const NETWORK: f64 = 8e9;
 
-/// Bytes kept for one picture in Redis (docs/stores.md, ViT-L/16): the map with its evidence, and
+/// Bytes kept for one image in Redis (docs/stores.md, ViT-L/16): the map with its evidence, and
 /// the copy for the overlay.
 pub(crate) const MAP_BYTES: f64 = 24e3;
 /// See [`MAP_BYTES`].

@@ -1,4 +1,4 @@
-//! What a rate of pictures needs: the table of docs/scaling.md, or one line for figures of your own.
+//! What a rate of images needs: the table of docs/scaling.md, or one line for figures of your own.
 //!
 //! ```sh
 //! cargo run -p patchlight-load --bin patchlight-capacity
@@ -20,16 +20,16 @@ use crate::{
     plan::Plan,
 };
 
-/// What a rate of pictures needs; without flags, the table of docs/scaling.md.
+/// What a rate of images needs; without flags, the table of docs/scaling.md.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Pictures a second
+    /// Images a second
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
-    /// Core-seconds of one picture in the engine: seconds times threads
+    /// Core-seconds of one image in the engine: seconds times threads
     #[arg(long, value_name = "S", conflicts_with = "gpu_rate")]
     core_seconds: Option<f64>,
-    /// Pictures a second that one GPU does in full batches
+    /// Images a second that one GPU does in full batches
     #[arg(long, value_name = "N")]
     gpu_rate: Option<f64>,
     /// Core-seconds of everything else
@@ -62,7 +62,7 @@ fn main() -> io::Result<()> {
     io::stdout().write_all(text.as_bytes())
 }
 
-const HEAD: &str = "| pictures a second | model | pictures | busy cores: model + rest | GPUs | machines | network | kept in Redis for 1 h | first to run out |\n|---|---|---|---|---|---|---|---|---|\n";
+const HEAD: &str = "| images a second | model | images | busy cores: model + rest | GPUs | machines | network | kept in Redis for 1 h | first to run out |\n|---|---|---|---|---|---|---|---|---|\n";
 
 /// The table of the page.
 fn table() -> String {
@@ -158,7 +158,7 @@ mod tests {
         }
         assert!(
             found == made,
-            "docs/scaling.md is out of date; `WRITE_DOCS=1 cargo test -p patchlight-load` writes it anew"
+            "docs/scaling.md is out of date; `WRITE_DOCS=1 cargo test -p patchlight-load` writes it again"
         );
     }
 }

@@ -5,7 +5,7 @@ use crate::figures::{
     Upload,
 };
 
-/// What a rate of pictures needs.
+/// What a rate of images needs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Plan {
     /// Busy cores that the model needs; 0 with GPUs.
@@ -18,7 +18,7 @@ pub(crate) struct Plan {
     pub(crate) machines: u64,
     /// Bits a second that arrive.
     pub(crate) network: f64,
-    /// Bytes in Redis with pictures; the store `signed` keeps none.
+    /// Bytes in Redis with images; the store `signed` keeps none.
     pub(crate) store: f64,
     /// What another machine would be bought for.
     pub(crate) bottleneck: Bottleneck,
@@ -46,7 +46,7 @@ impl Bottleneck {
 }
 
 impl Plan {
-    /// For `rate` pictures a second, and one machine more than needed wherever there are several.
+    /// For `rate` images a second, and one machine more than needed wherever there are several.
     pub(crate) fn new(model: Model, upload: Upload, rate: f64) -> Self {
         let other_cores = rate * upload.core_seconds;
         let network = rate * upload.bytes * 8.0;

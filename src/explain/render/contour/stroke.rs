@@ -1,7 +1,7 @@
 //! Antialiased lines with a casing.
 //!
 //! Every pixel remembers how far the nearest line is and which level that has; the lines are
-//! coloured in the end. So segments of one line join without seams or overlaps.
+//! colored in the end. So segments of one line join without seams or overlaps.
 
 use crate::explain::{Raster, Rect, raster::luma};
 
@@ -74,8 +74,8 @@ impl Strokes {
         }
     }
 
-    /// Colours the lines, clipped to the region.
-    pub(super) fn composite(&self, canvas: &mut Raster, region: Rect, colours: &[[u8; 3]]) {
+    /// Colors the lines, clipped to the region.
+    pub(super) fn composite(&self, canvas: &mut Raster, region: Rect, colors: &[[u8; 3]]) {
         let inside = |at: u32, start: f64, length: f64| {
             let centre = f64::from(at) + 0.5;
             centre >= start && centre < start + length
@@ -88,12 +88,12 @@ impl Strokes {
                 if casing <= 0.0 || !inside(x, region.x, region.width) {
                     continue;
                 }
-                let colour = colours[usize::from(near.level)];
+                let color = colors[usize::from(near.level)];
                 let core = coverage(near.distance, self.half);
-                let shade = contrasting(colour);
-                for (byte, ink) in pixel.iter_mut().zip(colour) {
+                let shade = contrasting(color);
+                for (byte, channel) in pixel.iter_mut().zip(color) {
                     let cased = mix(f32::from(*byte), shade, casing);
-                    *byte = mix(cased, f32::from(ink), core).round() as u8;
+                    *byte = mix(cased, f32::from(channel), core).round() as u8;
                 }
             }
         }
@@ -106,8 +106,8 @@ fn coverage(distance: f32, half: f32) -> f32 {
 }
 
 /// A dark casing for light lines, a light one for dark lines.
-fn contrasting(colour: [u8; 3]) -> f32 {
-    if luma(&colour) > 127 { 0.0 } else { 235.0 }
+fn contrasting(color: [u8; 3]) -> f32 {
+    if luma(&color) > 127 { 0.0 } else { 235.0 }
 }
 
 fn mix(under: f32, over: f32, opacity: f32) -> f32 {

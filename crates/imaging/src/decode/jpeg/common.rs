@@ -1,14 +1,14 @@
 //! Which files the fast decoders are trusted with, and how they are handed over.
 //!
 //! `zune-jpeg` and `jpeg-decoder` draw what cameras, phones and programs usually write as
-//! libjpeg-turbo does. Beyond that each has structures that it draws wrongly without an error: several
-//! sequential scans, chroma finer than luma, another rule for whose colors they are, scans that are
-//! missing, data that ends early. So what is usual is listed here, and everything else goes to
-//! [`super::exact`]. `tests/goldens/jpeg` holds the list against libjpeg-turbo.
+//! libjpeg-turbo does. Beyond that each has structures that it draws wrongly without an error:
+//! several sequential scans, chroma finer than luma, another rule for whose colors they are, scans
+//! that are missing, data that ends early. So what is usual is listed here, and everything else
+//! goes to [`super::exact`]. `tests/goldens/jpeg` holds the list against libjpeg-turbo.
 //!
 //! Data that ends early reads as zeros, silently, and zeros are valid codes. So the decoders get a
-//! copy in which ones follow the data of every scan and restart interval: 16 of them are no code of any
-//! table that is usual, so that whoever reads on fails.
+//! copy in which ones follow the data of every scan and restart interval: 16 of them are no code of
+//! any table that is usual, so that a parser that finds on fails.
 
 use std::mem;
 
@@ -19,17 +19,17 @@ use super::{
     SOS, Segments,
 };
 
-/// Smaller pictures are cheap, and chroma of one or two samples is upsampled by rules of its own.
+/// Smaller images are cheap, and chroma of one or two samples is upsampled by rules of its own.
 const MIN_SIDE: u16 = 17;
 
-/// 48 ones, stuffed: what is left of a code, a value of 15 bits, and 16 that are no code. No more, as
-/// `jpeg-decoder` looks for restart markers in the next eight bytes.
+/// 48 ones, stuffed: what is left of a code, a value of 15 bits, and 16 that are no code. No more,
+/// as `jpeg-decoder` looks for restart markers in the next eight bytes.
 const GUARD: &[u8] = b"\xff\0\xff\0\xff\0\xff\0\xff\0\xff\0";
 
-/// A guarded copy of a complete JPEG of the usual kind, without what follows its end; `None` for others.
-/// Usual is one frame, grey or YCbCr, with chroma at full or half size; every table defined before its
-/// scan; one scan of everything, or a progression that ends with all bits of all coefficients; all
-/// restarts in their places.
+/// A guarded copy of a complete JPEG of the usual kind, without what follows its end; `None` for
+/// others. Usual is one frame, grey or YCbCr, with chroma at full or half size; every table defined
+/// before its scan; one scan of everything, or a progression that ends with all bits of all
+/// coefficients; all restarts in their places.
 pub(super) fn guarded(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut seen = Seen::default();
     let mut copy = Vec::with_capacity(bytes.len() + 4 * GUARD.len());

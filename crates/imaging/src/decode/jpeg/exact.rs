@@ -1,18 +1,18 @@
-//! Huffman-coded JPEG of 8 bits, pixel for pixel as libjpeg-turbo decodes it: what the fast decoders
-//! are not proven right on. Any sampling, any order of scans, sequential or progressive, one to four
-//! components without two.
+//! Huffman-coded JPEG of 8 bits, pixel for pixel as libjpeg-turbo decodes it: what the fast
+//! decoders are not proven right on. Any sampling, any order of scans, sequential or progressive,
+//! one to four components without two.
 //!
 //! ```text
-//!  segments ──► Headers: frame, tables, colours          header
+//!  segments ──► Headers: frame, tables, colors          header
 //!     scan ──► Bits ──► coefficients of 8×8 blocks       bits, huffman, entropy
 //!                          └──► samples                  idct
 //!                                 └──► rows of pixels    upsample, color
 //! ```
 //!
-//! A picture in one sequential scan is drawn as it is read, one row of MCUs behind; of any other all
+//! An image in one sequential scan is drawn as it is read, one row of MCUs behind; of any other all
 //! coefficients are kept until the last scan. Damaged data is treated as libjpeg treats it: a bad
 //! code is a zero, and what is missing up to the next restart is grey. What is left out: libjpeg
-//! smooths progressive pictures whose last scans are missing; here they are refused.
+//! smooths progressive images whose last scans are missing; here they are refused.
 //!
 //! Formats and arithmetic: ITU-T T.81 and T.871. Where they leave a choice, libjpeg's: its `islow`
 //! inverse DCT, its triangle filter for chroma at half the size, its color conversion.
@@ -37,7 +37,7 @@ use self::{
 };
 use super::super::Rgb8;
 
-/// Every pixel. Blocks; bounded by the picture's size times its number of scans.
+/// Every pixel. Blocks; bounded by the image's size times its number of scans.
 pub(super) fn decode(bytes: &[u8]) -> Result<Rgb8, String> {
     let mut segments = Segments::new(bytes)?;
     let mut headers = Headers::default();

@@ -8,7 +8,7 @@ use std::{
 use serde::Deserialize;
 
 use super::common::guarded;
-use crate::decode::{Limits, Picture, Rgb8, decode, decode_reduced, peek};
+use crate::decode::{Image, Limits, Rgb8, decode, decode_reduced, peek};
 
 #[derive(Deserialize)]
 struct Case {
@@ -38,7 +38,7 @@ fn goldens() -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("tests/goldens/jpeg")
 }
 
-/// Values of pictures beside those of libjpeg-turbo.
+/// Values of images beside those of libjpeg-turbo.
 #[derive(Default)]
 struct Compared {
     values: usize,
@@ -53,23 +53,23 @@ fn fault(case: &Case, bytes: &[u8], expected: Option<&Rgb8>, all: &mut Compared)
         Ok(header) => header,
         Err(error) => return refused(case, &error),
     };
-    let picture = match decode(bytes, &header) {
-        Ok(picture) => picture,
+    let image = match decode(bytes, &header) {
+        Ok(image) => image,
         Err(error) => return refused(case, &error),
     };
     let Some(expected) = expected else {
         return Some("is taken, and Pillow refuses it".to_owned());
     };
-    if let Some(fault) = difference(&picture.rgb, expected, all) {
+    if let Some(fault) = difference(&image.rgb, expected, all) {
         return Some(format!("{fault} (usual: {})", guarded(bytes).is_some()));
     }
     if header.width.min(header.height) < 24 {
         return None;
     }
-    // At half the size it is another picture, but the same one.
+    // At half the size it is another image, but the same one.
     let reduced = decode_reduced(bytes, &header, 2).unwrap();
     let far = match reduced.reduction {
-        1 => (reduced.rgb != picture.rgb).then_some(255.0),
+        1 => (reduced.rgb != image.rgb).then_some(255.0),
         _ => Some(mean_difference(&reduced, expected)).filter(|&mean| mean > 6.0),
     };
     far.map(|mean| format!("is {mean} levels off on average when it is reduced"))
@@ -80,8 +80,8 @@ fn refused(case: &Case, error: &crate::Error) -> Option<String> {
     (!allowed).then(|| format!("is refused: {error}"))
 }
 
-/// Rounding alone, in one picture: never more than sixteen levels (the fast decoder's at the ends of the
-/// scale), nor more than two in one value of a hundred.
+/// Rounding alone, in one image: never more than sixteen levels (the fast decoder's at the ends of
+/// the scale), nor more than two in one value of a hundred.
 fn difference(found: &Rgb8, expected: &Rgb8, all: &mut Compared) -> Option<String> {
     let size = |rgb: &Rgb8| (rgb.width(), rgb.height());
     if size(found) != size(expected) {
@@ -98,8 +98,8 @@ fn difference(found: &Rgb8, expected: &Rgb8, all: &mut Compared) -> Option<Strin
     (!fits).then(|| format!("has {off} of {} values off, by up to {worst}", levels.len()))
 }
 
-/// Between a picture of half the size and the mean of each four pixels of a whole one.
-fn mean_difference(reduced: &Picture, whole: &Rgb8) -> f64 {
+/// Between an image of half the size and the mean of each four pixels of a whole one.
+fn mean_difference(reduced: &Image, whole: &Rgb8) -> f64 {
     let (width, height) = (whole.width() as usize / 2, whole.height() as usize / 2);
     let stride = reduced.rgb.width() as usize;
     let mut sum = 0.0;
@@ -116,7 +116,7 @@ fn mean_difference(reduced: &Picture, whole: &Rgb8) -> f64 {
     sum / (width * height * 3).max(1) as f64
 }
 
-/// The promise: two levels for 999 of 1000 values of all pictures.
+/// The promise: two levels for 999 of 1000 values of all images.
 fn check(folder: &Path) {
     let cases = cases(folder);
     let mut all = Compared::default();
@@ -155,7 +155,8 @@ fn structures_from_elsewhere_are_drawn_as_libjpeg_turbo_draws_them_or_refused() 
     }
 }
 
-/// What the promise of two levels cannot tell from another filter: the slow decoder has none of its own.
+/// What the promise of two levels cannot tell from another filter: the slow decoder has none of its
+/// own.
 #[test]
 fn the_slow_decoder_gives_the_very_pixels_of_libjpeg_turbo() {
     let mut compared = 0;
@@ -176,14 +177,14 @@ fn what_is_kept_of_a_file_can_be_drawn_and_is_the_same() {
         let Ok(header) = peek(&bytes, &Limits::default()) else {
             continue;
         };
-        let Ok(picture) = decode(&bytes, &header) else {
+        let Ok(image) = decode(&bytes, &header) else {
             continue;
         };
-        if let Some(copy) = picture.plain_copy(&header, &bytes, 1024) {
+        if let Some(copy) = image.stripped_copy(&header, &bytes, 1024) {
             // As the server reads a copy when it draws a map.
             let drawn = image::load_from_memory_with_format(&copy, image::ImageFormat::Jpeg);
             let drawn = drawn.unwrap().into_rgb8();
-            assert_eq!(drawn.as_raw(), picture.rgb.pixels(), "{}", case.name);
+            assert_eq!(drawn.as_raw(), image.rgb.pixels(), "{}", case.name);
             kept += 1;
         }
     }

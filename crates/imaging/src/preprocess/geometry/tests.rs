@@ -17,7 +17,7 @@ fn seen(resize: &Resize, crop: Option<&Crop>, width: u32, height: u32) -> (Exact
 }
 
 #[test]
-fn squashing_shows_the_whole_picture() {
+fn squashing_shows_the_whole_image() {
     let resize = Resize::Squash {
         height: 224,
         width: 224,
@@ -51,7 +51,7 @@ fn a_crop_shows_the_middle() {
 }
 
 #[test]
-fn a_crop_larger_than_the_picture_reaches_beyond_it() {
+fn a_crop_larger_than_the_image_reaches_beyond_it() {
     let crop = crop(30, 30, CropRounding::HalfEven);
     let (exact, region) = seen(&Resize::ShortestEdge { size: 20 }, Some(&crop), 40, 40);
     assert_eq!((exact.x, exact.width), (-10.0, 60.0));
@@ -77,7 +77,7 @@ fn odd_margins_are_rounded_as_python_does() {
 
 proptest! {
     #[test]
-    fn the_region_lies_inside_the_picture(
+    fn the_region_lies_inside_the_image(
         width in 1u32..20_000,
         height in 1u32..20_000,
         size in 1u32..600,
@@ -94,7 +94,7 @@ proptest! {
     }
 
     #[test]
-    fn the_kept_pixels_lie_inside_both_pictures(
+    fn the_kept_pixels_lie_inside_both_images(
         width in 1u32..20_000,
         height in 1u32..20_000,
         size in 1u32..600,

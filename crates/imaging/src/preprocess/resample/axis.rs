@@ -49,7 +49,7 @@ impl Axis {
         )
     }
 
-    /// The same where only the first `extent` of the samples stand for the picture: the last one
+    /// The same where only the first `extent` of the samples stand for the image: the last one
     /// of a reduced decode may lie over its edge. Pillow calls this `box`.
     pub(in crate::preprocess) fn of_part(
         filter: Filter,

@@ -20,12 +20,12 @@ struct Case {
 #[test]
 fn every_pixel_equals_pillows() {
     for case in goldens::json::<Vec<Case>>("resize.json") {
-        let picture = goldens::pixels(&case.input);
-        let horizontal = Axis::new(case.filter, picture.width(), case.width, 0..case.width);
-        let vertical = Axis::new(case.filter, picture.height(), case.height, 0..case.height);
+        let image = goldens::pixels(&case.input);
+        let horizontal = Axis::new(case.filter, image.width(), case.width, 0..case.width);
+        let vertical = Axis::new(case.filter, image.height(), case.height, 0..case.height);
         let expected = goldens::pixels(&case.expected);
         assert!(
-            resize(&picture, &horizontal, &vertical) == expected.pixels(),
+            resize(&image, &horizontal, &vertical) == expected.pixels(),
             "{}: pixels differ",
             case.expected
         );
@@ -38,16 +38,16 @@ fn every_pixel_equals_torchvisions() {
     let cases: Vec<Case> = goldens::json("../processors/resize.json");
     assert!(cases.len() > 60, "{}", cases.len());
     for case in cases {
-        let picture = goldens::pixels(&case.input);
+        let image = goldens::pixels(&case.input);
         let axis = |from: u32, to| {
             let backend = Backend::Torchvision;
             Axis::of_part(case.filter, backend, from, f64::from(from), to, 0..to)
         };
-        let horizontal = axis(picture.width(), case.width);
-        let vertical = axis(picture.height(), case.height);
+        let horizontal = axis(image.width(), case.width);
+        let vertical = axis(image.height(), case.height);
         let expected = goldens::pixels(&format!("../processors/{}", case.expected));
         assert!(
-            resize(&picture, &horizontal, &vertical) == expected.pixels(),
+            resize(&image, &horizontal, &vertical) == expected.pixels(),
             "{}: pixels differ",
             case.expected
         );
@@ -56,19 +56,19 @@ fn every_pixel_equals_torchvisions() {
 
 #[test]
 fn a_crop_folded_in_gives_the_pixels_of_resizing_and_then_cropping() {
-    let picture = goldens::pixels("resize/noise.png");
+    let image = goldens::pixels("resize/noise.png");
     for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
         for (width, height) in [(30, 20), (61, 20), (30, 47), (61, 47), (90, 70)] {
             let axes = |columns, rows| {
                 (
-                    Axis::new(filter, picture.width(), width, columns),
-                    Axis::new(filter, picture.height(), height, rows),
+                    Axis::new(filter, image.width(), width, columns),
+                    Axis::new(filter, image.height(), height, rows),
                 )
             };
             let (horizontal, vertical) = axes(0..width, 0..height);
-            let whole = resize(&picture, &horizontal, &vertical);
+            let whole = resize(&image, &horizontal, &vertical);
             let (horizontal, vertical) = axes(5..21, 3..17);
-            let part = resize(&picture, &horizontal, &vertical);
+            let part = resize(&image, &horizontal, &vertical);
             let cropped: Vec<u8> = whole
                 .chunks_exact(3 * width as usize)
                 .skip(3)
@@ -108,29 +108,29 @@ proptest! {
     }
 
     #[test]
-    fn one_colour_stays_that_colour(
+    fn one_color_stays_that_color(
         filter in filters(),
         (width, height) in (1u32..80, 1u32..80),
         (out_width, out_height) in (1u32..80, 1u32..80),
-        colour: [u8; 3],
+        color: [u8; 3],
     ) {
-        let pixels = colour.repeat((width * height) as usize);
-        let picture = Rgb8::new(width, height, pixels).unwrap();
+        let pixels = color.repeat((width * height) as usize);
+        let image = Rgb8::new(width, height, pixels).unwrap();
         let horizontal = Axis::new(filter, width, out_width, 0..out_width);
         let vertical = Axis::new(filter, height, out_height, 0..out_height);
-        let out = resize(&picture, &horizontal, &vertical);
-        prop_assert_eq!(out, colour.repeat((out_width * out_height) as usize));
+        let out = resize(&image, &horizontal, &vertical);
+        prop_assert_eq!(out, color.repeat((out_width * out_height) as usize));
     }
 }
 
 #[test]
 fn a_part_of_the_samples_gives_what_pillow_gives_for_a_box() {
     // A ramp through the samples' centres stays a ramp: with 7.5 of 8 samples standing for the
-    // picture, output centres lie at (i + ½) · 7.5 / 3.
+    // image, output centres lie at (i + ½) · 7.5 / 3.
     let ramp: Vec<u8> = (0..8).flat_map(|at| [20 * at; 3]).collect();
-    let picture = Rgb8::new(8, 1, ramp).unwrap();
+    let image = Rgb8::new(8, 1, ramp).unwrap();
     let across = Axis::of_part(Filter::Bilinear, Backend::Pillow, 8, 7.5, 3, 1..2);
     let down = Axis::new(Filter::Bilinear, 1, 1, 0..1);
     let expected = (20.0 * (1.5 * 7.5 / 3.0 - 0.5)) as u8;
-    assert_eq!(resize(&picture, &across, &down), [expected; 3]);
+    assert_eq!(resize(&image, &across, &down), [expected; 3]);
 }

@@ -1,10 +1,10 @@
-//! Whether a processor runs on Pillow's pictures or on torchvision's tensors.
+//! Whether a processor runs on Pillow's images or on torchvision's tensors.
 //!
 //! transformers 4 goes by the name of the class in the file: one that ends in `Fast` resizes with
-//! torchvision, any other with Pillow. transformers 5 resizes with torchvision wherever that is installed,
-//! whatever the name, and writes names without `Fast`. Neither looks at `use_fast` in the file. So a plain
-//! name is read as the version means it that wrote the checkpoint, which `config.json` tells.
-//! `tests/goldens/processors` has what both versions run.
+//! torchvision, any other with Pillow. transformers 5 resizes with torchvision wherever that is
+//! installed, whatever the name, and writes names without `Fast`. Neither looks at `use_fast` in
+//! the file. So a plain name is read as the version means it that wrote the checkpoint, which
+//! `config.json` tells. `tests/goldens/processors` has what both versions run.
 
 use std::path::Path;
 

@@ -11,8 +11,8 @@ use std::{
 use patchlight_onnx::tensor::Tensor;
 
 use super::{
-    MAX_PICKLE, element,
-    pickle::{self, Legacy, View},
+    MAX_PICKLE, dtype,
+    pickle::{self, LegacyHeader, View},
 };
 use crate::{ImportError, tensor_file::TensorFile};
 
@@ -45,7 +45,7 @@ impl LegacyFile {
             .take(MAX_PICKLE)
             .read_to_end(&mut head)
             .map_err(ImportError::file(path, "read it"))?;
-        let Legacy {
+        let LegacyHeader {
             tensors,
             storages,
             length,
@@ -64,7 +64,7 @@ impl LegacyFile {
                 .and_then(|_| file.read_exact(&mut count))
                 .map_err(ImportError::file(path, "read all of its storages"))?;
             let count = u64::from_le_bytes(count);
-            let size = storage.element.size();
+            let size = storage.dtype.size();
             let bytes = size.and_then(|size| count.checked_mul(size as u64));
             let start = at + 8;
             match bytes.and_then(|bytes| start.checked_add(bytes)) {
@@ -116,11 +116,11 @@ impl TensorFile for LegacyFile {
         let Some(view) = self.tensors.get(name) else {
             return Err(fail("is missing".to_owned()));
         };
-        let element = element(view).map_err(fail)?;
+        let dtype = dtype(view).map_err(fail)?;
         let start = self.starts.get(&view.storage.key).copied().unwrap_or(0);
         let bytes = view
-            .read(&mut self.file, start, element.size())
+            .read(&mut self.file, start, dtype.size())
             .map_err(|e| fail(format!("cannot be read: {e}")))?;
-        Ok(Tensor::new(element, view.shape.clone(), bytes))
+        Ok(Tensor::new(dtype, view.shape.clone(), bytes))
     }
 }

@@ -17,7 +17,7 @@ use std::{
     io::{self, Read, Seek, SeekFrom},
 };
 
-use patchlight_onnx::tensor::Element;
+use patchlight_onnx::tensor::DType;
 
 use self::{
     machine::{Machine, damaged},
@@ -38,25 +38,25 @@ pub(super) struct View {
 /// Where values lie.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Storage {
-    pub(super) element: StoredType,
+    pub(super) dtype: StorageDType,
     /// Name of the entry below `data/`.
     pub(super) key: String,
 }
 
 /// The type of a storage's elements.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum StoredType {
+pub(super) enum StorageDType {
     /// One that networks are imported from.
-    Float(Element),
+    Float(DType),
     /// Another; torch's name for it.
     Other(String),
 }
 
-impl StoredType {
+impl StorageDType {
     /// Bytes of an element, if the type is known.
     pub(super) fn size(&self) -> Option<usize> {
         match self {
-            Self::Float(element) => Some(element.size()),
+            Self::Float(dtype) => Some(dtype.size()),
             Self::Other(name) => match name.as_str() {
                 "Byte" | "Char" | "Bool" => Some(1),
                 "Short" => Some(2),
@@ -100,8 +100,8 @@ impl View {
         })
     }
 
-    /// The elements in row-major order, out of a storage that begins at `start`. The view lies inside
-    /// of it.
+    /// The elements in row-major order, out of a storage that begins at `start`. The view lies
+    /// inside of it.
     pub(super) fn read(
         &self,
         reader: &mut (impl Read + Seek),
@@ -146,7 +146,7 @@ pub(super) fn state_dict(program: &[u8]) -> Result<BTreeMap<String, View>, Strin
 
 /// What a file from before torch 1.6 begins with: pickles one after the other.
 #[derive(Debug)]
-pub(super) struct Legacy {
+pub(super) struct LegacyHeader {
     /// The tensors by name.
     pub(super) tensors: BTreeMap<String, View>,
     /// The storages that follow, in their order.
@@ -160,7 +160,7 @@ pub(super) struct Legacy {
 ///
 /// # Errors
 /// Why it is not that.
-pub(super) fn legacy(program: &[u8]) -> Result<Legacy, String> {
+pub(super) fn legacy(program: &[u8]) -> Result<LegacyHeader, String> {
     let (machine, _) = Machine::run(program)?;
     let (machine, _) = machine.run_next()?;
     let (machine, system) = machine.run_next()?;
@@ -183,7 +183,7 @@ pub(super) fn legacy(program: &[u8]) -> Result<Legacy, String> {
         _ => None,
     };
     let storages: Option<Vec<Storage>> = ids.iter().map(storage).collect();
-    Ok(Legacy {
+    Ok(LegacyHeader {
         tensors,
         storages: storages.ok_or_else(damaged)?,
         length: (program.len() - keys.rest().len()) as u64,

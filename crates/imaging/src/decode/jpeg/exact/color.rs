@@ -1,4 +1,5 @@
-//! From components to RGB: libjpeg's rule for what they mean, and its arithmetic; for CMYK, Pillow's.
+//! From components to RGB: libjpeg's rule for what they mean, and its arithmetic; for CMYK,
+//! Pillow's.
 
 use super::{frame::Frame, header::Headers};
 

@@ -43,7 +43,7 @@ impl Coefficients {
         Self::new(frame, 1)
     }
 
-    /// For the whole picture.
+    /// For the whole image.
     pub(super) fn whole(frame: &Frame) -> Self {
         Self::new(frame, frame.mcu_rows)
     }
@@ -78,7 +78,7 @@ impl Coefficients {
 
 /// What a scan's blocks hold.
 #[derive(Clone, Copy)]
-enum Coding {
+enum ContentEncoding {
     Sequential,
     DcFirst,
     DcRefined,
@@ -89,7 +89,7 @@ enum Coding {
 /// Reads a scan, row by row.
 pub(super) struct ScanDecoder<'a> {
     bits: Bits<'a>,
-    coding: Coding,
+    coding: ContentEncoding,
     parts: Vec<Part>,
     band: (usize, usize),
     low: u8,
@@ -119,11 +119,11 @@ impl<'a> ScanDecoder<'a> {
         bits: Bits<'a>,
     ) -> Result<Self, String> {
         let coding = match (frame.progressive, scan.first, scan.high) {
-            (false, ..) => Coding::Sequential,
-            (true, 0, 0) => Coding::DcFirst,
-            (true, 0, _) => Coding::DcRefined,
-            (true, _, 0) => Coding::AcFirst,
-            (true, ..) => Coding::AcRefined,
+            (false, ..) => ContentEncoding::Sequential,
+            (true, 0, 0) => ContentEncoding::DcFirst,
+            (true, 0, _) => ContentEncoding::DcRefined,
+            (true, _, 0) => ContentEncoding::AcFirst,
+            (true, ..) => ContentEncoding::AcRefined,
         };
         let blocks = |part: &ScanComponent| {
             let component = &frame.components[part.index];
@@ -134,8 +134,14 @@ impl<'a> ScanDecoder<'a> {
             return Err(format!("an MCU of {blocks} blocks is not allowed"));
         }
         let parts = scan.components.iter().map(|part| {
-            let dc = matches!(coding, Coding::Sequential | Coding::DcFirst);
-            let ac = !matches!(coding, Coding::DcFirst | Coding::DcRefined);
+            let dc = matches!(
+                coding,
+                ContentEncoding::Sequential | ContentEncoding::DcFirst
+            );
+            let ac = !matches!(
+                coding,
+                ContentEncoding::DcFirst | ContentEncoding::DcRefined
+            );
             let dc = dc.then(|| Table::new(headers.dc(part.dc)?, true));
             let ac = ac.then(|| Table::new(headers.ac(part.ac)?, false));
             Ok(Part {
@@ -204,8 +210,8 @@ impl<'a> ScanDecoder<'a> {
         Ok(())
     }
 
-    /// Goes over a restart where one is due. `false` where data was missing before, so that this MCU
-    /// stays as it is.
+    /// Goes over a restart where one is due. `false` where data was missing before, so that this
+    /// MCU stays as it is.
     fn begin_mcu(&mut self) -> Result<bool, String> {
         if self.restart_interval > 0 {
             if self.until_restart == 0 {
@@ -228,18 +234,18 @@ impl<'a> ScanDecoder<'a> {
         } = &mut self.parts[part];
         let (bits, low) = (&mut self.bits, self.low);
         match (self.coding, dc, ac) {
-            (Coding::Sequential, Some(dc), Some(ac)) => {
+            (ContentEncoding::Sequential, Some(dc), Some(ac)) => {
                 block[0] = difference(bits, dc, last_dc)? as i16;
                 sequential_ac(bits, ac, block);
             }
-            (Coding::DcFirst, Some(dc), _) => {
+            (ContentEncoding::DcFirst, Some(dc), _) => {
                 block[0] = (difference(bits, dc, last_dc)? << low) as i16;
             }
-            (Coding::AcFirst, _, Some(ac)) => {
+            (ContentEncoding::AcFirst, _, Some(ac)) => {
                 let end_of_band = &mut self.end_of_band;
                 first_ac(bits, ac, self.band, low, end_of_band, block);
             }
-            (Coding::AcRefined, _, Some(ac)) => {
+            (ContentEncoding::AcRefined, _, Some(ac)) => {
                 let end_of_band = &mut self.end_of_band;
                 refined_ac(bits, ac, self.band, low, end_of_band, block);
             }

@@ -114,7 +114,8 @@ impl Frame {
         Ok(())
     }
 
-    /// Checks the band and the bits that a progressive scan adds (T.81, G.1.1.1), and remembers them.
+    /// Checks the band and the bits that a progressive scan adds (T.81, G.1.1.1), and remembers
+    /// them.
     pub(super) fn progress(&mut self, scan: &Scan) -> Result<(), String> {
         if !self.progressive {
             return Ok(());

@@ -1,7 +1,7 @@
 //! What segments say: tables, the restart interval, whose colors they are, and what is in a scan.
 //!
-//! Layout: ITU-T T.81, annex B. Where the standard says that something must not be, this refuses what
-//! libjpeg refuses and passes over what libjpeg passes over.
+//! Layout: ITU-T T.81, annex B. Where the standard says that something must not be, this refuses
+//! what libjpeg refuses and passes over what libjpeg passes over.
 
 use super::{
     bits::{self, Bits},
@@ -88,7 +88,7 @@ pub(super) struct Headers {
 pub(super) enum Event {
     /// A scan's data follows.
     Scan(Scan),
-    /// The end of the picture.
+    /// The end of the image.
     End,
 }
 

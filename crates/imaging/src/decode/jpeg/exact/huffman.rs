@@ -1,4 +1,5 @@
-//! Huffman tables (T.81, annex C), and those that apply where a file leaves its own out (annex K.3).
+//! Huffman tables (T.81, annex C), and those that apply where a file leaves its own out (annex
+//! K.3).
 
 /// A table as a file defines it: how many codes there are of each length, and what they mean in the
 /// order of the codes.

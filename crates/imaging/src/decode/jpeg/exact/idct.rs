@@ -1,7 +1,7 @@
-//! The inverse DCT: libjpeg's `islow`, after Loeffler, Ligtenberg and Moschytz (ICASSP 1989), with 13
-//! fractional bits in its constants and two between its passes.
+//! The inverse DCT: libjpeg's `islow`, after Loeffler, Ligtenberg and Moschytz (ICASSP 1989), with
+//! 13 fractional bits in its constants and two between its passes.
 //!
-//! Coefficients beyond what a picture can have are cut as libjpeg-turbo's vector code cuts them, to
+//! Coefficients beyond what an image can have are cut as libjpeg-turbo's vector code cuts them, to
 //! 16 bits.
 
 use super::{entropy::Block, frame::Quantizers};
@@ -52,8 +52,8 @@ pub(super) fn block(block: &Block, quantizers: &Quantizers, samples: &mut [u8], 
     }
 }
 
-/// Eight values, scaled by `8^½ · 2^CONSTANT_BITS` and divided by `2^shift`. No sum leaves 32 bits: the
-/// constants of the longest add up to less than 2¹⁶.
+/// Eight values, scaled by `8^½ · 2^CONSTANT_BITS` and divided by `2^shift`. No sum leaves 32 bits:
+/// the constants of the longest add up to less than 2¹⁶.
 fn transform(input: [i16; 8], shift: u32) -> [i16; 8] {
     let wide = i32::from;
     // Even part.

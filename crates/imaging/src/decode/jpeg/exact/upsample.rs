@@ -1,7 +1,7 @@
-//! One component's samples at the size of the picture.
+//! One component's samples at the size of the image.
 //!
-//! Chroma at half the size goes through a triangle filter (three parts the nearer sample, one part the
-//! farther one, in each halved direction), any other is repeated, as libjpeg does by default.
+//! Chroma at half the size goes through a triangle filter (three parts the nearer sample, one part
+//! the farther one, in each halved direction), any other is repeated, as libjpeg does by default.
 
 use std::{array, mem};
 
@@ -95,7 +95,7 @@ impl Upsampler {
         mem::swap(&mut self.current, &mut self.below);
     }
 
-    /// Writes the row `y` of the picture, which lies in the current row of MCUs, the `mcu_row`-th.
+    /// Writes the row `y` of the image, which lies in the current row of MCUs, the `mcu_row`-th.
     pub(super) fn row(&self, y: usize, mcu_row: usize, line: &mut [u8]) {
         let first = mcu_row * self.rows;
         let own = y * self.v / self.max_v;

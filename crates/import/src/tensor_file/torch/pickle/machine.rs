@@ -13,8 +13,8 @@ use super::{
 /// Axes of a tensor: far above any weight's.
 const MAX_RANK: usize = 8;
 
-/// Instructions of all pickles of a file together. A tensor takes about 45 of them, so this is room for
-/// twenty thousand, with everything that a training program keeps beside them.
+/// Instructions of all pickles of a file together. A tensor takes about 45 of them, so this is room
+/// for twenty thousand, with everything that a training program keeps beside them.
 pub(super) const MAX_INSTRUCTIONS: usize = 1 << 20;
 
 /// Digits of a storage's number.
@@ -121,48 +121,48 @@ impl<'p> Machine<'p> {
             b')' => self.push(Value::Tuple(Vec::new())),
             count @ 0x85..=0x87 => {
                 let count = usize::from(count - 0x84);
-                let items = self.popped(count)?;
+                let items = self.pop_many(count)?;
                 self.push(Value::Tuple(items));
             }
             b't' => {
-                let items = self.since_mark()?;
+                let items = self.pop_to_mark()?;
                 self.push(Value::Tuple(items));
             }
             b']' => self.push(Value::List(Vec::new())),
             b'a' => {
-                let items = self.popped(1)?;
+                let items = self.pop_many(1)?;
                 self.append(&items)?;
             }
             b'e' => {
-                let items = self.since_mark()?;
+                let items = self.pop_to_mark()?;
                 self.append(&items)?;
             }
             b'}' => self.push(Value::Dict(Vec::new())),
             b's' => {
-                let items = self.popped(2)?;
+                let items = self.pop_many(2)?;
                 self.set(&items)?;
             }
             b'u' => {
-                let items = self.since_mark()?;
+                let items = self.pop_to_mark()?;
                 self.set(&items)?;
             }
 
             b'q' => {
                 let key = self.program.byte()?;
-                self.remember(key.into())?;
+                self.memoize(key.into())?;
             }
             b'r' => {
                 let key = u32::from_le_bytes(self.program.array()?);
-                self.remember(key)?;
+                self.memoize(key)?;
             }
-            0x94 => self.remember(self.memo.len() as u32)?,
+            0x94 => self.memoize(self.memo.len() as u32)?,
             b'h' => {
                 let key = self.program.byte()?;
-                self.recall(key.into())?;
+                self.push_memoized(key.into())?;
             }
             b'j' => {
                 let key = u32::from_le_bytes(self.program.array()?);
-                self.recall(key)?;
+                self.push_memoized(key)?;
             }
 
             b'c' => {
@@ -203,7 +203,7 @@ impl<'p> Machine<'p> {
         if part.iter().any(|&part| *self.value(part) != Value::None) {
             return Err("has a storage inside another; save it with a newer torch".to_owned());
         }
-        let (Value::Global(Global::StorageOf(element)), Value::Text(key)) =
+        let (Value::Global(Global::StorageOf(dtype)), Value::Text(key)) =
             (self.value(class), self.value(key))
         else {
             return Err(damaged());
@@ -212,7 +212,7 @@ impl<'p> Machine<'p> {
             return Err("names a storage in a way that torch.save does not".to_owned());
         }
         let storage = Storage {
-            element: element.clone(),
+            dtype: dtype.clone(),
             key: (*key).to_owned(),
         };
         self.push(Value::Storage(storage));
@@ -331,13 +331,13 @@ impl<'p> Machine<'p> {
         }
     }
 
-    fn remember(&mut self, key: u32) -> Result<(), String> {
+    fn memoize(&mut self, key: u32) -> Result<(), String> {
         let &top = self.stack.last().ok_or_else(damaged)?;
         self.memo.insert(key, top);
         Ok(())
     }
 
-    fn recall(&mut self, key: u32) -> Result<(), String> {
+    fn push_memoized(&mut self, key: u32) -> Result<(), String> {
         let &id = self.memo.get(&key).ok_or_else(damaged)?;
         self.stack.push(id);
         Ok(())
@@ -352,15 +352,15 @@ impl<'p> Machine<'p> {
         self.stack.pop().ok_or_else(damaged)
     }
 
-    fn popped(&mut self, count: usize) -> Result<Vec<Id>, String> {
+    fn pop_many(&mut self, count: usize) -> Result<Vec<Id>, String> {
         let at = self.stack.len().checked_sub(count).ok_or_else(damaged)?;
         Ok(self.stack.split_off(at))
     }
 
-    fn since_mark(&mut self) -> Result<Vec<Id>, String> {
+    fn pop_to_mark(&mut self) -> Result<Vec<Id>, String> {
         let mark = self.marks.pop().ok_or_else(damaged)?;
         let count = self.stack.len().checked_sub(mark).ok_or_else(damaged)?;
-        self.popped(count)
+        self.pop_many(count)
     }
 }
 

@@ -198,7 +198,8 @@ fn a_pickle_alone_comes_with_advice() {
     assert!(message.contains("torch.load(FILE"), "{message}");
 }
 
-/// Made by torch, see `tests/goldens/torchvision/make.py`; that it answers right is tested elsewhere.
+/// Made by torch, see `tests/goldens/torchvision/make.py`; that it answers right is tested
+/// elsewhere.
 #[test]
 fn every_cut_of_the_format_before_archives_is_noticed() {
     let whole = include_bytes!("../../../../../../tests/goldens/torchvision/tiny/legacy.pth");
@@ -237,8 +238,8 @@ fn instructions_are_bounded() {
 #[test]
 fn instructions_of_several_pickles_are_counted_together() {
     let pickle = [&b"\x80\x02"[..], &b"N".repeat(1 << 19), b"."].concat();
-    let why = legacy(&pickle.repeat(3)).unwrap_err();
-    assert!(why.contains("1048576 instructions"), "{why}");
+    let error = legacy(&pickle.repeat(3)).unwrap_err();
+    assert!(error.contains("1048576 instructions"), "{error}");
 }
 
 /// Each entry would copy the name: 26 GB.

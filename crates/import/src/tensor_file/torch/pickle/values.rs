@@ -1,8 +1,8 @@
 //! What the machine computes with, and the few names that it recognises.
 
-use patchlight_onnx::tensor::Element;
+use patchlight_onnx::tensor::DType;
 
-use super::{Storage, StoredType, View};
+use super::{Storage, StorageDType, View};
 use crate::error::quoted;
 
 /// Letters of the name of a storage's class: torch's longest has fewer, and each storage keeps it.
@@ -11,8 +11,8 @@ const MAX_KIND: usize = 40;
 /// Position of a value.
 pub(super) type Id = usize;
 
-/// What an instruction can leave on the stack. Texts stay in the program, so that one that is referred
-/// to a million times is there once.
+/// What an instruction can leave on the stack. Texts stay in the program, so that one that is
+/// referred to a million times is there once.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value<'p> {
     /// Numbers other than whole ones: nothing here asks for them.
@@ -35,7 +35,7 @@ pub(super) enum Global {
     OrderedDict,
     RebuildTensor,
     RebuildParameter,
-    StorageOf(StoredType),
+    StorageOf(StorageDType),
 }
 
 /// What a name stands for.
@@ -44,12 +44,12 @@ pub(super) fn global(module: &str, name: &str) -> Result<Global, String> {
         ("collections", "OrderedDict") => Ok(Global::OrderedDict),
         ("torch._utils", "_rebuild_tensor_v2") => Ok(Global::RebuildTensor),
         ("torch._utils", "_rebuild_parameter") => Ok(Global::RebuildParameter),
-        ("torch", "FloatStorage") => Ok(Global::StorageOf(StoredType::Float(Element::F32))),
-        ("torch", "HalfStorage") => Ok(Global::StorageOf(StoredType::Float(Element::F16))),
-        ("torch", "BFloat16Storage") => Ok(Global::StorageOf(StoredType::Float(Element::Bf16))),
+        ("torch", "FloatStorage") => Ok(Global::StorageOf(StorageDType::Float(DType::F32))),
+        ("torch", "HalfStorage") => Ok(Global::StorageOf(StorageDType::Float(DType::F16))),
+        ("torch", "BFloat16Storage") => Ok(Global::StorageOf(StorageDType::Float(DType::Bf16))),
         ("torch", other) if other.len() <= MAX_KIND && other.ends_with("Storage") => {
             let kind = other.trim_end_matches("Storage").to_owned();
-            Ok(Global::StorageOf(StoredType::Other(kind)))
+            Ok(Global::StorageOf(StorageDType::Other(kind)))
         }
         _ => Err(format!(
             "asks for `{}.{}`, which no state dict needs; nothing was executed. Save \

@@ -1,0 +1,146 @@
+//! A fake engine under a test's control, with a batcher in front of it.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        Mutex,
+        mpsc::{self, Receiver, Sender},
+    },
+};
+
+use patchlight_engine::EngineError;
+
+use super::super::{policy::Batching, *};
+
+/// Reports each batch's inputs, then waits for leave to answer. An input's first value is its
+/// logit; a negative one fails its batch, an infinite one gives no number, a zero panics.
+/// Rebuilding it is reported as an empty batch.
+struct FakeEngine {
+    started: Sender<Vec<f32>>,
+    permits: Arc<Mutex<Receiver<()>>>,
+}
+
+impl Engine for FakeEngine {
+    fn run(&mut self, inputs: &[Input<'_>]) -> std::result::Result<Vec<Output>, EngineError> {
+        let tags: Vec<f32> = inputs.iter().map(|input| input.tensor[0]).collect();
+        let _ = self.started.send(tags.clone());
+        // A test that holds no more leave is over.
+        let _ = self
+            .permits
+            .lock()
+            .expect("nobody panics holding it")
+            .recv();
+        if tags.contains(&0.0) {
+            panic!("asked for");
+        }
+        if tags.iter().any(|&tag| tag < 0.0) {
+            return Err(EngineError::Graph("asked for".to_owned()));
+        }
+        let output = |tag: f32| Output {
+            logits: vec![tag],
+            rollout: Vec::new(),
+            attribution: None,
+            class_attention: None,
+        };
+        Ok(tags.into_iter().map(output).collect())
+    }
+
+    fn rebuild(&mut self) -> std::result::Result<(), EngineError> {
+        let _ = self.started.send(Vec::new());
+        Ok(())
+    }
+}
+
+pub(super) struct Harness {
+    pub(super) batcher: Batcher,
+    pub(super) fatal: FatalSignal,
+    started: Receiver<Vec<f32>>,
+    pub(super) permits: Sender<()>,
+}
+
+pub(super) fn harness(max_batch: usize, max_waiting: usize) -> Harness {
+    harness_with_workers(1, max_batch, max_waiting).0
+}
+
+/// The same with several engines, of which any answers who is given leave; and their threads to
+/// wait for.
+pub(super) fn harness_with_workers(
+    engines: usize,
+    max_batch: usize,
+    max_waiting: usize,
+) -> (Harness, Workers) {
+    let (started, seen) = mpsc::channel();
+    let (permits, allowed) = mpsc::channel();
+    let policy = Policy {
+        batching: Batching::Greedy,
+        max_batch: NonZeroUsize::new(max_batch).unwrap(),
+        max_waiting: NonZeroUsize::new(max_waiting).unwrap(),
+    };
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let allowed = Arc::new(Mutex::new(allowed));
+    let fake_engine = || FakeEngine {
+        started: started.clone(),
+        permits: Arc::clone(&allowed),
+    };
+    let engines = (0..engines).map(|_| fake_engine()).collect();
+    let fatal = FatalSignal::default();
+    let (batcher, workers) = Batcher::spawn(engines, policy, &[], metrics, &fatal).unwrap();
+    let harness = Harness {
+        batcher,
+        fatal,
+        started: seen,
+        permits,
+    };
+    (harness, workers)
+}
+
+impl Harness {
+    /// Hands a request in and returns once it waits or runs.
+    pub(super) async fn submit(&self, tag: f32) -> Submitted {
+        self.submit_with(tag, Priority::Foreground).await
+    }
+
+    /// The same with low priority.
+    pub(super) async fn submit_in_background(&self, tag: f32) -> Submitted {
+        self.submit_with(tag, Priority::Background).await
+    }
+
+    async fn submit_with(&self, tag: f32, priority: Priority) -> Submitted {
+        let all = |load: Load| load.waiting + load.background + load.running;
+        let before = all(self.batcher.load());
+        let batcher = self.batcher.clone();
+        let deadline = Deadline::after(Duration::from_secs(60));
+        let task =
+            tokio::spawn(
+                async move { batcher.run_with(vec![tag].into(), deadline, priority).await },
+            );
+        while all(self.batcher.load()) <= before && !task.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        task
+    }
+
+    pub(super) fn next_batch(&self) -> Vec<f32> {
+        self.started
+            .recv_timeout(Duration::from_secs(10))
+            .expect("a batch starts")
+    }
+
+    pub(super) fn let_run(&self, batches: usize) {
+        for _ in 0..batches {
+            self.permits.send(()).unwrap();
+        }
+    }
+
+    pub(super) fn scrape(&self) -> String {
+        self.batcher.metrics.encode(&[], 0).unwrap()
+    }
+}
+
+pub(super) type Submitted = tokio::task::JoinHandle<Result<Inference>>;
+
+pub(super) fn logit(
+    outcome: std::result::Result<Result<Inference>, tokio::task::JoinError>,
+) -> f32 {
+    outcome.unwrap().unwrap().output.logits[0]
+}

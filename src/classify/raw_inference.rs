@@ -1,0 +1,45 @@
+//! One row of a request of the Open Inference Protocol: the same stages, with the model's raw
+//! output at their end instead of labels and a kept map.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Classifier, Decoded};
+use crate::{
+    Result,
+    batch::{Deadline, Inference},
+    metrics::Stage,
+};
+
+impl Classifier {
+    /// Runs an image's input tensor (`3·height·width` values, NCHW).
+    ///
+    /// # Errors
+    /// As [`Batcher::run`](crate::batch::Batcher::run).
+    pub async fn run_tensor(&self, tensor: Vec<f32>, deadline: Deadline) -> Result<Inference> {
+        let inference = self.batcher.run(tensor, deadline).await?;
+        self.metrics.stage(Stage::Queue, inference.queued);
+        self.metrics.count_image(&self.model.name);
+        Ok(inference)
+    }
+
+    /// Decodes, prepares and runs an encoded image; also how long it took to become a tensor.
+    ///
+    /// # Errors
+    /// As [`classify`](Self::classify).
+    pub async fn run_image(
+        &self,
+        upload: Bytes,
+        deadline: Deadline,
+    ) -> Result<(Inference, Duration)> {
+        let reservation = self.batcher.reserve();
+        let guard = self.metrics.abandon_guard("decode");
+        let decoded = self.decode(upload, false, deadline).await;
+        guard.disarm();
+        let Decoded { tensor, meta, .. } = decoded?;
+        drop(reservation);
+        let inference = self.run_tensor(tensor, deadline).await?;
+        Ok((inference, meta.decoding + meta.preprocessing))
+    }
+}
