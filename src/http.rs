@@ -14,7 +14,6 @@ mod client_address;
 mod content_encoding;
 mod cors;
 mod drain_body;
-mod examples;
 mod health;
 mod host;
 mod hosts;
@@ -219,16 +218,13 @@ fn panicked(error: Box<dyn Any + Send>) -> Response {
 async fn not_found(request: Request) -> Problem {
     let detail = "there is nothing here; the routes are GET /, POST /classify, GET /attention/{id}, \
                   GET /healthz, GET /readyz, GET /metrics, GET /openapi.json (GET /docs shows it), and GET /v2 for the Open Inference Protocol";
-    Problem::of_routing(StatusCode::NOT_FOUND, detail, &request_id(&request))
+    Problem::new(&Error::NoSuchRoute(detail.into()), &request_id(&request))
 }
 
 async fn method_not_allowed(request: Request) -> Problem {
     let method = Excerpt(request.method());
-    Problem::of_routing(
-        StatusCode::METHOD_NOT_ALLOWED,
-        format_args!("{method} is not allowed here"),
-        &request_id(&request),
-    )
+    let error = Error::MethodNotAllowed(format_args!("{method} is not allowed here").into());
+    Problem::new(&error, &request_id(&request))
 }
 
 /// The id that [`observe`] gave.

@@ -281,7 +281,10 @@ async fn not_found(request: Request) -> Problem {
     let detail = "there is nothing here; the routes are GET /admin/models, GET, PUT and DELETE \
                   /admin/models/{name}, POST /admin/models/{name}/reload, GET /healthz, GET /readyz, \
                   GET /metrics and GET /openapi.json (GET /docs shows it)";
-    Problem::of_routing(StatusCode::NOT_FOUND, detail, &super::request_id(&request))
+    Problem::new(
+        &Error::NoSuchRoute(detail.into()),
+        &super::request_id(&request),
+    )
 }
 
 #[cfg(test)]
