@@ -116,7 +116,9 @@ fn routes(
     require_auth: impl Fn(OpenApiRouter<AppState>) -> OpenApiRouter<AppState>,
 ) -> OpenApiRouter<AppState> {
     let classification = OpenApiRouter::default()
-        .routes(routes!(classify::classify))
+        .merge(openapi::with_image_bodies(
+            OpenApiRouter::default().routes(routes!(classify::classify)),
+        ))
         .routes(routes!(attention::show, attention::forget))
         .routes(routes!(verify::show, verify::start, verify::cancel));
     let metrics = match metrics_on_admin {

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `NAME` | `pixel_values` FP32 `[n, 3, height, width]`, preprocessed by the client | `logits` |
 //! | `NAME_explain` | the same | `logits`, `rollout` |
-//! | `NAME_image` | `image` BYTES `[n]`: JPEG, PNG, WebP or GIF | `logits`, `rollout` |
+//! | `NAME_image` | `image` BYTES `[n]`: image files | `logits`, `rollout` |
 
 use patchlight_model::Manifest;
 

@@ -113,6 +113,28 @@ fn routes_are_registered_with_their_descriptions() {
 }
 
 #[test]
+fn an_image_may_be_sent_as_its_own_media_type() {
+    let [service, _] = documents();
+    let bodies = &service["paths"]["/classify"]["post"]["requestBody"]["content"];
+    let bodies: BTreeSet<&str> = bodies
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    let expected = [
+        "multipart/form-data",
+        "application/json",
+        "image/jpeg",
+        "image/png",
+        "image/webp",
+        "image/gif",
+        "application/octet-stream",
+    ];
+    assert_eq!(bodies, expected.into());
+}
+
+#[test]
 fn every_reference_leads_somewhere() {
     for document in documents() {
         let text = document.to_string();
