@@ -217,10 +217,15 @@ fn panicked(error: Box<dyn Any + Send>) -> Response {
     response
 }
 
+/// The routes, for those who ask for something else. A test compares them with the document.
+const ROUTES: &str = "GET /, POST /classify, GET and DELETE /attention/{id}, \
+                      GET, POST and DELETE /attention/{id}/verify, GET /healthz, GET /readyz, \
+                      GET /metrics, GET /openapi.json (GET /docs shows it), and GET /v2 for the \
+                      Open Inference Protocol";
+
 async fn not_found(request: Request) -> Problem {
-    let detail = "there is nothing here; the routes are GET /, POST /classify, GET /attention/{id}, \
-                  GET /healthz, GET /readyz, GET /metrics, GET /openapi.json (GET /docs shows it), and GET /v2 for the Open Inference Protocol";
-    Problem::new(&Error::NoSuchRoute(detail.into()), &request_id(&request))
+    let detail = format_args!("there is nothing here; the routes are {ROUTES}").into();
+    Problem::new(&Error::NoSuchRoute(detail), &request_id(&request))
 }
 
 async fn method_not_allowed(request: Request) -> Problem {
