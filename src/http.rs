@@ -9,6 +9,7 @@
 mod admin;
 mod attention;
 mod auth;
+mod blocking_pool;
 mod classify;
 mod client_address;
 mod content_encoding;
@@ -45,7 +46,7 @@ use tracing::{Instrument, field::Empty};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::{
-    admin::admin_router, attention::RenderPool, auth::KeyRing, client_address::ClientAddress,
+    admin::admin_router, auth::KeyRing, blocking_pool::RenderPool, client_address::ClientAddress,
     oip::Oip, problem::Problem, request_id::RequestId, upload::UploadBudget,
 };
 use crate::{
