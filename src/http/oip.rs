@@ -188,11 +188,7 @@ fn readiness_status(ready: bool) -> StatusCode {
 )]
 async fn metadata(target: Target) -> Json<ModelMetadata> {
     let model = &target.classifier.model;
-    Json(ModelMetadata::new(
-        target.variant,
-        &target.name,
-        &model.manifest,
-    ))
+    Json(ModelMetadata::new(target.variant, &target.name, model))
 }
 
 /// The model in the words of Triton's configuration.
@@ -210,7 +206,7 @@ async fn config(target: Target) -> Json<ModelConfig> {
     Json(ModelConfig::new(
         target.variant,
         &target.name,
-        &model.manifest,
+        model,
         max_rows,
     ))
 }

@@ -205,8 +205,7 @@ impl Loader {
         options: &SessionOptions,
     ) -> Result<(OrtEngine, Vec<(usize, Duration)>), EngineError> {
         let mut engine = OrtEngine::load(&self.runtime, manifest, options)?;
-        let (height, width) = manifest.input_size();
-        let image = vec![0.0; 3 * height * width];
+        let image = vec![0.0; engine.image_len()];
         let mut times = Vec::new();
         for size in warm_up(engine.device(), self.policy.max_batch.get()) {
             let started = Instant::now();

@@ -37,6 +37,8 @@ pub struct ModelInfo {
     pub directory: PathBuf,
     /// What it says of itself.
     pub manifest: Manifest,
+    /// Height and width of the input tensor, in pixels.
+    pub input_size: (usize, usize),
     /// One per class.
     pub labels: Labels,
     /// SHA-256 of the manifest, which holds the digests of all other files: it names the whole.
@@ -105,6 +107,10 @@ impl ModelInfo {
         manifest
             .validate()
             .map_err(|errors| refuse(&path, errors.join("; ")))?;
+        let input_size = manifest.input_size().ok_or_else(|| {
+            let error = "preprocess does not fix the size of the input; a crop is missing";
+            refuse(&path, error.to_owned())
+        })?;
 
         for (name, expected) in &manifest.files {
             let path = directory.join(name);
@@ -140,6 +146,7 @@ impl ModelInfo {
             directory: directory.to_owned(),
             digest: digest::sha256(&bytes),
             manifest,
+            input_size,
             labels,
         })
     }
