@@ -1,10 +1,9 @@
 //! The routes, and what every request passes.
 //!
 //! From the outside in: [`observe`](self) names the request, counts and times it and writes one log
-//! line; a body that nobody wants is read on for a while ([`drain_body`]); a request has one host
-//! ([`host`]), and a name that is not ours is refused ([`hosts`]); a caught panic becomes a 500;
-//! then the route. Every error, also the router's own and that of a panic, leaves as
-//! `application/problem+json` ([`problem`]).
+//! line; a body that nobody wants is read on for a while ([`drain_body`]); a request has one host,
+//! which is a name of ours ([`host`]); a caught panic becomes a 500; then the route. Every error,
+//! also the router's own and that of a panic, leaves as `application/problem+json` ([`problem`]).
 
 mod admin;
 mod attention;
@@ -17,7 +16,6 @@ mod cors;
 mod drain_body;
 mod health;
 mod host;
-mod hosts;
 mod negotiate;
 pub(crate) mod oip;
 mod oip_errors;
@@ -139,7 +137,7 @@ fn routes(
 
 /// What every request passes, whichever listener it came by.
 fn observed(routes: Router, state: AppState) -> Router {
-    let hosts = middleware::from_fn_with_state(Arc::clone(&state.hosts), hosts::only_allowed);
+    let hosts = middleware::from_fn_with_state(Arc::clone(&state.hosts), host::require_allowed);
     guarded(routes.layer(hosts), state.limits.max_body)
         .layer(middleware::from_fn_with_state(state, observe))
 }
