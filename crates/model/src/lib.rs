@@ -18,7 +18,10 @@ use std::{
 };
 
 pub use self::{
-    descriptor::ModelDescriptor, digest::sha256_of_file, labels::Labels, manifest::Manifest,
+    descriptor::ModelDescriptor,
+    digest::sha256_of_file,
+    labels::{LabelError, Labels},
+    manifest::Manifest,
     scores::Prediction,
 };
 
@@ -130,17 +133,8 @@ impl ModelInfo {
         let path = directory.join(LABELS);
         let labels = Labels::parse(&read(&path)?)
             .and_then(|labels| labels.with_multiline(&manifest.task.whole_labels))
-            .map_err(|error| refuse(&path, error))?;
-        if labels.len() != manifest.task.classes {
-            return Err(refuse(
-                &path,
-                format!(
-                    "{} labels for {} classes",
-                    labels.len(),
-                    manifest.task.classes
-                ),
-            ));
-        }
+            .and_then(|labels| labels.for_classes(manifest.task.classes))
+            .map_err(|error| refuse(&path, error.to_string()))?;
         Ok(Self {
             name: name_of(directory),
             directory: directory.to_owned(),
