@@ -111,15 +111,16 @@ struct ParsedHeader {
     reducible: bool,
 }
 
-/// What a decoder found, or what is wrong with the file.
-type Decoded<T> = std::result::Result<T, String>;
+/// Reads a header; an error says what is wrong with the file.
+type Peek = fn(&[u8]) -> std::result::Result<ParsedHeader, String>;
+
+/// Every stored pixel, and [`Image::drawn_as_sent`].
+type Decode = fn(&[u8], &Header) -> std::result::Result<(Rgb8, bool), String>;
 
 /// How a format is read.
 struct Decoder {
-    /// Reads the header.
-    peek: fn(&[u8]) -> Decoded<ParsedHeader>,
-    /// Every stored pixel, and [`Image::drawn_as_sent`].
-    decode: fn(&[u8], &Header) -> Decoded<(Rgb8, bool)>,
+    peek: Peek,
+    decode: Decode,
 }
 
 impl Decoder {
