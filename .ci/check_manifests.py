@@ -40,7 +40,8 @@ K8S = pathlib.Path("k8s")
 def main(program):
     if error := unable():
         print(f"NOT CHECKED: {error}, so nothing of k8s/ could be built")
-        return
+        # Under CI everything that checks need is installed.
+        sys.exit(1 if "CI" in os.environ else 0)
     faults = []
     settings = {}
     for name, resources in builds():

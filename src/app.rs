@@ -6,9 +6,9 @@ use axum::Router;
 use patchlight_engine::{EngineError, Runtime};
 use tokio::{
     net::TcpListener,
-    task::JoinHandle,
     time::{Instant, timeout_at},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     args::ServeArgs,
@@ -169,15 +169,16 @@ impl App {
         let server =
             |listener, routes| Server::new(listener, routes, self.tls.clone(), config.keep_alive);
         let admin = admin.map(|(routes, listener)| server(listener, routes));
-        let _admin = admin.map(|admin| BackgroundTask::run(async move { admin.accept().await }));
+        let _admin = admin
+            .map(|admin| AbortOnDropHandle::new(tokio::spawn(async move { admin.accept().await })));
         let manager = self.manager.clone();
-        let _reloads = BackgroundTask::run(async move {
-            let mut reload_signals = listeners.reload_signals;
+        let mut reload_signals = listeners.reload_signals;
+        let _reloads = AbortOnDropHandle::new(tokio::spawn(async move {
             loop {
                 reload_signals.next().await;
                 manager.reload_changed().await;
             }
-        });
+        }));
 
         let server = server(listeners.service, self.routes);
         let fatal = self.manager.loader().fatal().clone();
@@ -222,21 +223,6 @@ pub struct Listeners {
     pub admin: Option<TcpListener>,
     /// SIGHUP: look for changed model directories.
     pub reload_signals: ReloadSignals,
-}
-
-/// A task that ends with its owner.
-struct BackgroundTask(JoinHandle<()>);
-
-impl BackgroundTask {
-    fn run(work: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self(tokio::spawn(work))
-    }
-}
-
-impl Drop for BackgroundTask {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 #[cfg(test)]

@@ -80,7 +80,8 @@ pub struct ClassifyArgs {
     #[arg(long, value_name = "DIR", env = "PATCHLIGHT_OVERLAY")]
     pub overlay: Option<PathBuf>,
 
-    /// What computes: auto, cpu, cuda[:N] or tensorrt[:N]
+    /// What computes: auto (CUDA if built in and working, or else the CPU), cpu, cuda[:N] or
+    /// tensorrt[:N]
     #[arg(
         long,
         value_name = "DEVICE",

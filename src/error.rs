@@ -1,10 +1,13 @@
 //! What can go wrong with one request, in the words of the domain.
 //!
-//! Nothing here knows of HTTP: [`crate::http`] has the one file that turns an [`Error`] into a
-//! status and a problem document. Every variant has a stable [`code`](Error::code), which clients
-//! may match on and which metrics use as a label. The `Display` text is shown to the client, so it
+//! A new error is a variant here and a row of the [`table`], which has its stable
+//! [`code`](Error::code), its status and an example. Clients may match on the code and metrics use
+//! it as a label. How a front end words an error is its own: [`crate::http`] has the one file that
+//! makes a problem document of it. The `Display` text is shown to the client, so it
 //! says what to do next and holds nothing secret; what only the operator should read goes to the
 //! log where the error is made. All text in it is a [`Detail`], which bounds and escapes it.
+
+mod table;
 
 use std::time::Duration;
 
@@ -182,6 +185,14 @@ pub enum Error {
     #[error("the model's output for this image is not finite")]
     NotFinite,
 
+    /// There is nothing under this path.
+    #[error("{0}")]
+    NoSuchRoute(Detail),
+
+    /// The path has other methods.
+    #[error("{0}")]
+    MethodNotAllowed(Detail),
+
     /// The engine failed; the log has the reason.
     #[error("inference failed")]
     Inference,
@@ -194,38 +205,16 @@ pub enum Error {
 impl Error {
     /// A stable name for programs: in problem documents, metrics and logs.
     pub fn code(&self) -> &'static str {
-        match self {
-            Self::MalformedRequest(_) => "malformed_request",
-            Self::InvalidParameter { .. } => "invalid_parameter",
-            Self::Unauthorized => "unauthorized",
-            Self::HostNotAllowed { .. } => "host_not_allowed",
-            Self::BodyTooLarge { .. } => "body_too_large",
-            Self::UploadTooSlow { .. } => "upload_too_slow",
-            Self::Image(ImageError::UnsupportedFormat { .. }) => "unsupported_format",
-            Self::UnsupportedEncoding { .. } => "unsupported_encoding",
-            Self::Image(ImageError::ImageUndecodable { .. })
-            | Self::Image(ImageError::DecoderPanicked { .. }) => "image_undecodable",
-            Self::Image(ImageError::ImageTooLarge { .. }) => "image_too_large",
-            Self::NoSuchModel { .. } => "no_such_model",
-            Self::DefaultModel { .. } => "default_model",
-            Self::ModelRefused { .. } => "model_refused",
-            Self::NoSuchMap => "map_not_found",
-            Self::MapNotKept(_) => "map_not_kept",
-            Self::VerifyNotAllowed => "verify_not_allowed",
-            Self::NotVerifiable(_) => "not_verifiable",
-            Self::NoSuchJob => "verify_not_found",
-            Self::TooManyJobs { .. } => "too_many_jobs",
-            Self::NotDeletable { .. } => "map_not_forgettable",
-            Self::StoreUnavailable { .. } => "map_store_away",
-            Self::NotAcceptable { .. } => "not_acceptable",
-            Self::Overloaded { .. } => "overloaded",
-            Self::QuotaExceeded { .. } => "quota_exceeded",
-            Self::Draining => "draining",
-            Self::NotReady => "not_ready",
-            Self::DeadlinePassed { .. } => "deadline_passed",
-            Self::NotFinite => "not_finite",
-            Self::Inference => "inference_failed",
-            Self::Internal => "internal",
-        }
+        table::row(self).0
+    }
+
+    /// The HTTP status (RFC 9110, section 15) of an answer with this error.
+    pub fn status(&self) -> u16 {
+        table::row(self).1
+    }
+
+    /// One error of every code, as a server might say it.
+    pub fn examples() -> Vec<Self> {
+        table::examples()
     }
 }

@@ -168,7 +168,7 @@ impl<E: Engine> Evaluator<'_, E> {
         class: usize,
     ) -> Result<Vec<f64>, EngineError> {
         let manifest = &self.model.manifest;
-        let layout = PatchLayout::of(manifest);
+        let layout = PatchLayout::of(self.model);
         let fill = self.protocol.fill.of(input, &layout);
         let masks: Vec<Vec<bool>> = plan.masks().collect();
         let mut found = Vec::with_capacity(masks.len());

@@ -1,23 +1,21 @@
 //! The routes, and what every request passes.
 //!
 //! From the outside in: [`observe`](self) names the request, counts and times it and writes one log
-//! line; a body that nobody wants is read on for a while ([`drain_body`]); a request has one host
-//! ([`host`]), and a name that is not ours is refused ([`hosts`]); a caught panic becomes a 500;
-//! then the route. Every error, also the router's own and that of a panic, leaves as
-//! `application/problem+json` ([`problem`]).
+//! line; a body that nobody wants is read on for a while ([`drain_body`]); a request has one host,
+//! which is a name of ours ([`host`]); a caught panic becomes a 500; then the route. Every error,
+//! also the router's own and that of a panic, leaves as `application/problem+json` ([`problem`]).
 
 mod admin;
 mod attention;
 mod auth;
+mod blocking_pool;
 mod classify;
 mod client_address;
 mod content_encoding;
 mod cors;
 mod drain_body;
-mod examples;
 mod health;
 mod host;
-mod hosts;
 mod negotiate;
 pub(crate) mod oip;
 mod oip_errors;
@@ -46,7 +44,7 @@ use tracing::{Instrument, field::Empty};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::{
-    admin::admin_router, attention::RenderPool, auth::KeyRing, client_address::ClientAddress,
+    admin::admin_router, auth::KeyRing, blocking_pool::RenderPool, client_address::ClientAddress,
     oip::Oip, problem::Problem, request_id::RequestId, upload::UploadBudget,
 };
 use crate::{
@@ -117,7 +115,9 @@ fn routes(
     require_auth: impl Fn(OpenApiRouter<AppState>) -> OpenApiRouter<AppState>,
 ) -> OpenApiRouter<AppState> {
     let classification = OpenApiRouter::default()
-        .routes(routes!(classify::classify))
+        .merge(openapi::with_image_bodies(
+            OpenApiRouter::default().routes(routes!(classify::classify)),
+        ))
         .routes(routes!(attention::show, attention::forget))
         .routes(routes!(verify::show, verify::start, verify::cancel));
     let metrics = match metrics_on_admin {
@@ -137,7 +137,7 @@ fn routes(
 
 /// What every request passes, whichever listener it came by.
 fn observed(routes: Router, state: AppState) -> Router {
-    let hosts = middleware::from_fn_with_state(Arc::clone(&state.hosts), hosts::only_allowed);
+    let hosts = middleware::from_fn_with_state(Arc::clone(&state.hosts), host::require_allowed);
     guarded(routes.layer(hosts), state.limits.max_body)
         .layer(middleware::from_fn_with_state(state, observe))
 }
@@ -216,19 +216,21 @@ fn panicked(error: Box<dyn Any + Send>) -> Response {
     response
 }
 
+/// The routes, for those who ask for something else. A test compares them with the document.
+const ROUTES: &str = "GET /, POST /classify, GET and DELETE /attention/{id}, \
+                      GET, POST and DELETE /attention/{id}/verify, GET /healthz, GET /readyz, \
+                      GET /metrics, GET /openapi.json (GET /docs shows it), and GET /v2 for the \
+                      Open Inference Protocol";
+
 async fn not_found(request: Request) -> Problem {
-    let detail = "there is nothing here; the routes are GET /, POST /classify, GET /attention/{id}, \
-                  GET /healthz, GET /readyz, GET /metrics, GET /openapi.json (GET /docs shows it), and GET /v2 for the Open Inference Protocol";
-    Problem::of_routing(StatusCode::NOT_FOUND, detail, &request_id(&request))
+    let detail = format_args!("there is nothing here; the routes are {ROUTES}").into();
+    Problem::new(&Error::NoSuchRoute(detail), &request_id(&request))
 }
 
 async fn method_not_allowed(request: Request) -> Problem {
     let method = Excerpt(request.method());
-    Problem::of_routing(
-        StatusCode::METHOD_NOT_ALLOWED,
-        format_args!("{method} is not allowed here"),
-        &request_id(&request),
-    )
+    let error = Error::MethodNotAllowed(format_args!("{method} is not allowed here").into());
+    Problem::new(&error, &request_id(&request))
 }
 
 /// The id that [`observe`] gave.

@@ -53,6 +53,10 @@
 //! * **batch worker**, one per session — owns a session of the engine; takes batches from the
 //!   queue, runs them, answers each request through its oneshot. ONNX Runtime's own threads compute below it.
 //!
+//! Locks are those of std. Where a panic may poison one, what it guards is whole after every
+//! statement, so the holder's `PoisonError::into_inner` goes on with it. `parking_lot` would save
+//! that call at twenty places, and nothing else.
+//!
 //! Nothing is global: environment, metrics, store and model are built in [`app`] and passed on.
 
 pub mod app;

@@ -6,6 +6,9 @@
 //!
 //! [`Registry`] knows names and nothing of loading; [`Loader`] makes a model of a directory, and
 //! [`ModelManager`] changes what is served.
+//!
+//! The table is behind a lock rather than in `arc-swap`: a change copies and replaces it under the
+//! lock, and readers hold that for the count of one reference.
 
 mod loader;
 mod manager;

@@ -17,8 +17,11 @@ use std::{net::SocketAddr, time::Duration};
 use axum::Router;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
     time::{Instant, sleep, timeout},
+};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
 };
 
 use self::{
@@ -43,8 +46,11 @@ pub struct Server {
     listener: TcpListener,
     shared: Shared,
     tls: Option<Tls>,
-    /// Whether connections take no more requests. Each of them holds a receiver.
-    closing: watch::Sender<bool>,
+    /// Once cancelled, connections take no more requests.
+    closing: CancellationToken,
+    /// Those of a server that is gone do not either.
+    _closing: DropGuard,
+    connections: TaskTracker,
     connection_limit: ConnectionLimit,
 }
 
@@ -57,11 +63,14 @@ impl Server {
         tls: Option<Tls>,
         keep_alive: Duration,
     ) -> Self {
+        let closing = CancellationToken::new();
         Self {
             listener,
             shared: Shared::new(routes, keep_alive),
             tls,
-            closing: watch::Sender::new(false),
+            _closing: closing.clone().drop_guard(),
+            closing,
+            connections: TaskTracker::new(),
             connection_limit: ConnectionLimit::new(),
         }
     }
@@ -104,14 +113,15 @@ impl Server {
             self.spawn(socket, client, permit);
         }
         drop(self.listener);
-        let open = self.closing.receiver_count();
+        let open = self.connections.len();
         tracing::info!(?limit, open, "stopped accepting, finishing");
         if open > 0 {
             sleep(FIRST_REQUEST_GRACE.min(limit)).await;
         }
         let left = end.saturating_duration_since(Instant::now());
-        self.closing.send_replace(true);
-        let finished = timeout(left, self.closing.closed()).await.is_ok();
+        self.closing.cancel();
+        self.connections.close();
+        let finished = timeout(left, self.connections.wait()).await.is_ok();
         if !finished {
             tracing::warn!("not everything was finished in time");
         }
@@ -142,9 +152,9 @@ impl Server {
             self.tls.clone(),
             self.shared.clone(),
             info,
-            self.closing.subscribe(),
+            self.closing.clone(),
         );
-        tokio::spawn(async move {
+        self.connections.spawn(async move {
             if let Err(error) = serving.await {
                 tracing::debug!(error, "a connection ended early");
             }

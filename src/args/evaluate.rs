@@ -40,7 +40,8 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "N", env = "PATCHLIGHT_SEED", default_value_t = 1)]
     pub seed: u64,
 
-    /// What computes: auto, cpu, cuda[:N] or tensorrt[:N]
+    /// What computes: auto (CUDA if built in and working, or else the CPU), cpu, cuda[:N] or
+    /// tensorrt[:N]
     #[arg(
         long,
         value_name = "DEVICE",

@@ -40,7 +40,8 @@ pub struct ServeArgs {
     )]
     pub admin_listen: Option<String>,
 
-    /// What computes: auto, cpu, cuda[:N] or tensorrt[:N]
+    /// What computes: auto (CUDA if built in and working, or else the CPU), cpu, cuda[:N] or
+    /// tensorrt[:N]
     #[arg(
         long,
         value_name = "DEVICE",

@@ -108,9 +108,8 @@ fn measure(args: &BenchArgs, device: Device, kernels: Kernels) -> Result<Report,
     };
     let failed = |error: EngineError| error.to_string();
     let mut engine = load(device, kernels).map_err(failed)?;
-    let (height, width) = model.manifest.input_size();
     let form = engine.tensor_form();
-    let images = images(form, 32, 3 * height * width);
+    let images = images(form, 32, engine.image_len());
     engine
         .run(&inputs(&images, 1, !args.no_maps))
         .map_err(failed)?;

@@ -8,14 +8,8 @@ use std::{
 
 use patchlight_imaging::{
     Error as ImageError,
-    decode::{self, Limits},
+    decode::{self, Format, Limits},
 };
-
-/// Endings of images inside folders, whatever is in the files; others are looked into. A file that
-/// is named is taken whatever its name.
-const ENDINGS: [&str; 9] = [
-    "jpg", "jpeg", "jpe", "jif", "jfif", "jfi", "png", "webp", "gif",
-];
 
 /// The files that were named, the images below the folders that were, and what patterns match, by
 /// name. A file whose name looks like a pattern is that file.
@@ -87,10 +81,11 @@ fn may_be_read(path: &Path) -> bool {
     fs::metadata(path).map_or(true, |metadata| metadata.is_file())
 }
 
+/// By its ending, whatever is in it; other files are looked into.
 fn is_image(path: &Path) -> bool {
     let ending = path.extension().unwrap_or_default();
-    let known = |known: &&str| ending.eq_ignore_ascii_case(known);
-    ENDINGS.iter().any(known) || begins_as_one(path)
+    let mut known = Format::ALL.into_iter().flat_map(Format::extensions);
+    known.any(|known| ending.eq_ignore_ascii_case(known)) || begins_as_one(path)
 }
 
 /// Whether a file begins with the signature of a format that is served.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use patchlight_model::Labels;
+use patchlight_model::{Labels, Manifest};
 
 use super::*;
 
@@ -55,10 +55,12 @@ fn image(folder: &Path) -> PathBuf {
 
 fn measure(bounds: [f64; 4]) -> Result<ImageEvaluation, EvaluateError> {
     let folder = tempfile::tempdir().unwrap();
+    let manifest: Manifest = toml::from_str(MANIFEST).unwrap();
     let model = ModelInfo {
         name: "test".to_owned(),
         directory: PathBuf::new(),
-        manifest: toml::from_str(MANIFEST).unwrap(),
+        input_size: manifest.input_size().unwrap(),
+        manifest,
         labels: Labels::parse(b"no\nyes\n").unwrap(),
         digest: String::new(),
     };

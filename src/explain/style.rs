@@ -129,13 +129,7 @@ impl FromStr for Colormap {
         choose(
             "colormap",
             text,
-            &[
-                ("turbo", Self::Turbo),
-                ("viridis", Self::Viridis),
-                ("magma", Self::Magma),
-                ("grey", Self::Grey),
-                ("coolwarm", Self::Coolwarm),
-            ],
+            &Self::ALL.map(|colormap| (colormap.name(), colormap)),
         )
     }
 }

@@ -12,9 +12,9 @@ use axum::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split},
     runtime,
-    sync::watch,
     time::{Instant, sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     http,
@@ -106,10 +106,10 @@ async fn converse(behavior: Behavior, bytes: Vec<u8>) {
         open: 1,
         client: None,
     };
-    let closing = watch::Sender::new(false);
+    let closing = CancellationToken::new();
     let sent = bytes.len();
     let began = Instant::now();
-    let serving = serve_http(socket, shared.clone(), info, closing.subscribe());
+    let serving = serve_http(socket, shared.clone(), info, closing);
     let sending = (sent / behavior.at_a_time()) as u64;
     let longest = LONGEST + Duration::from_secs(sending);
     let serving = async { timeout(longest, pin!(serving)).await.is_ok() };

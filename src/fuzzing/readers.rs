@@ -133,6 +133,7 @@ static MODEL: LazyLock<ModelInfo> = LazyLock::new(|| {
         directory: "demo".into(),
         labels: Labels::parse(b"").expect("it is empty"),
         digest: String::new(),
+        input_size: manifest.input_size().expect("it is fixed above"),
         manifest,
     }
 });

@@ -277,11 +277,14 @@ fn check_name(name: &str) -> Result<()> {
     })
 }
 
+/// The routes, for those who ask for something else. A test compares them with the document.
+pub(super) const ROUTES: &str = "GET /admin/models, GET, PUT and DELETE /admin/models/{name}, \
+                                 POST /admin/models/{name}/reload, GET /healthz, GET /readyz, \
+                                 GET /metrics and GET /openapi.json (GET /docs shows it)";
+
 async fn not_found(request: Request) -> Problem {
-    let detail = "there is nothing here; the routes are GET /admin/models, GET, PUT and DELETE \
-                  /admin/models/{name}, POST /admin/models/{name}/reload, GET /healthz, GET /readyz, \
-                  GET /metrics and GET /openapi.json (GET /docs shows it)";
-    Problem::of_routing(StatusCode::NOT_FOUND, detail, &super::request_id(&request))
+    let detail = format_args!("there is nothing here; the routes are {ROUTES}").into();
+    Problem::new(&Error::NoSuchRoute(detail), &super::request_id(&request))
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@
 mod describe;
 mod id;
 mod map_request;
-mod render_pool;
 mod selected_map;
 
 use std::{sync::Arc, time::Instant};
@@ -21,7 +20,6 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 pub(super) use self::id::MapPath;
-pub use self::render_pool::RenderPool;
 use self::{
     describe::{MapDescription, describe},
     map_request::{Format, MapParams, MapRequest},

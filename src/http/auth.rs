@@ -13,8 +13,8 @@ mod key_file;
 mod token_bucket;
 
 use std::{
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
@@ -31,7 +31,7 @@ use self::{key_file::KeyEntry, token_bucket::TokenBucket};
 use super::{AppState, Problem, request_id};
 use crate::{
     Error,
-    file_watcher::POLL_INTERVAL,
+    file_watcher::Watched,
     metrics::Metrics,
     secret_file::{SecretFile, SecretFileError},
     store::Owner,
@@ -41,13 +41,7 @@ type KeyDigest = [u8; 32];
 
 /// The keys in force. A handle; clones share them.
 #[derive(Clone, Debug)]
-pub struct KeyRing(Arc<KeyFile>);
-
-#[derive(Debug)]
-struct KeyFile {
-    path: PathBuf,
-    in_force: RwLock<Arc<[ApiKey]>>,
-}
+pub struct KeyRing(Watched<Vec<ApiKey>>);
 
 #[derive(Clone, Debug)]
 struct ApiKey {
@@ -72,51 +66,17 @@ impl KeyRing {
     /// # Errors
     /// When it cannot be read, holds no key, or has a line that cannot be understood.
     pub fn load(path: &Path) -> Result<Self, SecretFileError> {
-        let keys: Vec<ApiKey> = read(path)?.into_iter().map(ApiKey::new).collect();
-        Ok(Self(Arc::new(KeyFile {
-            path: path.to_owned(),
-            in_force: RwLock::new(keys.into()),
-        })))
+        let path = path.to_owned();
+        Watched::load("API keys", move |current: Option<&Vec<ApiKey>>| {
+            let current = current.map_or(&[][..], Vec::as_slice);
+            Ok(keys(current, read(&path)?))
+        })
+        .map(Self)
     }
 
     /// Follows changes of the file for ever. Needs a tokio runtime.
     pub async fn watch(self) {
-        let mut error_logged = false;
-        loop {
-            tokio::time::sleep(POLL_INTERVAL).await;
-            match read(&self.0.path) {
-                Ok(entries) => {
-                    error_logged = false;
-                    self.replace(entries);
-                }
-                Err(error) if !error_logged => {
-                    error_logged = true;
-                    tracing::error!(%error, "the API keys stay as they were");
-                }
-                Err(_) => {}
-            }
-        }
-    }
-
-    /// A key whose line did not change keeps what is left of its quota.
-    fn replace(&self, entries: Vec<KeyEntry>) {
-        let current = self.in_force();
-        if current.iter().map(|key| &key.entry).eq(&entries) {
-            return;
-        }
-        tracing::info!(keys = entries.len(), "API keys changed");
-        let keep = |entry: KeyEntry| {
-            let same = current.iter().find(|key| key.entry == entry);
-            same.cloned().unwrap_or_else(|| ApiKey::new(entry))
-        };
-        let keys: Vec<ApiKey> = entries.into_iter().map(keep).collect();
-        let in_force = &self.0.in_force;
-        *in_force.write().unwrap_or_else(PoisonError::into_inner) = keys.into();
-    }
-
-    fn in_force(&self) -> Arc<[ApiKey]> {
-        let in_force = &self.0.in_force;
-        Arc::clone(&in_force.read().unwrap_or_else(PoisonError::into_inner))
+        self.0.follow().await;
     }
 
     /// Whose key the request brings.
@@ -127,7 +87,7 @@ impl KeyRing {
             return None;
         }
         let presented: KeyDigest = Sha256::digest(key.trim_ascii()).into();
-        let keys = self.in_force();
+        let keys = self.0.get();
         // All are compared, whichever matches, so that the time says nothing.
         let (mut known, mut which) = (Choice::from(0), 0);
         for (number, key) in (0_u64..).zip(keys.iter()) {
@@ -144,6 +104,13 @@ impl KeyRing {
             name: key.entry.name.clone(),
             rate_limit: key.rate_limit.clone(),
         })
+    }
+}
+
+/// By what its line says; what is left of its quota changes all the time.
+impl PartialEq for ApiKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.entry == other.entry
     }
 }
 
@@ -218,6 +185,15 @@ pub(super) async fn require_key(
     next.run(request).await
 }
 
+/// A key whose line did not change keeps what is left of its quota.
+fn keys(current: &[ApiKey], entries: Vec<KeyEntry>) -> Vec<ApiKey> {
+    let keep = |entry: KeyEntry| {
+        let same = current.iter().find(|key| key.entry == entry);
+        same.cloned().unwrap_or_else(|| ApiKey::new(entry))
+    };
+    entries.into_iter().map(keep).collect()
+}
+
 fn read(path: &Path) -> Result<Vec<KeyEntry>, SecretFileError> {
     let file = SecretFile::read(path)?;
     KeyEntry::read_all(file.text()?).map_err(|flaw| file.error(flaw))
@@ -234,6 +210,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::file_watcher::POLL_INTERVAL;
 
     const FIRST: &str = "0123456789abcdef";
     const SECOND: &str = "fedcba9876543210";

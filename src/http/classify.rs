@@ -49,10 +49,6 @@ const MAX_CONCURRENT_IMAGES: usize = 8;
     request_body(description = "The images.", content(
         (upload::ImageForm = "multipart/form-data"),
         (upload::ImageJson<'_> = "application/json", example = json!({"image": "R0lGODlhAQABAAAAACw="})),
-        (inline(Binary) = "image/jpeg"),
-        (inline(Binary) = "image/png"),
-        (inline(Binary) = "image/webp"),
-        (inline(Binary) = "image/gif"),
         (inline(Binary) = "application/octet-stream"),
     )),
     responses(

@@ -1,21 +1,39 @@
-//! One host for each request (RFC 9112, §3.2): two programs that read a request with several may
-//! each believe another one.
+//! The host of a request: exactly one (RFC 9112, §3.2), since two programs that read a request with
+//! several may each believe another one; and a name of this server.
+
+use std::sync::Arc;
 
 use axum::{
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderMap, HeaderValue, Version, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
 use super::{Problem, request_id};
-use crate::{Error, Result};
+use crate::{Error, Result, config::AllowedHosts, error::Detail};
 
 /// Middleware for every route: lets a request through, or answers 400.
 pub(super) async fn require_one(request: Request, next: Next) -> Response {
     match check(request.version(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(error) => Problem::new(&error, &request_id(&request)).into_response(),
+    }
+}
+
+/// Middleware for every route of a listener: lets a request through, or answers 421.
+pub(super) async fn require_allowed(
+    State(allowed): State<Arc<AllowedHosts>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match allowed.refused(&request) {
+        None => next.run(request).await,
+        Some(host) => {
+            let host = Detail::quoting(&host);
+            let error = Error::HostNotAllowed { host };
+            Problem::new(&error, &request_id(&request)).into_response()
+        }
     }
 }
 

@@ -1,4 +1,7 @@
 //! Choosing among media types by `Accept` (RFC 9110 §12.5.1).
+//!
+//! By hand: the crate `headers` reads typed headers, but neither `Accept` nor `Accept-Encoding`, and
+//! for `If-None-Match` alone it would not pay.
 
 use axum::http::{HeaderMap, header};
 

@@ -22,7 +22,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::sync::Semaphore;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{
@@ -31,6 +30,7 @@ use self::{
 };
 use super::{
     AppState,
+    blocking_pool::BodyPool,
     openapi::{OIP, OipRefused},
     upload,
 };
@@ -44,12 +44,12 @@ use crate::{
     },
 };
 
-/// What the routes of `/v2` share, and desks for the bodies of all routes. A handle; clones share
+/// What the routes of `/v2` share, and the pool for the bodies of all routes. A handle; clones share
 /// the content.
 #[derive(Clone, Debug)]
 pub struct Oip {
     /// How many bodies are parsed or written at a time.
-    body_pool: Arc<Semaphore>,
+    body_pool: BodyPool,
     /// What each name has done.
     statistics: Arc<Mutex<ByName>>,
 }
@@ -61,7 +61,7 @@ impl Oip {
     /// Bodies are worked on by at most so many threads.
     pub fn new(threads: usize) -> Self {
         Self {
-            body_pool: Arc::new(Semaphore::new(threads.max(1))),
+            body_pool: BodyPool::new(threads),
             statistics: Arc::default(),
         }
     }
@@ -72,7 +72,7 @@ impl Oip {
         deadline: Deadline,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
-        infer::run_blocking(&self.body_pool, deadline, work).await
+        self.body_pool.run(deadline, work).await
     }
 
     /// Looks at or changes the counters of one name.
@@ -188,11 +188,7 @@ fn readiness_status(ready: bool) -> StatusCode {
 )]
 async fn metadata(target: Target) -> Json<ModelMetadata> {
     let model = &target.classifier.model;
-    Json(ModelMetadata::new(
-        target.variant,
-        &target.name,
-        &model.manifest,
-    ))
+    Json(ModelMetadata::new(target.variant, &target.name, model))
 }
 
 /// The model in the words of Triton's configuration.
@@ -210,7 +206,7 @@ async fn config(target: Target) -> Json<ModelConfig> {
     Json(ModelConfig::new(
         target.variant,
         &target.name,
-        &model.manifest,
+        model,
         max_rows,
     ))
 }

@@ -8,7 +8,7 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Problem, examples::Code};
+use super::problem::{Code, Problem};
 
 /// What went wrong, as the Open Inference Protocol says it.
 #[derive(Clone, Debug, Serialize, ToSchema)]

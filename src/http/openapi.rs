@@ -18,6 +18,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use patchlight_imaging::decode::Format;
 use utoipa::{
     IntoResponses, PartialSchema, ToSchema,
     openapi::{
@@ -128,6 +129,26 @@ where
             operation.security = Some(security.to_vec());
             operation.responses.responses.extend(unknown.clone());
         }
+    }
+    routes
+}
+
+/// Says that a single image may also be sent as its own media type, whichever is read.
+pub(super) fn with_image_bodies<S>(mut routes: OpenApiRouter<S>) -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    let items = routes.get_openapi_mut().paths.paths.values_mut();
+    for operation in items.flat_map(operations) {
+        let Some(RefOr::T(body)) = &mut operation.request_body else {
+            continue;
+        };
+        let Some(any) = body.content.get("application/octet-stream").cloned() else {
+            continue;
+        };
+        let types = Format::ALL.map(Format::media_type);
+        let contents = types.map(|media_type| (media_type.to_owned(), any.clone()));
+        body.content.extend(contents);
     }
     routes
 }

@@ -1,5 +1,7 @@
 //! `GET /`: the page, embedded in the binary with everything it needs.
 //!
+//! Only `colormaps.js` is made when the server starts: of the colormaps that it has.
+//!
 //! It is a client like any other: it calls `/classify` and `/attention/{id}` and knows nothing
 //! besides. These files are the same for everyone and need no API key.
 
@@ -9,6 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouterExt},
@@ -16,6 +19,7 @@ use utoipa_axum::{
 };
 
 use super::{attention::matches_etag, openapi::OPERATION};
+use crate::explain::Colormap;
 
 /// Nothing from elsewhere, nothing inline, no frames around it. `blob:` is an image that was picked
 /// or a map that was fetched with a key; `data:` is the icon.
@@ -40,6 +44,12 @@ macro_rules! part {
 
 /// The route, media type and bytes of a file.
 type Part = (&'static str, &'static str, &'static [u8]);
+
+/// The module with the names of the colormaps and, for the legend, equidistant colors of each.
+const COLORMAPS: &str = "/page/colormaps.js";
+
+/// So many colors of a colormap make its gradient.
+const GRADIENT_STOPS: u8 = 11;
 
 static PAGE: Part = ("/", HTML, include_bytes!("page/index.html"));
 
@@ -71,7 +81,12 @@ static SAMPLES: &[Part] = &include!(concat!(env!("OUT_DIR"), "/samples.rs"));
 /// The page, its parts and the sample images.
 pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> OpenApiRouter<S> {
     let page = OpenApiRouter::default().routes(routes!(page).with_state(File::new(&PAGE)));
-    with_files(page, PAGE_PARTS.iter().chain(SAMPLES))
+    let colormaps = File::of(JAVASCRIPT, colormaps().into());
+    with_file(
+        with_files(page, PAGE_PARTS.iter().chain(SAMPLES)),
+        COLORMAPS,
+        colormaps,
+    )
 }
 
 /// The page that shows the document of its listener.
@@ -85,10 +100,36 @@ fn with_files<S: Clone + Send + Sync + 'static>(
     parts: impl IntoIterator<Item = &'static Part>,
 ) -> OpenApiRouter<S> {
     parts.into_iter().fold(router, |router, part| {
-        let file = File::new(part);
-        let answer = async move |headers: HeaderMap| file.answer(&headers);
-        router.route(part.0, get(answer))
+        with_file(router, part.0, File::new(part))
     })
+}
+
+fn with_file<S: Clone + Send + Sync + 'static>(
+    router: OpenApiRouter<S>,
+    route: &str,
+    file: File,
+) -> OpenApiRouter<S> {
+    let answer = async move |headers: HeaderMap| file.answer(&headers);
+    router.route(route, get(answer))
+}
+
+/// The module [`COLORMAPS`].
+fn colormaps() -> String {
+    let stops = |colormap: Colormap| {
+        let stops = (0..GRADIENT_STOPS).map(|stop| {
+            let position = f32::from(stop) / f32::from(GRADIENT_STOPS - 1);
+            format!("#{}", hex::encode(colormap.color(position)))
+        });
+        (colormap.name(), stops.collect::<Vec<_>>())
+    };
+    let stops: Vec<_> = Colormap::ALL.into_iter().map(stops).collect();
+    let lines = stops
+        .iter()
+        .map(|(name, stops)| format!("  {name}: {stops:?},\n"));
+    let lines: String = lines.collect();
+    format!(
+        "/** Equidistant colors of each colormap. */\nexport const GRADIENT_STOPS = {{\n{lines}}};\n"
+    )
 }
 
 /// The page to try it on.
@@ -118,13 +159,17 @@ async fn docs(State(file): State<File>, headers: HeaderMap) -> Response {
 #[derive(Clone)]
 struct File {
     kind: &'static str,
-    bytes: &'static [u8],
+    bytes: Bytes,
     etag: String,
 }
 
 impl File {
     fn new(&(_, kind, bytes): &'static Part) -> Self {
-        let digest = Sha256::digest(bytes);
+        Self::of(kind, Bytes::from_static(bytes))
+    }
+
+    fn of(kind: &'static str, bytes: Bytes) -> Self {
+        let digest = Sha256::digest(&bytes);
         Self {
             kind,
             bytes,
@@ -144,7 +189,7 @@ impl File {
             return (StatusCode::NOT_MODIFIED, headers).into_response();
         }
         let kind = (header::CONTENT_TYPE, HeaderValue::from_static(self.kind));
-        (headers, [kind], self.bytes).into_response()
+        (headers, [kind], self.bytes.clone()).into_response()
     }
 }
 
@@ -178,7 +223,8 @@ mod tests {
 
     #[test]
     fn whatever_the_files_refer_to_is_served() {
-        let routes: Vec<&str> = files().chain(SAMPLES).map(|(route, ..)| *route).collect();
+        let parts = files().chain(SAMPLES).map(|(route, ..)| *route);
+        let routes: Vec<&str> = parts.chain([COLORMAPS]).collect();
         let mut referred = 0;
         for (route, text) in texts() {
             for part in text.split('"').filter(|part| part.len() < 60) {
@@ -201,6 +247,17 @@ mod tests {
             referred >= files().count(),
             "only {referred} references were found"
         );
+    }
+
+    /// Colors of matplotlib 3.10.7: `matplotlib.colormaps["turbo"]([0, 128, 255], bytes=True)`.
+    #[test]
+    fn the_page_knows_every_colormap_by_its_colors() {
+        let module = colormaps();
+        let turbo = module.lines().find(|line| line.contains("turbo")).unwrap();
+        for color in ["[\"#30123b\"", "\"#a4fc3b\"", "\"#7a0402\"]"] {
+            assert!(turbo.contains(color), "{turbo}");
+        }
+        assert_eq!(module.matches('#').count(), 11 * Colormap::ALL.len());
     }
 
     /// Behind a proxy that puts a path before ours, what begins with `/` leads elsewhere.

@@ -1,6 +1,6 @@
 //! What a model says of itself: its tensors, and the same in the words of Triton's configuration.
 
-use patchlight_model::Manifest;
+use patchlight_model::ModelInfo;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -110,7 +110,8 @@ enum Layout {
 
 impl ModelMetadata {
     /// The answer of `GET /v2/models/{name}`.
-    pub fn new(variant: ModelVariant, model: &str, manifest: &Manifest) -> Self {
+    pub fn new(variant: ModelVariant, name: &str, model: &ModelInfo) -> Self {
+        let manifest = &model.manifest;
         let tensor = |name: &str, datatype: Datatype, shape: Vec<usize>| TensorMetadata {
             name: name.to_owned(),
             datatype,
@@ -126,9 +127,9 @@ impl ModelMetadata {
                 )
             })
             .collect();
-        let input = variant.input_shape(manifest);
+        let input = variant.input_shape(model);
         Self {
-            name: variant.name(model),
+            name: variant.name(name),
             versions: vec![VERSION],
             platform: PLATFORM,
             inputs: vec![tensor(variant.input(manifest), variant.datatype(), input)],
@@ -143,7 +144,8 @@ impl ModelConfig {
     ///
     /// Encoded images have no dimension besides their number, which Triton's configuration can
     /// only say of a model without a batch dimension.
-    pub fn new(variant: ModelVariant, model: &str, manifest: &Manifest, max_rows: usize) -> Self {
+    pub fn new(variant: ModelVariant, name: &str, model: &ModelInfo, max_rows: usize) -> Self {
+        let manifest = &model.manifest;
         let batched = variant != ModelVariant::Image;
         let dims = |shape: Vec<usize>| -> Vec<i64> {
             let first = (!batched).then_some(ANY);
@@ -166,7 +168,7 @@ impl ModelConfig {
             })
             .collect();
         Self {
-            name: variant.name(model),
+            name: variant.name(name),
             platform: PLATFORM,
             backend: "onnxruntime",
             version_policy: VersionPolicy {
@@ -177,7 +179,7 @@ impl ModelConfig {
                 name: variant.input(manifest).to_owned(),
                 data_type,
                 format,
-                dims: dims(variant.input_shape(manifest)),
+                dims: dims(variant.input_shape(model)),
             }],
             output,
             dynamic_batching: DynamicBatching {

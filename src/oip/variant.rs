@@ -7,9 +7,9 @@
 //! |---|---|---|
 //! | `NAME` | `pixel_values` FP32 `[n, 3, height, width]`, preprocessed by the client | `logits` |
 //! | `NAME_explain` | the same | `logits`, `rollout` |
-//! | `NAME_image` | `image` BYTES `[n]`: JPEG, PNG, WebP or GIF | `logits`, `rollout` |
+//! | `NAME_image` | `image` BYTES `[n]`: image files | `logits`, `rollout` |
 
-use patchlight_model::Manifest;
+use patchlight_model::{Manifest, ModelInfo};
 
 use super::Datatype;
 
@@ -92,8 +92,8 @@ impl ModelVariant {
     }
 
     /// Lengths of the input's dimensions for one image; empty for an encoded one.
-    pub fn input_shape(self, manifest: &Manifest) -> Vec<usize> {
-        let (height, width) = manifest.input_size();
+    pub fn input_shape(self, model: &ModelInfo) -> Vec<usize> {
+        let (height, width) = model.input_size;
         match self {
             Self::Plain | Self::Explain => vec![3, height, width],
             Self::Image => Vec::new(),

@@ -1,6 +1,6 @@
 //! Where patches lie in an input tensor.
 
-use patchlight_model::Manifest;
+use patchlight_model::ModelInfo;
 
 /// How a model divides its input into patches: `3 × height × width` values in planes, rows from the
 /// top.
@@ -19,8 +19,9 @@ pub struct PatchLayout {
 
 impl PatchLayout {
     /// That of a model.
-    pub fn of(manifest: &Manifest) -> Self {
-        let (height, width) = manifest.input_size();
+    pub fn of(model: &ModelInfo) -> Self {
+        let (height, width) = model.input_size;
+        let manifest = &model.manifest;
         Self {
             height,
             width,

@@ -213,8 +213,7 @@ impl Loader {
         options: &SessionOptions,
     ) -> Result<(OrtEngine, Vec<(usize, Duration)>), EngineError> {
         let mut engine = OrtEngine::load(&self.runtime, manifest, options)?;
-        let (height, width) = manifest.input_size();
-        let values = 3 * height * width;
+        let values = engine.image_len();
         let image = match engine.tensor_form() {
             TensorForm::Normalized => ImageTensor::Normalized(vec![0.0; values]),
             TensorForm::Pixels => ImageTensor::Pixels(vec![0; values]),

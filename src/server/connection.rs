@@ -12,9 +12,9 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     pin,
-    sync::watch,
     time::{sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::{
@@ -100,7 +100,7 @@ impl Shared {
     }
 }
 
-/// Serves a socket to its end. Once `closing` is true it takes no more requests.
+/// Serves a socket to its end. Once `closing` is cancelled it takes no more requests.
 ///
 /// # Errors
 /// For the log: what ended it early.
@@ -109,7 +109,7 @@ pub(super) async fn serve(
     tls: Option<Tls>,
     shared: Shared,
     info: ConnectionInfo,
-    closing: watch::Receiver<bool>,
+    closing: CancellationToken,
 ) -> ConnectionResult {
     // Answers are small and written whole; waiting to fill a packet would only delay them.
     socket.set_nodelay(true)?;
@@ -130,7 +130,7 @@ pub(crate) async fn serve_http<S>(
     socket: S,
     shared: Shared,
     info: ConnectionInfo,
-    closing: watch::Receiver<bool>,
+    closing: CancellationToken,
 ) -> ConnectionResult
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -143,7 +143,7 @@ async fn serve_requests<S>(
     socket: S,
     shared: Shared,
     info: ConnectionInfo,
-    mut closing: watch::Receiver<bool>,
+    closing: CancellationToken,
 ) -> ConnectionResult
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -182,13 +182,9 @@ where
     let builder = builder(info, keep_alive);
     let connection = builder.serve_connection(socket, service);
     pin!(connection);
-    let closed = async {
-        // A server that is gone takes no more requests either.
-        let _ = closing.wait_for(|closing| *closing).await;
-    };
     tokio::select! {
         outcome = connection.as_mut() => return outcome,
-        () = closed => {
+        () = closing.cancelled() => {
             connection.as_mut().graceful_shutdown();
             return connection.await;
         }

@@ -1,9 +1,6 @@
 //! TLS: a certificate chain and its key from PEM files, followed when they are renewed.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{path::Path, sync::Arc};
 
 use rustls::{
     ServerConfig,
@@ -16,7 +13,7 @@ use rustls::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    file_watcher::POLL_INTERVAL,
+    file_watcher::Watched,
     secret_file::{SecretFile, SecretFileError},
 };
 
@@ -25,18 +22,18 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// The current certificate. A handle; clones share it.
 #[derive(Clone, Debug)]
-pub struct Tls(Arc<Inner>);
+pub struct Tls(Watched<Certificate>);
 
-#[derive(Debug)]
-struct Inner {
-    certificate: PathBuf,
-    key: PathBuf,
-    current: RwLock<Arc<ServerConfig>>,
+/// What the two files held, and what was made of it.
+#[derive(Clone, Debug)]
+struct Certificate {
+    pem: Pem,
+    config: Arc<ServerConfig>,
 }
 
 /// What the two files held. The certificate is no secret, but its file may hold the key as well, or
 /// be the key's by mistake.
-#[derive(Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 struct Pem {
     certificate: SecretFile,
     key: SecretFile,
@@ -54,50 +51,41 @@ impl Tls {
     /// # Errors
     /// When one cannot be read, is not PEM, or the key is not the certificate's.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, SecretFileError> {
-        let config = Pem::read(certificate, key)?.config()?;
-        Ok(Self(Arc::new(Inner {
-            certificate: certificate.to_owned(),
-            key: key.to_owned(),
-            current: RwLock::new(config),
-        })))
+        let (certificate, key) = (certificate.to_owned(), key.to_owned());
+        // Of two files that are written one after the other, the second may not have come yet at
+        // one look; it has at the next.
+        Watched::load("TLS files", move |current: Option<&Certificate>| {
+            let pem = Pem::read(&certificate, &key)?;
+            match current {
+                Some(same) if same.pem == pem => Ok(same.clone()),
+                _ => Certificate::new(pem),
+            }
+        })
+        .map(Self)
     }
 
     /// Follows changes of the files for ever; what is wrong is logged and leaves the old
     /// certificate in force. Needs a tokio runtime.
     pub async fn watch(self) {
-        let Inner {
-            certificate, key, ..
-        } = &*self.0;
-        let mut seen = Pem::read(certificate, key).ok();
-        loop {
-            tokio::time::sleep(POLL_INTERVAL).await;
-            let read = Pem::read(certificate, key).ok();
-            if read == seen {
-                continue;
-            }
-            // Written one after the other, the two may not match until the next look.
-            match read.as_ref().map(Pem::config) {
-                Some(Ok(config)) => {
-                    tracing::info!(certificate = %certificate.display(), "TLS certificate renewed");
-                    self.replace(config);
-                }
-                Some(Err(error)) => tracing::error!(%error, "the TLS certificate stays as it was"),
-                None => tracing::error!("the TLS files cannot be read; the certificate stays"),
-            }
-            seen = read;
-        }
+        self.0.follow().await;
     }
 
     /// Takes the server's side of a handshake, with the certificate of this moment.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
-        let current = &self.0.current;
-        let current = current.read().unwrap_or_else(PoisonError::into_inner);
-        TlsAcceptor::from(Arc::clone(&current))
+        TlsAcceptor::from(Arc::clone(&self.0.get().config))
     }
+}
 
-    fn replace(&self, config: Arc<ServerConfig>) {
-        let current = &self.0.current;
-        *current.write().unwrap_or_else(PoisonError::into_inner) = config;
+impl PartialEq for Certificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.pem == other.pem
+    }
+}
+
+impl Certificate {
+    fn new(pem: Pem) -> Result<Self, SecretFileError> {
+        let config = pem.config()?;
+        Ok(Self { pem, config })
     }
 }
 
@@ -169,9 +157,10 @@ fn flaw(error: &pem::Error) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, path::PathBuf};
 
     use super::*;
+    use crate::file_watcher::POLL_INTERVAL;
 
     struct Files {
         folder: tempfile::TempDir,

@@ -7,6 +7,10 @@
 //!
 //! While the server is away, maps are not kept and cannot be shown, and nothing else happens:
 //! classification goes on, and the server is tried once a second.
+//!
+//! The connection is our own rather than redis' `ConnectionManager`, which connects again by itself
+//! and lets requests wait for that on a schedule of its own: here one [`CircuitBreaker`] decides
+//! when the server is tried, and a request in between has its answer at once.
 
 use std::{
     fmt,

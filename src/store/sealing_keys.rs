@@ -9,7 +9,7 @@
 //! the new one everywhere, then move it to the top everywhere, then drop the old one once the last
 //! map that it sealed has expired.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, path::Path};
 
 use base64::{
     Engine, alphabet,
@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::{StoreError, id::random};
 use crate::{
-    file_watcher::WatchedFile,
+    file_watcher::Watched,
     secret_file::{Flaw, SecretFile, SecretFileError},
 };
 
@@ -41,7 +41,7 @@ const NONCE: usize = 24;
 
 /// The keys in force. A handle; clones share them.
 #[derive(Clone, Debug)]
-pub struct SealingKeys(Arc<WatchedFile<Vec<SealingKey>>>);
+pub struct SealingKeys(Watched<Vec<SealingKey>>);
 
 /// What something was sealed as. It opens as nothing else.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -65,8 +65,8 @@ impl SealingKeys {
     /// # Errors
     /// When it cannot be read, holds no key, or something else than keys.
     pub fn load(path: &Path) -> Result<Self, SecretFileError> {
-        let watched = WatchedFile::load("signing keys", path, read)?;
-        Ok(Self(Arc::new(watched)))
+        let path = path.to_owned();
+        Watched::load("signing keys", move |_| read(&path)).map(Self)
     }
 
     /// Follows changes of the file for ever. Needs a tokio runtime.

@@ -59,7 +59,7 @@ pub(super) async fn run(
     progress.expect(plan.images());
 
     let input = prepare(subject).await?;
-    let layout = PatchLayout::of(manifest);
+    let layout = PatchLayout::of(&classifier.model);
     let (input, fill) = (&input.0, &input.1);
     let scored = |replaced: Vec<bool>| async move {
         let perturbed = layout.replace(input, fill, &replaced);
@@ -141,7 +141,7 @@ async fn prepare(subject: &Subject) -> Result<(Vec<f32>, Vec<f32>)> {
         let header = decode::peek(&preview, &Limits::default())?;
         let decoded = decode::decode(&preview, &header)?;
         let tensor = classifier.pipeline.run(&decoded.rgb).tensor;
-        let fill = FILL.of(&tensor, &PatchLayout::of(&classifier.model.manifest));
+        let fill = FILL.of(&tensor, &PatchLayout::of(&classifier.model));
         Ok((tensor, fill))
     };
     task::spawn_blocking(work).await.unwrap_or_else(|error| {

@@ -66,6 +66,7 @@ fn a_quota_of_one_core_gives_one_thread_that_does_not_spin() {
     let group = match Group::new(100_000) {
         Ok(group) => group,
         Err(error) => {
+            // Not even under CI, whose containers may not: no package brings the permission.
             println!("skipped: this machine lets us make no control group with a quota: {error}");
             return;
         }

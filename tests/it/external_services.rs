@@ -2,7 +2,7 @@
 //! loopback.
 
 use std::{
-    fs,
+    env, fs,
     net::{TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
@@ -190,9 +190,9 @@ listen patchlight
     Some(ExternalService::start(command, port, folder))
 }
 
-/// The first of these programs that is installed; says so if none is.
+/// The first of these programs that is installed; [`skip`]s if none is.
 fn installed(names: &[&str]) -> Option<String> {
-    let folders = std::env::var("PATH").unwrap_or_default();
+    let folders = env::var("PATH").unwrap_or_default();
     let found = names.iter().find(|name| {
         Path::new(name).is_absolute() && Path::new(name).exists()
             || folders
@@ -200,12 +200,39 @@ fn installed(names: &[&str]) -> Option<String> {
                 .any(|folder| Path::new(folder).join(name).is_file())
     });
     if found.is_none() {
-        eprintln!(
-            "SKIPPED: {} is not installed (.ci/run installs it)",
-            names[0]
-        );
+        skip(&format!("{} is not installed", names[0]));
     }
     found.map(|name| (*name).to_owned())
+}
+
+/// Says that a test is left out, and what it lacks. Under CI (`CI` is set, as CI systems do) what
+/// tests need is installed, so there this fails.
+pub(crate) fn skip(missing: &str) {
+    assert!(
+        env::var_os("CI").is_none(),
+        "{missing}, and under CI no test is skipped"
+    );
+    eprintln!("SKIPPED: {missing}; .ci/run installs it");
+}
+
+/// Whether a program is installed; [`skip`]s if it is not.
+pub(crate) fn has(program: &str) -> bool {
+    let found = runs(program);
+    if !found {
+        skip(&format!("{program} is not installed"));
+    }
+    found
+}
+
+/// Whether a program can be started and says its version.
+pub(crate) fn runs(program: &str) -> bool {
+    let asked = Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    asked.is_ok_and(|status| status.success())
 }
 
 fn folder() -> TempDir {

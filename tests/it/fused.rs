@@ -37,7 +37,7 @@ pub(crate) fn shape(manifest: &Manifest) -> FusedShape {
         heads: manifest.architecture.heads,
         hidden: manifest.architecture.hidden,
         tokens: manifest.tokens.total(),
-        image: manifest.input_size().into(),
+        image: manifest.input_size().unwrap().into(),
         head_fusion: manifest.rollout.head_fusion,
     }
 }

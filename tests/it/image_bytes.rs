@@ -132,7 +132,7 @@ impl Engines {
 
     /// An image in both forms.
     fn image(&self, seed: usize) -> [ImageTensor; 2] {
-        let (height, width) = self.manifest.input_size();
+        let (height, width) = self.manifest.input_size().unwrap();
         let values = 0..3 * height * width;
         let bytes: Vec<u8> = values
             .map(|at| ((at * (13 + 10 * seed) + 91 * seed) % 251) as u8)

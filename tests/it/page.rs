@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     client::{get, get_with},
+    external_services::{has, runs, skip},
     process::Server,
 };
 
@@ -56,8 +57,7 @@ async fn page_is_served_with_its_policy_and_not_sent_twice() {
 fn page_works_in_chromium() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page");
     if let Some(missing) = missing() {
-        assert!(env::var_os("CI").is_none(), "{missing}");
-        eprintln!("skipped: {missing}; .ci/run installs it");
+        skip(missing);
         return;
     }
     let installed = Command::new("npm")
@@ -86,9 +86,7 @@ fn page_works_in_chromium() {
 /// Runs `tests/page/prefix.test.mjs`, which wants no browser.
 #[test]
 fn page_stays_below_the_path_that_a_proxy_puts_before_it() {
-    if !runs("node") {
-        assert!(env::var_os("CI").is_none(), "node is not here");
-        eprintln!("skipped: node is not here; .ci/run installs it");
+    if !has("node") {
         return;
     }
     let tested = Command::new("node")
@@ -97,16 +95,6 @@ fn page_stays_below_the_path_that_a_proxy_puts_before_it() {
         .stdin(Stdio::null())
         .status();
     assert!(tested.expect("node runs").success());
-}
-
-fn runs(program: &str) -> bool {
-    let asked = Command::new(program)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    asked.is_ok_and(|status| status.success())
 }
 
 /// What is needed to drive a browser and is not here.

@@ -165,7 +165,7 @@ fn whatever_is_imported_can_be_int8_or_float16() {
                 ..options.clone()
             };
             let (folder, manifest) = imported_with(options);
-            let (height, width) = manifest.input_size();
+            let (height, width) = manifest.input_size().unwrap();
             size = height * width * 3;
             let pixels = &images(2, height.max(width))[..2 * size];
             let mut runner = GraphRunner::from_file(&folder.path().join("model.onnx"));

@@ -10,7 +10,9 @@ use super::EngineError;
 /// A device as it is asked for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Device {
-    /// The first of TensorRT, CUDA and CPU that works; falling back is said loudly.
+    /// CUDA where it is built in and works, or else the CPU; falling back is said loudly. TensorRT
+    /// has to be named: it builds its engines before the first answer, again for each model, device
+    /// and version, and whoever starts a server has to expect that.
     Auto,
     /// The CPU.
     Cpu,
@@ -169,6 +171,16 @@ mod tests {
         // A device that is named is meant: nothing else is tried.
         let named = Device::Cuda(1).candidates(Precision::Fp32);
         assert_eq!(named, [Device::Cuda(1)]);
+    }
+
+    /// As the help of `--device` says.
+    #[test]
+    fn auto_is_cuda_if_built_in_or_else_the_cpu() {
+        let cuda = cfg!(feature = "cuda").then_some(Device::Cuda(0));
+        let expected: Vec<Device> = cuda.into_iter().chain([Device::Cpu]).collect();
+        for precision in [Precision::Fp32, Precision::Fp16] {
+            assert_eq!(Device::Auto.candidates(precision), expected);
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(super) fn open(
 ) -> Result<Session, EngineError> {
     let fused = match manifest.graph.precision {
         Precision::Fp16 => read(&options.graph)
-            .and_then(|model| fuse(model, &shape(manifest), &normalization(manifest))),
+            .and_then(|model| fuse(model, &shape(manifest)?, &normalization(manifest))),
         Precision::Fp32 | Precision::Int8 => Err("it is not in float16".to_owned()),
     };
     let fused = match fused {
@@ -98,13 +98,15 @@ fn normalization(manifest: &Manifest) -> PixelNormalization {
     PixelNormalization { scale, mean, std }
 }
 
-fn shape(manifest: &Manifest) -> FusedShape {
-    FusedShape {
+fn shape(manifest: &Manifest) -> Result<FusedShape, String> {
+    let size = manifest.input_size();
+    let image = size.ok_or("the manifest does not fix the size of its input")?;
+    Ok(FusedShape {
         layers: manifest.architecture.layers,
         heads: manifest.architecture.heads,
         hidden: manifest.architecture.hidden,
         tokens: manifest.tokens.total(),
-        image: manifest.input_size().into(),
+        image: image.into(),
         head_fusion: manifest.rollout.head_fusion,
-    }
+    })
 }

@@ -102,7 +102,9 @@ impl OrtEngine {
     fn new(session: Session, device: Device, spec: SessionSpec) -> Result<Self, EngineError> {
         let manifest = &spec.manifest;
         let graph = &manifest.graph;
-        let (height, width) = manifest.input_size();
+        let (height, width) = manifest.input_size().ok_or_else(|| {
+            EngineError::Graph("the manifest does not fix the size of its input".to_owned())
+        })?;
         let takes = |name: &str| session.inputs().iter().any(|input| input.name() == name);
         let takes_maps = takes(MAPS);
         let form = match takes(PIXELS) {
@@ -130,6 +132,11 @@ impl OrtEngine {
         };
         engine.check_tensors(&engine.spec.manifest)?;
         Ok(engine)
+    }
+
+    /// How many values an image's tensor has.
+    pub fn image_len(&self) -> usize {
+        self.input.iter().product()
     }
 
     /// The device that really runs the session.

@@ -5,7 +5,7 @@
 //!              └──► decode ──► Image                       (on a blocking thread)
 //! ```
 //!
-//! Only the content decides the format: JPEG, PNG, WebP, or GIF; of animations the first frame.
+//! Only the content decides the [`Format`]; of animations the first frame is taken.
 //! What comes out is what Pillow's `ImageOps.exif_transpose(Image.open(f)).convert("RGB")` gives,
 //! compared in tests: lossless formats exactly, JPEG and lossy WebP within rounding. In
 //! particular alpha is dropped without compositing, and color profiles are ignored.
@@ -23,10 +23,10 @@
 
 mod color;
 mod exif;
-mod format;
 mod gif;
 #[cfg(test)]
 pub(crate) mod goldens;
+mod guess;
 mod jpeg;
 mod png;
 #[cfg(test)]
@@ -37,7 +37,9 @@ use std::panic::{self, AssertUnwindSafe};
 
 use image::metadata::Orientation;
 
-pub use self::{color::Rgb8, format::Format};
+pub use self::color::Rgb8;
+pub use crate::format::Format;
+
 use crate::error::{Error, Result};
 
 /// What an image may be at most; checked against its header, before anything is allocated.
@@ -109,6 +111,41 @@ struct ParsedHeader {
     reducible: bool,
 }
 
+/// Reads a header; an error says what is wrong with the file.
+type Peek = fn(&[u8]) -> std::result::Result<ParsedHeader, String>;
+
+/// Every stored pixel, and [`Image::drawn_as_sent`].
+type Decode = fn(&[u8], &Header) -> std::result::Result<(Rgb8, bool), String>;
+
+/// How a format is read.
+struct Decoder {
+    peek: Peek,
+    decode: Decode,
+}
+
+impl Decoder {
+    const fn of(format: Format) -> Self {
+        match format {
+            Format::Jpeg => Self {
+                peek: jpeg::peek,
+                decode: jpeg::decode,
+            },
+            Format::Png => Self {
+                peek: png::peek,
+                decode: |bytes, header| Ok((png::decode(bytes, header)?, false)),
+            },
+            Format::WebP => Self {
+                peek: webp::peek,
+                decode: |bytes, header| Ok((webp::decode(bytes, header)?, false)),
+            },
+            Format::Gif => Self {
+                peek: gif::peek,
+                decode: |bytes, header| Ok((gif::decode(bytes, header)?, false)),
+            },
+        }
+    }
+}
+
 /// Reads an image's header. Costs no more than a walk over its chunks.
 ///
 /// # Errors
@@ -116,14 +153,11 @@ struct ParsedHeader {
 /// [`Error::UnsupportedFormat`] naming what the bytes look like, [`Error::ImageUndecodable`] for a
 /// damaged header, [`Error::ImageTooLarge`] beyond `limits`.
 pub fn peek(bytes: &[u8], limits: &Limits) -> Result<Header> {
-    let format = Format::sniff(bytes)?;
-    let parsed = match format {
-        Format::Jpeg => jpeg::peek(bytes),
-        Format::Png => png::peek(bytes),
-        Format::WebP => webp::peek(bytes),
-        Format::Gif => gif::peek(bytes),
-    }
-    .map_err(|detail| undecodable(format, detail))?;
+    let format = Format::of(bytes).ok_or_else(|| Error::UnsupportedFormat {
+        found: guess::guess(bytes).into(),
+    })?;
+    let peek = Decoder::of(format).peek;
+    let parsed = peek(bytes).map_err(|detail| undecodable(format, detail))?;
     limits.check(&parsed, format)?;
 
     // Turning copies the image once; by then the decoder's own memory is free again.
@@ -174,7 +208,7 @@ pub fn decode_reduced(bytes: &[u8], header: &Header, reduction: u32) -> Result<I
         let (stored, reduction, drawn_as_sent) = match reduced {
             Some(reduced) => (reduced, reduction, false),
             None => {
-                let (stored, drawn_as_sent) = decode_full(bytes, header)?;
+                let (stored, drawn_as_sent) = (Decoder::of(format).decode)(bytes, header)?;
                 (stored, 1, drawn_as_sent)
             }
         };
@@ -192,17 +226,6 @@ pub fn decode_reduced(bytes: &[u8], header: &Header, reduction: u32) -> Result<I
             format: format.name(),
         }),
     }
-}
-
-/// Every stored pixel, and [`Image::drawn_as_sent`].
-fn decode_full(bytes: &[u8], header: &Header) -> std::result::Result<(Rgb8, bool), String> {
-    let rgb = match header.format {
-        Format::Jpeg => return jpeg::decode(bytes, header),
-        Format::Png => png::decode(bytes, header),
-        Format::WebP => webp::decode(bytes, header),
-        Format::Gif => gif::decode(bytes, header),
-    };
-    Ok((rgb?, false))
 }
 
 impl Header {

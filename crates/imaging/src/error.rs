@@ -2,6 +2,8 @@
 
 use patchlight_escape::Detail;
 
+use crate::format::Format;
+
 /// The result of reading an image.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -9,7 +11,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Clone, Debug, thiserror::Error, PartialEq)]
 pub enum Error {
     /// The bytes are not an image in a format that is served.
-    #[error("not an image that this server reads ({found}); send JPEG, PNG, WebP or GIF")]
+    #[error(
+        "not an image that this server reads ({found}); send {}",
+        Format::list()
+    )]
     UnsupportedFormat {
         /// What the bytes look like.
         found: Detail,

@@ -9,6 +9,7 @@
 
 pub mod decode;
 mod error;
+mod format;
 pub mod preprocess;
 
 pub use self::error::{Error, Result};

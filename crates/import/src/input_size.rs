@@ -17,18 +17,19 @@ pub(super) fn at_size(
     preprocess: Preprocess,
 ) -> Result<(VitSpec, Preprocess, VitSpec), ImportError> {
     let [height, width] = stored.image;
-    let made = preprocess.input_size().unwrap_or_default();
-    if (made.0 as usize, made.1 as usize) != (height, width) {
+    let made = of(&preprocess)?;
+    let sides = made.map(|side| side as usize);
+    if sides != [height, width] {
         return match options.image_size {
             // Then what was described is for the size asked for.
-            Some(side) if (made.0 as usize, made.1 as usize) == (side, side) => {
+            Some(side) if sides == [side, side] => {
                 let spec = at(&stored, side)?;
                 Ok((stored, preprocess, spec))
             }
             _ => Err(ImportError::Preprocess(format!(
                 "it makes images of {}×{}, but the network takes {height}×{width}; describe \
                  another with --preprocess, or give the network another size with --image-size",
-                made.0, made.1
+                made[0], made[1]
             ))),
         };
     }
@@ -37,6 +38,21 @@ pub(super) fn at_size(
     };
     let spec = at(&stored, side)?;
     Ok((stored, scaled(preprocess, side as u32), spec))
+}
+
+/// Height and width of what the preprocessing makes.
+///
+/// # Errors
+/// If they differ from image to image.
+pub(super) fn of(preprocess: &Preprocess) -> Result<[u32; 2], ImportError> {
+    let (height, width) = preprocess.input_size().ok_or_else(|| {
+        ImportError::Preprocess(
+            "it resizes the shortest edge and has no crop, so images differ in size, and the \
+             model needs one size"
+                .to_owned(),
+        )
+    })?;
+    Ok([height, width])
 }
 
 fn at(stored: &VitSpec, side: usize) -> Result<VitSpec, ImportError> {

@@ -44,7 +44,7 @@ use super::{
     ImportError, ImportOptions, Progress, Summary,
     directory::{self, GRAPH, ModelDirWriter},
     error::quoted,
-    labels,
+    input_size, labels,
     paths::CheckpointPaths,
     sidecar::SidecarMetadata,
     source,
@@ -212,8 +212,8 @@ fn place_constants(
 
 /// Height and width of the input: fixed in the graph, or as the sidecar says; and as asked for.
 fn sides(signature: &Signature, sidecar: &SidecarMetadata) -> Result<[usize; 2], ImportError> {
-    let made = sidecar.preprocess.input_size().unwrap_or_default();
-    let made = [made.0 as usize, made.1 as usize];
+    let [height, width] = input_size::of(&sidecar.preprocess)?;
+    let made = [height as usize, width as usize];
     let stored = sidecar.image.unwrap_or(made);
     let sides = [0, 1].map(|side| signature.sides[side].unwrap_or(stored[side]));
     if sides != made {

@@ -1,6 +1,30 @@
 //! The classes' names, byte for byte as the checkpoint has them.
 
+use std::str::Utf8Error;
+
 use super::manifest::MultilineLabel;
+
+/// Reason labels cannot be used.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum LabelError {
+    /// The file is in another encoding.
+    #[error("not UTF-8: {0}")]
+    NotUtf8(#[from] Utf8Error),
+    /// The manifest has a label for a class that the file lacks.
+    #[error("a label for class {class}, which does not exist")]
+    NoSuchClass {
+        /// Its id.
+        class: usize,
+    },
+    /// The model has another number of classes.
+    #[error("{labels} labels for {classes} classes")]
+    Count {
+        /// In the file.
+        labels: usize,
+        /// In the manifest.
+        classes: usize,
+    },
+}
 
 /// One label per class id.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -11,8 +35,8 @@ impl Labels {
     ///
     /// # Errors
     /// When the text is not UTF-8.
-    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let text = str::from_utf8(bytes).map_err(|error| format!("not UTF-8: {error}"))?;
+    pub fn parse(bytes: &[u8]) -> Result<Self, LabelError> {
+        let text = str::from_utf8(bytes)?;
         let text = text.strip_suffix('\n').unwrap_or(text);
         Ok(Self(text.split('\n').map(str::to_owned).collect()))
     }
@@ -21,14 +45,24 @@ impl Labels {
     ///
     /// # Errors
     /// If one is of a class that does not exist.
-    pub fn with_multiline(mut self, whole: &[MultilineLabel]) -> Result<Self, String> {
+    pub fn with_multiline(mut self, whole: &[MultilineLabel]) -> Result<Self, LabelError> {
         for MultilineLabel { class, label } in whole {
-            match self.0.get_mut(*class) {
-                Some(line) => line.clone_from(label),
-                None => return Err(format!("a label for class {class}, which does not exist")),
-            }
+            let line = self.0.get_mut(*class);
+            line.ok_or(LabelError::NoSuchClass { class: *class })?
+                .clone_from(label);
         }
         Ok(self)
+    }
+
+    /// The same, if there is one for each of so many classes.
+    ///
+    /// # Errors
+    /// If there are more or fewer.
+    pub fn for_classes(self, classes: usize) -> Result<Self, LabelError> {
+        match self.len() {
+            labels if labels == classes => Ok(self),
+            labels => Err(LabelError::Count { labels, classes }),
+        }
     }
 
     /// How many classes there are.
@@ -69,7 +103,10 @@ mod tests {
         let labels = Labels::parse(b"a\nb  \n").unwrap();
         let labels = labels.with_multiline(&[whole(1)]).unwrap();
         assert_eq!((labels.name(0), labels.name(1)), ("a", "b\n\r\n\0"));
-        assert!(labels.with_multiline(&[whole(2)]).is_err());
+        assert_eq!(
+            labels.with_multiline(&[whole(2)]),
+            Err(LabelError::NoSuchClass { class: 2 })
+        );
     }
 
     #[test]
@@ -82,6 +119,15 @@ mod tests {
 
     #[test]
     fn other_encodings_are_refused() {
-        assert!(Labels::parse(b"k\xf6ttbulle\n").is_err());
+        let error = Labels::parse(b"k\xf6ttbulle\n").unwrap_err();
+        assert!(matches!(error, LabelError::NotUtf8(at) if at.valid_up_to() == 1));
+    }
+
+    #[test]
+    fn there_is_a_label_for_each_class() {
+        let labels = Labels::parse(b"a\nb\n").unwrap();
+        assert_eq!(labels.clone().for_classes(2), Ok(labels.clone()));
+        let error = labels.for_classes(3).unwrap_err();
+        assert_eq!(error.to_string(), "2 labels for 3 classes");
     }
 }

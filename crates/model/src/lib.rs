@@ -18,7 +18,10 @@ use std::{
 };
 
 pub use self::{
-    descriptor::ModelDescriptor, digest::sha256_of_file, labels::Labels, manifest::Manifest,
+    descriptor::ModelDescriptor,
+    digest::sha256_of_file,
+    labels::{LabelError, Labels},
+    manifest::Manifest,
     scores::Prediction,
 };
 
@@ -37,6 +40,8 @@ pub struct ModelInfo {
     pub directory: PathBuf,
     /// What it says of itself.
     pub manifest: Manifest,
+    /// Height and width of the input tensor, in pixels.
+    pub input_size: (usize, usize),
     /// One per class.
     pub labels: Labels,
     /// SHA-256 of the manifest, which holds the digests of all other files: it names the whole.
@@ -105,6 +110,10 @@ impl ModelInfo {
         manifest
             .validate()
             .map_err(|errors| refuse(&path, errors.join("; ")))?;
+        let input_size = manifest.input_size().ok_or_else(|| {
+            let error = "preprocess does not fix the size of the input; a crop is missing";
+            refuse(&path, error.to_owned())
+        })?;
 
         for (name, expected) in &manifest.files {
             let path = directory.join(name);
@@ -124,22 +133,14 @@ impl ModelInfo {
         let path = directory.join(LABELS);
         let labels = Labels::parse(&read(&path)?)
             .and_then(|labels| labels.with_multiline(&manifest.task.whole_labels))
-            .map_err(|error| refuse(&path, error))?;
-        if labels.len() != manifest.task.classes {
-            return Err(refuse(
-                &path,
-                format!(
-                    "{} labels for {} classes",
-                    labels.len(),
-                    manifest.task.classes
-                ),
-            ));
-        }
+            .and_then(|labels| labels.for_classes(manifest.task.classes))
+            .map_err(|error| refuse(&path, error.to_string()))?;
         Ok(Self {
             name: name_of(directory),
             directory: directory.to_owned(),
             digest: digest::sha256(&bytes),
             manifest,
+            input_size,
             labels,
         })
     }

@@ -38,11 +38,11 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Height and width of the input tensor, in pixels; zeros where [`validate`](Self::validate)
-    /// finds errors in the preprocessing.
-    pub fn input_size(&self) -> (usize, usize) {
-        let (height, width) = self.preprocess.input_size().unwrap_or_default();
-        (height as usize, width as usize)
+    /// Height and width of the input tensor, in pixels; `None` where the preprocessing does not fix
+    /// them, which [`validate`](Self::validate) refuses.
+    pub fn input_size(&self) -> Option<(usize, usize)> {
+        let (height, width) = self.preprocess.input_size()?;
+        Some((height as usize, width as usize))
     }
 
     /// Checks what the types cannot: that the parts agree with each other and that no file name
@@ -60,10 +60,12 @@ impl Manifest {
         let mut errors = self.preprocess.validate().err().unwrap_or_default();
         let patch = self.architecture.patch;
         let [rows, columns] = self.tokens.grid;
-        let (height, width) = self.input_size();
         let maps = self.graph.rollout.is_some();
         let unknown = !maps && patch == 0 && self.tokens == Tokens::UNKNOWN;
-        if !unknown && (patch == 0 || rows != height / patch || columns != width / patch) {
+        if let Some((height, width)) = self.input_size()
+            && !unknown
+            && (patch == 0 || rows != height / patch || columns != width / patch)
+        {
             errors.push(format!(
                 "tokens.grid {rows}×{columns} does not fit an input of {height}×{width} in patches of {patch}"
             ));

@@ -4,6 +4,9 @@
 //! Every field is here, used or not: prost drops what it does not know, and a foreign model that
 //! is read, changed and written must come out whole. Scalars are `Option`s because the schema is
 //! proto2, which tells an absent value from a zero.
+//!
+//! They are written by hand rather than by `prost-build` and `protox`: the schema gains a few fields
+//! a year, each of them is documented here, and no build has to compile a compiler of schemas first.
 
 mod device;
 mod tensor;

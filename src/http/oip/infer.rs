@@ -14,7 +14,6 @@ use axum::{
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use patchlight_model::{ModelInfo, scores};
-use tokio::{sync::Semaphore, task, time::timeout_at};
 
 use super::{
     max_rows,
@@ -187,7 +186,7 @@ async fn answer(
     let reading = Instant::now();
     let (model, variant) = (Arc::clone(&target.classifier.model), target.variant);
     let read = move || ParsedInferRequest::read(body, framing, variant, &model);
-    let parsed = run_blocking(body_pool, deadline, read).await??;
+    let parsed = body_pool.run(deadline, read).await??;
     let read = reading.elapsed();
 
     let deadline = match parsed.timeout {
@@ -222,7 +221,7 @@ async fn answer(
         };
         to_response(&response, encoding)
     };
-    let response = run_blocking(body_pool, deadline, write).await??;
+    let response = body_pool.run(deadline, write).await??;
     let took = RequestDurations {
         input: read + prepared,
         output: writing.elapsed(),
@@ -318,26 +317,6 @@ fn to_response(response: &InferResponse, encoding: ContentEncoding) -> Result<Re
         headers.insert(header::CONTENT_ENCODING, encoding);
     }
     Ok(response)
-}
-
-/// Runs CPU work on a blocking thread, of which few work on bodies at a time.
-pub(super) async fn run_blocking<T: Send + 'static>(
-    body_pool: &Arc<Semaphore>,
-    deadline: Deadline,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T> {
-    let permit = timeout_at(deadline.at().into(), Arc::clone(body_pool).acquire_owned())
-        .await
-        .map_err(|_| deadline.error())?
-        // The semaphore is never closed.
-        .map_err(|_| Error::Internal)?;
-    let span = tracing::Span::current();
-    let done = task::spawn_blocking(move || {
-        let _permit = permit;
-        span.in_scope(work)
-    });
-    // It has panicked, or the runtime is going down.
-    done.await.map_err(|_| Error::Internal)
 }
 
 /// Milliseconds since 1970.

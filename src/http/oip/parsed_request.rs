@@ -116,7 +116,7 @@ impl ParsedInferRequest {
                     shape: Vec::new(),
                     data: Data::Binary(body),
                 };
-                let values = variant.input_shape(&model.manifest).iter().product();
+                let values = variant.input_shape(model).iter().product();
                 Rows::Tensors(vec![input.fp32(values)?])
             }
         };
@@ -140,7 +140,7 @@ fn rows(input: &Input, variant: ModelVariant, model: &ModelInfo, max_rows: usize
     if input.name != name {
         return input.refuse(format_args!("the model's input is called `{name}`"));
     }
-    let single = variant.input_shape(&model.manifest);
+    let single = variant.input_shape(model);
     let fits = |rest: &[u64]| {
         rest.iter()
             .copied()

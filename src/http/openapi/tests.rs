@@ -94,6 +94,33 @@ fn every_route_is_in_the_document() {
     assert_eq!(described(&of_admin), admin);
 }
 
+/// "GET, POST and DELETE /a" → the three operations; further words are skipped.
+fn listed(text: &str) -> BTreeSet<String> {
+    let mut methods = Vec::new();
+    let mut listed = BTreeSet::new();
+    for word in text.split([' ', ',', '(', ')']) {
+        match word {
+            "GET" | "PUT" | "POST" | "DELETE" => methods.push(word),
+            path if path.starts_with('/') => {
+                listed.extend(methods.drain(..).map(|method| format!("{method} {path}")));
+            }
+            _ => {}
+        }
+    }
+    listed
+}
+
+/// Whoever asks for a route that does not exist is told those that do.
+#[test]
+fn the_routes_that_a_404_lists_are_those_of_the_document() {
+    let [service, of_admin] = documents().map(|document| described(&document));
+    // The protocol's own routes are left to its documents.
+    let is_listed = |operation: &String| !operation.contains(" /v2/");
+    let service: BTreeSet<String> = service.into_iter().filter(is_listed).collect();
+    assert_eq!(listed(crate::http::ROUTES), service);
+    assert_eq!(listed(admin::ROUTES), of_admin);
+}
+
 /// A route that is registered without its description would be missing in silence.
 #[test]
 fn routes_are_registered_with_their_descriptions() {
@@ -110,6 +137,28 @@ fn routes_are_registered_with_their_descriptions() {
             assert_eq!(route, alias, "use routes!");
         }
     }
+}
+
+#[test]
+fn an_image_may_be_sent_as_its_own_media_type() {
+    let [service, _] = documents();
+    let bodies = &service["paths"]["/classify"]["post"]["requestBody"]["content"];
+    let bodies: BTreeSet<&str> = bodies
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    let expected = [
+        "multipart/form-data",
+        "application/json",
+        "image/jpeg",
+        "image/png",
+        "image/webp",
+        "image/gif",
+        "application/octet-stream",
+    ];
+    assert_eq!(bodies, expected.into());
 }
 
 #[test]

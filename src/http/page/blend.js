@@ -2,6 +2,8 @@
 // so that the strength can be dragged without asking the server for every step. The tests compare
 // it with the server's own overlay.
 
+import { GRADIENT_STOPS } from "./colormaps.js";
+
 /** Opacity of each of the 256 steps of the colormap, in 256ths. */
 export function weights(alpha, signed) {
   return Uint16Array.from({ length: 256 }, (_, step) => {
@@ -56,18 +58,9 @@ function cropMask(luma, diagonal) {
   return ((luma * DIM) >> 8) + (HATCH[diagonal % HATCH_PERIOD] ?? 0);
 }
 
-/** Eleven equidistant colors of each colormap, for the legend. */
-const GRADIENT_STOPS = {
-  turbo: "#30123b #455bce #3e9bfe #18d5cc #46f783 #a4fc3b #e1dc37 #fda631 #ef5a11 #c32402 #7a0402",
-  viridis: "#440154 #472575 #404387 #345e8d #29788e #20908c #22a784 #42be71 #79d151 #bdde26 #fde724",
-  magma: "#000003 #150e38 #3b0f6f #63197f #8c2980 #b63679 #dd4968 #f66e5b #fd9f6c #fdcf92 #fbfcbf",
-  grey: "#000000 #ffffff",
-  coolwarm: "#3a4cc0 #5a78e3 #7b9ef8 #9dbdfe #c0d3f5 #dddcdb #f1cab6 #f7ad8f #ed8467 #d65243 #b30326",
-};
-
 /** A CSS gradient of a colormap. */
 export function gradient(colormap) {
-  return `linear-gradient(to right, ${GRADIENT_STOPS[colormap].split(" ").join(", ")})`;
+  return `linear-gradient(to right, ${GRADIENT_STOPS[colormap].join(", ")})`;
 }
 
 /** The legend's ticks: `[place in 0…1, text]`. The scale is that of src/explain/scale.rs. */

@@ -7,6 +7,7 @@ import { stepper } from "./stepper.js";
 import { offerSamples } from "./samples.js";
 import * as verify from "./verify.js";
 import { isSigned } from "./format.js";
+import { GRADIENT_STOPS } from "./colormaps.js";
 import "./hero.js";
 
 const $ = (id) => document.getElementById(id);
@@ -26,6 +27,8 @@ let current = null;
 let label = null;
 let classifying = new AbortController();
 let mapping = new AbortController();
+
+for (const name of Object.keys(GRADIENT_STOPS)) $("colormap").add(new Option(name));
 
 const startLayer = stepper($("start-layer"), "From layer", showMap);
 const layer = stepper($("steppers"), "Layer", showMap);

@@ -39,9 +39,9 @@ fn connect(near_limit: bool, length: usize) -> (DuplexStream, JoinHandle<Duratio
     };
     let finished = tokio::spawn(async move {
         let began = Instant::now();
-        let closing = watch::Sender::new(false);
+        let closing = CancellationToken::new();
         // How it ends is for the log; here it is when.
-        let _ = serve_http(socket, shared, info, closing.subscribe()).await;
+        let _ = serve_http(socket, shared, info, closing).await;
         began.elapsed()
     });
     (client, finished)
@@ -151,7 +151,7 @@ async fn a_client_that_closes_is_told_from_one_that_half_closes() {
         "made"
     });
     let shared = Shared::new(Router::new().route("/", page), KEEP_ALIVE_TIMEOUT);
-    let closing = watch::Sender::new(false);
+    let closing = CancellationToken::new();
     for leaves in [false, true] {
         let mut client = TcpStream::connect(address).await.unwrap();
         let (socket, _) = listener.accept().await.unwrap();
@@ -161,7 +161,7 @@ async fn a_client_that_closes_is_told_from_one_that_half_closes() {
             client: None,
         };
         let shared = shared.clone();
-        let serving = tokio::spawn(serve(socket, None, shared, info, closing.subscribe()));
+        let serving = tokio::spawn(serve(socket, None, shared, info, closing.clone()));
         let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         client.write_all(request).await.unwrap();
         client.shutdown().await.unwrap();

@@ -22,7 +22,7 @@ PER_LINE = 8
 
 def main():
     rust = [
-        "//! Colour tables, `0xRRGGBB` from low to high.",
+        "//! Color tables, `0xRRGGBB` from low to high.",
         "//!",
         f"//! Written by `tests/goldens/colormaps/make.py` with matplotlib {matplotlib.__version__}, which names",
         "//! their authors and licences; not edited by hand.",

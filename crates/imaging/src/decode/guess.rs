@@ -1,63 +1,4 @@
-//! Which format the bytes are, by their first few.
-
-use serde::Serialize;
-
-use crate::error::{Error, Result};
-
-/// A format that is served.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "openapi", schema(as = ImageFormat))]
-pub enum Format {
-    /// Baseline or progressive, Huffman-coded, 8 bits.
-    Jpeg,
-    /// All of it; the default image of an animated one.
-    Png,
-    /// Lossy or lossless; the first frame of an animated one.
-    WebP,
-    /// The first frame.
-    Gif,
-}
-
-impl Format {
-    /// As people write it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Jpeg => "JPEG",
-            Self::Png => "PNG",
-            Self::WebP => "WebP",
-            Self::Gif => "GIF",
-        }
-    }
-
-    /// As answers and labels write it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Jpeg => "jpeg",
-            Self::Png => "png",
-            Self::WebP => "webp",
-            Self::Gif => "gif",
-        }
-    }
-
-    /// The format of these bytes.
-    pub(super) fn sniff(bytes: &[u8]) -> Result<Self> {
-        if bytes.starts_with(b"\xff\xd8\xff") {
-            Ok(Self::Jpeg)
-        } else if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
-            Ok(Self::Png)
-        } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
-            Ok(Self::WebP)
-        } else if bytes.starts_with(b"GIF87a") || bytes.starts_with(b"GIF89a") {
-            Ok(Self::Gif)
-        } else {
-            Err(Error::UnsupportedFormat {
-                found: guess(bytes).into(),
-            })
-        }
-    }
-}
+//! What bytes look like that are no image which is read.
 
 /// First bytes of what people send by mistake, and what to call it.
 const SIGNATURES: [(&[u8], &str); 19] = [
@@ -86,7 +27,7 @@ const SIGNATURES: [(&[u8], &str); 19] = [
 ];
 
 /// What the bytes look like, in words for the client.
-fn guess(bytes: &[u8]) -> &'static str {
+pub(super) fn guess(bytes: &[u8]) -> &'static str {
     if bytes.is_empty() {
         return "it is empty";
     }
