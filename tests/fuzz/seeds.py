@@ -50,7 +50,7 @@ def files(endings, *folders):
 
 
 def images():
-    for path in files(IMAGES, GOLDENS / "pillow", GOLDENS / "jpeg", GOLDENS / "pictures", ROOT / "models/samples"):
+    for path in files(IMAGES, GOLDENS / "pillow", GOLDENS / "jpeg", GOLDENS / "images", ROOT / "models/samples"):
         if path.stat().st_size <= MAX_IMAGE_BYTES:
             yield path.read_bytes()
 
@@ -84,7 +84,7 @@ def connections():
 
 
 def small_image():
-    return (GOLDENS / "pictures/small-5x7.png").read_bytes()
+    return (GOLDENS / "images/small-5x7.png").read_bytes()
 
 
 def bodies():
