@@ -244,8 +244,8 @@ impl Batcher {
         self.background.cancel();
     }
 
-    /// Cancelled by [`cancel_background`](Self::cancel_background). Whoever runs something in the background
-    /// watches it and lets go of this handle then.
+    /// Cancelled by [`cancel_background`](Self::cancel_background). A caller that runs something in the
+    /// background watches it and drops this handle then.
     pub fn background_token(&self) -> CancellationToken {
         self.background.clone()
     }

@@ -310,8 +310,8 @@ impl Metrics {
     }
 
     /// A model is not served any more.
-    pub fn forget_model(&self, model: &str) {
-        self.models.forget(model);
+    pub fn remove_model(&self, model: &str) {
+        self.models.remove(model);
     }
 
     /// So many perturbation tests are under way.

@@ -95,10 +95,10 @@ fn is_image(path: &Path) -> bool {
 
 /// Whether a file begins with the signature of a format that is served.
 fn begins_as_one(path: &Path) -> bool {
-    const LONGEST_SIGNATURE: u64 = 12;
+    const MAX_SIGNATURE_BYTES: u64 = 12;
     let mut start = Vec::new();
     let read =
-        File::open(path).and_then(|file| file.take(LONGEST_SIGNATURE).read_to_end(&mut start));
+        File::open(path).and_then(|file| file.take(MAX_SIGNATURE_BYTES).read_to_end(&mut start));
     let header = decode::peek(&start, &Limits::default());
     read.is_ok() && !matches!(header, Err(ImageError::UnsupportedFormat { .. }))
 }

@@ -44,7 +44,7 @@ use crate::{
     },
 };
 
-/// What the routes of `/v2` share, and desks for the bodies of all routes. A handle; clones share
+/// What the routes of `/v2` share, and the threads that read the bodies of all routes. A handle; clones share
 /// the content.
 #[derive(Clone, Debug)]
 pub struct Oip {
