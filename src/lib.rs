@@ -42,8 +42,9 @@
 //! | [`bom`] | the mark before text from outside |
 //! | [`patchlight_import`] | a checkpoint → a model directory |
 //! | [`oip`] | the frames of the Open Inference Protocol, apart from HTTP |
-//! | [`patchlight_onnx`] | the ONNX file format and the ViT graph, written by us |
+//! | [`patchlight_onnx`] | the ONNX file format and the ViT graph with its rollout |
 //! | [`patchlight_splitmix`] | random numbers that a seed fixes |
+//! | [`patchlight_escape`] | text from outside, safe to show and bounded in length |
 //!
 //! # Threads
 //!
