@@ -59,7 +59,7 @@ impl DecodeBudget {
     ///
     /// # Errors
     ///
-    /// [`Error::ImageTooLarge`] at once if the image would exceed the whole budget.
+    /// [`ImageError::ImageTooLarge`] at once if the image would exceed the whole budget.
     pub async fn admit(&self, header: &Header) -> Result<DecodePermit> {
         let units = header.cost_bytes.div_ceil(UNIT);
         let Some(units) = u32::try_from(units)

@@ -52,7 +52,8 @@
 //! * **decode** (tokio's blocking threads, at most one per core at work) — decode, resize,
 //!   normalise, draw maps; entered under a budget of decoded bytes.
 //! * **batch worker**, one per session — owns a session of the engine; takes batches from the
-//!   queue, runs them, answers each request through its oneshot. ONNX Runtime's own threads compute below it.
+//!   queue, runs them, answers each request through its oneshot. ONNX Runtime's own threads compute
+//!   below it.
 //!
 //! Nothing is global: environment, metrics, store and model are built in [`app`] and passed on.
 

@@ -289,7 +289,7 @@ impl Metrics {
 
     /// Bytes of results that are kept.
     pub fn results_kept(&self, bytes: u64) {
-        self.result_cache.kept(bytes);
+        self.result_cache.set_bytes(bytes);
     }
 
     /// A map was dropped before its time.

@@ -141,7 +141,7 @@ impl<T: Weighted + Send + Sync + 'static> SingleFlightCache<T> {
     /// Removes a result, if it is cached.
     pub(super) fn remove(&self, key: ResultKey) {
         self.cache.invalidate(&key);
-        // Otherwise it would lie in the cache's own queue until somebody uses the cache again.
+        // Otherwise it would lie in the cache's own queue until the cache is used again.
         self.cache.run_pending_tasks();
     }
 

@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(names, ["a", "b.jpg_large", "c.tmp", "d.dat", "e.bin"]);
     }
 
-    /// Opening it would wait for somebody to write.
+    /// Opening it would wait for a writer.
     #[cfg(unix)]
     #[test]
     fn a_pipe_or_a_socket_in_a_folder_is_no_image() {

@@ -36,12 +36,12 @@ const HEADER_TIMEOUT: usize = 1 << 10;
 /// No request is shorter: a frame's head and a byte, or a line.
 const SHORTEST_REQUEST: usize = 10;
 
-/// What comes back whatever was sent: settings, one error, one goodbye, pings and questions.
+/// What comes back whatever was sent: settings, one error, one GOAWAY, pings and questions.
 const ONCE: usize = 16 << 10;
 
 /// How long a connection may last at the utmost besides the time that its client takes to send, in
-/// time that is not waited for: two heads, bodies that are not sent and answers that are not taken, and a
-/// rest after each.
+/// time that is not waited for: two heads, bodies that are not sent and answers that are not
+/// taken, and a rest after each.
 const MAX_TIME: Duration = Duration::from_secs(600);
 
 /// How a client behaves, by the bits of a byte.

@@ -229,7 +229,7 @@ pub(super) struct AnswerBody {
 
 impl AnswerBody {
     /// hyper asks for more: the client, or a buffer on the way to it, has taken what it had.
-    fn asked(&mut self) {
+    fn on_poll(&mut self) {
         if self.task.is_some() {
             return;
         }
@@ -262,7 +262,7 @@ impl HttpBody for AnswerBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.asked();
+        self.on_poll();
         // The client is not waited for while the body is not there.
         if let Some(task) = &self.task {
             task.waiting.stop();

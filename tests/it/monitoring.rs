@@ -152,7 +152,8 @@ fn rules_for_prometheus() -> String {
         .collect()
 }
 
-/// The same rules with seconds for minutes, no waiting before an alert, and an objective that nothing meets.
+/// The same rules with seconds for minutes, no waiting before an alert, and an objective that
+/// nothing meets.
 fn accelerated(rules: &str) -> String {
     let mut fast = rules.replace("vector(2)", "vector(0.0001)");
     for (slow, quick) in [("[5m]", "[10s]"), ("[15m]", "[15s]"), ("[1h]", "[60s]")] {

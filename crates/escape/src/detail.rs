@@ -8,8 +8,8 @@ use std::{
 use crate::{Excerpt, Truncator};
 
 /// What an error says. However it comes about, it holds no control characters and at most about
-/// five hundred others, so that no request makes the server build, log or send a long one. What is quoted
-/// from a request is an [`Excerpt`] within it.
+/// five hundred others, so that no request makes the server build, log or send a long one. What is
+/// quoted from a request is an [`Excerpt`] within it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Detail(Box<str>);
 
