@@ -16,13 +16,13 @@ pub struct ClientAddress(pub IpAddr);
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Client {
     Key(Owner),
-    /// With IPv6 the network, since a client that has one address has as many as it wants.
+    /// With IPv6 the network, since whoever has one address has as many as it wants.
     Address(IpAddr),
     Unknown,
 }
 
 impl Client {
-    /// The client that made the request with these extensions.
+    /// Whoever made the request with these extensions.
     pub(super) fn of(extensions: &Extensions) -> Self {
         let owner = extensions.get::<Owner>().copied();
         let address = extensions.get::<ClientAddress>().copied();

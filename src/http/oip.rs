@@ -44,8 +44,8 @@ use crate::{
     },
 };
 
-/// What the routes of `/v2` share, and the threads that read the bodies of all routes. A handle;
-/// clones share the content.
+/// What the routes of `/v2` share, and desks for the bodies of all routes. A handle; clones share
+/// the content.
 #[derive(Clone, Debug)]
 pub struct Oip {
     /// How many bodies are parsed or written at a time.
