@@ -77,7 +77,7 @@ async def run(args):
         failures.append("something is still queued")
     if grown > 4:
         failures.append(f"{grown} more files are open than before")
-    # Whoever left and was run is either counted as running or got an answer that nobody read.
+    # A client that left and was run is either counted as running or got an answer that it did not read.
     most = stayed + tally["left"] - abandoned["upload"] - abandoned["decode"] - abandoned["queue"]
     if not stayed <= ran <= most:
         failures.append(f"{ran:.0f} images ran; {stayed} stayed, at most {most:.0f} could have run")

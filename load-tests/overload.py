@@ -58,7 +58,7 @@ async def offer(port, rate, seconds, deadline):
             refused.append(now() - sent)
             retry_after.append(float(headers.get("retry-after", "inf")))
         elif status in (200, 504):
-            # Whoever is let in and not answered in time counts as accepted, too.
+            # A request that is let in and not answered in time counts as accepted, too.
             took = now() - due
             accepted.append(took if status == 200 else max(took, 1.001 * deadline))
             if status == 200 and took <= deadline:

@@ -8,14 +8,14 @@ First the goodput of a closed loop alone, then the same with one kind of client 
 other, then with all of them at once:
 
     idle        connections that say nothing
-    heads       announced bodies of 10 MiB and of 100 bytes that never come
+    heads       declared bodies of 10 MiB and of 100 bytes that never come
     dripping    heads and bodies that come a byte at a time
     pings       HTTP/2 connections that only acknowledge pings
     unread      HTTP/2 connections that ask for a large answer and take no byte of it
 
-Whoever is thrown out comes again at once. Exit status 1 if a promise of docs/reliability.md is
+A client that is thrown out comes again at once. Exit status 1 if a promise of docs/reliability.md is
 broken: goodput at least 0.9 of that alone, /healthz within 50 ms, memory within the base, what real
-load takes and the budget for answers that nobody reads. What sends has one core, the server has the
+load takes and the budget for answers that are not read. What sends has one core, the server has the
 others.
 """
 

@@ -203,7 +203,7 @@ impl App {
             return ServeOutcome::EngineFailed;
         }
         if finished {
-            // What runs now is nobody's any more and ends by itself, within the same limit: a
+            // What runs now has no client any more and ends by itself, within the same limit: a
             // batch, or a model being loaded.
             if timeout_at(end, self.manager.finish()).await.is_err() {
                 tracing::warn!(?limit, "not waiting longer for what still runs");

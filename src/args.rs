@@ -1,6 +1,12 @@
 //! Command line: every flag and its environment variable. Nothing is interpreted here; values stay
 //! text until [`config`](crate::config) has looked at all of them.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    rustdoc::bare_urls,
+    reason = "clap shows these comments as they are: brackets are optional parts, no links"
+)]
+
 mod bench;
 mod evaluate;
 mod import;

@@ -10,7 +10,7 @@
 //!
 //! A request that is dropped (its client left) or whose deadline passes is taken out of the queue
 //! at once and never reaches the engine. A full queue rejects. Requests take turns, however many
-//! images each has ([`fair_queue`]). A batch that fails is tried again one by one, so that a
+//! images each has (`fair_queue`). A batch that fails is tried again one by one, so that a
 //! request fails only for its own sake; an engine that only fails is rebuilt once, then the
 //! [`FatalSignal`] is raised.
 
@@ -255,8 +255,8 @@ impl Batcher {
         self.background.cancel();
     }
 
-    /// Cancelled by [`cancel_background`](Self::cancel_background). Whoever runs something in the background
-    /// watches it and lets go of this handle then.
+    /// Cancelled by [`cancel_background`](Self::cancel_background). A caller that runs something in
+    /// the background watches it and drops this handle then.
     pub fn background_token(&self) -> CancellationToken {
         self.background.clone()
     }

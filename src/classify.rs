@@ -73,7 +73,7 @@ pub struct Classifier {
 
 impl Classifier {
     /// Whether a new request with this deadline would be answered in time; asked before its body is
-    /// read, of which nobody knows whether it comes.
+    /// read, since it may never come.
     ///
     /// # Errors
     /// [`Error::Overloaded`] with the time after which a retry would be let in.
@@ -163,7 +163,7 @@ impl Classifier {
         Ok(answer.reused(reused))
     }
 
-    /// Forgets a map, and the result that it was made of: nothing of the image comes back with the
+    /// Deletes a map, and the result that it was made of: nothing of the image comes back with the
     /// next one like it. Whichever model made the map.
     ///
     /// # Errors
@@ -171,7 +171,7 @@ impl Classifier {
     pub async fn delete_map(&self, id: &str, owner: Owner) -> Result<()> {
         let result = self.store.delete(id, owner).await?;
         if let (Some(results), Some(key)) = (&self.results, result) {
-            results.0.forget(key.into());
+            results.0.remove(key.into());
         }
         Ok(())
     }

@@ -29,7 +29,7 @@ pub struct DecodeBudget {
 pub struct DecodePermit {
     _memory: OwnedSemaphorePermit,
     _thread: OwnedSemaphorePermit,
-    wanted: Wanted,
+    demand_guard: DemandGuard,
     began: Option<Instant>,
 }
 
@@ -59,7 +59,7 @@ impl DecodeBudget {
     ///
     /// # Errors
     ///
-    /// [`Error::ImageTooLarge`] at once if the image would exceed the whole budget.
+    /// [`ImageError::ImageTooLarge`] at once if the image would exceed the whole budget.
     pub async fn admit(&self, header: &Header) -> Result<DecodePermit> {
         let units = header.cost_bytes.div_ceil(UNIT);
         let Some(units) = u32::try_from(units)
@@ -77,7 +77,7 @@ impl DecodeBudget {
                 .into(),
             }));
         };
-        let wanted = self.demand.want(header.cost_bytes);
+        let demand_guard = self.demand.add(header.cost_bytes);
         // The thread first: who waits for one holds no memory that others could use.
         let thread = Arc::clone(&self.threads).acquire_owned().await;
         let memory = Arc::clone(&self.memory).acquire_many_owned(units).await;
@@ -85,7 +85,7 @@ impl DecodeBudget {
             (Ok(thread), Ok(memory)) => Ok(DecodePermit {
                 _memory: memory,
                 _thread: thread,
-                wanted,
+                demand_guard,
                 began: None,
             }),
             // Only a closed semaphore fails, and nothing closes these.
@@ -104,7 +104,7 @@ impl DecodePermit {
 impl Drop for DecodePermit {
     fn drop(&mut self) {
         if let Some(began) = self.began {
-            let Wanted { demand, bytes } = &self.wanted;
+            let DemandGuard { demand, bytes } = &self.demand_guard;
             demand.lock().learn(*bytes, began.elapsed());
         }
     }
@@ -127,15 +127,15 @@ struct State {
 
 /// One image's part of the demand, until dropped.
 #[derive(Debug)]
-struct Wanted {
+struct DemandGuard {
     demand: Arc<Demand>,
     bytes: u64,
 }
 
 impl Demand {
-    fn want(self: &Arc<Self>, bytes: u64) -> Wanted {
+    fn add(self: &Arc<Self>, bytes: u64) -> DemandGuard {
         self.lock().bytes += bytes;
-        Wanted {
+        DemandGuard {
             demand: Arc::clone(self),
             bytes,
         }
@@ -147,7 +147,7 @@ impl Demand {
     }
 }
 
-impl Drop for Wanted {
+impl Drop for DemandGuard {
     fn drop(&mut self) {
         let mut state = self.demand.lock();
         state.bytes = state.bytes.saturating_sub(self.bytes);
@@ -199,7 +199,7 @@ mod tests {
             threads: 2,
             state: Mutex::default(),
         });
-        let ahead = [demand.want(3000), demand.want(1000)];
+        let ahead = [demand.add(3000), demand.add(1000)];
         assert_eq!(
             demand.lock().wait(2),
             Duration::ZERO,

@@ -14,8 +14,8 @@
 //!   covered by it for at least a quarter; whether its centre is in the object's box;
 //! * **mass on the object**: the share of the map's positive values that lies on it, each patch's
 //!   value counted in the proportion in which the object covers it;
-//! * **deletion** and **insertion** ([`perturb`]): the area under the score of the label that the
-//!   model gave to the whole image.
+//! * **deletion** and **insertion** ([`perturb`](crate::perturb)): the area under the score of the
+//!   label that the model gave to the whole image.
 //!
 //! The random map's pointing and mass are not drawn but computed: the means over all patches.
 

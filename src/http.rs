@@ -1,9 +1,9 @@
 //! The routes, and what every request passes.
 //!
 //! From the outside in: [`observe`](self) names the request, counts and times it and writes one log
-//! line; a body that nobody wants is read on for a while ([`drain_body`]); a request has one host,
-//! which is a name of ours ([`host`]); a caught panic becomes a 500; then the route. Every error,
-//! also the router's own and that of a panic, leaves as `application/problem+json` ([`problem`]).
+//! line; a refused body is read on for a while (`drain_body`); a request has one host, which is a
+//! name of ours (`host`); a caught panic becomes a 500; then the route. Every error, also the
+//! router's own and that of a panic, leaves as `application/problem+json` (`problem`).
 
 mod admin;
 mod attention;

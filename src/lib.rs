@@ -42,8 +42,9 @@
 //! | [`bom`] | the mark before text from outside |
 //! | [`patchlight_import`] | a checkpoint → a model directory |
 //! | [`oip`] | the frames of the Open Inference Protocol, apart from HTTP |
-//! | [`patchlight_onnx`] | the ONNX file format and the ViT graph, written by us |
+//! | [`patchlight_onnx`] | the ONNX file format and the ViT graph with its rollout |
 //! | [`patchlight_splitmix`] | random numbers that a seed fixes |
+//! | [`patchlight_escape`] | text from outside, safe to show and bounded in length |
 //!
 //! # Threads
 //!
@@ -51,7 +52,8 @@
 //! * **decode** (tokio's blocking threads, at most one per core at work) — decode, resize,
 //!   normalise, draw maps; entered under a budget of decoded bytes.
 //! * **batch worker**, one per session — owns a session of the engine; takes batches from the
-//!   queue, runs them, answers each request through its oneshot. ONNX Runtime's own threads compute below it.
+//!   queue, runs them, answers each request through its oneshot. ONNX Runtime's own threads compute
+//!   below it.
 //!
 //! Locks are those of std. Where a panic may poison one, what it guards is whole after every
 //! statement, so the holder's `PoisonError::into_inner` goes on with it. `parking_lot` would save

@@ -289,7 +289,7 @@ impl Metrics {
 
     /// Bytes of results that are kept.
     pub fn results_kept(&self, bytes: u64) {
-        self.result_cache.kept(bytes);
+        self.result_cache.set_bytes(bytes);
     }
 
     /// A map was dropped before its time.
@@ -310,8 +310,8 @@ impl Metrics {
     }
 
     /// A model is not served any more.
-    pub fn forget_model(&self, model: &str) {
-        self.models.forget(model);
+    pub fn remove_model(&self, model: &str) {
+        self.models.remove(model);
     }
 
     /// So many perturbation tests are under way.

@@ -37,7 +37,7 @@ enum Reason {
 pub struct Flaw {
     /// Counted from 1, where it is in one line.
     pub line: Option<usize>,
-    /// For whoever has to mend it.
+    /// What is wrong, for the one who has to mend it.
     pub what: &'static str,
 }
 

@@ -6,8 +6,8 @@
 //! | store | where a map is | who can answer | images | what it needs |
 //! |---|---|---|---|---|
 //! | [`MemoryStore`] | in this process | this process | yes | memory |
-//! | [`SealedTokenStore`] | in its own id, sealed | whoever has the key | no | a shared key |
-//! | [`RedisStore`] | in Redis or Valkey | whoever reaches it | yes, sealed | a server; a shared key |
+//! | [`SealedTokenStore`] | in its own id, sealed | servers with the key | no | a shared key |
+//! | [`RedisStore`] | in Redis or Valkey | servers that reach it | yes, sealed | a server; a shared key |
 //!
 //! The server that answers need not serve the model that made a map: all that is needed to describe
 //! it lies in the map ([`AttentionMap`]), and `codec` writes it down for the two stores that are

@@ -1,6 +1,6 @@
 //! Logs to standard error, as text for people or JSON for machines; traces.
 //!
-//! What comes from outside is escaped in every line ([`lines`]).
+//! What comes from outside is escaped in every line (`lines`).
 //!
 //! Every request has a place in a trace, its caller's or one of its own, whose id its log lines and
 //! its answer carry. With the feature `otlp` and `--otlp-endpoint`, the spans of requests and their

@@ -170,14 +170,14 @@ struct CompletionGuard {
 impl Drop for CompletionGuard {
     fn drop(&mut self) {
         let outcome = std::mem::replace(&mut self.outcome, Err(Error::Internal));
-        let word = match &outcome {
+        let label = match &outcome {
             Ok(_) => "done",
             Err(error) if *error == NOT_SERVED => "cancelled",
             Err(_) => "failed",
         };
         let mut table = self.inner.lock();
         if table.finish(&self.key, self.number, outcome, Instant::now()) {
-            self.inner.metrics.verify_ended(word);
+            self.inner.metrics.verify_ended(label);
         }
         self.inner.count(&table);
     }

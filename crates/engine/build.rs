@@ -6,7 +6,7 @@
 //! into the program as the last place where it looks (see `src/runtime.rs`). With the feature
 //! `cuda` or `tensorrt` it is the wheel for GPUs, with the libraries that it loads itself.
 //!
-//! With `ORT_DYLIB_PATH` set nothing is fetched: whoever sets it brings the library.
+//! With `ORT_DYLIB_PATH` set nothing is fetched: its file is loaded instead.
 
 use std::{
     env,

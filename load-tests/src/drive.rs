@@ -21,7 +21,7 @@ use crate::{
     tally::{Outcome, Sample, Tally},
 };
 
-/// How long a client of the closed loop rests when nobody accepted its connection: without a
+/// How long a client of the closed loop rests when its connection was not accepted: without a
 /// pause it would only measure how fast this machine can fail.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -107,7 +107,7 @@ impl Run {
     }
 
     fn report(&self, sample: Sample) {
-        // The collector outlives every sender; without it there would be nobody to tell.
+        // The collector outlives every sender; without it there would be no receiver.
         let _ = self.samples.send(sample);
     }
 }

@@ -218,6 +218,7 @@ pub struct ServeArgs {
     /// first one seals, all open; it may change while the server runs
     #[arg(
         long,
+        visible_alias = "sealing-key-file",
         value_name = "FILE",
         env = "PATCHLIGHT_SIGNING_KEY_FILE",
         help_heading = "Attention maps"

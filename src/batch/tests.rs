@@ -110,10 +110,10 @@ async fn a_client_that_leaves_the_queue_is_counted_and_never_run() {
     let harness = harness(8, 8);
     let running = harness.submit(1.0).await;
     harness.next_batch();
-    let leaving = harness.submit(2.0).await;
+    let abandoned = harness.submit(2.0).await;
     let staying = harness.submit(3.0).await;
-    leaving.abort();
-    assert!(leaving.await.is_err());
+    abandoned.abort();
+    assert!(abandoned.await.is_err());
     assert_eq!(harness.batcher.load().waiting, 1);
     harness.let_run(2);
     assert_eq!(harness.next_batch(), [3.0]);

@@ -205,8 +205,8 @@ impl<E> Worker<E> {
 }
 
 impl<E> Drop for Worker<E> {
-    /// However the thread ends, nobody waits for it for ever; and if a panic ends it, the process
-    /// does not go on without it.
+    /// However the thread ends, no request waits for it for ever; and if a panic ends it, the
+    /// process does not go on without it.
     fn drop(&mut self) {
         if thread::panicking() {
             tracing::error!("a batch worker panicked outside of its engine");

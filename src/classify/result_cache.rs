@@ -138,10 +138,10 @@ impl<T: Weighted + Send + Sync + 'static> SingleFlightCache<T> {
         }
     }
 
-    /// Forgets a result, if it is kept.
-    pub(super) fn forget(&self, key: ResultKey) {
+    /// Removes a result, if it is cached.
+    pub(super) fn remove(&self, key: ResultKey) {
         self.cache.invalidate(&key);
-        // Otherwise it would lie in the cache's own queue until somebody uses the cache again.
+        // Otherwise it would lie in the cache's own queue until the cache is used again.
         self.cache.run_pending_tasks();
     }
 

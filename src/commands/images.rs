@@ -90,10 +90,10 @@ fn is_image(path: &Path) -> bool {
 
 /// Whether a file begins with the signature of a format that is served.
 fn begins_as_one(path: &Path) -> bool {
-    const LONGEST_SIGNATURE: u64 = 12;
+    const MAX_SIGNATURE_BYTES: u64 = 12;
     let mut start = Vec::new();
     let read =
-        File::open(path).and_then(|file| file.take(LONGEST_SIGNATURE).read_to_end(&mut start));
+        File::open(path).and_then(|file| file.take(MAX_SIGNATURE_BYTES).read_to_end(&mut start));
     let header = decode::peek(&start, &Limits::default());
     read.is_ok() && !matches!(header, Err(ImageError::UnsupportedFormat { .. }))
 }
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(names, ["a", "b.jpg_large", "c.tmp", "d.dat", "e.bin"]);
     }
 
-    /// Opening it would wait for somebody to write.
+    /// Opening it would wait for a writer.
     #[cfg(unix)]
     #[test]
     fn a_pipe_or_a_socket_in_a_folder_is_no_image() {

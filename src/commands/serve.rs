@@ -19,8 +19,8 @@ use crate::{
     telemetry,
 };
 
-/// How long threads may take to end whose work nobody waits for. Some may never, such as one that
-/// reads a file of a network that is away.
+/// How long threads may take to end whose result is not waited for. Some may never, such as one
+/// that reads a file of a network that is away.
 const LAST_THREADS: Duration = Duration::from_secs(1);
 
 pub(super) fn run(args: &ServeArgs) -> ExitCode {

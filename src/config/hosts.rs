@@ -143,7 +143,7 @@ mod tests {
         ] {
             assert!(is_answered(&local(), "/", &[host]), "{host}");
         }
-        // Browsers always send one; whoever sends none is no browser.
+        // Browsers always send one; a client that sends none is no browser.
         assert!(is_answered(&local(), "/", &[]));
     }
 

@@ -82,7 +82,7 @@ mod tests {
             trace_sample: "2".to_owned(),
         };
         assert_eq!(read(&args, &mut errors), None);
-        let said = errors.into_result(Some(())).unwrap_err().to_string();
-        assert!(said.contains("--trace-sample") && said.contains("--otlp-endpoint"));
+        let message = errors.into_result(Some(())).unwrap_err().to_string();
+        assert!(message.contains("--trace-sample") && message.contains("--otlp-endpoint"));
     }
 }

@@ -36,13 +36,13 @@ const HEADER_TIMEOUT: usize = 1 << 10;
 /// No request is shorter: a frame's head and a byte, or a line.
 const SHORTEST_REQUEST: usize = 10;
 
-/// What comes back whatever was sent: settings, one error, one goodbye, pings and questions.
+/// What comes back whatever was sent: settings, one error, one GOAWAY, pings and questions.
 const ONCE: usize = 16 << 10;
 
 /// How long a connection may last at the utmost besides the time that its client takes to send, in
-/// time that is not waited for: two heads, bodies and answers that nobody sends or takes, and a
-/// rest after each.
-const LONGEST: Duration = Duration::from_secs(600);
+/// time that is not waited for: two heads, bodies that are not sent and answers that are not
+/// taken, and a rest after each.
+const MAX_TIME: Duration = Duration::from_secs(600);
 
 /// How a client behaves, by the bits of a byte.
 #[derive(Clone, Copy)]
@@ -111,7 +111,7 @@ async fn converse(behavior: Behavior, bytes: Vec<u8>) {
     let began = Instant::now();
     let serving = serve_http(socket, shared.clone(), info, closing);
     let sending = (sent / behavior.at_a_time()) as u64;
-    let longest = LONGEST + Duration::from_secs(sending);
+    let longest = MAX_TIME + Duration::from_secs(sending);
     let serving = async { timeout(longest, pin!(serving)).await.is_ok() };
     let (finished, received) = tokio::join!(serving, behave(client, behavior, bytes));
     assert!(finished, "it had not ended after {:?}", began.elapsed());
@@ -167,9 +167,9 @@ async fn behave(client: DuplexStream, behavior: Behavior, bytes: Vec<u8>) -> usi
         }
     } else {
         let (received, ()) = tokio::join!(read, write);
-        // Whoever neither reads nor leaves is there until it is given up.
+        // A client that neither reads nor leaves stays until it is given up.
         if !behavior.reads() {
-            sleep(LONGEST).await;
+            sleep(MAX_TIME).await;
         }
         drop((reading, writing));
         received

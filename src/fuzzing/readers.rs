@@ -33,7 +33,7 @@ pub fn checkpoint(data: &[u8]) {
     let Some((kind, content)) = data.split_first() else {
         return;
     };
-    // Wrapped, for whoever mutates a checksum gets no further.
+    // Wrapped, since a mutated checksum would end the reading.
     let (ending, content) = match kind {
         b's' => ("safetensors", content.to_vec()),
         b'z' => ("npz", content.to_vec()),

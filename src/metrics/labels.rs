@@ -77,7 +77,7 @@ pub enum StoreAction {
     Put,
     /// To find one.
     Get,
-    /// To forget one.
+    /// To delete one.
     Delete,
 }
 

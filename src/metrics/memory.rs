@@ -8,7 +8,7 @@ const FILES: [&str; 2] = [
     "/sys/fs/cgroup/memory/memory.limit_in_bytes",
 ];
 
-/// Version 1 says "no limit" with the largest number of whole pages; nobody has an exbibyte.
+/// Version 1 says "no limit" with the largest number of whole pages; no machine has an exbibyte.
 const NO_LIMIT: u64 = 1 << 60;
 
 /// The limit in bytes; `None` where there is none.

@@ -80,7 +80,7 @@ impl ModelMetrics {
         self.images.with_label_values(&[model]).inc();
     }
 
-    pub(super) fn forget(&self, model: &str) {
+    pub(super) fn remove(&self, model: &str) {
         // Missing where it has seen no image.
         let _ = self.images.remove_label_values(&[model]);
     }

@@ -54,7 +54,7 @@ impl ResultCacheMetrics {
         self.requests.with_label_values(&[how.name()]).inc();
     }
 
-    pub(super) fn kept(&self, bytes: u64) {
+    pub(super) fn set_bytes(&self, bytes: u64) {
         self.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 }

@@ -40,7 +40,7 @@ fn text_has_the_names_that_the_contract_promises() {
     }
 }
 
-/// Whoever reads `# HELP` or docs/metrics.md knows what may come.
+/// `# HELP` and docs/metrics.md name every value that the label can have.
 #[test]
 fn every_reason_of_shedding_is_in_its_help() {
     let metrics = Metrics::new().unwrap();

@@ -17,7 +17,8 @@ impl Input {
     /// to anything else.
     ///
     /// # Errors
-    /// [`Error::MalformedRequest`] when there are more or fewer, or when they are something else.
+    /// [`Error::MalformedRequest`](crate::Error::MalformedRequest) when there are more or fewer, or
+    /// when they are something else.
     pub fn fp32(&self, count: usize) -> Result<Vec<f32>> {
         self.expect(Datatype::Fp32)?;
         let values: Vec<f32> = match &self.data {

@@ -27,7 +27,7 @@ use crate::{Error, Result, batch, classify::Classifier, config::ModelSource, err
 pub struct ModelManager {
     loader: Arc<Loader>,
     registry: Registry,
-    /// Held by whoever changes what is served.
+    /// Locked while what is served changes.
     threads: Arc<Mutex<Threads>>,
 }
 
@@ -37,7 +37,7 @@ struct Threads {
     /// The batch workers of each model.
     workers: BTreeMap<Arc<str>, batch::Workers>,
     /// Ends when the model has gone that was replaced or removed last.
-    leaving: Option<JoinHandle<()>>,
+    draining: Option<JoinHandle<()>>,
 }
 
 /// The result of a change.
@@ -97,7 +97,7 @@ impl ModelManager {
             registry,
             threads: Arc::new(Mutex::new(Threads {
                 workers,
-                leaving: None,
+                draining: None,
             })),
         })
     }
@@ -159,10 +159,10 @@ impl ModelManager {
     pub async fn remove(&self, name: &str) -> Result<()> {
         let mut threads = self.begin().await;
         self.registry.remove(name)?.batcher.cancel_background();
-        self.loader.metrics().forget_model(name);
+        self.loader.metrics().remove_model(name);
         tracing::info!(model = name, "removed");
         let old = threads.workers.remove(name);
-        threads.leaving = old.map(|old| leave(old, name));
+        threads.draining = old.map(|old| join_in_background(old, name));
         Ok(())
     }
 
@@ -200,11 +200,11 @@ impl ModelManager {
     /// Waits for the right to change what is served, and until the model before has gone.
     async fn begin(&self) -> MutexGuard<'_, Threads> {
         let mut threads = self.threads.lock().await;
-        if let Some(leaving) = &mut threads.leaving {
-            if let Err(error) = leaving.await {
+        if let Some(draining) = &mut threads.draining {
+            if let Err(error) = draining.await {
                 tracing::error!(%error, "waiting for the model before failed");
             }
-            threads.leaving = None;
+            threads.draining = None;
         }
         threads
     }
@@ -254,7 +254,7 @@ impl ModelManager {
                     None => ChangeOutcome::Added,
                 };
                 let before = threads.workers.insert(name.into(), worker);
-                threads.leaving = before.map(|before| leave(before, name));
+                threads.draining = before.map(|before| join_in_background(before, name));
                 (model, outcome)
             }
         };
@@ -291,8 +291,8 @@ async fn detached(
     })
 }
 
-/// Waits in the background for workers that nobody gives work to any more.
-fn leave(old: batch::Workers, name: &str) -> JoinHandle<()> {
+/// Waits in the background for workers that get no work any more.
+fn join_in_background(old: batch::Workers, name: &str) -> JoinHandle<()> {
     let name = name.to_owned();
     tokio::spawn(async move {
         join(old).await;

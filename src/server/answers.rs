@@ -3,9 +3,9 @@
 //! hyper takes an answer's body as fast as it is handed over, whatever of it the client has taken:
 //! with HTTP/2 a whole image for a window of one byte. So a body is handed over in pieces, each
 //! when hyper asks for it; what it has not asked for is counted over all connections. Where that
-//! grows beyond what clients who read leave waiting, answers that nobody reads are given up, the
-//! longest waiting first; at the utmost any that has waited longest. Whoever takes no piece for too
-//! long is given up in any case.
+//! grows beyond what clients who read leave waiting, answers that are not read are given up, the
+//! longest waiting first; at the limit any that has waited longest. A client that takes no piece
+//! for too long is given up in any case.
 //!
 //! An answer is given up by ending the task that sends it ([`supervise`]): with HTTP/1 that is its
 //! connection, with HTTP/2 its stream alone ([`Streams`]).
@@ -44,9 +44,9 @@ const STALLED: Duration = Duration::from_secs(2);
 /// How much of all answers may wait.
 #[derive(Clone, Copy, Debug)]
 struct Budget {
-    /// Beyond this, what is stalled goes.
+    /// Beyond this, stalled answers are given up.
     comfortable: u64,
-    /// Beyond this, whatever has waited longest.
+    /// Beyond this, the answer that has waited longest is given up.
     max: u64,
 }
 
@@ -92,7 +92,7 @@ where
         let supervised = supervise(stream, self.limit);
         tokio::spawn(async move {
             if supervised.await.is_none() {
-                tracing::debug!("an answer that nobody reads is given up");
+                tracing::debug!("an answer that its client does not read is given up");
             }
         });
     }
@@ -202,12 +202,12 @@ impl Ledger {
 
     /// Ends what sends an answer.
     fn give_up(&mut self, number: u64) {
-        if let Some(entry) = self.forget(number) {
+        if let Some(entry) = self.remove(number) {
             entry.task.given_up.notify_one();
         }
     }
 
-    fn forget(&mut self, number: u64) -> Option<Entry> {
+    fn remove(&mut self, number: u64) -> Option<Entry> {
         let entry = self.entries.remove(&number)?;
         self.total -= entry.bytes;
         Some(entry)
@@ -229,7 +229,7 @@ pub(super) struct AnswerBody {
 
 impl AnswerBody {
     /// hyper asks for more: the client, or a buffer on the way to it, has taken what it had.
-    fn asked(&mut self) {
+    fn on_poll(&mut self) {
         if self.task.is_some() {
             return;
         }
@@ -262,8 +262,8 @@ impl HttpBody for AnswerBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.asked();
-        // Nobody waits for the client while the body is not there.
+        self.on_poll();
+        // The client is not waited for while the body is not there.
         if let Some(task) = &self.task {
             task.waiting.stop();
         }
@@ -307,7 +307,7 @@ impl Drop for AnswerBody {
             task.waiting.stop();
         }
         if let Some(number) = self.number {
-            self.unread.ledger().forget(number);
+            self.unread.ledger().remove(number);
         }
     }
 }

@@ -136,7 +136,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let outcome = supervise(serve_requests(socket, shared, info, closing), WRITE_TIMEOUT).await;
-    outcome.unwrap_or_else(|| Err("nobody reads the answer".into()))
+    outcome.unwrap_or_else(|| Err("the client does not read the answer".into()))
 }
 
 async fn serve_requests<S>(

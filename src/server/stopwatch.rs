@@ -1,4 +1,4 @@
-//! How long something has lasted, for whoever gives up on what lasts too long.
+//! How long something has lasted, for code that gives up on what lasts too long.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -65,7 +65,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(10);
 
     #[tokio::test(start_paused = true)]
-    async fn a_restart_begins_anew_and_a_stop_ends_nothing() {
+    async fn a_restart_begins_again_and_a_stop_ends_nothing() {
         let watch = Stopwatch::default();
         assert!(timeout(10 * LIMIT, watch.reaches(LIMIT)).await.is_err());
         let began = Instant::now();

@@ -6,9 +6,9 @@
 //! This wrapper has a timer for each of these.
 //!
 //! It also tells a client that has said all it has to say from one that has gone, while its answer
-//! is made. Both end their side of the connection in the same way; but only where nobody is left
+//! is made. Both end their side of the connection in the same way; but only where it is gone
 //! does the system refuse what is sent there. So after a moment the client gets interim answers
-//! (`100 Continue`), which anyone who waits for an answer skips (RFC 9110, §15.2).
+//! (`100 Continue`), which a client that waits for an answer skips (RFC 9110, §15.2).
 
 use std::{
     io,
@@ -35,7 +35,7 @@ const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// How often. Most answers are there before the first time.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
-/// Bytes that are read to see whether the client has left, while nobody wants to read.
+/// Bytes that are read to see whether the client has left, while there is no reader.
 const AHEAD: usize = 256;
 
 /// How long a client may take.
@@ -60,7 +60,7 @@ pub(super) struct TimeoutStream<S> {
     write: Option<Pin<Box<Sleep>>>,
     /// How many of the first bytes agree with HTTP/2's; `None` once one did not.
     preface: Option<usize>,
-    /// What was read while nobody wanted to.
+    /// What was read while there was no reader.
     ahead: BytesMut,
     /// Whether the client has ended its side behind that.
     finished: bool,

@@ -109,8 +109,8 @@ impl MemoryStore {
         Ok(found.map.result)
     }
 
-    /// Lets go of what is forgotten, which would otherwise lie in the caches' own queues until
-    /// somebody uses them again.
+    /// Drops what was removed, which would otherwise stay in the caches' own queues until
+    /// they are used again.
     fn tidy(&self) {
         self.previews.run_pending_tasks();
         self.maps.run_pending_tasks();

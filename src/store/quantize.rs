@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dominant_patch_leaves_the_others_their_places() {
+    fn a_dominant_patch_leaves_the_others_precise() {
         let after = dequantize(&quantize(&[0.75, 0.25, 0.0]), 1.0).unwrap();
         assert!((after[0] - 0.75).abs() < 1e-5 && (after[1] - 0.25).abs() < 1e-5);
         assert_eq!(after[2], 0.0);

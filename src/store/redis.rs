@@ -245,8 +245,8 @@ impl RedisConnection {
 
     /// The connection, made now if there is none.
     async fn connection(&self) -> RedisResult<MultiplexedConnection> {
-        let mut kept = self.connection.lock().await;
-        if let Some(connection) = &*kept {
+        let mut open = self.connection.lock().await;
+        if let Some(connection) = &*open {
             return Ok(connection.clone());
         }
         let config = AsyncConnectionConfig::new()
@@ -257,7 +257,7 @@ impl RedisConnection {
             .get_multiplexed_async_connection_with_config(&config)
             .await?;
         self.check_eviction_policy(&mut connection).await;
-        *kept = Some(connection.clone());
+        *open = Some(connection.clone());
         Ok(connection)
     }
 

@@ -87,7 +87,7 @@ mod tests {
         }
     }
 
-    /// A name as someone would choose it who wants a line of his own in the log.
+    /// A name that a client would choose to write a line of its own into the log.
     const HOSTILE: &str =
         "m\n2027-01-01T00:00:00Z  INFO patchlight::audit: done\r\u{1b}[1A\u{9b}\u{202e}\u{7f}";
 

@@ -121,7 +121,7 @@ impl JobTable {
         key: &JobKey,
         now: Instant,
     ) -> std::result::Result<StartOutcome, Busy> {
-        self.forget_old(now);
+        self.remove_old(now);
         if let Some(job) = self.jobs.get(key)
             && !matches!(job.state, JobState::Failed(_))
         {
@@ -181,7 +181,7 @@ impl JobTable {
             Err(error) => JobState::Failed(error),
         };
         job.ended = Some(now);
-        self.forget_old(now);
+        self.remove_old(now);
         true
     }
 
@@ -214,7 +214,7 @@ impl JobTable {
     }
 
     /// Removes expired results, and beyond the limit the oldest.
-    fn forget_old(&mut self, now: Instant) {
+    fn remove_old(&mut self, now: Instant) {
         let ttl = self.limits.ttl;
         let expired = |ended: Instant| now.saturating_duration_since(ended) >= ttl;
         self.jobs.retain(|_, job| !job.ended.is_some_and(expired));

@@ -19,8 +19,8 @@ GOLDENS = ROOT / "tests/goldens"
 IMAGES = [".png", ".jpg", ".webp", ".gif"]
 
 # Longer ones are mutated slowly, and mostly where nothing is decided.
-LONGEST_IMAGE = 16 << 10
-LONGEST = 72 << 10
+MAX_IMAGE_BYTES = 16 << 10
+MAX_GRAPH_BYTES = 72 << 10
 
 
 def main(folder):
@@ -35,11 +35,11 @@ def main(folder):
         "connection": connections(),
     }
     for target, seeds in targets.items():
-        place = folder / target
-        place.mkdir(parents=True, exist_ok=True)
+        directory = folder / target
+        directory.mkdir(parents=True, exist_ok=True)
         count = 0
         for seed in seeds:
-            (place / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
+            (directory / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
             count += 1
         print(f"{target}: {count} seeds")
 
@@ -50,13 +50,13 @@ def files(endings, *folders):
 
 
 def images():
-    for path in files(IMAGES, GOLDENS / "pillow", GOLDENS / "jpeg", GOLDENS / "pictures", ROOT / "models/samples"):
-        if path.stat().st_size <= LONGEST_IMAGE:
+    for path in files(IMAGES, GOLDENS / "pillow", GOLDENS / "jpeg", GOLDENS / "images", ROOT / "models/samples"):
+        if path.stat().st_size <= MAX_IMAGE_BYTES:
             yield path.read_bytes()
 
 
 def connections():
-    """A byte for the client's manner (src/fuzzing/connection.rs), then what it sends."""
+    """A byte that says how the client behaves (src/fuzzing/connection.rs), then what it sends."""
     one = [
         b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 3,
         b"GET / HTTP/1.0\r\n\r\n",
@@ -79,12 +79,12 @@ def connections():
         hello + b"".join(frame(1, 5, n, get) + frame(3, 0, n, bytes(4)) for n in range(1, 99, 2)),
     ]
     for number, request in enumerate(one + two):
-        for manner in (0, 2, 6, 10, 0x53):
-            yield bytes([manner ^ (number & 1)]) + request
+        for behavior in (0, 2, 6, 10, 0x53):
+            yield bytes([behavior ^ (number & 1)]) + request
 
 
 def small_image():
-    return (GOLDENS / "pictures/small-5x7.png").read_bytes()
+    return (GOLDENS / "images/small-5x7.png").read_bytes()
 
 
 def bodies():
@@ -164,20 +164,20 @@ def graphs():
     for path in files([".onnx"], GOLDENS / "onnx", GOLDENS / "exported"):
         # A graph's shape counts here, its weights do not.
         graph = without(path.read_bytes(), [7, 5, 9])
-        if len(graph) <= LONGEST:
+        if len(graph) <= MAX_GRAPH_BYTES:
             yield graph
 
 
 def inference_requests():
-    """A line with the model's face, the body's coding and the length of the JSON; then the body."""
+    """A line with the model's variant, the body's content encoding and the length of the JSON; then the body."""
     image = small_image()
     values = [0.5] * 12
 
     def request(name, kind, shape, **more):
         return {"id": "1", "inputs": [{"name": name, "datatype": kind, "shape": shape, **more}]}
 
-    def line(face, coding="-", length="-"):
-        return f"{face} {coding} {length}\n".encode()
+    def line(variant, encoding="-", length="-"):
+        return f"{variant} {encoding} {length}\n".encode()
 
     plain = json.dumps(request("pixel_values", "FP32", [1, 3, 2, 2], data=values)).encode()
     yield line("plain") + plain

@@ -116,7 +116,7 @@ fn no_label_and_no_image_is_wrong_usage() {
 }
 
 #[test]
-fn a_library_that_nobody_resizes_with_is_wrong_usage() {
+fn an_unknown_resize_library_is_wrong_usage() {
     let done = run(&["import", "nowhere", "--out", "never", "--resize", "nearest"]);
     assert_eq!(done.status.code(), Some(2));
     let said = text(&done.stderr);

@@ -130,7 +130,7 @@ fn torchscript() {
 
 #[test]
 fn torchscript_that_takes_one_image_only() {
-    agrees("torchscript_sdpa_one_picture", 1e-5);
+    agrees("torchscript_sdpa_one_image", 1e-5);
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn dynamo_with_a_guard_behind_its_softmax() {
 
 #[test]
 fn dynamo_that_takes_one_image_with_constants_beside_it() {
-    agrees("dynamo_one_picture_external", 1e-5);
+    agrees("dynamo_one_image_external", 1e-5);
 }
 
 #[test]

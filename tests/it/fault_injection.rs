@@ -30,7 +30,7 @@ fn predictions(answer: &Answer) -> serde_json::Value {
     answer.json()["predictions"].clone()
 }
 
-/// Sends images over kept connections until nobody accepts a connection any more. Every request
+/// Sends images over kept connections until no connection is accepted any more. Every request
 /// that could be sent has to be answered; how many were.
 async fn send_until_closed(address: String, image: Vec<u8>) -> usize {
     let mut answered = 0;

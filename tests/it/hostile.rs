@@ -152,7 +152,7 @@ async fn a_tensor_of_tiny_numbers_gives_the_answer_of_zeros() {
     assert_ne!(ask(0.5).await, zeros);
 }
 
-/// Hands out at least `count` files, until nobody takes them.
+/// Hands out at least `count` files, until `take` returns false.
 fn make(count: usize, all: bool, mut take: impl FnMut(Hostile) -> bool) {
     let mut made = 0;
     let mut hand = |file| {

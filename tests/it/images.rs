@@ -33,7 +33,7 @@ fn root() -> &'static Path {
 }
 
 fn golden(path: &str) -> PathBuf {
-    root().join("tests/goldens/pictures").join(path)
+    root().join("tests/goldens/images").join(path)
 }
 
 /// Imports one of the models to `out/NAME`, with the library that the processor runs with.

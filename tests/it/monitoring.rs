@@ -146,16 +146,17 @@ fn rules_for_prometheus() -> String {
         .collect()
 }
 
-/// The same rules with seconds for minutes, no patience, and an objective that nothing meets.
+/// The same rules with seconds for minutes, no waiting before an alert, and an objective that
+/// nothing meets.
 fn accelerated(rules: &str) -> String {
     let mut fast = rules.replace("vector(2)", "vector(0.0001)");
     for (slow, quick) in [("[5m]", "[10s]"), ("[15m]", "[15s]"), ("[1h]", "[60s]")] {
         assert!(fast.contains(slow), "{slow}");
         fast = fast.replace(slow, quick);
     }
-    for patience in ["for: 5m", "for: 10m", "for: 15m"] {
-        assert!(fast.contains(patience), "{patience}");
-        fast = fast.replace(patience, "for: 0s");
+    for duration in ["for: 5m", "for: 10m", "for: 15m"] {
+        assert!(fast.contains(duration), "{duration}");
+        fast = fast.replace(duration, "for: 0s");
     }
     fast
 }

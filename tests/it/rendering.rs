@@ -32,7 +32,7 @@ fn largest_sample() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn every_form_has_its_tag_and_is_not_sent_to_who_has_it() {
+async fn every_form_has_its_tag_and_is_not_sent_to_a_client_that_has_it() {
     let server = Server::demo();
     let map = map_of(&post(&server.address, "/classify", largest_sample()).await);
     let mut tags = Vec::new();
@@ -100,19 +100,19 @@ async fn every_form_has_its_tag_and_is_not_sent_to_who_has_it() {
     assert!(tags.contains(&negotiated.header("etag").to_owned()));
 }
 
-/// A crowd asks for more maps than can be drawn in the time of many classifications, and those
-/// who want labels are answered before the crowd is served.
+/// Clients ask for more maps than can be drawn in the time of many classifications, and a
+/// classification is answered before all of them are drawn.
 #[tokio::test]
 async fn many_renderings_do_not_hold_up_classification() {
-    const CROWD: usize = 60;
+    const RENDERINGS: usize = 60;
     let server = Server::start(&["--threads", "2", "--drain-delay", "200ms"]);
     let image = largest_sample();
     let map = map_of(&post(&server.address, "/classify", image.clone()).await);
     let served = Arc::new(AtomicUsize::new(0));
-    let crowd: Vec<_> = (0..CROWD)
+    let renderings: Vec<_> = (0..RENDERINGS)
         .map(|at| {
             // Each strength is an image of its own.
-            let path = format!("{map}?alpha={}", at as f32 / CROWD as f32);
+            let path = format!("{map}?alpha={}", at as f32 / RENDERINGS as f32);
             let (address, served) = (server.address.clone(), Arc::clone(&served));
             tokio::spawn(async move {
                 let answer = get(&address, &path).await;
@@ -128,10 +128,10 @@ async fn many_renderings_do_not_hold_up_classification() {
     let before_labels = served.load(Ordering::SeqCst);
     assert_eq!(labels.status, 200, "{}", labels.text());
     assert!(
-        before_labels < CROWD,
-        "labels came after {before_labels} of {CROWD} images"
+        before_labels < RENDERINGS,
+        "labels came after {before_labels} of {RENDERINGS} images"
     );
-    for member in crowd {
-        member.await.unwrap();
+    for rendering in renderings {
+        rendering.await.unwrap();
     }
 }

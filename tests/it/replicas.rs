@@ -49,7 +49,7 @@ impl Replicas {
     }
 }
 
-async fn each_map_is_shown_whoever_answers(flags: &[&str]) {
+async fn each_map_is_shown_by_every_replica(flags: &[&str]) {
     let mut replicas = Replicas::start(flags);
     let nginx = nginx(&replicas.addresses);
     let haproxy = haproxy(&replicas.addresses);
@@ -91,7 +91,7 @@ async fn signed_ids_need_nothing_but_the_key() {
         "--signing-key-file",
         path(&keys),
     ];
-    each_map_is_shown_whoever_answers(&flags).await;
+    each_map_is_shown_by_every_replica(&flags).await;
 }
 
 #[tokio::test]
@@ -107,5 +107,5 @@ async fn maps_in_redis_are_everyone_s() {
         "--signing-key-file",
         path(&keys),
     ];
-    each_map_is_shown_whoever_answers(&flags).await;
+    each_map_is_shown_by_every_replica(&flags).await;
 }

@@ -83,7 +83,7 @@ async fn kept(server: &Server) -> String {
 }
 
 #[tokio::test]
-async fn who_deletes_a_map_deletes_the_result_that_would_bring_it_back() {
+async fn deleting_a_map_deletes_the_result_that_would_bring_it_back() {
     let server = Server::start(&["--result-cache", "16MiB", "--drain-delay", "200ms"]);
     let send = || client::post(&server.address, "/classify", sample("dog.jpg"));
     let first = send().await;

@@ -118,7 +118,7 @@ async fn parallel_clients_get_the_answers_they_would_get_alone_and_share_batches
     parallel_clients(&server, &samples, &alone).await;
     assert_batches_were_shared(&server, 32 + samples.len()).await;
 
-    // Two sessions take from one queue, and nobody can tell which one it was.
+    // Two sessions take from one queue, and the answer does not tell which one it was.
     let two = ["--threads", "2", "--sessions", "2"];
     let server = Server::start(&[&flags[..], &two].concat());
     parallel_clients(&server, &samples, &alone).await;

@@ -230,7 +230,8 @@ mod export {
         let (address, spans) = collector();
         let flags = ["--otlp-endpoint", &address, "--trace-sample", "0"];
         let mut server = Server::start(&[&flags[..], &["--drain-delay", "0s"]].concat());
-        // Sampled because its caller says so; the second one because nobody does is not.
+        // Sampled because its caller says so; the second one has no caller that says so, and is
+        // not.
         let headers = [("traceparent", PARENT)];
         let answer = send(&server.address, Method::POST, "/classify", &headers, dog()).await;
         let own = answer

@@ -118,7 +118,7 @@ async fn a_map_is_tested_in_the_background_and_says_how_it_compares_with_chance(
 }
 
 #[tokio::test]
-async fn without_the_flag_nobody_tests_and_no_answer_says_so() {
+async fn without_the_flag_no_test_runs_and_no_answer_offers_one() {
     let server = Server::demo();
     let answer = post(&server.address, "/classify", sample("dog.jpg")).await;
     assert!(answer.json()["attention"]["verify"].is_null());

@@ -229,7 +229,7 @@ async fn a_connection_rests_as_long_as_it_may_and_no_longer() {
     assert_eq!(statuses, [200, 200, 200]);
 }
 
-/// RFC 9112, §9.6 and RFC 9110: whoever has sent a request may end its side and wait.
+/// RFC 9112, §9.6 and RFC 9110: a client that has sent a request may end its side and wait.
 #[tokio::test]
 async fn a_client_that_half_closes_gets_its_answer() {
     let server = Server::demo();
@@ -281,7 +281,7 @@ async fn no_host_or_two_is_a_bad_request() {
 
 /// Memory is taken as bytes come, and an image counts once it is here.
 #[tokio::test]
-async fn bodies_that_are_announced_and_never_come_cost_nobody_else_anything() {
+async fn declared_bodies_that_never_come_cost_other_clients_nothing() {
     let server = Server::demo();
     let mut silent = Vec::new();
     // As many as would take all memory for uploads, and far more images than could be answered.

@@ -5,21 +5,21 @@ use std::{
     ops::Deref,
 };
 
-use crate::{Cut, Excerpt};
+use crate::{Excerpt, Truncator};
 
 /// What an error says. However it comes about, it holds no control characters and at most about
-/// five hundred others, so that nobody can be made to build, log or send a long one. What is quoted
-/// from a request is an [`Excerpt`] within it.
+/// five hundred others, so that no request makes the server build, log or send a long one. What is
+/// quoted from a request is an [`Excerpt`] within it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Detail(Box<str>);
 
 impl Detail {
     /// The text that something is shown as.
     pub fn new(text: impl Display) -> Self {
-        let mut cut = Cut::new(400, 100);
+        let mut truncator = Truncator::new(400, 100);
         // Only a Display that fails by itself does, and then what it said until then is kept.
-        let _ = write!(cut, "{text}");
-        Self(cut.finish().into())
+        let _ = write!(truncator, "{text}");
+        Self(truncator.finish().into())
     }
 
     /// What a client wrote.
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_forgets_to_cut_a_quotation_makes_a_short_text_all_the_same() {
+    fn a_quotation_that_was_not_cut_makes_a_short_text_all_the_same() {
         let name = "\u{7f}".repeat(10 << 20);
         let detail = Detail::from(format!("no model is called `{name}` here"));
         assert!(detail.len() <= 510, "{}", detail.len());

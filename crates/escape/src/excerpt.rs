@@ -14,16 +14,16 @@ pub struct Excerpt<T>(pub T);
 
 impl<T: Display> Display for Excerpt<T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let mut cut = Cut::new(64, 36);
-        write!(cut, "{}", self.0)?;
-        f.write_str(&cut.finish())
+        let mut truncator = Truncator::new(64, 36);
+        write!(truncator, "{}", self.0)?;
+        f.write_str(&truncator.finish())
     }
 }
 
 /// Takes text of any length, and keeps so many characters of its beginning and of its end, counted
 /// as they are shown. The time that it takes does not grow with the length of a piece.
 #[derive(Debug)]
-pub struct Cut {
+pub struct Truncator {
     beginning: String,
     left: usize,
     end: VecDeque<char>,
@@ -32,7 +32,7 @@ pub struct Cut {
     is_cut: bool,
 }
 
-impl Cut {
+impl Truncator {
     /// So many characters of each.
     pub fn new(max_beginning: usize, max_end: usize) -> Self {
         Self {
@@ -85,7 +85,7 @@ impl Cut {
     }
 }
 
-impl Write for Cut {
+impl Write for Truncator {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut characters = text.chars();
         while self.end.is_empty() && self.left > 0 {
@@ -144,12 +144,12 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_in_any_pieces_is_cut_alike(pieces: Vec<String>) {
-            let mut cut = Cut::new(64, 36);
+            let mut truncator = Truncator::new(64, 36);
             for piece in &pieces {
-                cut.write_str(piece).unwrap();
+                truncator.write_str(piece).unwrap();
             }
             let at_once = Excerpt(pieces.concat()).to_string();
-            proptest::prop_assert_eq!(&cut.finish(), &at_once);
+            proptest::prop_assert_eq!(&truncator.finish(), &at_once);
             proptest::prop_assert!(at_once.chars().count() <= 101);
             proptest::prop_assert!(!at_once.chars().any(is_active));
         }

@@ -15,7 +15,7 @@ use std::{
 
 pub use self::{
     detail::Detail,
-    excerpt::{Cut, Excerpt},
+    excerpt::{Excerpt, Truncator},
 };
 
 /// Writes characters that are not simply shown as `\n`, `\u001b` and the like.

@@ -230,7 +230,7 @@ pub fn decode_reduced(bytes: &[u8], header: &Header, reduction: u32) -> Result<I
 
 impl Header {
     /// How far an image that will be resized to `width`×`height` may be reduced while it is
-    /// decoded: to 1/4 or 1/2 if each side keeps at least [`Self::MIN_OVERSAMPLING`] times the
+    /// decoded: to 1/4 or 1/2 if each side keeps at least `MIN_OVERSAMPLING` times the
     /// wanted pixels; 1 where that cannot be, and for everything but JPEG.
     ///
     /// An eighth is left out: there the decoder's rounding and color planes move values by several

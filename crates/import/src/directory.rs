@@ -131,17 +131,17 @@ impl ModelDirWriter {
             "# Written by `patchlight import`; a server checks it against the files beside it.\n\n{text}"
         );
         self.write(MANIFEST, text.as_bytes())?;
-        let place = |from: &Path, to: &Path| {
+        let rename = |from: &Path, to: &Path| {
             fs::rename(from, to).map_err(ImportError::file(to, "put it in place"))
         };
         if !self.path.exists() {
             self.remove_all_but_digested()?;
-            place(&self.staging, &self.path)?;
+            rename(&self.staging, &self.path)?;
             return Ok(manifest);
         }
         let manifest_last = self.digests.keys().filter(|name| *name != MANIFEST);
         for name in manifest_last.map(String::as_str).chain([MANIFEST]) {
-            place(&self.path(name), &self.path.join(name))?;
+            rename(&self.path(name), &self.path.join(name))?;
         }
         // An earlier, larger model left its constants here.
         let data = self.path.join(GRAPH_DATA);

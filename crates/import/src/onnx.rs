@@ -2,15 +2,15 @@
 //! only.
 //!
 //! ```text
-//!  file ──► signature ──► spelled ──► attention ──► probe ──► surgery ──► check
-//!  graph,   input,        Attention   softmaxes     shapes,   names,      runs before
-//!  data     logits,       written     by pattern    pooling   batch,      and after
-//!           patches       out                       by run    rollout     agree
+//!  file ──► signature ──► decompose_attention ──► attention ──► probe ──► rewrite ──► check
+//!  graph,   input,        `Attention` written     softmaxes     shapes,   names,      runs before
+//!  data     logits,       out as standard         by pattern    pooling   batch,      and after
+//!           patches       operators                             by run    rollout     agree
 //! ```
 //!
 //! A map is only made where the graph itself shows that it is right: its attention matrices have
 //! the pattern, number, order and shape of a Vision Transformer's, and the tokens that the
-//! classifier reads are found by running it. [`sidecar`](super::described) is what lies beside
+//! classifier reads are found by running it. [`sidecar`](super::sidecar) is what lies beside
 //! the graph, and has to agree.
 
 mod attention;

@@ -47,7 +47,7 @@ mod tests {
     fn a_file_beyond_the_limit_is_refused_without_being_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.json");
-        // A hole: nobody can hold it in memory.
+        // A sparse file, larger than any memory.
         File::create(&path).unwrap().set_len(1 << 40).unwrap();
         let message = bytes(&path).unwrap_err().to_string();
         assert!(message.contains("config.json"), "{message}");

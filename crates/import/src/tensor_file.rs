@@ -68,6 +68,10 @@ pub trait TensorFile: fmt::Debug {
 
 impl dyn TensorFile + '_ {
     /// Reads one tensor of this shape.
+    ///
+    /// # Errors
+    /// As [`read`](TensorFile::read), and if its shape is another one; both name the tensor, and
+    /// what is most like it where there is none of the name.
     pub fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ImportError> {
         match self.shape(name) {
             Some(found) if found == shape => self.read(name),
@@ -82,7 +86,7 @@ impl dyn TensorFile + '_ {
     /// That there is no tensor of this name, with what is expected, and the names that are most
     /// like it.
     pub(super) fn missing(&self, name: &str, expected: impl fmt::Display) -> ImportError {
-        let nearest = nearest::told(&self.stored_names(), name);
+        let nearest = nearest::description(&self.stored_names(), name);
         ImportError::tensor(
             self.path(),
             name,
@@ -96,8 +100,11 @@ impl dyn TensorFile + '_ {
     }
 }
 
-/// Opens a file of tensors. What it is, its content decides, except that an index is known by its
-/// name.
+/// Opens a file of tensors. Its content decides which format it has, except that an index is known
+/// by its name.
+///
+/// # Errors
+/// If the file cannot be read, is of no known format, or is damaged.
 pub fn open(path: &Path) -> Result<Box<dyn TensorFile>, ImportError> {
     match path.to_string_lossy().ends_with(".index.json") {
         true => Ok(Box::new(Shards::open(path)?)),

@@ -20,7 +20,7 @@ use crate::drive::{Load, Plan, drive};
 pub(crate) struct ReceivedRequest {
     bodies: Mutex<Vec<Bytes>>,
     at_once: AtomicUsize,
-    most_at_once: AtomicUsize,
+    max_concurrent: AtomicUsize,
 }
 
 /// Answers `/classify` by its image: `503` for "busy", nothing ever for "stuck", a cut answer
@@ -51,7 +51,7 @@ async fn answer(
         return Ok(Response::new("patchlight_batch_size_count 3\n".into()));
     }
     let now = seen.at_once.fetch_add(1, Ordering::SeqCst) + 1;
-    seen.most_at_once.fetch_max(now, Ordering::SeqCst);
+    seen.max_concurrent.fetch_max(now, Ordering::SeqCst);
     let body = request.into_body().collect().await.unwrap().to_bytes();
     seen.bodies.lock().unwrap().push(body.clone());
     // Lets the other requests of this moment in before this one goes.
@@ -96,7 +96,7 @@ async fn refusals_cut_answers_and_silence_are_told_apart() {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_a_failed_connection() {
+async fn no_listener_is_a_failed_connection() {
     let port = TcpListener::bind("127.0.0.1:0")
         .await
         .unwrap()
@@ -148,5 +148,5 @@ async fn a_closed_loop_over_sockets_stops_at_its_count_and_never_exceeds_its_cli
     assert_eq!(tally.outcomes[&Outcome::Answer(200)], 25);
     assert_eq!(tally.outcomes[&Outcome::Answer(503)], 25);
     assert_eq!(seen.bodies.lock().unwrap().len(), 50);
-    assert!(seen.most_at_once.load(Ordering::SeqCst) <= 4);
+    assert!(seen.max_concurrent.load(Ordering::SeqCst) <= 4);
 }

@@ -106,3 +106,15 @@ fn every_flag_is_an_environment_variable() {
         }
     }
 }
+
+#[test]
+fn the_keys_that_seal_maps_are_named_by_either_flag() {
+    for flag in ["--signing-key-file", "--sealing-key-file"] {
+        let typed = ["patchlight", "serve", flag, "keys"].map(OsString::from);
+        let cli = Cli::try_read(&typed).unwrap();
+        let Some(super::super::Command::Serve(args)) = cli.command else {
+            panic!("{flag} is not understood");
+        };
+        assert_eq!(args.signing_key_file.as_deref(), Some(Path::new("keys")));
+    }
+}

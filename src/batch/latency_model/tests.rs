@@ -202,7 +202,7 @@ fn where_the_system_tells_no_processor_time_a_stall_is_a_slow_run() {
 }
 
 #[test]
-fn a_run_as_short_as_expected_is_learned_from_whoever_computed() {
+fn a_run_as_short_as_expected_is_learned_whatever_its_cpu_time() {
     // On a GPU the thread may wait all the time.
     let mut latency = LatencyModel::new(8, &[(1, MS(40))]);
     latency.record(1, stall(60, 0, *NOW));

@@ -59,14 +59,14 @@ fn greedy_takes_all_up_to_the_largest_batch() {
 }
 
 #[test]
-fn auto_makes_nobody_wait_where_batches_gain_next_to_nothing() {
+fn auto_makes_no_request_wait_where_batches_gain_next_to_nothing() {
     // Nothing; 3.5 %.
-    for (latency, crowd) in [(engine(0, 10, 8), 1), (engine(2, 50, 8), 8)] {
+    for (latency, batch) in [(engine(0, 10, 8), 1), (engine(2, 50, 8), 8)] {
         for waiting in [2, 5, 15] {
             assert_eq!(auto(8).close(&patient(waiting), &latency, ONE), 1);
         }
         // Two full batches wait.
-        assert_eq!(auto(8).close(&patient(16), &latency, ONE), crowd);
+        assert_eq!(auto(8).close(&patient(16), &latency, ONE), batch);
     }
 }
 

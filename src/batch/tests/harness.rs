@@ -29,7 +29,7 @@ impl Engine for FakeEngine {
         let _ = self
             .permits
             .lock()
-            .expect("nobody panics holding it")
+            .expect("no test panics holding it")
             .recv();
         if tags.contains(&0.0) {
             panic!("asked for");

@@ -106,7 +106,7 @@ async fn identical_requests_in_flight_are_computed_once_and_then_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_client_that_leaves_takes_nobody_with_it() {
+async fn a_first_client_that_leaves_does_not_fail_the_others() {
     let (results, slow) = (results(1 << 20), Slow::new());
     let first = request(&results, &slow, Ok(7)).await;
     let second = request(&results, &slow, Ok(7)).await;
@@ -170,7 +170,7 @@ async fn what_is_kept_is_bounded_in_bytes() {
 }
 
 #[tokio::test]
-async fn what_is_forgotten_is_gone_at_once_and_computed_anew() {
+async fn what_is_removed_is_gone_at_once_and_computed_again() {
     let results = results(1 << 20);
     let ask = |size| {
         let results = results.clone();
@@ -179,12 +179,12 @@ async fn what_is_forgotten_is_gone_at_once_and_computed_anew() {
     };
     let (first, reused) = ask(7).await;
     assert_eq!((first.0, reused), (7, false));
-    results.forget(key("cat"));
+    results.remove(key("cat"));
     let (second, reused) = ask(8).await;
     assert_eq!((second.0, reused), (7, true));
     let held = Arc::downgrade(&first);
     drop((first, second));
-    results.forget(key("dog"));
+    results.remove(key("dog"));
     assert_eq!((results.bytes(), held.strong_count()), (0, 0));
     let (third, reused) = ask(9).await;
     assert_eq!((third.0, reused), (9, false));

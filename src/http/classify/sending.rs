@@ -1,4 +1,4 @@
-//! Answers as JSON, the long ones written where they hold nobody up.
+//! Answers as JSON; long ones are serialized on a blocking thread.
 
 use axum::{
     Json,

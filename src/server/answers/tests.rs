@@ -64,7 +64,7 @@ async fn a_piece_does_not_keep_the_whole_answer_in_memory() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_takes_no_piece_for_long_is_given_up_and_a_slow_one_is_not() {
+async fn a_client_that_takes_no_piece_for_long_is_given_up_and_a_slow_one_is_not() {
     let unread = UnreadAnswers::new();
     let length = 2 * PIECE;
     let slowly = supervise(slow(answer(&unread, length), LIMIT / 2), LIMIT).await;

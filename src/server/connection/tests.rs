@@ -142,7 +142,7 @@ async fn a_client_that_half_closes_gets_its_answer() {
 async fn a_client_that_closes_is_told_from_one_that_half_closes() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    // Answers when it is told to, and says when nobody waits for that any more.
+    // Answers when it is told to, and says when the answer is not waited for any more.
     let (started, mut begins) = mpsc::unbounded_channel::<oneshot::Sender<()>>();
     let page = get(async move || {
         let (answer, told) = oneshot::channel();

@@ -139,7 +139,7 @@ async fn a_client_that_ends_its_side_is_asked_whether_it_is_there_and_gets_its_a
     assert!(answered.is_err(), "the client is there");
     running.answered();
     stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
-    // Nobody asks any more.
+    // No read is pending any more.
     let on_write = tokio::time::timeout(10 * ASK_EVERY, flush_on(&mut stream)).await;
     assert!(on_write.is_err());
     assert_eq!(

@@ -204,11 +204,11 @@ def main():
     one = dict(batch=False)
     with_options = lambda export, **options: lambda *args: export(*args, **options)
     from_transformers("torchscript_eager", "eager", torchscript, 0)
-    from_transformers("torchscript_sdpa_one_picture", "sdpa", with_options(torchscript, **one), 1)
+    from_transformers("torchscript_sdpa_one_image", "sdpa", with_options(torchscript, **one), 1)
     from_transformers("torchscript_opset_11", "eager", with_options(torchscript, opset=11), 2)
     from_transformers("torchscript_half", "eager", torchscript, 3, half=True)
     from_transformers("dynamo_sdpa", "sdpa", dynamo, 4)
-    from_transformers("dynamo_one_picture_external", "eager", with_options(dynamo, external=True, **one), 5,
+    from_transformers("dynamo_one_image_external", "eager", with_options(dynamo, external=True, **one), 5,
                       intermediate_size=160)
     from_transformers("dynamo_opset_23_masked_attention", "sdpa", with_options(dynamo, opset=23), 6)
     from_timm("timm_names_registers", "vit_small_patch14_reg4_dinov2", timm_onnx_export, 10, 4, "class",

@@ -122,7 +122,7 @@ fn scores_instead_of_logits_are_refused() {
 }
 
 fn pointed_elsewhere(location: &str) -> tempfile::TempDir {
-    changed("dynamo_one_picture_external", |model| {
+    changed("dynamo_one_image_external", |model| {
         let tensors = &mut model.graph.as_mut().unwrap().initializer;
         let tensor = tensors
             .iter_mut()
@@ -172,7 +172,7 @@ fn constants_outside_the_directory_are_not_read() {
 
 #[test]
 fn constants_that_a_file_is_too_short_for_are_refused() {
-    let folder = changed("dynamo_one_picture_external", |_| {});
+    let folder = changed("dynamo_one_image_external", |_| {});
     let data = folder.path().join("model.onnx.data");
     let bytes = fs::read(&data).unwrap();
     fs::write(&data, &bytes[..bytes.len() - 64]).unwrap();

@@ -75,7 +75,7 @@ async fn administration_wants_a_key_and_tells_what_is_wrong() {
     }
 }
 
-/// The audit log is written for whoever asks later who did what: nobody writes lines of his own.
+/// The audit log says later who did what: a client cannot write lines of its own into it.
 #[tokio::test]
 async fn what_is_asked_for_stays_within_its_line_of_the_audit_log() {
     let forged = "2027-01-01T00:00:00Z  INFO patchlight::audit: done";

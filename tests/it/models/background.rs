@@ -1,4 +1,4 @@
-//! What models do for nobody in particular must hold up neither a change nor the end.
+//! What models do in the background holds up neither a change nor shutdown.
 
 use std::{process::Command, sync::Arc, time::Duration};
 

@@ -142,7 +142,7 @@ async fn losing_redis_costs_maps_and_nothing_else_and_heals_by_itself() {
     undeleted.is_problem(503, "map_store_away");
     assert_eq!(get(&address, "/readyz").await.status, 200);
     let without = traffic.await.expect("every image is classified");
-    assert!(without > 0, "Redis was away and nobody noticed");
+    assert!(without > 0, "Redis was away and no answer said so");
     let metrics = get(&address, "/metrics").await;
     for action in ["keep", "find"] {
         let zero = format!("patchlight_attention_store_failures_total{{action=\"{action}\"}} 0\n");

@@ -19,9 +19,10 @@ pub(super) struct Sources<'a> {
 impl Sources<'_> {
     /// What EXIF says, or else XMP; upright if neither does.
     pub(super) fn orientation(&self) -> Orientation {
-        let said = self.exif.and_then(from_exif);
-        let said = said.or_else(|| self.xmp.and_then(from_xmp));
-        said.and_then(|value| Orientation::from_exif(value.try_into().ok()?))
+        let value = self.exif.and_then(from_exif);
+        let value = value.or_else(|| self.xmp.and_then(from_xmp));
+        value
+            .and_then(|value| Orientation::from_exif(value.try_into().ok()?))
             .unwrap_or(Orientation::NoTransforms)
     }
 }
@@ -50,7 +51,7 @@ fn from_exif(mut exif: &[u8]) -> Option<u32> {
     };
     let directory = number(4, 4)? as usize;
     let entries = number(directory, 2)? as usize;
-    let mut said = None;
+    let mut orientation = None;
     for index in 0..entries {
         let entry = directory.checked_add(2 + 12 * index)?;
         let Some(tag) = number(entry, 2) else { break };
@@ -64,14 +65,14 @@ fn from_exif(mut exif: &[u8]) -> Option<u32> {
             _ => continue,
         };
         let inline = number(entry + 4, 4)? as usize * size <= 4;
-        let place = if inline {
+        let offset = if inline {
             entry + 8
         } else {
             number(entry + 8, 4)? as usize
         };
-        said = number(place, size).or(said);
+        orientation = number(offset, size).or(orientation);
     }
-    said
+    orientation
 }
 
 /// The first `tiff:Orientation`, as attribute or element.

@@ -280,7 +280,7 @@ fn what_the_documentation_says_is_read_is_and_the_rest_is_not() {
             true,
         ),
         (
-            "announced and not there",
+            "declared and not there",
             pillow("exif-announced-only.webp"),
             true,
         ),

@@ -212,11 +212,11 @@ pub(super) fn input(
     vertical: &Side,
     [across, down]: &[Axis; 2],
 ) -> Vec<u8> {
-    let kept = resample::resize(image, across, down);
+    let resized = resample::resize(image, across, down);
     if horizontal.kept == horizontal.input && vertical.kept == vertical.input {
-        return kept;
+        return resized;
     }
-    padded(&kept, horizontal, vertical)
+    padded(&resized, horizontal, vertical)
 }
 
 /// Puts the kept pixels on black.

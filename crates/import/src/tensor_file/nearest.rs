@@ -2,11 +2,11 @@
 
 use crate::error::quoted;
 
-/// How many names are told.
+/// How many names are given.
 const TOLD: usize = 3;
 
 /// The nearest names, as the end of a sentence; nothing if there are none.
-pub(super) fn told(names: &[String], missing: &str) -> String {
+pub(super) fn description(names: &[String], missing: &str) -> String {
     if names.is_empty() {
         return "; the file has no tensors".to_owned();
     }
@@ -61,9 +61,9 @@ mod tests {
     fn the_nearest_come_first_and_are_cut() {
         let long = format!("{}.weight", "x".repeat(5000));
         let names = ["z.bias", &long, "net.norm.weight", "norm.weight"].map(str::to_owned);
-        let told = told(&names, "encoder.norm.weight");
+        let description = description(&names, "encoder.norm.weight");
         let cut = format!("`{}…`", "x".repeat(100));
         let expected = format!("; nearest of 4 are `norm.weight`, `net.norm.weight`, {cut}");
-        assert_eq!(told, expected);
+        assert_eq!(description, expected);
     }
 }

@@ -31,7 +31,7 @@ const GUARD: &[u8] = b"\xff\0\xff\0\xff\0\xff\0\xff\0\xff\0";
 /// before its scan; one scan of everything, or a progression that ends with all bits of all
 /// coefficients; all restarts in their places.
 pub(super) fn guarded(bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut seen = Seen::default();
+    let mut state = SegmentState::default();
     let mut copy = Vec::with_capacity(bytes.len() + 4 * GUARD.len());
     let mut segments = Segments {
         rest: bytes.get(2..)?,
@@ -43,13 +43,13 @@ pub(super) fn guarded(bytes: &[u8]) -> Option<Vec<u8>> {
         copied = segments.rest;
         copy.extend_from_slice(&from[..from.len() - copied.len()]);
         match marker {
-            EOI => return seen.complete().then_some(copy),
+            EOI => return state.complete().then_some(copy),
             SOS => {
-                let intervals = seen.scan(body)?;
+                let intervals = state.scan(body)?;
                 copied = intervals.copy(copied, &mut copy)?;
                 segments.rest = copied;
             }
-            _ => seen.segment(marker, body)?,
+            _ => state.segment(marker, body)?,
         }
     }
 }
@@ -103,7 +103,7 @@ fn data_length(data: &[u8]) -> Option<usize> {
 
 /// What the segments so far have said.
 #[derive(Default)]
-struct Seen {
+struct SegmentState {
     frame: Option<Frame>,
     quantizers: [bool; 4],
     /// Huffman tables for differences and for coefficients.
@@ -131,7 +131,7 @@ struct Component {
     missing_bits: [Option<u8>; 64],
 }
 
-impl Seen {
+impl SegmentState {
     /// Anything but a scan. `None` where the file is not usual.
     fn segment(&mut self, marker: u8, body: &[u8]) -> Option<()> {
         let before_scans = self.scans == 0;

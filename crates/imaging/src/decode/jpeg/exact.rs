@@ -3,7 +3,7 @@
 //! one to four components without two.
 //!
 //! ```text
-//!  segments ──► Headers: frame, tables, colors          header
+//!  segments ──► Headers: frame, tables, colors          header, frame, scan
 //!     scan ──► Bits ──► coefficients of 8×8 blocks       bits, huffman, entropy
 //!                          └──► samples                  idct
 //!                                 └──► rows of pixels    upsample, color
@@ -24,6 +24,7 @@ mod frame;
 mod header;
 mod huffman;
 mod idct;
+mod scan;
 #[cfg(test)]
 mod tests;
 mod upsample;
@@ -52,7 +53,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Rgb8, String> {
     let in_one_scan = scan.components.len() == frame.components.len();
     if in_one_scan && !frame.progressive {
         let mut coefficients = Coefficients::one_row(&frame);
-        frame.take_tables(&scan, &headers)?;
+        frame.take_tables(&scan, &headers.quantizers)?;
         let mut decoder = ScanDecoder::new(&frame, &scan, &headers, segments.data())?;
         for row in 0..frame.mcu_rows {
             coefficients.clear();
@@ -67,7 +68,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Rgb8, String> {
         let mut coefficients = Coefficients::whole(&frame);
         let mut scan = scan;
         loop {
-            frame.take_tables(&scan, &headers)?;
+            frame.take_tables(&scan, &headers.quantizers)?;
             frame.progress(&scan)?;
             let mut decoder = ScanDecoder::new(&frame, &scan, &headers, segments.data())?;
             for row in 0..decoder.rows(&frame) {

@@ -88,7 +88,7 @@ mod tests {
     fn pixels_stay_and_what_else_a_file_says_goes() {
         for name in ["penguin.jpg", "guitar.jpg", "dog.jpg"] {
             let original = sample(name);
-            let mut said = with(
+            let mut with_metadata = with(
                 &[
                     (APP1, b"Exif\0\0a secret place"),
                     (0xe2, b"ICC_PROFILE\0\x01\x01 a secret profile"),
@@ -96,8 +96,8 @@ mod tests {
                 ],
                 &original,
             );
-            said.extend_from_slice(b"a secret film");
-            let out = strip_metadata(&said).unwrap();
+            with_metadata.extend_from_slice(b"a secret film");
+            let out = strip_metadata(&with_metadata).unwrap();
             assert_eq!(pixels(&out), pixels(&original), "{name}");
             assert!(out.len() <= original.len(), "{name}");
             let secret = out.windows(6).any(|window| window == b"secret");

@@ -3,34 +3,13 @@
 use super::{
     bits::Bits,
     frame::Frame,
-    header::{Headers, ZIGZAG},
+    header::Headers,
     huffman::Table,
+    scan::{Scan, ScanComponent, ZIGZAG},
 };
 
 /// An 8×8 block of coefficients, row by row.
 pub(super) type Block = [i16; 64];
-
-/// A scan header.
-pub(super) struct Scan {
-    pub(super) components: Vec<ScanComponent>,
-    /// The band of coefficients in zigzag order.
-    pub(super) first: usize,
-    pub(super) last: usize,
-    /// Bits that earlier scans left out; 0 for the first of a band.
-    pub(super) high: u8,
-    /// Bits that this one leaves out.
-    pub(super) low: u8,
-}
-
-/// A component's part in a scan.
-#[derive(Clone, Copy)]
-pub(super) struct ScanComponent {
-    /// In the frame.
-    pub(super) index: usize,
-    /// Numbers of Huffman tables.
-    pub(super) dc: usize,
-    pub(super) ac: usize,
-}
 
 /// Blocks of all components, padded to whole MCUs.
 pub(super) struct Coefficients {
@@ -78,7 +57,7 @@ impl Coefficients {
 
 /// What a scan's blocks hold.
 #[derive(Clone, Copy)]
-enum ContentEncoding {
+enum ScanKind {
     Sequential,
     DcFirst,
     DcRefined,
@@ -89,7 +68,7 @@ enum ContentEncoding {
 /// Reads a scan, row by row.
 pub(super) struct ScanDecoder<'a> {
     bits: Bits<'a>,
-    coding: ContentEncoding,
+    kind: ScanKind,
     parts: Vec<Part>,
     band: (usize, usize),
     low: u8,
@@ -118,12 +97,12 @@ impl<'a> ScanDecoder<'a> {
         headers: &Headers,
         bits: Bits<'a>,
     ) -> Result<Self, String> {
-        let coding = match (frame.progressive, scan.first, scan.high) {
-            (false, ..) => ContentEncoding::Sequential,
-            (true, 0, 0) => ContentEncoding::DcFirst,
-            (true, 0, _) => ContentEncoding::DcRefined,
-            (true, _, 0) => ContentEncoding::AcFirst,
-            (true, ..) => ContentEncoding::AcRefined,
+        let kind = match (frame.progressive, scan.first, scan.high) {
+            (false, ..) => ScanKind::Sequential,
+            (true, 0, 0) => ScanKind::DcFirst,
+            (true, 0, _) => ScanKind::DcRefined,
+            (true, _, 0) => ScanKind::AcFirst,
+            (true, ..) => ScanKind::AcRefined,
         };
         let blocks = |part: &ScanComponent| {
             let component = &frame.components[part.index];
@@ -134,14 +113,8 @@ impl<'a> ScanDecoder<'a> {
             return Err(format!("an MCU of {blocks} blocks is not allowed"));
         }
         let parts = scan.components.iter().map(|part| {
-            let dc = matches!(
-                coding,
-                ContentEncoding::Sequential | ContentEncoding::DcFirst
-            );
-            let ac = !matches!(
-                coding,
-                ContentEncoding::DcFirst | ContentEncoding::DcRefined
-            );
+            let dc = matches!(kind, ScanKind::Sequential | ScanKind::DcFirst);
+            let ac = !matches!(kind, ScanKind::DcFirst | ScanKind::DcRefined);
             let dc = dc.then(|| Table::new(headers.dc(part.dc)?, true));
             let ac = ac.then(|| Table::new(headers.ac(part.ac)?, false));
             Ok(Part {
@@ -153,7 +126,7 @@ impl<'a> ScanDecoder<'a> {
         });
         Ok(Self {
             bits,
-            coding,
+            kind,
             parts: parts.collect::<Result<_, String>>()?,
             band: (scan.first, scan.last),
             low: scan.low,
@@ -233,19 +206,19 @@ impl<'a> ScanDecoder<'a> {
             dc, ac, last_dc, ..
         } = &mut self.parts[part];
         let (bits, low) = (&mut self.bits, self.low);
-        match (self.coding, dc, ac) {
-            (ContentEncoding::Sequential, Some(dc), Some(ac)) => {
+        match (self.kind, dc, ac) {
+            (ScanKind::Sequential, Some(dc), Some(ac)) => {
                 block[0] = difference(bits, dc, last_dc)? as i16;
                 sequential_ac(bits, ac, block);
             }
-            (ContentEncoding::DcFirst, Some(dc), _) => {
+            (ScanKind::DcFirst, Some(dc), _) => {
                 block[0] = (difference(bits, dc, last_dc)? << low) as i16;
             }
-            (ContentEncoding::AcFirst, _, Some(ac)) => {
+            (ScanKind::AcFirst, _, Some(ac)) => {
                 let end_of_band = &mut self.end_of_band;
                 first_ac(bits, ac, self.band, low, end_of_band, block);
             }
-            (ContentEncoding::AcRefined, _, Some(ac)) => {
+            (ScanKind::AcRefined, _, Some(ac)) => {
                 let end_of_band = &mut self.end_of_band;
                 refined_ac(bits, ac, self.band, low, end_of_band, block);
             }

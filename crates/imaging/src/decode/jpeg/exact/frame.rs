@@ -1,12 +1,6 @@
 //! The frame header, and what follows from it: how large components are, what is in them so far.
 
-use super::{
-    entropy::Scan,
-    header::{Headers, damaged},
-};
-
-/// Quantizers in the order of the block.
-pub(super) type Quantizers = [u16; 64];
+use super::scan::{Quantizers, Scan, damaged};
 
 /// The frame header, and what follows from it.
 #[derive(Clone)]
@@ -101,11 +95,15 @@ impl Frame {
     }
 
     /// Takes the quantizers of components whose first scan this is: they may change afterwards.
-    pub(super) fn take_tables(&mut self, scan: &Scan, headers: &Headers) -> Result<(), String> {
+    pub(super) fn take_tables(
+        &mut self,
+        scan: &Scan,
+        quantizers: &[Option<Quantizers>],
+    ) -> Result<(), String> {
         for part in &scan.components {
             let component = &mut self.components[part.index];
             if component.taken.is_none() {
-                let table = headers.quantizers.get(component.quantizer);
+                let table = quantizers.get(component.quantizer);
                 let table = table.copied().flatten();
                 component.taken =
                     Some(table.ok_or("it uses a quantization table that it does not define")?);

@@ -5,19 +5,10 @@
 
 use super::{
     bits::{self, Bits},
-    entropy::{Scan, ScanComponent},
-    frame::{Frame, Quantizers},
+    frame::Frame,
     huffman::{Definition, STANDARD_AC, STANDARD_DC},
+    scan::{Quantizers, Scan, ScanComponent, ZIGZAG, damaged},
 };
-
-/// From zigzag order to place in the block; more than 64, as runs may end beyond (libjpeg puts what
-/// they lead to last).
-pub(super) const ZIGZAG: [u8; 80] = [
-    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20,
-    13, 6, 7, 14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59,
-    52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63,
-    63, 63, 63, 63, 63, 63,
-];
 
 /// Walks over segments, and steps aside for the data of scans.
 pub(super) struct Segments<'a> {
@@ -244,8 +235,4 @@ impl Headers {
         let table = self.ac.get(index).and_then(Option::as_ref);
         table.ok_or_else(|| "it uses a Huffman table that it does not define".to_owned())
     }
-}
-
-pub(super) fn damaged(what: &str) -> String {
-    format!("its {what} is damaged")
 }
