@@ -72,7 +72,7 @@ mod tests {
 
     use super::*;
 
-    /// What was written, shared with a parser that finds it.
+    /// What was written, shared with the reader that takes it.
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
 

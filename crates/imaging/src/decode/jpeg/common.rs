@@ -8,7 +8,7 @@
 //!
 //! Data that ends early reads as zeros, silently, and zeros are valid codes. So the decoders get a
 //! copy in which ones follow the data of every scan and restart interval: 16 of them are no code of
-//! any table that is usual, so that a parser that finds on fails.
+//! any table that is usual, so that reading on fails.
 
 use std::mem;
 
