@@ -145,6 +145,7 @@ mod tests {
         }
         // Browsers always send one; a client that sends none is no browser.
         assert!(is_answered(&local(), "/", &[]));
+        assert!(is_answered(&local(), "/", &[""]));
     }
 
     #[test]
@@ -160,7 +161,6 @@ mod tests {
             "0.0.0.0:8080",
             "192.0.2.7",
             "[::2]",
-            "",
             ":8080",
             "local host",
         ] {

@@ -9,6 +9,7 @@ mod cpu;
 pub mod device;
 #[cfg(feature = "cuda")]
 mod fused;
+mod options;
 mod outputs;
 mod raw_session;
 pub mod runtime;
@@ -17,9 +18,10 @@ pub mod threads;
 
 pub use self::{
     device::Device,
+    options::{Kernels, SessionOptions},
     raw_session::{BareSession, Values},
     runtime::Runtime,
-    session::{Kernels, OrtEngine, SessionOptions},
+    session::OrtEngine,
 };
 
 use patchlight_imaging::preprocess::ImageTensorRef;

@@ -1,7 +1,5 @@
 //! The real engine: a graph, loaded into ONNX Runtime.
 
-use std::path::PathBuf;
-
 use ort::{
     session::{
         OutputSelector, RunOptions, Session,
@@ -14,36 +12,11 @@ use patchlight_model::manifest::{Manifest, Precision};
 use patchlight_onnx::vit::fused::{MAPS, PIXELS};
 
 use super::{
-    Device, Engine, EngineError, Input, Output, Runtime,
+    Device, Engine, EngineError, Input, Output, Runtime, SessionOptions,
     batch_input::{BatchInput, Gathered},
     cpu,
     outputs::{BatchOutputs, TensorNames},
 };
-
-/// Options of a session.
-#[derive(Clone, Debug)]
-pub struct SessionOptions {
-    /// The device that is asked for.
-    pub device: Device,
-    /// Threads that compute; set explicitly because ONNX Runtime does not know of cgroups.
-    pub threads: usize,
-    /// Whether those threads may spin for a moment before they sleep.
-    pub spin: bool,
-    /// Whether operators of our own may take the place of the runtime's.
-    pub kernels: Kernels,
-    /// The ONNX file; external data lies beside it.
-    pub graph: PathBuf,
-}
-
-/// Which operators a session runs.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Kernels {
-    /// Those of this program where they are quicker, otherwise the runtime's.
-    #[default]
-    Auto,
-    /// The runtime's alone.
-    Stock,
-}
 
 /// A session and the names and sizes of its tensors.
 #[derive(Debug)]
