@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    batch::Deadline,
+    batch::{Deadline, RequestContext},
     classify::{Classification, Classifier, MapRetention, Options},
     store::Owner,
 };
@@ -99,8 +99,8 @@ pub(super) async fn classify(
         let (limits, reservation) = (state.limits, &mut admitted.reservation);
         let body = upload::read(&parts.headers, body, limits, &state.metrics, reservation).await?;
         // Only now is there something that others would have to wait for.
-        let reservation = admitted.classifier.admit(admitted.deadline)?;
-        let (encoding, deadline) = (admitted.encoding, admitted.deadline);
+        let (encoding, deadline) = (admitted.encoding, admitted.request.deadline());
+        let reservation = admitted.classifier.admit(deadline)?;
         let images = upload::unframed(&state, &parts.headers, body, encoding, deadline).await?;
         rate_limit.charge_images(images.len());
         // From here on each image has a reservation of its own.
@@ -122,7 +122,7 @@ struct Admitted {
     /// The requested model, even if it is replaced meanwhile.
     classifier: Arc<Classifier>,
     options: Options,
-    deadline: Deadline,
+    request: RequestContext,
     /// How the body is compressed.
     encoding: ContentEncoding,
     /// Whether maps can be tested by perturbation.
@@ -145,10 +145,11 @@ fn admit(
     let allowed = effective_timeout(&parts.headers, state.limits.request_timeout)?;
     let deadline = Deadline::after(allowed);
     classifier.has_time(deadline)?;
+    let request = classifier.batcher.new_request(deadline);
     Ok(Admitted {
         classifier,
         options,
-        deadline,
+        request,
         encoding,
         testable: state.verify.is_some(),
         reservation: upload::admit(state, parts)?,
@@ -163,12 +164,12 @@ async fn run(
     let Admitted {
         classifier,
         options,
-        deadline,
+        request,
         ..
     } = admitted;
-    let (options, deadline) = (*options, *deadline);
+    let (options, request) = (*options, *request);
     let classify = async |image| {
-        let mut answer = classifier.classify(image, options, deadline).await?;
+        let mut answer = classifier.classify(image, options, request).await?;
         if admitted.testable {
             answer.offer_test(verify::path);
         }

@@ -24,7 +24,7 @@ use super::{
 use crate::http::content_encoding::ContentEncoding;
 use crate::{
     Error, Result,
-    batch::{Deadline, Inference, Reservation},
+    batch::{Deadline, Inference, RequestContext, Reservation},
     classify::Classifier,
     http::{
         AppState, Problem, RequestId,
@@ -91,7 +91,7 @@ pub(super) async fn infer(
     let (parts, body) = request.into_parts();
     // The permit is held until the answer is ready, as the body is.
     let admitted = admit(&state, &allowance, &target.classifier, &parts);
-    let (deadline, framing, mut reservation) = match admitted {
+    let (request, framing, mut reservation) = match admitted {
         Ok(admitted) => admitted,
         Err(error) => return Problem::new(&error, &id).into_response(),
     };
@@ -101,9 +101,9 @@ pub(super) async fn infer(
     let outcome = async {
         let encoding = ContentEncoding::accepted(&parts.headers);
         // Only now is there something that others would have to wait for.
-        let body = (read?, target.classifier.admit(deadline)?);
+        let body = (read?, target.classifier.admit(request.deadline())?);
         answer(
-            &state, &target, &allowance, body, framing, encoding, deadline,
+            &state, &target, &allowance, body, framing, encoding, request,
         )
         .await
     };
@@ -130,13 +130,14 @@ fn admit(
     allowance: &RateLimit,
     classifier: &Classifier,
     parts: &Parts,
-) -> Result<(Deadline, Framing, upload::Reservation)> {
+) -> Result<(RequestContext, Framing, upload::Reservation)> {
     let headers = &parts.headers;
     let framing = framing(headers, state.limits.max_body, max_rows(classifier))?;
     allowance.admit(&state.metrics)?;
     let deadline = Deadline::after(effective_timeout(headers, state.limits.request_timeout)?);
     classifier.has_time(deadline)?;
-    Ok((deadline, framing, upload::admit(state, parts)?))
+    let request = classifier.batcher.new_request(deadline);
+    Ok((request, framing, upload::admit(state, parts)?))
 }
 
 /// How the body behind these headers is to be read: at most `limit` bytes, `max_rows` rows.
@@ -181,23 +182,23 @@ async fn answer(
     (body, reservation): (Bytes, Reservation),
     framing: Framing,
     encoding: ContentEncoding,
-    deadline: Deadline,
+    request: RequestContext,
 ) -> Result<(Response, Vec<RowStats>, RequestDurations)> {
     let body_pool = &state.oip.body_pool;
     let reading = Instant::now();
     let (model, variant) = (Arc::clone(&target.classifier.model), target.variant);
     let read = move || ParsedInferRequest::read(body, framing, variant, &model);
-    let parsed = run_blocking(body_pool, deadline, read).await??;
+    let parsed = run_blocking(body_pool, request.deadline(), read).await??;
     let read = reading.elapsed();
 
-    let deadline = match parsed.timeout {
-        Some(timeout) => deadline.within(timeout),
-        None => deadline,
+    let request = match parsed.timeout {
+        Some(timeout) => request.within(timeout),
+        None => request,
     };
     allowance.charge_images(parsed.rows.count());
     // From here on each row has a reservation of its own.
     drop(reservation);
-    let (inferences, prepared) = run(&target.classifier, parsed.rows, deadline).await?;
+    let (inferences, prepared) = run(&target.classifier, parsed.rows, request).await?;
     let row_stats = inferences.iter().map(|inference| RowStats {
         batch: inference.batch,
         batch_size: inference.batch_size,
@@ -222,7 +223,7 @@ async fn answer(
         };
         to_response(&response, encoding)
     };
-    let response = run_blocking(body_pool, deadline, write).await??;
+    let response = run_blocking(body_pool, request.deadline(), write).await??;
     let took = RequestDurations {
         input: read + prepared,
         output: writing.elapsed(),
@@ -236,12 +237,12 @@ async fn answer(
 async fn run(
     classifier: &Classifier,
     rows: Rows,
-    deadline: Deadline,
+    request: RequestContext,
 ) -> Result<(Vec<Inference>, Duration)> {
     match rows {
         Rows::Tensors(tensors) => {
             let rows = tensors.into_iter();
-            let rows = rows.map(|tensor| classifier.run_tensor(tensor, deadline));
+            let rows = rows.map(|tensor| classifier.run_tensor(tensor, request));
             let inferences = try_join_all(rows).await.map_err(|error| match error {
                 // The model is sound, so it is the tensor that overflows its arithmetic.
                 Error::NotFinite => Error::MalformedRequest(
@@ -253,7 +254,7 @@ async fn run(
         }
         Rows::Images(images) => {
             let rows = images.into_iter();
-            let rows = rows.map(|image| classifier.run_image(image, deadline));
+            let rows = rows.map(|image| classifier.run_image(image, request));
             let all = try_join_all(rows).await?;
             let slowest = all.iter().map(|(_, prepared)| *prepared).max();
             let inferences = all.into_iter().map(|(inference, _)| inference);
