@@ -13,11 +13,12 @@ use tokio::{
 use crate::{
     args::ServeArgs,
     config::{Config, ConfigError},
-    http::{self, AppState, KeyRing, Oip, RenderPool, UploadBudget},
+    http::{self, AppState, Oip, RenderPool},
     metrics::Metrics,
     readiness::Readiness,
     registry::{LoadError, Loader, ModelManager},
     server::{ReloadSignals, Server, Signals, Stop, Tls},
+    service::{KeyRing, Service, UploadBudget},
     verify::{JobLimits, Jobs},
 };
 
@@ -123,16 +124,20 @@ impl App {
     pub fn new(manager: ModelManager, config: &Config, files: &Files) -> Self {
         let readiness = Readiness::default();
         let loader = manager.loader();
-        let state = AppState {
+        let service = Service {
             models: manager.registry().clone(),
-            store: loader.store().clone(),
-            limits: config.http,
-            readiness: readiness.clone(),
+            limits: config.limits,
             keys: files.api_keys.clone(),
+            uploads: UploadBudget::new(config.decode_memory),
+            metrics: Arc::clone(loader.metrics()),
+        };
+        let state = AppState {
+            service,
+            store: loader.store().clone(),
+            readiness: readiness.clone(),
             cors: config.cors.clone(),
             hosts: Arc::new(config.allowed_hosts.clone()),
-            uploads: UploadBudget::new(config.decode_memory),
-            render_pool: RenderPool::new(config.threads, config.http.request_timeout),
+            render_pool: RenderPool::new(config.threads, config.limits.request_timeout),
             verify: config.allow_verify.then(|| {
                 Jobs::new(
                     JobLimits::new(config.store.ttl),

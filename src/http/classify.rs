@@ -17,7 +17,6 @@ use utoipa::ToSchema;
 
 use super::{
     AppState, Problem, RequestId,
-    auth::RateLimit,
     content_encoding::ContentEncoding,
     openapi::{Binary, CLASSIFICATION, Refused, RefusedOr},
     query::Query,
@@ -28,6 +27,7 @@ use crate::{
     Error, Result,
     batch::{Deadline, RequestContext},
     classify::{Classification, Classifier, MapRetention, Options},
+    service::{Caller, Upload},
     store::Owner,
 };
 
@@ -86,23 +86,21 @@ const MAX_CONCURRENT_IMAGES: usize = 8;
 pub(super) async fn classify(
     State(state): State<AppState>,
     Extension(id): Extension<RequestId>,
-    Extension(owner): Extension<Owner>,
-    Extension(rate_limit): Extension<RateLimit>,
+    Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let mut admitted = match admit(&state, owner, &rate_limit, &parts) {
+    let mut admitted = match admit(&state, &caller, &parts) {
         Ok(admitted) => admitted,
         Err(error) => return Problem::new(&error, &id).into_response(),
     };
     let outcome = async {
-        let (limits, reservation) = (state.limits, &mut admitted.reservation);
-        let body = upload::read(&parts.headers, body, limits, &state.metrics, reservation).await?;
+        let body = upload::read(&parts.headers, body, &mut admitted.upload).await?;
         // Only now is there something that others would have to wait for.
         let (encoding, deadline) = (admitted.encoding, admitted.request.deadline());
         let reservation = admitted.classifier.admit(deadline)?;
         let images = upload::unframed(&state, &parts.headers, body, encoding, deadline).await?;
-        rate_limit.charge_images(images.len());
+        caller.rate_limit().charge_images(images.len());
         // From here on each image has a reservation of its own.
         drop(reservation);
         run(&admitted, images, &id).await
@@ -128,21 +126,16 @@ struct Admitted {
     /// Whether maps can be tested by perturbation.
     testable: bool,
     /// For the body.
-    reservation: upload::Reservation,
+    upload: Upload,
 }
 
-fn admit(
-    state: &AppState,
-    owner: Owner,
-    rate_limit: &RateLimit,
-    parts: &Parts,
-) -> Result<Admitted> {
+fn admit(state: &AppState, caller: &Caller, parts: &Parts) -> Result<Admitted> {
     let params = ClassifyParams::read(parts.uri.query())?;
     let encoding = ContentEncoding::of_body(&parts.headers)?;
-    let classifier = state.models.resolve(params.model.as_deref())?;
-    let options = options(owner, &params, &classifier.model)?;
-    rate_limit.admit(&state.metrics)?;
-    let allowed = effective_timeout(&parts.headers, state.limits.request_timeout)?;
+    let classifier = state.service.models.resolve(params.model.as_deref())?;
+    let options = options(caller.owner(), &params, &classifier.model)?;
+    caller.rate_limit().admit(&state.metrics)?;
+    let allowed = effective_timeout(&parts.headers, state.service.limits.request_timeout)?;
     let deadline = Deadline::after(allowed);
     classifier.has_time(deadline)?;
     let request = classifier.batcher.new_request(deadline);
@@ -152,7 +145,7 @@ fn admit(
         request,
         encoding,
         testable: state.verify.is_some(),
-        reservation: upload::admit(state, parts)?,
+        upload: upload::admit(state, caller, parts)?,
     })
 }
 

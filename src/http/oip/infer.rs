@@ -28,7 +28,6 @@ use crate::{
     classify::Classifier,
     http::{
         AppState, Problem, RequestId,
-        auth::RateLimit,
         openapi::{Binary, OIP, OipRefused},
         request_timeout::{RequestTimeout, effective_timeout},
         upload,
@@ -38,6 +37,7 @@ use crate::{
         request::Document, response::classification, statistics::RequestDurations,
         variant::ROLLOUT,
     },
+    service::{Caller, Upload},
 };
 
 /// How many bytes of a body are JSON.
@@ -84,28 +84,24 @@ const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-conten
 pub(super) async fn infer(
     State(state): State<AppState>,
     Extension(id): Extension<RequestId>,
-    Extension(allowance): Extension<RateLimit>,
+    Extension(caller): Extension<Caller>,
     target: Target,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
     // The permit is held until the answer is ready, as the body is.
-    let admitted = admit(&state, &allowance, &target.classifier, &parts);
-    let (request, framing, mut reservation) = match admitted {
+    let admitted = admit(&state, &caller, &target.classifier, &parts);
+    let (request, framing, mut upload) = match admitted {
         Ok(admitted) => admitted,
         Err(error) => return Problem::new(&error, &id).into_response(),
     };
-    let (limits, metrics) = (state.limits, &state.metrics);
-    let read = upload::read(&parts.headers, body, limits, metrics, &mut reservation).await;
+    let read = upload::read(&parts.headers, body, &mut upload).await;
     let started = Instant::now();
     let outcome = async {
         let encoding = ContentEncoding::accepted(&parts.headers);
         // Only now is there something that others would have to wait for.
         let body = (read?, target.classifier.admit(request.deadline())?);
-        answer(
-            &state, &target, &allowance, body, framing, encoding, request,
-        )
-        .await
+        answer(&state, &target, &caller, body, framing, encoding, request).await
     };
     match outcome.await {
         Ok((response, rows, took)) => {
@@ -127,17 +123,20 @@ pub(super) async fn infer(
 /// What can be said before the body is read.
 fn admit(
     state: &AppState,
-    allowance: &RateLimit,
+    caller: &Caller,
     classifier: &Classifier,
     parts: &Parts,
-) -> Result<(RequestContext, Framing, upload::Reservation)> {
+) -> Result<(RequestContext, Framing, Upload)> {
     let headers = &parts.headers;
-    let framing = framing(headers, state.limits.max_body, max_rows(classifier))?;
-    allowance.admit(&state.metrics)?;
-    let deadline = Deadline::after(effective_timeout(headers, state.limits.request_timeout)?);
+    let framing = framing(headers, state.service.limits.max_body, max_rows(classifier))?;
+    caller.rate_limit().admit(&state.metrics)?;
+    let deadline = Deadline::after(effective_timeout(
+        headers,
+        state.service.limits.request_timeout,
+    )?);
     classifier.has_time(deadline)?;
     let request = classifier.batcher.new_request(deadline);
-    Ok((request, framing, upload::admit(state, parts)?))
+    Ok((request, framing, upload::admit(state, caller, parts)?))
 }
 
 /// How the body behind these headers is to be read: at most `limit` bytes, `max_rows` rows.
@@ -178,7 +177,7 @@ pub(crate) fn count_rows(
 async fn answer(
     state: &AppState,
     target: &Target,
-    allowance: &RateLimit,
+    caller: &Caller,
     (body, reservation): (Bytes, Reservation),
     framing: Framing,
     encoding: ContentEncoding,
@@ -195,7 +194,7 @@ async fn answer(
         Some(timeout) => request.within(timeout),
         None => request,
     };
-    allowance.charge_images(parsed.rows.count());
+    caller.rate_limit().charge_images(parsed.rows.count());
     // From here on each row has a reservation of its own.
     drop(reservation);
     let (inferences, prepared) = run(&target.classifier, parsed.rows, request).await?;
