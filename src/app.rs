@@ -18,7 +18,7 @@ use crate::{
     readiness::Readiness,
     registry::{LoadError, Loader, ModelManager},
     server::{ReloadSignals, Server, Signals, Stop, Tls},
-    service::{KeyRing, Service, UploadBudget},
+    service::{KeyRing, Service},
     verify::{JobLimits, Jobs},
 };
 
@@ -124,13 +124,13 @@ impl App {
     pub fn new(manager: ModelManager, config: &Config, files: &Files) -> Self {
         let readiness = Readiness::default();
         let loader = manager.loader();
-        let service = Service {
-            models: manager.registry().clone(),
-            limits: config.limits,
-            keys: files.api_keys.clone(),
-            uploads: UploadBudget::new(config.decode_memory),
-            metrics: Arc::clone(loader.metrics()),
-        };
+        let service = Service::new(
+            manager.registry().clone(),
+            config.limits,
+            files.api_keys.clone(),
+            config.decode_memory,
+            Arc::clone(loader.metrics()),
+        );
         let state = AppState {
             service,
             store: loader.store().clone(),

@@ -1,31 +1,31 @@
-//! What every front end asks before and while it works on a request: who the caller is, what it may
-//! still ask for, how long it has, and whether there is room for its upload.
+//! What every front end asks before and while it works on a request: who the caller is, whether the
+//! request is let in ([`admission`] has the order), and what the models say to its images.
 //!
 //! Nothing here knows a wire protocol. A front end ([`http`](crate::http), with the Open Inference
 //! Protocol in it) reads headers and bodies, hands plain values over, and says what became of them
 //! in its own way.
 
+pub mod admission;
 mod api_keys;
 mod client;
+mod params;
+mod run;
 mod upload;
 mod upload_budget;
 mod upload_pace;
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
-use self::client::Client;
+use self::upload_budget::UploadBudget;
 pub(crate) use self::upload_pace::Pace;
 pub use self::{
+    admission::{Admitted, RequestDescriptor},
     api_keys::{Caller, KeyRing},
+    params::RequestedOptions,
+    run::{MAX_IMAGES, Rows, max_rows},
     upload::Upload,
-    upload_budget::UploadBudget,
 };
-use crate::{
-    Error, Result,
-    config::RequestLimits,
-    metrics::{Metrics, ShedReason},
-    registry::Registry,
-};
+use crate::{Error, Result, config::RequestLimits, metrics::Metrics, registry::Registry};
 
 /// The service behind its front ends. A handle; clones share the content.
 #[derive(Clone, Debug)]
@@ -35,14 +35,30 @@ pub struct Service {
     /// Bounds of requests.
     pub limits: RequestLimits,
     /// A request needs one of these; none is needed without them.
-    pub keys: Option<KeyRing>,
+    keys: Option<KeyRing>,
     /// Memory for bodies.
-    pub uploads: UploadBudget,
-    /// Counts and times everything.
-    pub metrics: Arc<Metrics>,
+    uploads: UploadBudget,
+    metrics: Arc<Metrics>,
 }
 
 impl Service {
+    /// With `upload_memory` bytes for bodies, all together. With `keys` a request needs one of them.
+    pub fn new(
+        models: Registry,
+        limits: RequestLimits,
+        keys: Option<KeyRing>,
+        upload_memory: u64,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            models,
+            limits,
+            keys,
+            uploads: UploadBudget::new(upload_memory),
+            metrics,
+        }
+    }
+
     /// The caller that presents this API key.
     ///
     /// # Errors
@@ -55,26 +71,7 @@ impl Service {
                 .ok_or(Error::Unauthorized),
         }
     }
-
-    /// Room for the body of a request, before it is received. `address` is the other end of the
-    /// connection, where there is one; `content_length` what the client announces.
-    ///
-    /// # Errors
-    /// [`Error::Overloaded`] when a body as long as announced would not fit now.
-    pub fn admit_upload(
-        &self,
-        caller: &Caller,
-        address: Option<IpAddr>,
-        content_length: Option<u64>,
-    ) -> Result<Upload> {
-        let client = Client::new(caller.owner(), address);
-        let single = self.limits.max_body;
-        let expected = content_length.unwrap_or_default().min(single);
-        let memory = self
-            .uploads
-            .open(client, expected, single)
-            .inspect_err(|_| self.metrics.shed(ShedReason::UploadMemory))?;
-        let metrics = Arc::clone(&self.metrics);
-        Ok(Upload::new(memory, content_length, self.limits, metrics))
-    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ use self::bodies::{
     ChangeStatus, Changed, LoadRequest, ModelList, ModelPath, ModelSummary, example,
 };
 use super::{
-    AppState, Problem, RequestId, auth_layer,
+    AppState, Problem, RequestId, auth_layer, client_address,
     content_encoding::ContentEncoding,
     health, method_not_allowed, observed,
     openapi::{self, ADMINISTRATION, Refused},
@@ -147,8 +147,13 @@ async fn put(
         let (parts, body) = request.into_parts();
         let encoding = ContentEncoding::of_body(&parts.headers)?;
         let app = &state.app;
-        let mut upload = upload::admit(app, &caller, &parts)?;
-        let body = upload::read(&parts.headers, body, &mut upload).await?;
+        let address = client_address::address(&parts.extensions);
+        let content_length = upload::content_length(&parts.headers);
+        let service = &app.service;
+        let mut upload = service.admit_upload(&caller, address, content_length)?;
+        let is_compressed = upload::is_compressed(&parts.headers);
+        let body = upload.receive(body.into_data_stream(), is_compressed);
+        let body = body.await?;
         let body = encoding.decompress(body, app.service.limits.max_body)?;
         let load_request: LoadRequest =
             serde_json::from_slice(bom::strip(&body)).map_err(|error| {

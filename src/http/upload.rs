@@ -7,26 +7,15 @@ pub(super) mod base64;
 
 use std::borrow::Cow;
 
-use axum::{
-    body::Body,
-    http::{HeaderMap, header, request::Parts},
-};
+use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{AppState, client_address, content_encoding::ContentEncoding, openapi::Binary};
-use crate::{
-    Error, Result,
-    batch::Deadline,
-    bom,
-    service::{Caller, Upload},
-};
+use super::{AppState, content_encoding::ContentEncoding, openapi::Binary};
+use crate::{Error, Result, batch::Deadline, bom, service::MAX_IMAGES};
 use patchlight_escape::Excerpt;
-
-/// The most images that one request may bring.
-pub(crate) const MAX_IMAGES: usize = 16;
 
 /// Names that a multipart part with an image may have.
 const PARTS: [&str; 2] = ["image", "file"];
@@ -34,32 +23,19 @@ const PARTS: [&str; 2] = ["image", "file"];
 /// The media type of an image as text.
 const JSON: &str = "application/json";
 
-/// Room for the body of a request, before it is read.
-///
-/// # Errors
-/// Those of [`Service::admit_upload`](crate::service::Service::admit_upload).
-pub(super) fn admit(state: &AppState, caller: &Caller, parts: &Parts) -> Result<Upload> {
-    let address = client_address::address(&parts.extensions);
-    let content_length = content_length(&parts.headers);
-    state.service.admit_upload(caller, address, content_length)
-}
-
-/// Reads a body to its end.
-///
-/// # Errors
-/// Those of [`Upload::receive`].
-pub(super) async fn read(headers: &HeaderMap, body: Body, upload: &mut Upload) -> Result<Bytes> {
-    let is_compressed = headers.contains_key(header::CONTENT_ENCODING);
-    upload.receive(body.into_data_stream(), is_compressed).await
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
+/// What `Content-Length` announces.
+pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers
         .get(header::CONTENT_LENGTH)?
         .to_str()
         .ok()?
         .parse()
         .ok()
+}
+
+/// Whether a body may become longer than it comes.
+pub(super) fn is_compressed(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::CONTENT_ENCODING)
 }
 
 /// The encoded images in a body as it came. What takes time is done on a blocking thread.

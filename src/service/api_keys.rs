@@ -50,7 +50,7 @@ struct ApiKey {
 
 /// The rate limit of a key. A handle; without a quota there is no limit.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct RateLimit(Option<Arc<Mutex<TokenBucket>>>);
+pub(super) struct RateLimit(Option<Arc<Mutex<TokenBucket>>>);
 
 /// The caller of a request; [`Service::authenticate`](super::Service::authenticate) makes it.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ impl Caller {
     }
 
     /// What it may still ask for.
-    pub(crate) fn rate_limit(&self) -> &RateLimit {
+    pub(super) fn rate_limit(&self) -> &RateLimit {
         &self.rate_limit
     }
 }
@@ -179,7 +179,7 @@ impl RateLimit {
     ///
     /// # Errors
     /// [`Error::QuotaExceeded`], counted, with the time until there is one.
-    pub(crate) fn admit(&self, metrics: &Metrics) -> Result<(), Error> {
+    pub(super) fn admit(&self, metrics: &Metrics) -> Result<(), Error> {
         self.take().inspect_err(|_| metrics.quota_exceeded())
     }
 
@@ -194,7 +194,7 @@ impl RateLimit {
     }
 
     /// A request that was let in brings so many images. The first was paid for then.
-    pub(crate) fn charge_images(&self, count: usize) {
+    pub(super) fn charge_images(&self, count: usize) {
         if let Some(bucket) = &self.0 {
             let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
             bucket.charge(count.saturating_sub(1), Instant::now());

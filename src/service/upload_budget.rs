@@ -17,7 +17,7 @@ use crate::{Error, Result};
 /// thresholds for shared-memory packet switches*, 1998): one alone gets four fifths of everything,
 /// and however many hold how much, a new request finds room.
 #[derive(Clone, Debug)]
-pub struct UploadBudget(Arc<Mutex<Shares>>);
+pub(super) struct UploadBudget(Arc<Mutex<Shares>>);
 
 #[derive(Debug)]
 struct Shares {
@@ -31,7 +31,7 @@ const TIMES_FREE: u64 = 4;
 
 impl UploadBudget {
     /// A budget of so many bytes.
-    pub fn new(bytes: u64) -> Self {
+    pub(super) fn new(bytes: u64) -> Self {
         Self(Arc::new(Mutex::new(Shares {
             free: bytes,
             held: HashMap::new(),
