@@ -1,6 +1,7 @@
 //! Command line: every flag and its environment variable. Nothing is interpreted here; values stay
 //! text until [`config`](crate::config) has looked at all of them.
 
+mod bench;
 mod evaluate;
 mod import;
 mod origins;
@@ -14,8 +15,8 @@ use std::{num::NonZeroUsize, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 pub use self::{
-    evaluate::EvaluateArgs, import::ImportArgs, origins::SettingSources, secret::Secret,
-    serve::ServeArgs, settings_file::default_file, tracing::TracingArgs,
+    bench::BenchArgs, evaluate::EvaluateArgs, import::ImportArgs, origins::SettingSources,
+    secret::Secret, serve::ServeArgs, settings_file::default_file, tracing::TracingArgs,
 };
 
 /// Serve a Vision Transformer over HTTP: labels, and which patches the model looked at.
@@ -44,6 +45,8 @@ pub enum Command {
     Classify(ClassifyArgs),
     /// Measure whether the maps are true, on images whose object's place is known
     Evaluate(EvaluateArgs),
+    /// Measure how fast a model is on this machine, without a server
+    Bench(BenchArgs),
     /// Show what a model directory holds
     Inspect(InspectArgs),
     /// Ask a running server whether it is ready: exit status 0 if so

@@ -30,6 +30,7 @@ use std::{
 };
 
 use patchlight_engine::{Engine, Input, Output};
+use patchlight_imaging::preprocess::ImageTensor;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -64,28 +65,38 @@ pub struct Inference {
 /// One image for the engine, owned.
 #[derive(Clone, Debug)]
 pub struct BatchItem {
-    /// `3·height·width` values in NCHW order.
-    pub tensor: Vec<f32>,
+    /// Its values.
+    pub tensor: ImageTensor,
     /// Whether the class token's attention is wanted with the answer.
     pub class_attention: bool,
+    /// Whether anything but the logits is wanted.
+    pub maps: bool,
 }
 
 impl BatchItem {
     fn input(&self) -> Input<'_> {
         Input {
-            tensor: &self.tensor,
+            tensor: self.tensor.view(),
             class_attention: self.class_attention,
+            maps: self.maps,
+        }
+    }
+}
+
+impl From<ImageTensor> for BatchItem {
+    /// Without the class token's attention.
+    fn from(tensor: ImageTensor) -> Self {
+        Self {
+            tensor,
+            class_attention: false,
+            maps: true,
         }
     }
 }
 
 impl From<Vec<f32>> for BatchItem {
-    /// Without the class token's attention.
     fn from(tensor: Vec<f32>) -> Self {
-        Self {
-            tensor,
-            class_attention: false,
-        }
+        ImageTensor::from(tensor).into()
     }
 }
 

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use patchlight_engine::Device;
 use patchlight_imaging::{
     decode::{self, JpegScaling, Limits},
-    preprocess::Pipeline,
+    preprocess::{ImageTensor, Pipeline, TensorForm},
 };
 use patchlight_model::{ModelDescriptor, ModelInfo, scores};
 use tokio::{sync::oneshot, task, time::timeout_at};
@@ -51,6 +51,8 @@ pub struct Classifier {
     pub device: Device,
     /// How its input tensors are made.
     pub pipeline: Arc<Pipeline>,
+    /// The form of that tensor that its sessions take.
+    pub form: TensorForm,
     /// Its queue.
     pub batcher: Batcher,
     /// Limits on an image's size.
@@ -210,6 +212,7 @@ impl Classifier {
         let item = BatchItem {
             tensor,
             class_attention: keep == MapRetention::Heads,
+            maps: keep != MapRetention::None,
         };
         let inference = self.batcher.run(item, request).await?;
         self.metrics.stage(Stage::Queue, inference.queued);
@@ -242,6 +245,7 @@ impl Classifier {
             header,
             reduction,
             pipeline: Arc::clone(&self.pipeline),
+            form: self.form,
             metrics: Arc::clone(&self.metrics),
             permit,
         };
@@ -278,7 +282,7 @@ impl Classifier {
 /// An image on its way to the model.
 struct Decoded {
     /// The model's input.
-    tensor: Vec<f32>,
+    tensor: ImageTensor,
     meta: ImageMeta,
     /// Brings the copy for the overlay, if one is made.
     preview: Option<oneshot::Receiver<Bytes>>,

@@ -1,5 +1,6 @@
 //! What the program does, a command a file.
 
+mod bench;
 mod classify;
 mod evaluate;
 mod health;
@@ -30,6 +31,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Import(args) => import::run(args),
         Command::Classify(args) => classify::run(args),
         Command::Evaluate(args) => evaluate::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Health(args) => health::run(&args),
         Command::Completions(args) => manual::completions(&args),

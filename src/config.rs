@@ -1,7 +1,7 @@
 //! Validated settings, with every error reported at once.
 
-mod cors;
-mod demo;
+pub(crate) mod cors;
+pub(crate) mod demo;
 mod errors;
 mod hosts;
 mod models;
@@ -10,7 +10,7 @@ mod tracing;
 
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use patchlight_engine::{Device, threads};
+use patchlight_engine::{Device, Kernels, threads};
 use patchlight_imaging::decode::JpegScaling;
 
 pub use self::{
@@ -39,6 +39,8 @@ pub struct Config {
     pub admin_listen: Option<SocketAddr>,
     /// What computes.
     pub device: Device,
+    /// Which operators compute there.
+    pub kernels: Kernels,
     /// Threads that compute; also how many images are decoded at once.
     pub threads: usize,
     /// Sessions of each model, among which these threads are divided.
@@ -190,6 +192,11 @@ impl Config {
             );
         }
         let device = errors.take("--device", args.device.parse::<Device>());
+        let kernels = errors.one_of(
+            "--kernels",
+            &args.kernels,
+            &[("auto", Kernels::Auto), ("stock", Kernels::Stock)],
+        );
         let threads = match &args.threads {
             Some(text) => errors.count("--threads", text),
             None => NonZeroUsize::new(threads::available()),
@@ -268,6 +275,7 @@ impl Config {
             listen,
             admin_listen: admin_listen?,
             device: device?,
+            kernels: kernels?,
             threads: threads?.get(),
             sessions: sessions?,
             policy: Policy {

@@ -25,7 +25,9 @@ use futures_util::FutureExt;
 use patchlight_imaging::{
     Error as ImageError,
     decode::{self, Header, Image, Limits},
-    preprocess::{Backend, Crop, CropRounding, Filter, Normalize, Pipeline, Preprocess, Resize},
+    preprocess::{
+        Backend, Crop, CropRounding, Filter, Normalize, Pipeline, Preprocess, Resize, TensorForm,
+    },
 };
 use patchlight_model::{Labels, Manifest};
 
@@ -79,9 +81,16 @@ fn check_decoded(bytes: &[u8], header: &Header, decoded: patchlight_imaging::Res
     assert_eq!((rgb.width(), rgb.height()), expected);
     for preprocess in preprocesses() {
         let pipeline = Pipeline::new(&preprocess).expect("the values are in order");
-        let prepared = pipeline.run_reduced(&rgb, (header.width, header.height), reduction);
-        assert_eq!(prepared.tensor.len(), 3 * 32 * 32);
-        assert!(prepared.tensor.iter().all(|value| value.is_finite()));
+        let prepared = pipeline.run_reduced(
+            &rgb,
+            (header.width, header.height),
+            reduction,
+            TensorForm::Normalized,
+        );
+        let values = prepared.tensor.view().normalized();
+        let values = values.expect("they were asked for");
+        assert_eq!(values.len(), 3 * 32 * 32);
+        assert!(values.iter().all(|value| value.is_finite()));
         let region = prepared.region;
         assert!(region.x + region.width <= header.width);
         assert!(region.y + region.height <= header.height);

@@ -50,6 +50,17 @@ pub struct ServeArgs {
     )]
     pub device: String,
 
+    /// Operators: auto (those of this program where they are quicker), or stock (ONNX Runtime's
+    /// alone)
+    #[arg(
+        long,
+        value_name = "RULE",
+        env = "PATCHLIGHT_KERNELS",
+        default_value = "auto",
+        help_heading = "Model"
+    )]
+    pub kernels: String,
+
     /// Threads that compute [default: the cores that affinity and cgroup allow]
     #[arg(
         long,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use patchlight_imaging::{
     Error as ImageError,
     decode::{self, Header},
-    preprocess::Pipeline,
+    preprocess::{ImageTensor, Pipeline, TensorForm},
 };
 use tokio::sync::oneshot;
 
@@ -36,6 +36,7 @@ pub(super) struct DecodeJob {
     /// See [`decode::decode_reduced`].
     pub(super) reduction: u32,
     pub(super) pipeline: Arc<Pipeline>,
+    pub(super) form: TensorForm,
     pub(super) metrics: Arc<Metrics>,
     pub(super) permit: DecodePermit,
 }
@@ -45,7 +46,7 @@ impl DecodeJob {
     pub(super) fn run(
         mut self,
         keep: bool,
-        done: oneshot::Sender<Result<(Vec<f32>, ImageMeta)>>,
+        done: oneshot::Sender<Result<(ImageTensor, ImageMeta)>>,
         preview_sender: oneshot::Sender<Bytes>,
     ) {
         if done.is_closed() {
@@ -86,7 +87,7 @@ impl DecodeJob {
         explain::encode_preview(view, explain::PREVIEW_SIDE)
     }
 
-    fn prepare(&self) -> Result<(decode::Image, Vec<f32>, ImageMeta)> {
+    fn prepare(&self) -> Result<(decode::Image, ImageTensor, ImageMeta)> {
         let span = tracing::debug_span!("decode", bytes = self.upload.len()).entered();
         let started = Instant::now();
         let decoded = decode::decode_reduced(&self.upload, &self.header, self.reduction)?;
@@ -97,9 +98,9 @@ impl DecodeJob {
         let span = tracing::debug_span!("preprocess").entered();
         let started = Instant::now();
         let (width, height) = (self.header.width, self.header.height);
-        let prepared = self
-            .pipeline
-            .run_reduced(&decoded.rgb, (width, height), decoded.reduction);
+        let prepared =
+            self.pipeline
+                .run_reduced(&decoded.rgb, (width, height), decoded.reduction, self.form);
         drop(span);
         let preprocessing = started.elapsed();
         self.metrics.stage(Stage::Preprocess, preprocessing);

@@ -8,16 +8,20 @@ use bytes::Bytes;
 use super::{Classifier, Decoded};
 use crate::{
     Result,
-    batch::{Inference, RequestContext},
+    batch::{BatchItem, Inference, RequestContext},
     metrics::Stage,
 };
 
 impl Classifier {
-    /// Runs an image's input tensor (`3·height·width` values, NCHW).
+    /// Runs an image's input tensor.
     ///
     /// # Errors
     /// As [`Batcher::run`](crate::batch::Batcher::run).
-    pub async fn run_tensor(&self, tensor: Vec<f32>, request: RequestContext) -> Result<Inference> {
+    pub async fn run_tensor(
+        &self,
+        tensor: impl Into<BatchItem>,
+        request: RequestContext,
+    ) -> Result<Inference> {
         let inference = self.batcher.run(tensor, request).await?;
         self.metrics.stage(Stage::Queue, inference.queued);
         self.metrics.count_image(&self.model.name);

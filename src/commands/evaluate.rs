@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use patchlight_engine::{OrtEngine, Runtime, SessionOptions, threads};
+use patchlight_engine::{Kernels, OrtEngine, Runtime, SessionOptions, threads};
 use patchlight_imaging::preprocess::Pipeline;
 use patchlight_model::ModelInfo;
 use serde::Serialize;
@@ -90,6 +90,7 @@ fn evaluate_all(
         device: config.device,
         threads: config.threads,
         spin: threads::may_spin(),
+        kernels: Kernels::default(),
         graph: model.graph(),
     };
     let mut engine = OrtEngine::load(&runtime, &model.manifest, &options)?;

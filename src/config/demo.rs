@@ -9,7 +9,7 @@ use patchlight_model::MANIFEST;
 
 /// The demo's directory: below the working directory, beside the program, in
 /// `../share/patchlight` as packages install it, or in the source tree the program was built from.
-pub(super) fn find() -> Result<PathBuf, String> {
+pub(crate) fn find() -> Result<PathBuf, String> {
     let program = env::current_exe().ok();
     let beside = program.as_deref().and_then(Path::parent);
     let mut candidates = vec![PathBuf::from("models/demo")];

@@ -50,8 +50,10 @@ impl AllowedHosts {
     pub(crate) fn refused(&self, request: &Request) -> Option<String> {
         let target = request.uri().authority().map(Authority::as_str);
         let named = request.headers().get_all(header::HOST).iter();
+        // An empty one is that of a target without a name (RFC 9112, section 3.2); browsers send none such.
         let named = named
             .map(HeaderValue::as_bytes)
+            .filter(|host| !host.is_empty())
             .map(String::from_utf8_lossy);
         let mut all = target.map(Into::into).into_iter().chain(named);
         let refused = all.find(|authority| !host(authority).is_some_and(|host| self.allows(host)));

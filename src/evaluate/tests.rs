@@ -30,7 +30,7 @@ struct Looker;
 impl Engine for Looker {
     fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EngineError> {
         let output = |input: &Input<'_>| Output {
-            logits: vec![0.0, 8.0 * input.tensor[17 * 32 + 17]],
+            logits: vec![0.0, 8.0 * input.tensor.normalized().unwrap()[17 * 32 + 17]],
             rollout: vec![0.2, 0.0, 0.0, 0.0, 0.8, 1.0, 0.0, 0.0, 0.0, 0.0],
             attribution: None,
             class_attention: Some(vec![0.0, 0.0, 0.0, 0.0, 1.0, 0.5, 0.5, 0.0, 0.0, 0.0]),

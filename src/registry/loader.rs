@@ -8,11 +8,12 @@ use std::{
 };
 
 use patchlight_engine::{
-    Device, Engine, EngineError, Input, OrtEngine, Output, Runtime, SessionOptions, threads,
+    Device, Engine, EngineError, Input, Kernels, OrtEngine, Output, Runtime, SessionOptions,
+    threads,
 };
 use patchlight_imaging::{
     decode::{JpegScaling, Limits},
-    preprocess::Pipeline,
+    preprocess::{ImageTensor, Pipeline, TensorForm},
 };
 use patchlight_model::{ModelDescriptor, ModelError, ModelInfo, manifest::Manifest};
 
@@ -51,6 +52,7 @@ pub enum LoadError {
 pub struct Loader {
     runtime: Runtime,
     device: Device,
+    kernels: Kernels,
     threads: usize,
     sessions: NonZeroUsize,
     policy: Policy,
@@ -70,6 +72,7 @@ impl Loader {
         Self {
             runtime,
             device: config.device,
+            kernels: config.kernels,
             threads: config.threads,
             sessions: config.sessions,
             policy: config.policy,
@@ -123,6 +126,7 @@ impl Loader {
         let pipeline = Pipeline::new(&model.manifest.preprocess).map_err(LoadError::Preprocess)?;
         let Sessions {
             device,
+            form,
             engines,
             warm_up,
         } = self.sessions(&model)?;
@@ -138,6 +142,7 @@ impl Loader {
             model: Arc::new(model),
             device,
             pipeline: Arc::new(pipeline),
+            form,
             batcher,
             limits: self.limits,
             jpeg_scaling: self.jpeg_scaling,
@@ -157,11 +162,12 @@ impl Loader {
             device: self.device,
             threads: (self.threads / self.sessions).max(1),
             spin: threads::may_spin(),
+            kernels: self.kernels,
             graph: model.graph(),
         };
         let manifest = &model.manifest;
         let (first, warm_up) = self.engine(manifest, &options)?;
-        let device = first.device();
+        let (device, form) = (first.device(), first.tensor_form());
         let mut engines = vec![first];
         while engines.len() < self.sessions.get() {
             let (more, _) = self.engine(manifest, &options)?;
@@ -179,6 +185,7 @@ impl Loader {
             sessions = engines.len(),
             threads = options.threads,
             spin = options.spin,
+            input = ?form,
             "device"
         );
         tracing::info!(
@@ -193,6 +200,7 @@ impl Loader {
         );
         Ok(Sessions {
             device,
+            form,
             engines,
             warm_up,
         })
@@ -206,11 +214,20 @@ impl Loader {
     ) -> Result<(OrtEngine, Vec<(usize, Duration)>), EngineError> {
         let mut engine = OrtEngine::load(&self.runtime, manifest, options)?;
         let (height, width) = manifest.input_size();
-        let image = vec![0.0; 3 * height * width];
+        let values = 3 * height * width;
+        let image = match engine.tensor_form() {
+            TensorForm::Normalized => ImageTensor::Normalized(vec![0.0; values]),
+            TensorForm::Pixels => ImageTensor::Pixels(vec![0; values]),
+        };
         let mut times = Vec::new();
         for size in warm_up(engine.device(), self.policy.max_batch.get()) {
             let started = Instant::now();
-            let outputs = engine.run(&vec![Input::in_full(&image); size])?;
+            let input = Input {
+                // Proven once. Requests want it seldom, and its size would spoil the times.
+                class_attention: times.is_empty(),
+                ..Input::in_full(&image)
+            };
+            let outputs = engine.run(&vec![input; size])?;
             times.push((size, started.elapsed()));
             if !outputs.iter().flat_map(Output::values).all(f32::is_finite) {
                 let error = "its first run gave values that are not finite".to_owned();
@@ -224,6 +241,7 @@ impl Loader {
 /// The sessions of a model.
 struct Sessions {
     device: Device,
+    form: TensorForm,
     engines: Vec<OrtEngine>,
     /// Batch sizes that each has run, and the time that the first of them took.
     warm_up: Vec<(usize, Duration)>,

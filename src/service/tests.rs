@@ -5,7 +5,7 @@ use std::{fs, num::NonZeroUsize, path::Path, sync::Arc, time::Duration};
 use patchlight_engine::{Device, Engine, EngineError, Input, Output};
 use patchlight_imaging::{
     decode::{JpegScaling, Limits},
-    preprocess::Pipeline,
+    preprocess::{Pipeline, TensorForm},
 };
 use patchlight_model::{ModelDescriptor, ModelInfo};
 
@@ -30,7 +30,7 @@ impl Engine for FakeEngine {
     fn run(&mut self, inputs: &[Input<'_>]) -> std::result::Result<Vec<Output>, EngineError> {
         let output = |input: &Input<'_>| {
             let mut logits = vec![0.0; self.classes];
-            logits[0] = input.tensor[0];
+            logits[0] = input.tensor.normalized().expect("tests send float32")[0];
             Output {
                 logits,
                 rollout: Vec::new(),
@@ -86,6 +86,7 @@ fn classifier(image_time: Duration, metrics: &Arc<Metrics>) -> Classifier {
         pipeline: Arc::new(Pipeline::new(&model.manifest.preprocess).unwrap()),
         model: Arc::new(model),
         device: Device::Cpu,
+        form: TensorForm::Normalized,
         batcher,
         limits: Limits::default(),
         jpeg_scaling: JpegScaling::Off,

@@ -289,7 +289,8 @@ fn convolutional_networks_are_imported_to_serve_labels() {
         let labels = fs::read_to_string(folder.path().join("labels.txt")).unwrap();
         assert_eq!(labels, "cat\ndog\ncar\n");
         assert_eq!(manifest.architecture.name, called);
-        // int(32 / 0.875) and the centre of it, as `ConvNextImageProcessor` does.
+        // int(32 / 0.875) and the centre of it, as `ConvNextImageProcessor` of transformers 5 does,
+        // which is torchvision's.
         assert_eq!(
             (manifest.preprocess.resize, manifest.preprocess.crop),
             (
@@ -297,7 +298,7 @@ fn convolutional_networks_are_imported_to_serve_labels() {
                 Some(Crop {
                     height: 32,
                     width: 32,
-                    rounding: CropRounding::Floor
+                    rounding: CropRounding::FloorPadBehind
                 })
             )
         );

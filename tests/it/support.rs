@@ -1,13 +1,13 @@
 //! What several modules of tests need.
 
-use std::{fs, path::Path, sync::OnceLock};
+use std::{borrow::Cow, fs, path::Path, sync::OnceLock};
 
 use patchlight_engine::Runtime;
 use patchlight_onnx::proto::ModelProto;
 
 use ort::{
     environment::Environment,
-    session::{Session, builder::GraphOptimizationLevel},
+    session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
     value::TensorRef,
 };
 use prost::Message;
@@ -80,10 +80,15 @@ impl GraphRunner {
         values: &[f32],
     ) -> Vec<(Vec<i64>, Vec<f32>)> {
         let input = TensorRef::from_array_view((shape, values)).expect("values fill the shape");
-        let outputs = self
-            .0
-            .run(ort::inputs![name => input])
-            .expect("the graph runs");
+        self.run_with(ort::inputs![name => input])
+    }
+
+    /// The same with other inputs.
+    pub(crate) fn run_with(
+        &mut self,
+        inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)>,
+    ) -> Vec<(Vec<i64>, Vec<f32>)> {
+        let outputs = self.0.run(inputs).expect("the graph runs");
         outputs
             .values()
             .map(|value| {

@@ -4,8 +4,12 @@
 //! [`OrtEngine`] is the real one. The trait exists so that the batcher can be tested for its rules
 //! without a model.
 
+mod batch_input;
 mod cpu;
 pub mod device;
+#[cfg(feature = "cuda")]
+mod fused;
+mod outputs;
 mod raw_session;
 pub mod runtime;
 mod session;
@@ -15,8 +19,10 @@ pub use self::{
     device::Device,
     raw_session::{BareSession, Values},
     runtime::Runtime,
-    session::{OrtEngine, SessionOptions},
+    session::{Kernels, OrtEngine, SessionOptions},
 };
+
+use patchlight_imaging::preprocess::ImageTensorRef;
 
 /// What runs a batch.
 pub trait Engine: Send + 'static {
@@ -36,19 +42,22 @@ pub trait Engine: Send + 'static {
 /// One image for the model.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
-    /// `3·height·width` values in NCHW order.
-    pub tensor: &'a [f32],
+    /// Its values. Every engine takes every form.
+    pub tensor: ImageTensorRef<'a>,
     /// Whether the class token's attention is wanted, which is by far the largest output: 300 kB
     /// for ViT-L/16.
     pub class_attention: bool,
+    /// Whether anything but the logits is wanted.
+    pub maps: bool,
 }
 
 impl<'a> Input<'a> {
     /// With all outputs that the graph has.
-    pub fn in_full(tensor: &'a [f32]) -> Self {
+    pub fn in_full(tensor: impl Into<ImageTensorRef<'a>>) -> Self {
         Self {
-            tensor,
+            tensor: tensor.into(),
             class_attention: true,
+            maps: true,
         }
     }
 }
@@ -59,7 +68,7 @@ pub struct Output {
     /// One value per class.
     pub logits: Vec<f32>,
     /// The rollout's row vectors: `layers × tokens`, row `k` for a product that starts at block
-    /// `k`, prefix tokens first. Empty if the graph makes no map.
+    /// `k`, prefix tokens first. Empty if the graph makes no map, or none is wanted.
     pub rollout: Vec<f32>,
     /// Per-label attribution, if the graph makes it.
     pub attribution: Option<Attribution>,

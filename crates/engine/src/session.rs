@@ -4,14 +4,21 @@ use std::path::PathBuf;
 
 use ort::{
     session::{
-        Session, SessionOutputs,
+        OutputSelector, RunOptions, Session,
         builder::{GraphOptimizationLevel, SessionBuilder},
     },
-    value::{PrimitiveTensorElementType, TensorRef},
+    value::TensorRef,
 };
-use patchlight_model::manifest::{AttributionOutputs, Manifest, Precision};
+use patchlight_imaging::preprocess::{ImageTensorRef, TensorForm};
+use patchlight_model::manifest::{Manifest, Precision};
+use patchlight_onnx::vit::fused::{MAPS, PIXELS};
 
-use super::{Attribution, Device, Engine, EngineError, Input, Output, Runtime, cpu};
+use super::{
+    Device, Engine, EngineError, Input, Output, Runtime,
+    batch_input::{BatchInput, Gathered},
+    cpu,
+    outputs::{BatchOutputs, TensorNames},
+};
 
 /// Options of a session.
 #[derive(Clone, Debug)]
@@ -22,21 +29,35 @@ pub struct SessionOptions {
     pub threads: usize,
     /// Whether those threads may spin for a moment before they sleep.
     pub spin: bool,
+    /// Whether operators of our own may take the place of the runtime's.
+    pub kernels: Kernels,
     /// The ONNX file; external data lies beside it.
     pub graph: PathBuf,
+}
+
+/// Which operators a session runs.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Kernels {
+    /// Those of this program where they are quicker, otherwise the runtime's.
+    #[default]
+    Auto,
+    /// The runtime's alone.
+    Stock,
 }
 
 /// A session and the names and sizes of its tensors.
 #[derive(Debug)]
 pub struct OrtEngine {
+    /// Dropped before the session, whose allocator it may hold.
+    batch_input: BatchInput,
     session: Session,
     device: Device,
     names: TensorNames,
     input: [usize; 3],
+    /// Whether the graph can be told that only the logits are wanted.
+    takes_maps: bool,
     /// What [`rebuild`](Engine::rebuild) starts from.
     spec: SessionSpec,
-    /// The batch's input, kept so that a run allocates nothing of this size.
-    buffer: Vec<f32>,
 }
 
 #[derive(Debug)]
@@ -44,15 +65,6 @@ struct SessionSpec {
     runtime: Runtime,
     manifest: Manifest,
     options: SessionOptions,
-}
-
-#[derive(Debug)]
-struct TensorNames {
-    input: String,
-    logits: String,
-    rollout: Option<String>,
-    attribution: Option<AttributionOutputs>,
-    class_attention: Option<String>,
 }
 
 impl OrtEngine {
@@ -69,7 +81,7 @@ impl OrtEngine {
         let precision = manifest.graph.precision;
         let mut failure = None;
         for device in options.device.candidates(precision) {
-            match open(runtime, options, device, precision) {
+            match open(runtime, options, device, manifest) {
                 Ok(session) => {
                     let spec = SessionSpec {
                         runtime: runtime.clone(),
@@ -91,7 +103,18 @@ impl OrtEngine {
         let manifest = &spec.manifest;
         let graph = &manifest.graph;
         let (height, width) = manifest.input_size();
+        let takes = |name: &str| session.inputs().iter().any(|input| input.name() == name);
+        let takes_maps = takes(MAPS);
+        let form = match takes(PIXELS) {
+            true => TensorForm::Pixels,
+            false => TensorForm::Normalized,
+        };
+        let mut batch_input = BatchInput::new(form, [height, width], &manifest.preprocess);
+        if let (TensorForm::Pixels, Device::Cuda(card)) = (form, device) {
+            batch_input.pin(&session, card);
+        }
         let engine = Self {
+            batch_input,
             session,
             device,
             names: TensorNames {
@@ -102,8 +125,8 @@ impl OrtEngine {
                 class_attention: graph.class_attention.clone(),
             },
             input: [3, height, width],
+            takes_maps,
             spec,
-            buffer: Vec::new(),
         };
         engine.check_tensors(&engine.spec.manifest)?;
         Ok(engine)
@@ -114,32 +137,23 @@ impl OrtEngine {
         self.device
     }
 
+    /// The form of an image that it runs without converting it.
+    pub fn tensor_form(&self) -> TensorForm {
+        self.batch_input.form()
+    }
+
     /// Runs a batch for the sake of one float32 output that the manifest does not name.
     ///
     /// # Errors
     /// If the graph has no such output, or the run fails.
     pub fn read(&mut self, inputs: &[&[f32]], output: &str) -> Result<Vec<f32>, EngineError> {
-        let shape = self.fill(inputs.iter().copied());
-        let tensor = TensorRef::from_array_view((shape, &*self.buffer))?;
-        let outputs = self
-            .session
-            .run(ort::inputs![self.names.input.as_str() => tensor])?;
+        let images: Vec<ImageTensorRef<'_>> = inputs.iter().map(|&values| values.into()).collect();
+        let gathered = self.batch_input.gather(&self.names.input, &images)?;
+        let outputs = self.session.run(gathered.values)?;
         let Some(value) = outputs.get(output) else {
             return Err(EngineError::Graph(format!("it has no output `{output}`")));
         };
         Ok(value.try_extract_tensor::<f32>()?.1.to_vec())
-    }
-
-    /// Puts a batch into the buffer; its shape.
-    fn fill<'a>(&mut self, inputs: impl ExactSizeIterator<Item = &'a [f32]>) -> [usize; 4] {
-        let count = inputs.len();
-        self.buffer.clear();
-        for input in inputs {
-            let values = input.iter().copied().map(cpu::flush_tiny);
-            self.buffer.extend(values);
-        }
-        let [channels, height, width] = self.input;
-        [count, channels, height, width]
     }
 
     /// Compares the declared shapes; −1 stands for the batch.
@@ -179,6 +193,10 @@ impl OrtEngine {
             )))
         };
         expect(&self.names.input, &self.input)?;
+        if self.tensor_form() == TensorForm::Pixels {
+            let [channels, height, width] = self.input;
+            expect(PIXELS, &[height, width, channels])?;
+        }
         expect(&self.names.logits, &[manifest.task.classes])?;
         let (layers, tokens) = (manifest.architecture.layers, manifest.tokens.total());
         if let Some(rollout) = &self.names.rollout {
@@ -200,36 +218,25 @@ impl OrtEngine {
 
 impl Engine for OrtEngine {
     fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EngineError> {
-        let shape = self.fill(inputs.iter().map(|input| input.tensor));
-        let tensor = TensorRef::from_array_view((shape, &*self.buffer))?;
-        let outputs = self
-            .session
-            .run(ort::inputs![self.names.input.as_str() => tensor])?;
-
-        let names = &self.names;
+        let images: Vec<ImageTensorRef<'_>> = inputs.iter().map(|input| input.tensor).collect();
+        let Gathered { mut values, rows } = self.batch_input.gather(&self.names.input, &images)?;
+        let maps = [i64::from(inputs.iter().any(|input| input.maps))];
+        if self.takes_maps {
+            let maps = TensorRef::from_array_view(([1_usize], &maps[..]))?;
+            values.push((MAPS, maps.into()));
+        }
+        let wanted = self.names.wanted(inputs);
+        let selected = wanted
+            .into_iter()
+            .fold(OutputSelector::no_default(), OutputSelector::with);
+        let options = RunOptions::new()?.with_outputs(selected);
+        let outputs = self.session.run_with_options(values, &options)?;
         let batch = BatchOutputs {
             outputs: &outputs,
             count: inputs.len(),
         };
-        let inputs = inputs.iter().enumerate();
-        inputs
-            .map(|(at, input)| {
-                let attribution = names.attribution.as_ref();
-                let attention = names.class_attention.as_ref();
-                let attention = attention.filter(|_| input.class_attention);
-                let logits: Vec<f32> = batch.values(&names.logits, at)?;
-                Ok(Output {
-                    rollout: match &names.rollout {
-                        Some(name) => batch.values(name, at)?,
-                        None => Vec::new(),
-                    },
-                    attribution: attribution
-                        .map(|names| batch.attribution(names, at, logits.len()))
-                        .transpose()?,
-                    class_attention: attention.map(|name| batch.values(name, at)).transpose()?,
-                    logits,
-                })
-            })
+        let rows = inputs.iter().zip(rows);
+        rows.map(|(input, row)| batch.output(&self.names, input, row))
             .collect()
     }
 
@@ -245,52 +252,23 @@ impl Engine for OrtEngine {
     }
 }
 
-/// A batch's outputs, taken apart by image.
-struct BatchOutputs<'a, 'run> {
-    outputs: &'a SessionOutputs<'run>,
-    count: usize,
-}
-
-impl BatchOutputs<'_, '_> {
-    fn values<T>(&self, name: &str, at: usize) -> Result<Vec<T>, EngineError>
-    where
-        T: PrimitiveTensorElementType + Clone,
-    {
-        let (_, values) = self.outputs[name].try_extract_tensor::<T>()?;
-        let each = values.len() / self.count;
-        Ok(values[at * each..][..each].to_vec())
-    }
-
-    fn attribution(
-        &self,
-        names: &AttributionOutputs,
-        at: usize,
-        classes: usize,
-    ) -> Result<Attribution, EngineError> {
-        let found = self.values::<i64>(&names.classes, at)?.into_iter();
-        let found = found.map(|class| usize::try_from(class).ok().filter(|&c| c < classes));
-        Ok(Attribution {
-            classes: found.collect::<Option<_>>().ok_or_else(|| {
-                EngineError::Graph(format!("`{}` names a class that is none", names.classes))
-            })?,
-            patches: self.values(&names.patches, at)?,
-            rest: self.values(&names.rest, at)?,
-        })
-    }
-}
-
 fn open(
     runtime: &Runtime,
     options: &SessionOptions,
     device: Device,
-    precision: Precision,
+    manifest: &Manifest,
 ) -> Result<Session, EngineError> {
-    let builder = configure(runtime, options)?;
+    let precision = manifest.graph.precision;
+    let builder = configure(runtime, options, device)?;
     let builder = match precision {
         Precision::Int8 => exact_in_int8(builder)?,
         Precision::Fp32 | Precision::Fp16 => builder,
     };
     let mut builder = device.add_to(builder, precision)?;
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(index) = device {
+        return super::fused::open(builder, options, manifest, index);
+    }
     Ok(builder.commit_from_file(&options.graph)?)
 }
 
@@ -307,12 +285,21 @@ fn exact_in_int8(builder: SessionBuilder) -> ort::Result<SessionBuilder> {
     Ok(builder.with_precise_qmm()?)
 }
 
-fn configure(runtime: &Runtime, options: &SessionOptions) -> ort::Result<SessionBuilder> {
+/// A GPU's session computes on the card: more threads would only spin beside the one that launches.
+fn configure(
+    runtime: &Runtime,
+    options: &SessionOptions,
+    device: Device,
+) -> ort::Result<SessionBuilder> {
+    let (threads, spin) = match device {
+        Device::Auto | Device::Cpu => (options.threads, options.spin),
+        Device::Cuda(_) | Device::TensorRt(_) => (1, false),
+    };
     Ok(Session::builder(runtime.environment())?
         .with_optimization_level(GraphOptimizationLevel::All)?
-        .with_intra_threads(options.threads)?
+        .with_intra_threads(threads)?
         .with_inter_threads(1)?
-        .with_intra_op_spinning(options.spin)?
+        .with_intra_op_spinning(spin)?
         // Subnormal numbers that arise within the graph count as zero on the session's threads. The
         // calling thread is not among them, so tiny inputs are set to zero before.
         .with_flush_to_zero()?

@@ -4,7 +4,8 @@
 //! ```text
 //!  image ──► geometry: what to resize to, what to keep of it
 //!                 ├──► resample: the library's 8-bit arithmetic, only the pixels that are kept
-//!                 │       └──► normalize: 0…255 → f32, channel planes (3 × height × width)
+//!                 │       ├──► normalize: 0…255 → f32, channel planes (3 × height × width)
+//!                 │       └──► or the bytes themselves, where the graph normalises
 //!                 └──► region: what of the image the model saw
 //! ```
 //!
@@ -17,15 +18,18 @@ mod geometry;
 mod normalize;
 mod pipeline;
 mod resample;
+mod tensor;
 #[cfg(test)]
 mod tests;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::normalize::NormalizeLut;
 pub use self::{
     backend::Backend,
     geometry::{ExactRegion, Region},
     pipeline::{Pipeline, Prepared},
+    tensor::{ImageTensor, ImageTensorRef, TensorForm},
 };
 
 /// The preprocessing that a checkpoint was trained with; a table of `model.toml`.

@@ -42,7 +42,7 @@ pub const OPSET: i64 = 20;
 pub const OLDEST_OPSET: i64 = 11;
 
 /// ONNX Runtime's own operators.
-const RUNTIME_DOMAIN: &str = "com.microsoft";
+pub(crate) const RUNTIME_DOMAIN: &str = "com.microsoft";
 
 /// The file format version that goes with [`OPSET`].
 const IR_VERSION: i64 = 9;
@@ -111,6 +111,58 @@ impl<'s> Graph<'s> {
             storage,
             shared: HashSet::new(),
             opset: OPSET,
+        }
+    }
+
+    /// A graph that goes on from one that is there, its constants inline.
+    pub fn resume(proto: GraphProto, opset: i64) -> Self {
+        let names = proto
+            .initializer
+            .iter()
+            .map(|tensor| tensor.name().to_owned());
+        Self {
+            shared: names.collect(),
+            proto,
+            storage: Storage::Inline,
+            opset,
+        }
+    }
+
+    /// What has been made so far.
+    pub fn into_proto(self) -> GraphProto {
+        self.proto
+    }
+
+    /// A value that is in the graph, or that a function takes.
+    pub fn value(&self, name: &str) -> Value {
+        Value {
+            name: name.to_owned(),
+        }
+    }
+
+    /// A node of any domain, with results of these names, the empty ones of which are left out.
+    pub fn call(
+        &mut self,
+        (domain, operator): (&str, &str),
+        results: &[&str],
+        inputs: &[&Value],
+        attributes: &[(&str, Attribute<'_>)],
+    ) {
+        self.node_with_results(operator, results, inputs, attributes);
+        if let Some(node) = self.proto.node.last_mut() {
+            node.domain = Some(domain.to_owned());
+        }
+    }
+
+    /// In a function's body: the last node's attribute is what the caller's node has under `name`.
+    pub(crate) fn refer_to_attribute(&mut self, attribute: &str, name: &str) {
+        if let Some(node) = self.proto.node.last_mut() {
+            node.attribute.push(AttributeProto {
+                name: Some(attribute.to_owned()),
+                ref_attr_name: Some(name.to_owned()),
+                r#type: Some(AttributeType::Int.into()),
+                ..AttributeProto::default()
+            });
         }
     }
 

@@ -5,11 +5,11 @@ use super::{Backend, Normalize};
 
 /// What each byte becomes, for R, G and B.
 #[derive(Clone, Debug)]
-pub(super) struct NormalizeLut([[f32; 256]; 3]);
+pub struct NormalizeLut([[f32; 256]; 3]);
 
 impl NormalizeLut {
     /// In the order and precision of the library.
-    pub(super) fn new(normalize: &Normalize, backend: Backend) -> Self {
+    pub fn new(normalize: &Normalize, backend: Backend) -> Self {
         let plain = normalize.mean == [0.0; 3] && normalize.std == [1.0; 3];
         Self(std::array::from_fn(|channel| {
             let mean = normalize.mean[channel] as f32;
@@ -33,8 +33,14 @@ impl NormalizeLut {
 
     /// Interleaved RGB → three planes, R first.
     pub(super) fn planes(&self, rgb: &[u8]) -> Vec<f32> {
+        let mut planes = Vec::with_capacity(rgb.len());
+        self.append(rgb, &mut planes);
+        planes
+    }
+
+    /// The same at the end of other images' planes.
+    pub fn append(&self, rgb: &[u8], planes: &mut Vec<f32>) {
         let (pixels, _) = rgb.as_chunks::<3>();
-        let mut planes = Vec::with_capacity(3 * pixels.len());
         for (channel, values) in self.0.iter().enumerate() {
             planes.extend(
                 pixels
@@ -42,6 +48,5 @@ impl NormalizeLut {
                     .map(|pixel| values[usize::from(pixel[channel])]),
             );
         }
-        planes
     }
 }

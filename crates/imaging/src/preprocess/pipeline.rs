@@ -1,7 +1,8 @@
 //! The validated steps of one model, run for each image.
 
 use super::{
-    Backend, Crop, ExactRegion, Filter, Normalize, Preprocess, Region, Resize,
+    Backend, Crop, ExactRegion, Filter, ImageTensor, Normalize, Preprocess, Region, Resize,
+    TensorForm,
     geometry::{self, Side},
     normalize::NormalizeLut,
     resample::{self, Axis},
@@ -25,13 +26,24 @@ pub struct Pipeline {
 
 /// One image, ready for the model.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Prepared {
-    /// Planes R, G, B of [`Pipeline::input_size`], rows from the top: `3 × height × width` values.
-    pub tensor: Vec<f32>,
+pub struct Prepared<T = Vec<f32>> {
+    /// Its values, of [`Pipeline::input_size`]: by default the planes of
+    /// [`ImageTensor::Normalized`].
+    pub tensor: T,
     /// The part of the image that is in it, in whole pixels.
     pub region: Region,
     /// The area that the tensor's whole extent stands for: what a map is drawn over.
     pub exact_region: ExactRegion,
+}
+
+impl<T> Prepared<T> {
+    fn map<U>(self, convert: impl FnOnce(T) -> U) -> Prepared<U> {
+        Prepared {
+            tensor: convert(self.tensor),
+            region: self.region,
+            exact_region: self.exact_region,
+        }
+    }
 }
 
 impl Preprocess {
@@ -138,12 +150,30 @@ impl Pipeline {
 
     /// Resizes, crops and normalises one image.
     pub fn run(&self, image: &Rgb8) -> Prepared {
-        self.run_reduced(image, (image.width(), image.height()), 1)
+        let size = (image.width(), image.height());
+        self.resize(image, size, 1)
+            .map(|pixels| self.lut.planes(&pixels))
     }
 
     /// The same for an image of `size` pixels that was decoded at one `reduction`-th of it, with
-    /// sizes rounded up. Every size and region is that of the whole image.
-    pub fn run_reduced(&self, image: &Rgb8, size: (u32, u32), reduction: u32) -> Prepared {
+    /// sizes rounded up, in the form that the session takes. Every size and region is that of the
+    /// whole image.
+    pub fn run_reduced(
+        &self,
+        image: &Rgb8,
+        size: (u32, u32),
+        reduction: u32,
+        form: TensorForm,
+    ) -> Prepared<ImageTensor> {
+        let resized = self.resize(image, size, reduction);
+        resized.map(|pixels| match form {
+            TensorForm::Normalized => ImageTensor::Normalized(self.lut.planes(&pixels)),
+            TensorForm::Pixels => ImageTensor::Pixels(pixels),
+        })
+    }
+
+    /// Resizes and crops.
+    fn resize(&self, image: &Rgb8, size: (u32, u32), reduction: u32) -> Prepared<Vec<u8>> {
         let (width, height) = size;
         let (horizontal, vertical) = self.sides(width, height);
         let exact_region = geometry::region(&horizontal, &vertical);
@@ -152,9 +182,7 @@ impl Pipeline {
             self.axis(&vertical, image.height(), reduction),
         ];
         Prepared {
-            tensor: self
-                .lut
-                .planes(&input(image, &horizontal, &vertical, &axes)),
+            tensor: input(image, &horizontal, &vertical, &axes),
             region: exact_region.within(width, height),
             exact_region,
         }

@@ -5,7 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use patchlight_engine::{Device, Engine, Input, OrtEngine, Runtime, SessionOptions, threads};
+use patchlight_engine::{
+    Device, Engine, Input, Kernels, OrtEngine, Runtime, SessionOptions, threads,
+};
 use patchlight_imaging::{
     decode::{self, Limits},
     preprocess::Pipeline,
@@ -77,8 +79,9 @@ impl ModelRunner {
             });
             let inputs = inputs(&pipeline, images)?;
             let inputs = inputs.iter().map(|tensor| Input {
-                tensor,
+                tensor: tensor.as_slice().into(),
                 class_attention: false,
+                maps: true,
             });
             let inputs: Vec<Input<'_>> = inputs.collect();
             let outputs = engine.run(&inputs).map_err(check_error)?;
@@ -128,6 +131,7 @@ impl ModelRunner {
             device: Device::Cpu,
             threads: threads::available(),
             spin: threads::may_spin(),
+            kernels: Kernels::default(),
             graph: model.graph(),
         };
         OrtEngine::load(&self.runtime, &model.manifest, &options).map_err(check_error)
