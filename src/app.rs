@@ -13,11 +13,12 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     args::ServeArgs,
     config::{Config, ConfigError},
-    http::{self, AppState, KeyRing, Oip, RenderPool, UploadBudget},
+    http::{self, AppState, Oip, RenderPool},
     metrics::Metrics,
     readiness::Readiness,
     registry::{LoadError, Loader, ModelManager},
     server::{ReloadSignals, Server, Signals, Stop, Tls},
+    service::{KeyRing, Service},
     verify::{JobLimits, Jobs},
 };
 
@@ -123,16 +124,20 @@ impl App {
     pub fn new(manager: ModelManager, config: &Config, files: &Files) -> Self {
         let readiness = Readiness::default();
         let loader = manager.loader();
+        let service = Service::new(
+            manager.registry().clone(),
+            config.limits,
+            files.api_keys.clone(),
+            config.decode_memory,
+            Arc::clone(loader.metrics()),
+        );
         let state = AppState {
-            models: manager.registry().clone(),
+            service,
             store: loader.store().clone(),
-            limits: config.http,
             readiness: readiness.clone(),
-            keys: files.api_keys.clone(),
             cors: config.cors.clone(),
             hosts: Arc::new(config.allowed_hosts.clone()),
-            uploads: UploadBudget::new(config.decode_memory),
-            render_pool: RenderPool::new(config.threads, config.http.request_timeout),
+            render_pool: RenderPool::new(config.threads, config.limits.request_timeout),
             verify: config.allow_verify.then(|| {
                 Jobs::new(
                     JobLimits::new(config.store.ttl),

@@ -20,6 +20,7 @@ mod latency_model;
 pub mod policy;
 mod queue;
 mod recovery;
+mod request;
 mod worker;
 
 use std::{
@@ -33,7 +34,10 @@ use patchlight_imaging::preprocess::ImageTensor;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-pub use self::{admission::Load, policy::Policy, recovery::FatalSignal, worker::Workers};
+pub use self::{
+    admission::Load, policy::Policy, recovery::FatalSignal, request::RequestContext,
+    worker::Workers,
+};
 use self::{
     fair_queue::QueueEntry,
     queue::{Priority, PushResult, Queue, Ticket},
@@ -143,17 +147,26 @@ impl Batcher {
         Ok((batcher, workers))
     }
 
+    /// A request that none of its items has been queued for yet. All of them are run with it.
+    pub fn new_request(&self, deadline: Deadline) -> RequestContext {
+        RequestContext::new(self.queue().next_request(), deadline)
+    }
+
     /// Runs one input in some batch.
     ///
     /// Dropping the future takes the request out of the queue; if its batch has started already,
     /// the answer is thrown away.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] when the queue is full, [`Error::DeadlinePassed`] at `deadline`,
+    /// [`Error::Overloaded`] when the queue is full, [`Error::DeadlinePassed`] at the deadline,
     /// [`Error::Draining`] after [`close`](Self::close), [`Error::Inference`] and
     /// [`Error::NotFinite`] for this input's own failure.
-    pub async fn run(&self, item: impl Into<BatchItem>, deadline: Deadline) -> Result<Inference> {
-        self.run_with(item.into(), deadline, Priority::Foreground)
+    pub async fn run(
+        &self,
+        item: impl Into<BatchItem>,
+        request: RequestContext,
+    ) -> Result<Inference> {
+        self.run_with(item.into(), request, Priority::Foreground)
             .await
     }
 
@@ -165,21 +178,23 @@ impl Batcher {
     pub async fn run_in_background(
         &self,
         item: impl Into<BatchItem>,
-        deadline: Deadline,
+        request: RequestContext,
     ) -> Result<Inference> {
-        self.run_with(item.into(), deadline, Priority::Background)
+        self.run_with(item.into(), request, Priority::Background)
             .await
     }
 
     async fn run_with(
         &self,
         item: BatchItem,
-        deadline: Deadline,
+        request: RequestContext,
         priority: Priority,
     ) -> Result<Inference> {
+        let deadline = request.deadline();
         let (reply, answer) = oneshot::channel();
         let entry = QueueEntry {
             item,
+            request: request.number,
             deadline: deadline.at,
             queued_at: Instant::now(),
             span: tracing::Span::current(),

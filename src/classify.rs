@@ -34,7 +34,7 @@ use self::{
 };
 use crate::{
     Error, Result,
-    batch::{BatchItem, Batcher, Deadline, Reservation},
+    batch::{BatchItem, Batcher, Deadline, RequestContext, Reservation},
     decode_budget::DecodeBudget,
     metrics::{Metrics, ShedReason, Stage},
     store::{AttentionMap, Owner, Store, StoreError, StoredMap},
@@ -113,20 +113,21 @@ impl Classifier {
         &self,
         upload: Bytes,
         options: Options,
-        deadline: Deadline,
+        request: RequestContext,
     ) -> Result<Classification> {
         let arrived = Instant::now();
+        let deadline = request.deadline();
         let keep = options.attention;
         let (result, reused, result_key) = match &self.results {
             None => {
-                let result = self.infer(upload, keep, deadline).await?;
+                let result = self.infer(upload, keep, request).await?;
                 (Arc::new(result), false, None)
             }
             Some(results) => {
                 let key = self.key(&upload, keep, options.owner).await?;
                 let infer = || {
                     let (classifier, upload) = (self.clone(), upload.clone());
-                    async move { classifier.infer(upload, keep, deadline).await }
+                    async move { classifier.infer(upload, keep, request).await }
                 };
                 let (result, reused) = timeout_at(deadline.at().into(), results.0.get(key, infer))
                     .await
@@ -192,8 +193,9 @@ impl Classifier {
         &self,
         upload: Bytes,
         keep: MapRetention,
-        deadline: Deadline,
+        request: RequestContext,
     ) -> Result<ModelResult> {
+        let deadline = request.deadline();
         let reservation = self.batcher.reserve();
         let guard = self.metrics.abandon_guard("decode");
         let decoded = self
@@ -212,7 +214,7 @@ impl Classifier {
             class_attention: keep == MapRetention::Heads,
             maps: keep != MapRetention::None,
         };
-        let inference = self.batcher.run(item, deadline).await?;
+        let inference = self.batcher.run(item, request).await?;
         self.metrics.stage(Stage::Queue, inference.queued);
         // The copy was made while the batch ran and is usually there already. A failed one only
         // means that the overlay will be a heat map.

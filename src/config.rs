@@ -48,7 +48,7 @@ pub struct Config {
     /// How batches are made.
     pub policy: Policy,
     /// Bounds of one request.
-    pub http: HttpLimits,
+    pub limits: RequestLimits,
     /// How to stop.
     pub drain: Drain,
     /// The most pixels of an image.
@@ -83,7 +83,7 @@ pub struct Config {
 
 /// What a body may measure and how long things may take.
 #[derive(Clone, Copy, Debug)]
-pub struct HttpLimits {
+pub struct RequestLimits {
     /// Bytes of one request's body.
     pub max_body: u64,
     /// How long a body may take to arrive.
@@ -283,7 +283,7 @@ impl Config {
                 max_batch,
                 max_waiting: max_batch.saturating_mul(NonZeroUsize::new(QUEUE_IN_BATCHES)?),
             },
-            http: HttpLimits {
+            limits: RequestLimits {
                 max_body: max_body?,
                 upload_timeout: upload_timeout?,
                 request_timeout: request_timeout?,

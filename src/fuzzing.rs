@@ -39,6 +39,7 @@ use crate::{
     Error,
     explain::{self, PREVIEW_SIDE, RgbView},
     http::upload,
+    service::MAX_IMAGES,
 };
 
 /// An image as it was uploaded: its header, its pixels whole and reduced, the tensors that models
@@ -148,7 +149,7 @@ pub fn body(data: &[u8]) {
     let read = upload::read_images(&headers, Bytes::copy_from_slice(body));
     match read.now_or_never() {
         Some(Ok(images)) => {
-            assert!((1..=upload::MAX_IMAGES).contains(&images.len()));
+            assert!((1..=MAX_IMAGES).contains(&images.len()));
             assert!(images.iter().map(Bytes::len).sum::<usize>() <= length);
         }
         Some(Err(Error::MalformedRequest(_))) => {}

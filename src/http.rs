@@ -7,7 +7,7 @@
 
 mod admin;
 mod attention;
-mod auth;
+mod auth_layer;
 mod blocking_pool;
 mod classify;
 mod client_address;
@@ -44,15 +44,15 @@ use tracing::{Instrument, field::Empty};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::{
-    admin::admin_router, auth::KeyRing, blocking_pool::RenderPool, client_address::ClientAddress,
-    oip::Oip, problem::Problem, request_id::RequestId, upload::UploadBudget,
+    admin::admin_router, blocking_pool::RenderPool, client_address::ClientAddress, oip::Oip,
+    problem::Problem, request_id::RequestId,
 };
 use crate::{
     Error,
-    config::{AllowedHosts, CorsOrigins, HttpLimits},
+    config::{AllowedHosts, CorsOrigins},
     metrics::Metrics,
     readiness::Readiness,
-    registry::Registry,
+    service::Service,
     store::Store,
     telemetry,
     verify::Jobs,
@@ -62,22 +62,16 @@ use patchlight_escape::Excerpt;
 /// State shared by all routes.
 #[derive(Clone, Debug)]
 pub struct AppState {
-    /// The models and the way to them.
-    pub models: Registry,
+    /// What all front ends share.
+    pub service: Service,
     /// Where maps are, whichever model made them.
     pub store: Store,
-    /// Bounds of requests.
-    pub limits: HttpLimits,
     /// Whether new work should be sent here.
     pub readiness: Readiness,
-    /// A request needs one of these; none is needed without them.
-    pub keys: Option<KeyRing>,
     /// Origins that may call from a browser.
     pub cors: Option<CorsOrigins>,
     /// The names that requests may call the server by.
     pub hosts: Arc<AllowedHosts>,
-    /// Memory for bodies.
-    pub uploads: UploadBudget,
     /// Renders maps.
     pub render_pool: RenderPool,
     /// Perturbation tests of kept maps, where they are allowed.
@@ -92,9 +86,9 @@ pub struct AppState {
 
 /// All routes of the service.
 pub fn router(state: AppState) -> Router {
-    let auth_layer = middleware::from_fn_with_state(state.clone(), auth::require_key);
+    let require_key = middleware::from_fn_with_state(state.clone(), auth_layer::require_key);
     let routes = routes(state.metrics_on_admin, |keyed| {
-        keyed.route_layer(auth_layer.clone())
+        keyed.route_layer(require_key.clone())
     });
     let cors = state.cors.as_ref().map(cors::layer);
     let routes = openapi::described(routes)
@@ -138,7 +132,7 @@ fn routes(
 /// What every request passes, whichever listener it came by.
 fn observed(routes: Router, state: AppState) -> Router {
     let hosts = middleware::from_fn_with_state(Arc::clone(&state.hosts), host::require_allowed);
-    guarded(routes.layer(hosts), state.limits.max_body)
+    guarded(routes.layer(hosts), state.service.limits.max_body)
         .layer(middleware::from_fn_with_state(state, observe))
 }
 

@@ -22,6 +22,7 @@
 //! | [`args`], [`config`] | command line, environment and settings file; validated settings, every error reported at once |
 //! | [`server`] | sockets: accept loop, timeouts, connection limit, TLS, graceful shutdown |
 //! | [`readiness`] | whether new work should be sent here |
+//! | [`service`] | what all front ends share: callers and quotas, admission, upload memory, running images |
 //! | [`http`] | routes, limits, and the one file that turns an [`Error`] into problem+json |
 //! | [`patchlight_imaging::decode`] | bytes → upright RGB8, under limits, with decoder panics caught |
 //! | [`decode_budget`] | how many images, and how many bytes of them, are decoded at once |
@@ -83,6 +84,7 @@ pub mod readiness;
 pub mod registry;
 pub mod secret_file;
 pub mod server;
+pub mod service;
 pub mod store;
 pub mod telemetry;
 pub mod verify;

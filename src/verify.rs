@@ -155,7 +155,9 @@ async fn test(guard: &CompletionGuard, subject: Subject, progress: &Progress) ->
         table.run(&guard.key, guard.number);
         inner.count(&table);
     }
-    job::run(&subject, progress, Deadline::after(JOB_TIMEOUT)).await
+    let deadline = Deadline::after(JOB_TIMEOUT);
+    let request = subject.classifier.batcher.new_request(deadline);
+    job::run(&subject, progress, request).await
 }
 
 /// Records a job's outcome however it ends, by a panic too. A cancelled job is no longer in the

@@ -10,15 +10,16 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{BatchItem, Inference};
+use super::{BatchItem, Inference, request::RequestNumber};
 use crate::Result;
 
-/// One request in the queue.
+/// One image in the queue.
 #[derive(Debug)]
 pub(super) struct QueueEntry {
     pub(super) item: BatchItem,
-    /// After it the answer is not wanted any more. All images of one request have the very same, to
-    /// the nanosecond, and are known by it to belong together.
+    /// Which images belong together.
+    pub(super) request: RequestNumber,
+    /// After it the answer is not wanted any more.
     pub(super) deadline: Instant,
     /// When it was handed in.
     pub(super) queued_at: Instant,
@@ -47,7 +48,7 @@ pub(super) struct FairQueue {
 /// The waiting entries of one request, oldest first; never empty.
 #[derive(Debug)]
 struct Request {
-    deadline: Instant,
+    number: RequestNumber,
     entries: VecDeque<(u64, QueueEntry)>,
 }
 
@@ -56,12 +57,12 @@ impl FairQueue {
     pub(super) fn push(&mut self, entry: QueueEntry) -> u64 {
         let number = self.next;
         self.next += 1;
-        let deadline = entry.deadline;
+        let of = entry.request;
         let mut requests = self.requests.iter_mut();
-        match requests.rfind(|request| request.deadline == deadline) {
+        match requests.rfind(|request| request.number == of) {
             Some(request) => request.entries.push_back((number, entry)),
             None => self.requests.push_back(Request {
-                deadline,
+                number: of,
                 entries: VecDeque::from([(number, entry)]),
             }),
         }
@@ -114,8 +115,8 @@ impl FairQueue {
         let turns = requests.map(|request| request.entries.len()).max();
         let of_turn = |turn| {
             let requests = self.requests.iter();
-            let with_one = requests.filter(move |request| request.entries.len() > turn);
-            with_one.map(move |request| request.deadline.saturating_duration_since(now))
+            let entries = requests.filter_map(move |request| request.entries.get(turn));
+            entries.map(move |(_, entry)| entry.deadline.saturating_duration_since(now))
         };
         (0..turns.unwrap_or_default()).flat_map(of_turn).collect()
     }
@@ -133,12 +134,13 @@ mod tests {
 
     type Answer = oneshot::Receiver<Result<Inference>>;
 
-    fn entry(tag: f32, deadline: Instant) -> (QueueEntry, Answer) {
+    fn entry(tag: f32, request: u64, deadline: Instant) -> (QueueEntry, Answer) {
         let (reply, answer) = oneshot::channel();
         let span = tracing::Span::none();
         (
             QueueEntry {
                 item: vec![tag].into(),
+                request: RequestNumber(request),
                 deadline,
                 queued_at: Instant::now(),
                 queue_span: span.clone(),
@@ -164,7 +166,7 @@ mod tests {
         let mut queue = FairQueue::default();
         let answers: Vec<Answer> = (0..5)
             .map(|i| {
-                let (entry, answer) = entry(i as f32, later);
+                let (entry, answer) = entry(i as f32, i, later);
                 queue.push(entry);
                 answer
             })
@@ -179,8 +181,8 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
         let mut queue = FairQueue::default();
-        let (gone, answer) = entry(0.0, later);
-        let (here, _answer) = entry(1.0, later);
+        let (gone, answer) = entry(0.0, 0, later);
+        let (here, _answer) = entry(1.0, 1, later);
         queue.push(gone);
         queue.push(here);
         drop(answer);
@@ -191,8 +193,8 @@ mod tests {
     fn an_expired_deadline_is_never_taken() {
         let now = Instant::now();
         let mut queue = FairQueue::default();
-        let (early, _a) = entry(0.0, now + Duration::from_millis(10));
-        let (late, _b) = entry(1.0, now + Duration::from_millis(20));
+        let (early, _a) = entry(0.0, 0, now + Duration::from_millis(10));
+        let (late, _b) = entry(1.0, 1, now + Duration::from_millis(20));
         queue.push(early);
         queue.push(late);
         // Exactly at the deadline is too late.
@@ -206,8 +208,8 @@ mod tests {
     fn the_rule_sees_only_items_that_still_want_an_answer() {
         let now = Instant::now();
         let mut queue = FairQueue::default();
-        let (expired, _a) = entry(0.0, now);
-        let (wanted, _b) = entry(1.0, now + Duration::from_secs(1));
+        let (expired, _a) = entry(0.0, 0, now);
+        let (wanted, _b) = entry(1.0, 1, now + Duration::from_secs(1));
         queue.push(expired);
         queue.push(wanted);
         let mut seen = None;
@@ -226,7 +228,7 @@ mod tests {
         let mut answers = Vec::new();
         let numbers: Vec<u64> = (0..4)
             .map(|i| {
-                let (entry, answer) = entry(i as f32, later);
+                let (entry, answer) = entry(i as f32, i % 2, later);
                 answers.push(answer);
                 queue.push(entry)
             })
@@ -240,23 +242,24 @@ mod tests {
     #[test]
     fn a_request_with_many_images_takes_turns_with_the_others() {
         let now = Instant::now();
-        let after = |seconds| now + Duration::from_secs(seconds);
+        // All have the same deadline, to the nanosecond.
+        let later = now + Duration::from_secs(1);
         let mut queue = FairQueue::default();
         let mut answers = Vec::new();
-        let mut push = |queue: &mut FairQueue, tag, deadline| {
-            let (entry, answer) = entry(tag, deadline);
+        let mut push = |queue: &mut FairQueue, tag, request| {
+            let (entry, answer) = entry(tag, request, later);
             answers.push(answer);
             queue.push(entry);
         };
         for tag in [1.0, 1.1, 1.2, 1.3] {
-            push(&mut queue, tag, after(1));
+            push(&mut queue, tag, 1);
         }
-        push(&mut queue, 2.0, after(2));
-        push(&mut queue, 3.0, after(3));
+        push(&mut queue, 2.0, 2);
+        push(&mut queue, 3.0, 3);
         assert_eq!(tags(&queue.take(now, |_| 4)), [1.0, 2.0, 3.0, 1.1]);
         // New requests go behind what has waited longer.
-        push(&mut queue, 4.0, after(4));
-        push(&mut queue, 5.0, after(5));
+        push(&mut queue, 4.0, 4);
+        push(&mut queue, 5.0, 5);
         assert_eq!(tags(&queue.take(now, <[_]>::len)), [1.2, 4.0, 5.0, 1.3]);
     }
 
@@ -266,8 +269,8 @@ mod tests {
         let after = |seconds| now + Duration::from_secs(seconds);
         let mut queue = FairQueue::default();
         let mut answers = Vec::new();
-        for deadline in [3, 3, 3, 1, 2] {
-            let (entry, answer) = entry(0.0, after(deadline));
+        for (request, deadline) in [(1, 3), (1, 5), (1, 4), (2, 1), (3, 2)] {
+            let (entry, answer) = entry(0.0, request, after(deadline));
             answers.push(answer);
             queue.push(entry);
         }
@@ -276,6 +279,6 @@ mod tests {
             seen.extend(left.iter().map(Duration::as_secs));
             0
         });
-        assert_eq!(seen, [3, 1, 2, 3, 3]);
+        assert_eq!(seen, [3, 1, 2, 5, 4]);
     }
 }

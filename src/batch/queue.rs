@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -17,6 +17,7 @@ use super::{
     fair_queue::{FairQueue, QueueEntry},
     latency_model::{BatchRun, LatencyModel},
     policy::EngineCounts,
+    request::RequestNumber,
 };
 
 /// Which queue an item waits in.
@@ -52,6 +53,8 @@ pub(super) struct Queue {
     arrived: Condvar,
     /// See [`Load::reserved`].
     reserved: AtomicUsize,
+    /// How many requests were numbered.
+    requests: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -102,7 +105,13 @@ impl Queue {
             state: Mutex::new(state),
             arrived: Condvar::new(),
             reserved: AtomicUsize::new(0),
+            requests: AtomicU64::new(0),
         }
+    }
+
+    /// A number that no other request of this queue has.
+    pub(super) fn next_request(&self) -> RequestNumber {
+        RequestNumber(self.requests.fetch_add(1, Ordering::Relaxed))
     }
 
     /// An item is on its way, until [`release`](Self::release).

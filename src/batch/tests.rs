@@ -148,7 +148,8 @@ async fn a_deadline_in_the_queue_is_answered_when_it_passes_not_when_the_batch_e
     harness.next_batch();
     let given = Duration::from_millis(250);
     let before = tokio::time::Instant::now();
-    let outcome = harness.batcher.run(vec![2.0], Deadline::after(given)).await;
+    let request = harness.batcher.new_request(Deadline::after(given));
+    let outcome = harness.batcher.run(vec![2.0], request).await;
     assert_eq!(
         outcome.unwrap_err(),
         Error::DeadlinePassed { deadline: given }

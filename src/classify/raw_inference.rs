@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{Classifier, Decoded};
 use crate::{
     Result,
-    batch::{BatchItem, Deadline, Inference},
+    batch::{BatchItem, Inference, RequestContext},
     metrics::Stage,
 };
 
@@ -20,9 +20,9 @@ impl Classifier {
     pub async fn run_tensor(
         &self,
         tensor: impl Into<BatchItem>,
-        deadline: Deadline,
+        request: RequestContext,
     ) -> Result<Inference> {
-        let inference = self.batcher.run(tensor, deadline).await?;
+        let inference = self.batcher.run(tensor, request).await?;
         self.metrics.stage(Stage::Queue, inference.queued);
         self.metrics.count_image(&self.model.name);
         Ok(inference)
@@ -35,15 +35,15 @@ impl Classifier {
     pub async fn run_image(
         &self,
         upload: Bytes,
-        deadline: Deadline,
+        request: RequestContext,
     ) -> Result<(Inference, Duration)> {
         let reservation = self.batcher.reserve();
         let guard = self.metrics.abandon_guard("decode");
-        let decoded = self.decode(upload, false, deadline).await;
+        let decoded = self.decode(upload, false, request.deadline()).await;
         guard.disarm();
         let Decoded { tensor, meta, .. } = decoded?;
         drop(reservation);
-        let inference = self.run_tensor(tensor, deadline).await?;
+        let inference = self.run_tensor(tensor, request).await?;
         Ok((inference, meta.decoding + meta.preprocessing))
     }
 }

@@ -106,8 +106,10 @@ async fn classify_one(
     options: Options,
 ) -> Result<Labelled, String> {
     let bytes = fs::read(path).map_err(|error| error.to_string())?;
+    let deadline = Deadline::after(IMAGE_TIMEOUT);
+    let request = classifier.batcher.new_request(deadline);
     let answer = classifier
-        .classify(bytes.into(), options, Deadline::after(IMAGE_TIMEOUT))
+        .classify(bytes.into(), options, request)
         .await
         .map_err(|error| error.to_string())?;
     let mut map = None;

@@ -13,8 +13,8 @@ fn defaults_are_those_of_the_contract() {
     let config = config(&[]).unwrap();
     assert_eq!(config.listen, "127.0.0.1:8080".parse().unwrap());
     assert_eq!(config.device, Device::Auto);
-    assert_eq!(config.http.request_timeout, Duration::from_secs(10));
-    assert_eq!(config.http.max_body, 10 << 20);
+    assert_eq!(config.limits.request_timeout, Duration::from_secs(10));
+    assert_eq!(config.limits.max_body, 10 << 20);
     assert_eq!(config.drain.delay, Duration::from_secs(5));
     assert_eq!(config.drain.timeout, Duration::from_secs(20));
     assert_eq!(config.max_pixels, 40_000_000);
@@ -76,7 +76,7 @@ fn sizes_and_durations_read_as_documented() {
         "--attention-ttl=2h",
     ])
     .unwrap();
-    assert_eq!(config.http.max_body, 1 << 20);
-    assert_eq!(config.http.request_timeout, Duration::from_millis(500));
+    assert_eq!(config.limits.max_body, 1 << 20);
+    assert_eq!(config.limits.request_timeout, Duration::from_millis(500));
     assert_eq!(config.store.ttl, Duration::from_secs(7200));
 }

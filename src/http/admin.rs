@@ -18,7 +18,7 @@ use self::bodies::{
     ChangeStatus, Changed, LoadRequest, ModelList, ModelPath, ModelSummary, example,
 };
 use super::{
-    AppState, Problem, RequestId, auth,
+    AppState, Problem, RequestId, auth_layer, client_address,
     content_encoding::ContentEncoding,
     health, method_not_allowed, observed,
     openapi::{self, ADMINISTRATION, Refused},
@@ -27,6 +27,7 @@ use super::{
 use crate::{
     Error, Result, bom,
     registry::{ChangeOutcome, ModelChange, ModelManager},
+    service::Caller,
     store::Owner,
 };
 use patchlight_escape::Excerpt;
@@ -49,8 +50,8 @@ impl FromRef<AdminState> for AppState {
 
 /// All routes of the admin listener.
 pub fn admin_router(app: AppState, manager: ModelManager) -> Router {
-    let auth_layer = middleware::from_fn_with_state(app.clone(), auth::require_key);
-    let routes = routes(|keyed| keyed.route_layer(auth_layer.clone()));
+    let require_key = middleware::from_fn_with_state(app.clone(), auth_layer::require_key);
+    let routes = routes(|keyed| keyed.route_layer(require_key.clone()));
     let routes = openapi::described(routes)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -137,7 +138,7 @@ async fn show(
 async fn put(
     State(state): State<AdminState>,
     Extension(id): Extension<RequestId>,
-    Extension(owner): Extension<Owner>,
+    Extension(caller): Extension<Caller>,
     ModelPath { name }: ModelPath,
     request: Request,
 ) -> Response {
@@ -146,16 +147,14 @@ async fn put(
         let (parts, body) = request.into_parts();
         let encoding = ContentEncoding::of_body(&parts.headers)?;
         let app = &state.app;
-        let mut reservation = upload::admit(app, &parts)?;
-        let body = upload::read(
-            &parts.headers,
-            body,
-            app.limits,
-            &app.metrics,
-            &mut reservation,
-        )
-        .await?;
-        let body = encoding.decompress(body, app.limits.max_body)?;
+        let address = client_address::address(&parts.extensions);
+        let content_length = upload::content_length(&parts.headers);
+        let service = &app.service;
+        let mut upload = service.admit_upload(&caller, address, content_length)?;
+        let is_compressed = upload::is_compressed(&parts.headers);
+        let body = upload.receive(body.into_data_stream(), is_compressed);
+        let body = body.await?;
+        let body = encoding.decompress(body, app.service.limits.max_body)?;
         let load_request: LoadRequest =
             serde_json::from_slice(bom::strip(&body)).map_err(|error| {
                 let error = Excerpt(error);
@@ -168,7 +167,7 @@ async fn put(
             })?;
         state.manager.put(&name, load_request.directory).await
     };
-    answer("put", &name, owner, outcome.await, &id)
+    answer("put", &name, caller.owner(), outcome.await, &id)
 }
 
 /// Load a model's directory again.

@@ -125,7 +125,13 @@ pub(super) async fn forget(
     MapPath { id }: MapPath,
 ) -> Response {
     // Maps and kept results are those of all models.
-    match state.models.default_model().delete_map(&id, owner).await {
+    match state
+        .service
+        .models
+        .default_model()
+        .delete_map(&id, owner)
+        .await
+    {
         Ok(()) => {
             if let Some(jobs) = &state.verify {
                 jobs.cancel(&JobKey::new(owner, &id));

@@ -2,41 +2,35 @@
 
 mod sending;
 
-use std::{str::FromStr, sync::Arc, time::Instant};
+use std::{
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     extract::{Extension, Request, State},
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use futures_util::{StreamExt, stream};
-use patchlight_model::ModelInfo;
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{
-    AppState, Problem, RequestId,
-    auth::RateLimit,
+    AppState, Problem, RequestId, client_address,
     content_encoding::ContentEncoding,
     openapi::{Binary, CLASSIFICATION, Refused, RefusedOr},
     query::Query,
-    request_timeout::{RequestTimeout, effective_timeout},
+    request_timeout::{RequestTimeout, requested_timeout},
     server_timing, upload, verify,
 };
 use crate::{
-    Error, Result,
-    batch::Deadline,
+    Result,
     classify::{Classification, Classifier, MapRetention, Options},
-    store::Owner,
+    service::{Admitted, Caller, RequestDescriptor, RequestedOptions},
 };
-
-/// How many labels are returned unless the request says otherwise.
-const DEFAULT_TOP_K: usize = 5;
-
-/// How many images of one request are worked on at a time, so that it takes no more than its
-/// share of the decode threads.
-const MAX_CONCURRENT_IMAGES: usize = 8;
 
 /// Labels for one to sixteen images.
 ///
@@ -82,26 +76,22 @@ const MAX_CONCURRENT_IMAGES: usize = 8;
 pub(super) async fn classify(
     State(state): State<AppState>,
     Extension(id): Extension<RequestId>,
-    Extension(owner): Extension<Owner>,
-    Extension(rate_limit): Extension<RateLimit>,
+    Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let mut admitted = match admit(&state, owner, &rate_limit, &parts) {
+    // Held until the answer is ready, as the body is.
+    let (params, mut admitted) = match admit(&state, &caller, &parts) {
         Ok(admitted) => admitted,
         Err(error) => return Problem::new(&error, &id).into_response(),
     };
     let outcome = async {
-        let (limits, reservation) = (state.limits, &mut admitted.reservation);
-        let body = upload::read(&parts.headers, body, limits, &state.metrics, reservation).await?;
-        // Only now is there something that others would have to wait for.
-        let reservation = admitted.classifier.admit(admitted.deadline)?;
-        let (encoding, deadline) = (admitted.encoding, admitted.deadline);
+        let is_compressed = upload::is_compressed(&parts.headers);
+        let body = admitted.receive(body.into_data_stream(), is_compressed);
+        let body = body.await?;
+        let (encoding, deadline) = (params.encoding, admitted.deadline());
         let images = upload::unframed(&state, &parts.headers, body, encoding, deadline).await?;
-        rate_limit.charge_images(images.len());
-        // From here on each image has a reservation of its own.
-        drop(reservation);
-        run(&admitted, images, &id).await
+        answer(&state, &mut admitted, images, params.options, &id).await
     };
     let mut response = match outcome.await {
         Ok(response) => response,
@@ -113,67 +103,65 @@ pub(super) async fn classify(
     response
 }
 
-/// What admission yields before the body is read; held until the answer is ready.
-struct Admitted {
-    /// The requested model, even if it is replaced meanwhile.
+/// What a request says before its body is read.
+struct Params {
     classifier: Arc<Classifier>,
     options: Options,
-    deadline: Deadline,
     /// How the body is compressed.
     encoding: ContentEncoding,
-    /// Whether maps can be tested by perturbation.
-    testable: bool,
-    /// For the body.
-    reservation: upload::Reservation,
+    /// How long the client wants to wait.
+    timeout: Option<Duration>,
 }
 
-fn admit(
+fn admit(state: &AppState, caller: &Caller, parts: &Parts) -> Result<(Params, Admitted)> {
+    let params = Params::read(state, caller, parts)?;
+    let admitted = state.service.admit(RequestDescriptor {
+        caller,
+        address: client_address::address(&parts.extensions),
+        classifier: &params.classifier,
+        timeout: params.timeout,
+        content_length: upload::content_length(&parts.headers),
+    })?;
+    Ok((params, admitted))
+}
+
+impl Params {
+    fn read(state: &AppState, caller: &Caller, parts: &Parts) -> Result<Self> {
+        let params = ClassifyParams::read(parts.uri.query())?;
+        let encoding = ContentEncoding::of_body(&parts.headers)?;
+        let classifier = state.service.models.resolve(params.model.as_deref())?;
+        let requested = RequestedOptions {
+            top_k: params.top_k,
+            min_score: params.min_score,
+            attention: params.attention,
+        };
+        Ok(Self {
+            options: requested.resolve(caller.owner(), &classifier.model)?,
+            classifier,
+            encoding,
+            timeout: requested_timeout(&parts.headers)?,
+        })
+    }
+}
+
+async fn answer(
     state: &AppState,
-    owner: Owner,
-    rate_limit: &RateLimit,
-    parts: &Parts,
-) -> Result<Admitted> {
-    let params = ClassifyParams::read(parts.uri.query())?;
-    let encoding = ContentEncoding::of_body(&parts.headers)?;
-    let classifier = state.models.resolve(params.model.as_deref())?;
-    let options = options(owner, &params, &classifier.model)?;
-    rate_limit.admit(&state.metrics)?;
-    let allowed = effective_timeout(&parts.headers, state.limits.request_timeout)?;
-    let deadline = Deadline::after(allowed);
-    classifier.has_time(deadline)?;
-    Ok(Admitted {
-        classifier,
-        options,
-        deadline,
-        encoding,
-        testable: state.verify.is_some(),
-        reservation: upload::admit(state, parts)?,
-    })
-}
-
-async fn run(
-    admitted: &Admitted,
-    mut images: Vec<bytes::Bytes>,
+    admitted: &mut Admitted,
+    images: Vec<Bytes>,
+    options: Options,
     id: &RequestId,
 ) -> Result<Response> {
-    let Admitted {
-        classifier,
-        options,
-        deadline,
-        ..
-    } = admitted;
-    let (options, deadline) = (*options, *deadline);
-    let classify = async |image| {
-        let mut answer = classifier.classify(image, options, deadline).await?;
-        if admitted.testable {
+    let started = Instant::now();
+    let mut outcomes = admitted.classify(images, options).await;
+    if state.verify.is_some() {
+        for answer in outcomes.iter_mut().flatten() {
             answer.offer_test(verify::path);
         }
-        Ok::<_, Error>(answer)
-    };
-    if images.len() == 1
-        && let Some(image) = images.pop()
+    }
+    if outcomes.len() == 1
+        && let Some(outcome) = outcomes.pop()
     {
-        let answer = classify(image).await?;
+        let answer = outcome?;
         let timing = answer.timing_ms;
         let answer = Answer::One(Box::new(answer));
         let mut response = sending::json(StatusCode::OK, answer, options.top_k).await?;
@@ -189,16 +177,11 @@ async fn run(
         );
         return Ok(response);
     }
-    let started = Instant::now();
-    let all = images.into_iter().map(classify);
-    let results: Vec<Item> = stream::iter(all)
-        .buffered(MAX_CONCURRENT_IMAGES)
-        .map(|outcome| match outcome {
-            Ok(answer) => Item::Result(Box::new(answer)),
-            Err(error) => Item::Problem(Problem::new(&error, id)),
-        })
-        .collect()
-        .await;
+    let outcomes = outcomes.into_iter().map(|outcome| match outcome {
+        Ok(answer) => Item::Result(Box::new(answer)),
+        Err(error) => Item::Problem(Problem::new(&error, id)),
+    });
+    let results: Vec<Item> = outcomes.collect();
     // 200 if any was processed; if none was, the first one's status speaks for all.
     let status = match results.iter().all(|item| matches!(item, Item::Problem(_))) {
         true => results
@@ -277,32 +260,6 @@ impl ClassifyParams {
         query.finish("top_k, min_score, attention, model")?;
         Ok(params)
     }
-}
-
-fn options(owner: Owner, params: &ClassifyParams, model: &ModelInfo) -> Result<Options> {
-    let classes = model.manifest.task.classes;
-    let default = DEFAULT_TOP_K.min(classes);
-    let top_k = params.top_k.unwrap_or(default);
-    if !(1..=classes).contains(&top_k) {
-        return Err(Error::InvalidParameter {
-            name: "top_k",
-            detail: format_args!("{top_k} is not between 1 and {classes}, the number of classes")
-                .into(),
-        });
-    }
-    let min_score = params.min_score.unwrap_or(0.0);
-    if !(0.0..=1.0).contains(&min_score) {
-        return Err(Error::InvalidParameter {
-            name: "min_score",
-            detail: "it must be between 0 and 1".into(),
-        });
-    }
-    Ok(Options {
-        top_k,
-        min_score,
-        attention: params.attention.unwrap_or(MapRetention::Rollout),
-        owner,
-    })
 }
 
 /// An answer as it may look.

@@ -32,7 +32,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::upload::Pace;
+use crate::service::Pace;
 
 /// How many times the longest body is thrown away at the most: what is refused for its length is
 /// longer than that.

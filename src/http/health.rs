@@ -58,6 +58,7 @@ pub(super) async fn metrics(
     Extension(id): Extension<RequestId>,
 ) -> Response {
     let models: Vec<ModelState> = state
+        .service
         .models
         .all()
         .into_iter()
@@ -75,7 +76,7 @@ pub(super) async fn metrics(
             }
         })
         .collect();
-    let results = state.models.default_model().results.clone();
+    let results = state.service.models.default_model().results.clone();
     state
         .metrics
         .results_kept(results.map_or(0, |results| results.bytes()));

@@ -32,16 +32,15 @@ use super::{
     AppState,
     blocking_pool::BodyPool,
     openapi::{OIP, OipRefused},
-    upload,
 };
 use crate::{
     Result,
     batch::Deadline,
-    classify::Classifier,
     oip::{
         EXTENSIONS, ModelConfig, ModelMetadata, ModelStatistics, ModelVariant, VERSION,
         statistics::Described,
     },
+    service::max_rows,
 };
 
 /// What the routes of `/v2` share, and the pool for the bodies of all routes. A handle; clones share
@@ -105,11 +104,6 @@ pub(super) fn keyed_routes() -> OpenApiRouter<AppState> {
         .merge(versioned(routes!(infer::infer)))
         .routes(routes!(all_statistics))
         .routes(routes!(index))
-}
-
-/// How many rows one request may have.
-fn max_rows(classifier: &Classifier) -> usize {
-    classifier.batcher.max_batch().max(upload::MAX_IMAGES)
 }
 
 /// Name, version and extensions.

@@ -15,10 +15,13 @@ use crate::{Error, Result};
 
 const HEADER: &str = "request-timeout";
 
-/// The server's time-out, or less if the client asks for less.
-pub(super) fn effective_timeout(headers: &HeaderMap, server: Duration) -> Result<Duration> {
+/// What the client asks for, if it does.
+///
+/// # Errors
+/// [`Error::InvalidParameter`] when it is no time.
+pub(super) fn requested_timeout(headers: &HeaderMap) -> Result<Option<Duration>> {
     let Some(value) = headers.get(HEADER) else {
-        return Ok(server);
+        return Ok(None);
     };
     value
         .to_str()
@@ -26,7 +29,7 @@ pub(super) fn effective_timeout(headers: &HeaderMap, server: Duration) -> Result
         .and_then(|text| text.trim().parse::<f64>().ok())
         .filter(|&seconds| seconds > 0.0)
         .and_then(|seconds| Duration::try_from_secs_f64(seconds.min(1e9)).ok())
-        .map(|asked| asked.min(server))
+        .map(Some)
         .ok_or_else(|| Error::InvalidParameter {
             name: "Request-Timeout",
             detail: "it must be a number of seconds above 0".into(),
@@ -57,25 +60,29 @@ mod tests {
 
     use super::*;
 
-    fn allowed(header: &'static str) -> Result<Duration> {
+    fn requested(header: &'static str) -> Result<Option<Duration>> {
         let headers = HeaderMap::from_iter([(
             HeaderName::from_static(HEADER),
             HeaderValue::from_static(header),
         )]);
-        effective_timeout(&headers, Duration::from_secs(10))
+        requested_timeout(&headers)
     }
 
     #[test]
-    fn a_request_can_only_shorten_its_time() {
-        assert_eq!(allowed("2.5").unwrap(), Duration::from_millis(2500));
-        assert_eq!(allowed("3600").unwrap(), Duration::from_secs(10));
-        assert_eq!(allowed("inf").unwrap(), Duration::from_secs(10));
+    fn a_time_is_a_number_of_seconds() {
+        let half = Duration::from_millis(2500);
+        assert_eq!(requested("2.5").unwrap(), Some(half));
+        let hour = Duration::from_secs(3600);
+        assert_eq!(requested(" 3600 ").unwrap(), Some(hour));
+        // Longer than any server waits.
+        assert!(requested("inf").unwrap() > Some(hour));
+        assert_eq!(requested_timeout(&HeaderMap::new()).unwrap(), None);
     }
 
     #[test]
     fn a_time_that_is_none_is_refused() {
         for header in ["", "0", "-1", "NaN", "10s"] {
-            assert!(allowed(header).is_err(), "{header}");
+            assert!(requested(header).is_err(), "{header}");
         }
     }
 }

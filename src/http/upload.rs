@@ -1,41 +1,21 @@
-//! The body of a request, read under limits, and the images inside it.
+//! The images in the body of a request.
 //!
 //! An image comes as the raw body, as parts of `multipart/form-data`, or as base64 in JSON. Only
 //! the framing is undone here; whether it is an image is for the decoder to say.
 
 pub(super) mod base64;
-mod budget;
-mod pace;
 
-use std::{borrow::Cow, time::Duration};
+use std::borrow::Cow;
 
-use axum::{
-    body::Body,
-    http::{HeaderMap, header, request::Parts},
-};
-use bytes::{Bytes, BytesMut};
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
 use futures_util::FutureExt;
-use http_body_util::BodyExt;
 use serde::Deserialize;
-use tokio::time::{Instant, timeout_at};
 use utoipa::ToSchema;
 
-pub use self::budget::UploadBudget;
-pub(super) use self::{budget::Reservation, pace::Pace};
-use super::{
-    AppState, HttpLimits, client_address::Client, content_encoding::ContentEncoding,
-    openapi::Binary,
-};
-use crate::{
-    Error, Result,
-    batch::Deadline,
-    bom,
-    metrics::{Metrics, ShedReason},
-};
+use super::{AppState, content_encoding::ContentEncoding, openapi::Binary};
+use crate::{Error, Result, batch::Deadline, bom, service::MAX_IMAGES};
 use patchlight_escape::Excerpt;
-
-/// The most images that one request may bring.
-pub(crate) const MAX_IMAGES: usize = 16;
 
 /// Names that a multipart part with an image may have.
 const PARTS: [&str; 2] = ["image", "file"];
@@ -43,64 +23,8 @@ const PARTS: [&str; 2] = ["image", "file"];
 /// The media type of an image as text.
 const JSON: &str = "application/json";
 
-/// How long a body may keep us waiting for its first bytes.
-const GRACE: Duration = Duration::from_secs(10);
-
-/// Bytes a second that a body has to come with after that.
-const MIN_BYTES_PER_SECOND: u64 = 4 << 10;
-
-/// A reservation for the body of a request, before it is read.
-///
-/// # Errors
-/// [`Error::Overloaded`] when a body as long as announced would not fit now.
-pub(super) fn admit(state: &AppState, parts: &Parts) -> Result<Reservation> {
-    let single = state.limits.max_body;
-    let content_length = content_length(&parts.headers)
-        .unwrap_or_default()
-        .min(single);
-    let client = Client::of(&parts.extensions);
-    let reservation = state.uploads.open(client, content_length, single);
-    if reservation.is_err() {
-        state.metrics.shed(ShedReason::UploadMemory);
-    }
-    reservation
-}
-
-/// Reads a body to its end, within the limits on bytes and time, and takes room for it as it comes;
-/// for a compressed one also for what it may become.
-///
-/// # Errors
-/// [`Error::BodyTooLarge`], before anything is read if the client announces it;
-/// [`Error::UploadTooSlow`]; [`Error::Overloaded`] when there is no room;
-/// [`Error::MalformedRequest`] when the connection breaks.
-pub(super) async fn read(
-    headers: &HeaderMap,
-    body: Body,
-    limits: HttpLimits,
-    metrics: &Metrics,
-    reservation: &mut Reservation,
-) -> Result<Bytes> {
-    if content_length(headers).is_some_and(|length| length > limits.max_body) {
-        return Err(Error::BodyTooLarge {
-            limit: limits.max_body,
-        });
-    }
-    let guard = metrics.abandon_guard("upload");
-    let outcome = collect(body, limits, reservation).await;
-    guard.disarm();
-    let whole = match outcome {
-        Ok(bytes) if headers.contains_key(header::CONTENT_ENCODING) => {
-            reservation.take_up_to(limits.max_body).map(|()| bytes)
-        }
-        other => other,
-    };
-    if matches!(whole, Err(Error::Overloaded { .. })) {
-        metrics.shed(ShedReason::UploadMemory);
-    }
-    whole
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
+/// What `Content-Length` announces.
+pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers
         .get(header::CONTENT_LENGTH)?
         .to_str()
@@ -109,39 +33,9 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
         .ok()
 }
 
-async fn collect(
-    mut body: Body,
-    limits: HttpLimits,
-    reservation: &mut Reservation,
-) -> Result<Bytes> {
-    let began = Instant::now();
-    let pace = Pace {
-        grace: GRACE,
-        bytes_per_second: MIN_BYTES_PER_SECOND,
-        limit: limits.upload_timeout,
-    };
-    let mut bytes = BytesMut::new();
-    loop {
-        let limit = pace.due(bytes.len() as u64);
-        let frame = match timeout_at(began + limit, body.frame()).await {
-            Ok(Some(Ok(frame))) => frame,
-            Ok(None) => return Ok(bytes.freeze()),
-            Ok(Some(Err(error))) => {
-                let error = format_args!("the body broke off: {}", Excerpt(error)).into();
-                return Err(Error::MalformedRequest(error));
-            }
-            Err(_) => return Err(Error::UploadTooSlow { limit }),
-        };
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        if (bytes.len() + data.len()) as u64 > limits.max_body {
-            let limit = limits.max_body;
-            return Err(Error::BodyTooLarge { limit });
-        }
-        reservation.take(data.len() as u64)?;
-        bytes.extend_from_slice(&data);
-    }
+/// Whether a body may become longer than it comes.
+pub(super) fn is_compressed(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::CONTENT_ENCODING)
 }
 
 /// The encoded images in a body as it came. What takes time is done on a blocking thread.
@@ -158,7 +52,7 @@ pub(super) async fn unframed(
     if encoding == ContentEncoding::Identity && !is_framed(headers) {
         return read_images(headers, body).await;
     }
-    let (headers, limit) = (headers.clone(), state.limits.max_body);
+    let (headers, limit) = (headers.clone(), state.service.limits.max_body);
     let work = move || {
         let body = encoding.decompress(body, limit)?;
         // All of the body is there, so that nothing is waited for.

@@ -137,8 +137,8 @@ fn subject(state: &AppState, found: FoundMap) -> Result<Subject> {
     let preview = preview.ok_or(Error::NotVerifiable(
         "the image of this map is not kept any more; classify it again and test that map",
     ))?;
-    let classifier = state
-        .models
+    let models = &state.service.models;
+    let classifier = models
         .get(&map.model.name)
         .filter(|classifier| *classifier.descriptor == *map.model)
         .ok_or(verify::NOT_SERVED)?;

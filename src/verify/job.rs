@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    batch::Deadline,
+    batch::RequestContext,
     classify::Classifier,
     perturb::{Fill, PatchLayout, PatchOrder, PerturbationPlan},
     store::{AttentionMap, MapKind},
@@ -48,7 +48,7 @@ pub struct Subject {
 pub(super) async fn run(
     subject: &Subject,
     progress: &Progress,
-    deadline: Deadline,
+    request: RequestContext,
 ) -> Result<Report> {
     let Subject {
         classifier, map, ..
@@ -65,7 +65,7 @@ pub(super) async fn run(
         let perturbed = layout.replace(input, fill, &replaced);
         let ran = classifier
             .batcher
-            .run_in_background(perturbed, deadline)
+            .run_in_background(perturbed, request)
             .await?;
         progress.advance();
         Ok::<_, Error>(scores::of_all(manifest.task.kind, &ran.output.logits))

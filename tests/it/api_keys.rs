@@ -139,3 +139,32 @@ async fn a_quota_counts_images_whatever_the_protocol() {
         .filter(|line| line.starts_with("patchlight_shed_total{"));
     assert!(shed.all(|line| line.ends_with(" 0")), "{}", metrics.text());
 }
+
+#[tokio::test]
+async fn a_request_with_parameters_that_are_none_costs_no_quota() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), format!("a {FIRST} rate=1/h burst=1\n")).unwrap();
+    let server = Server::start(&["--api-key-file", file.path().to_str().unwrap()]);
+    let dog = fs::read(models("samples/dog.jpg")).unwrap();
+    let authorization = format!("Bearer {FIRST}");
+    let infer = "/v2/models/demo_image/infer";
+    for (path, header) in [
+        ("/classify?top_k=0", ("accept", "*/*")),
+        ("/classify", ("request-timeout", "0")),
+        (infer, ("request-timeout", "soon")),
+        (infer, ("inference-header-content-length", "-1")),
+    ] {
+        let headers = [("authorization", authorization.as_str()), header];
+        let refused =
+            client::send(&server.address, Method::POST, path, &headers, dog.clone()).await;
+        assert_eq!(refused.status, 400, "{path} {header:?}: {}", refused.text());
+        assert_eq!(refused.json()["code"], "invalid_parameter");
+    }
+    // A caller that is not known learns nothing of its parameters.
+    let unknown = client::post(&server.address, "/classify?top_k=0", dog.clone()).await;
+    unknown.is_problem(401, "unauthorized");
+    let answer = ask(&server, Method::POST, "/classify", FIRST, dog.clone()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let spent = ask(&server, Method::POST, "/classify", FIRST, dog).await;
+    spent.is_problem(429, "quota_exceeded");
+}

@@ -110,10 +110,10 @@ impl Harness {
         let all = |load: Load| load.waiting + load.background + load.running;
         let before = all(self.batcher.load());
         let batcher = self.batcher.clone();
-        let deadline = Deadline::after(Duration::from_secs(60));
+        let request = batcher.new_request(Deadline::after(Duration::from_secs(60)));
         let task =
             tokio::spawn(
-                async move { batcher.run_with(vec![tag].into(), deadline, priority).await },
+                async move { batcher.run_with(vec![tag].into(), request, priority).await },
             );
         while all(self.batcher.load()) <= before && !task.is_finished() {
             tokio::task::yield_now().await;

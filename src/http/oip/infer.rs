@@ -12,24 +12,21 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use futures_util::future::try_join_all;
 use patchlight_model::{ModelInfo, scores};
 
 use super::{
-    max_rows,
-    parsed_request::{Framing, OutputSpec, ParsedInferRequest, Rows},
+    parsed_request::{Framing, OutputSpec, ParsedInferRequest},
     target::{ModelPath, Target},
 };
 use crate::http::content_encoding::ContentEncoding;
 use crate::{
     Error, Result,
-    batch::{Deadline, Inference, Reservation},
+    batch::Inference,
     classify::Classifier,
     http::{
-        AppState, Problem, RequestId,
-        auth::RateLimit,
+        AppState, Problem, RequestId, client_address,
         openapi::{Binary, OIP, OipRefused},
-        request_timeout::{RequestTimeout, effective_timeout},
+        request_timeout::{RequestTimeout, requested_timeout},
         upload,
     },
     oip::{
@@ -37,6 +34,7 @@ use crate::{
         request::Document, response::classification, statistics::RequestDurations,
         variant::ROLLOUT,
     },
+    service::{Admitted, Caller, RequestDescriptor, max_rows},
 };
 
 /// How many bytes of a body are JSON.
@@ -83,28 +81,23 @@ const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-conten
 pub(super) async fn infer(
     State(state): State<AppState>,
     Extension(id): Extension<RequestId>,
-    Extension(allowance): Extension<RateLimit>,
+    Extension(caller): Extension<Caller>,
     target: Target,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    // The permit is held until the answer is ready, as the body is.
-    let admitted = admit(&state, &allowance, &target.classifier, &parts);
-    let (deadline, framing, mut reservation) = match admitted {
+    // Held until the answer is ready, as the body is.
+    let (framing, mut admitted) = match admit(&state, &caller, &target.classifier, &parts) {
         Ok(admitted) => admitted,
         Err(error) => return Problem::new(&error, &id).into_response(),
     };
-    let (limits, metrics) = (state.limits, &state.metrics);
-    let read = upload::read(&parts.headers, body, limits, metrics, &mut reservation).await;
+    let is_compressed = upload::is_compressed(&parts.headers);
+    let body = admitted.receive(body.into_data_stream(), is_compressed);
+    let body = body.await;
     let started = Instant::now();
     let outcome = async {
         let encoding = ContentEncoding::accepted(&parts.headers);
-        // Only now is there something that others would have to wait for.
-        let body = (read?, target.classifier.admit(deadline)?);
-        answer(
-            &state, &target, &allowance, body, framing, encoding, deadline,
-        )
-        .await
+        answer(&state, &target, &mut admitted, body?, framing, encoding).await
     };
     match outcome.await {
         Ok((response, rows, took)) => {
@@ -126,16 +119,20 @@ pub(super) async fn infer(
 /// What can be said before the body is read.
 fn admit(
     state: &AppState,
-    allowance: &RateLimit,
-    classifier: &Classifier,
+    caller: &Caller,
+    classifier: &Arc<Classifier>,
     parts: &Parts,
-) -> Result<(Deadline, Framing, upload::Reservation)> {
-    let headers = &parts.headers;
-    let framing = framing(headers, state.limits.max_body, max_rows(classifier))?;
-    allowance.admit(&state.metrics)?;
-    let deadline = Deadline::after(effective_timeout(headers, state.limits.request_timeout)?);
-    classifier.has_time(deadline)?;
-    Ok((deadline, framing, upload::admit(state, parts)?))
+) -> Result<(Framing, Admitted)> {
+    let (headers, service) = (&parts.headers, &state.service);
+    let framing = framing(headers, service.limits.max_body, max_rows(classifier))?;
+    let admitted = service.admit(RequestDescriptor {
+        caller,
+        address: client_address::address(&parts.extensions),
+        classifier,
+        timeout: requested_timeout(headers)?,
+        content_length: upload::content_length(headers),
+    })?;
+    Ok((framing, admitted))
 }
 
 /// How the body behind these headers is to be read: at most `limit` bytes, `max_rows` rows.
@@ -176,27 +173,22 @@ pub(crate) fn count_rows(
 async fn answer(
     state: &AppState,
     target: &Target,
-    allowance: &RateLimit,
-    (body, reservation): (Bytes, Reservation),
+    admitted: &mut Admitted,
+    body: Bytes,
     framing: Framing,
     encoding: ContentEncoding,
-    deadline: Deadline,
 ) -> Result<(Response, Vec<RowStats>, RequestDurations)> {
     let body_pool = &state.oip.body_pool;
     let reading = Instant::now();
     let (model, variant) = (Arc::clone(&target.classifier.model), target.variant);
     let read = move || ParsedInferRequest::read(body, framing, variant, &model);
-    let parsed = body_pool.run(deadline, read).await??;
+    let parsed = body_pool.run(admitted.deadline(), read).await??;
     let read = reading.elapsed();
 
-    let deadline = match parsed.timeout {
-        Some(timeout) => deadline.within(timeout),
-        None => deadline,
-    };
-    allowance.charge_images(parsed.rows.count());
-    // From here on each row has a reservation of its own.
-    drop(reservation);
-    let (inferences, prepared) = run(&target.classifier, parsed.rows, deadline).await?;
+    if let Some(timeout) = parsed.timeout {
+        admitted.shorten(timeout);
+    }
+    let (inferences, prepared) = admitted.infer(parsed.rows).await?;
     let row_stats = inferences.iter().map(|inference| RowStats {
         batch: inference.batch,
         batch_size: inference.batch_size,
@@ -221,44 +213,13 @@ async fn answer(
         };
         to_response(&response, encoding)
     };
-    let response = body_pool.run(deadline, write).await??;
+    let response = body_pool.run(admitted.deadline(), write).await??;
     let took = RequestDurations {
         input: read + prepared,
         output: writing.elapsed(),
         total: Duration::ZERO,
     };
     Ok((response, row_stats, took))
-}
-
-/// Runs every row in whatever batch; the time that the slowest took to become a tensor. The first
-/// error is the request's, and its other rows leave the queue.
-async fn run(
-    classifier: &Classifier,
-    rows: Rows,
-    deadline: Deadline,
-) -> Result<(Vec<Inference>, Duration)> {
-    match rows {
-        Rows::Tensors(tensors) => {
-            let rows = tensors.into_iter();
-            let rows = rows.map(|tensor| classifier.run_tensor(tensor, deadline));
-            let inferences = try_join_all(rows).await.map_err(|error| match error {
-                // The model is sound, so it is the tensor that overflows its arithmetic.
-                Error::NotFinite => Error::MalformedRequest(
-                    "the model's output for this input is not finite".into(),
-                ),
-                error => error,
-            })?;
-            Ok((inferences, Duration::ZERO))
-        }
-        Rows::Images(images) => {
-            let rows = images.into_iter();
-            let rows = rows.map(|image| classifier.run_image(image, deadline));
-            let all = try_join_all(rows).await?;
-            let slowest = all.iter().map(|(_, prepared)| *prepared).max();
-            let inferences = all.into_iter().map(|(inference, _)| inference);
-            Ok((inferences.collect(), slowest.unwrap_or_default()))
-        }
-    }
 }
 
 /// One output of all rows.

@@ -16,6 +16,7 @@ use crate::{
         request::{self, InferRequest},
         variant::LOGITS,
     },
+    service::Rows,
 };
 use patchlight_escape::Excerpt;
 
@@ -30,24 +31,6 @@ pub(super) struct ParsedInferRequest {
     pub(super) rows: Rows,
     /// What is written, in this order.
     pub(super) outputs: Vec<OutputSpec>,
-}
-
-/// What is run.
-#[derive(Debug)]
-pub(super) enum Rows {
-    /// Input tensors of one image each.
-    Tensors(Vec<Vec<f32>>),
-    /// Encoded images.
-    Images(Vec<Bytes>),
-}
-
-impl Rows {
-    pub(super) fn count(&self) -> usize {
-        match self {
-            Self::Tensors(rows) => rows.len(),
-            Self::Images(rows) => rows.len(),
-        }
-    }
 }
 
 /// An output in the form that is wanted.

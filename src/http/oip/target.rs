@@ -37,7 +37,7 @@ pub(super) struct Target {
 impl Target {
     /// Every name, model by model.
     pub(super) fn all(state: &AppState) -> Vec<Self> {
-        let models = state.models.all().into_iter();
+        let models = state.service.models.all().into_iter();
         let variants = models.flat_map(|(name, classifier)| {
             ModelVariant::ALL.map(|variant| Self {
                 name: Arc::clone(&name),
@@ -54,7 +54,7 @@ impl Target {
     }
 
     fn find(state: &AppState, path: &ModelPath) -> Result<Self, Error> {
-        let models = state.models.all();
+        let models = state.service.models.all();
         let known = |model: &str| models.iter().any(|(name, _)| **name == *model);
         let version = path.version.as_deref();
         if version.is_none_or(|version| version == VERSION)

@@ -1,6 +1,6 @@
 //! API keys: authentication, rate limits, and ownership of maps.
 //!
-//! With `--api-key-file`, `/classify` and `/attention` want `Authorization: Bearer KEY`. The file
+//! With `--api-key-file`, whatever costs something or shows a client's image wants a key. The file
 //! holds a key a line, with a name and a quota where wanted ([`key_file`]); empty lines and lines
 //! that begin with `#` are skipped. It is polled every few seconds, so that keys can be added and
 //! withdrawn while the server runs; a file that became unreadable or empty leaves the old keys in
@@ -18,17 +18,10 @@ use std::{
     time::Instant,
 };
 
-use axum::{
-    extract::{Request, State},
-    http::{HeaderMap, HeaderValue, header},
-    middleware::Next,
-    response::{IntoResponse, Response},
-};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use self::{key_file::KeyEntry, token_bucket::TokenBucket};
-use super::{AppState, Problem, request_id};
 use crate::{
     Error,
     file_watcher::Watched,
@@ -53,11 +46,38 @@ struct ApiKey {
 #[derive(Clone, Debug, Default)]
 pub(super) struct RateLimit(Option<Arc<Mutex<TokenBucket>>>);
 
-/// The caller of a request.
-struct Caller {
+/// The caller of a request; [`Service::authenticate`](super::Service::authenticate) makes it.
+#[derive(Clone, Debug)]
+pub struct Caller {
     owner: Owner,
     name: Option<String>,
     rate_limit: RateLimit,
+}
+
+impl Caller {
+    /// Any caller, where no keys are configured.
+    pub(super) fn anyone() -> Self {
+        Self {
+            owner: Owner::ANYONE,
+            name: None,
+            rate_limit: RateLimit::default(),
+        }
+    }
+
+    /// The owner of what it makes.
+    pub fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// What its key is called, for the log.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// What it may still ask for.
+    pub(super) fn rate_limit(&self) -> &RateLimit {
+        &self.rate_limit
+    }
 }
 
 impl KeyRing {
@@ -79,14 +99,9 @@ impl KeyRing {
         self.0.follow().await;
     }
 
-    /// Whose key the request brings.
-    fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
-        let value = headers.get(header::AUTHORIZATION)?.as_bytes();
-        let (scheme, key) = value.split_at_checked(b"Bearer ".len())?;
-        if !scheme.eq_ignore_ascii_case(b"Bearer ") {
-            return None;
-        }
-        let presented: KeyDigest = Sha256::digest(key.trim_ascii()).into();
+    /// Whose key this is.
+    pub(super) fn caller(&self, key: &[u8]) -> Option<Caller> {
+        let presented: KeyDigest = Sha256::digest(key).into();
         let keys = self.0.get();
         // All are compared, whichever matches, so that the time says nothing.
         let (mut known, mut which) = (Choice::from(0), 0);
@@ -154,37 +169,6 @@ impl RateLimit {
     }
 }
 
-/// Lets a request through with its owner and what that may still ask for, or answers 401. Routes
-/// that take images ask the [`RateLimit`]; to all others it does not matter.
-pub(super) async fn require_key(
-    State(state): State<AppState>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let caller = match &state.keys {
-        None => Some(Caller {
-            owner: Owner::ANYONE,
-            name: None,
-            rate_limit: RateLimit::default(),
-        }),
-        Some(keys) => keys.caller(request.headers()),
-    };
-    let Some(caller) = caller else {
-        let mut response =
-            Problem::new(&Error::Unauthorized, &request_id(&request)).into_response();
-        response
-            .headers_mut()
-            .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        return response;
-    };
-    if let Some(name) = caller.name {
-        tracing::Span::current().record("key", name);
-    }
-    request.extensions_mut().insert(caller.owner);
-    request.extensions_mut().insert(caller.rate_limit);
-    next.run(request).await
-}
-
 /// A key whose line did not change keeps what is left of its quota.
 fn keys(current: &[ApiKey], entries: Vec<KeyEntry>) -> Vec<ApiKey> {
     let keep = |entry: KeyEntry| {
@@ -222,39 +206,27 @@ mod tests {
         (file, ring)
     }
 
-    fn owner(ring: &KeyRing, authorization: &str) -> Option<Owner> {
-        let value = HeaderValue::from_str(authorization).unwrap();
-        caller(ring, value).map(|caller| caller.owner)
-    }
-
-    fn caller(ring: &KeyRing, value: HeaderValue) -> Option<Caller> {
-        ring.caller(&HeaderMap::from_iter([(header::AUTHORIZATION, value)]))
+    fn owner(ring: &KeyRing, key: &str) -> Option<Owner> {
+        ring.caller(key.as_bytes()).map(|caller| caller.owner)
     }
 
     #[test]
     fn each_key_has_its_own_owner() {
         let (_file, ring) = ring(&format!("# team a\n{FIRST}\n\n  {SECOND}  \n"));
         let ring = ring.unwrap();
-        let first = owner(&ring, &format!("Bearer {FIRST}")).unwrap();
-        let second = owner(&ring, &format!("bearer {SECOND}")).unwrap();
+        let first = owner(&ring, FIRST).unwrap();
+        let second = owner(&ring, SECOND).unwrap();
         assert_ne!(first, second);
         assert_ne!(first, Owner::ANYONE);
     }
 
     #[test]
-    fn other_keys_and_other_schemes_have_none() {
+    fn other_keys_have_none() {
         let (_file, ring) = ring(FIRST);
         let ring = ring.unwrap();
-        for wrong in [
-            "Bearer 0123456789abcdeg",
-            "Bearer ",
-            "Basic 0123456789abcdef",
-            FIRST,
-            "Bear",
-        ] {
+        for wrong in ["0123456789abcdeg", "0123456789abcde", ""] {
             assert_eq!(owner(&ring, wrong), None, "{wrong}");
         }
-        assert!(ring.caller(&HeaderMap::new()).is_none());
     }
 
     #[test]
@@ -269,7 +241,7 @@ mod tests {
     fn a_byte_order_mark_is_no_part_of_the_first_key() {
         let (_file, ring) = ring(&format!("\u{feff}{FIRST}\n"));
         let ring = ring.unwrap();
-        assert!(owner(&ring, &format!("Bearer {FIRST}")).is_some());
+        assert!(owner(&ring, FIRST).is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -279,11 +251,11 @@ mod tests {
         let watching = tokio::spawn(ring.clone().watch());
         fs::write(file.path(), SECOND).unwrap();
         tokio::time::sleep(2 * POLL_INTERVAL).await;
-        assert_eq!(owner(&ring, &format!("Bearer {FIRST}")), None);
-        assert!(owner(&ring, &format!("Bearer {SECOND}")).is_some());
+        assert_eq!(owner(&ring, FIRST), None);
+        assert!(owner(&ring, SECOND).is_some());
         fs::write(file.path(), "").unwrap();
         tokio::time::sleep(2 * POLL_INTERVAL).await;
-        assert!(owner(&ring, &format!("Bearer {SECOND}")).is_some());
+        assert!(owner(&ring, SECOND).is_some());
         watching.abort();
     }
 
@@ -292,20 +264,14 @@ mod tests {
         let limited = format!("a {FIRST} rate=1/h");
         let (file, ring) = ring(&limited);
         let ring = ring.unwrap();
-        let authorization = HeaderValue::from_str(&format!("Bearer {FIRST}")).unwrap();
-        let ask = || {
-            caller(&ring, authorization.clone())
-                .unwrap()
-                .rate_limit
-                .take()
-        };
+        let ask = || ring.caller(FIRST.as_bytes()).unwrap().rate_limit.take();
         ask().unwrap();
         assert!(matches!(ask(), Err(Error::QuotaExceeded { .. })));
 
         let watching = tokio::spawn(ring.clone().watch());
         fs::write(file.path(), format!("{SECOND}\n{limited}\n")).unwrap();
         tokio::time::sleep(2 * POLL_INTERVAL).await;
-        assert!(owner(&ring, &format!("Bearer {SECOND}")).is_some());
+        assert!(owner(&ring, SECOND).is_some());
         assert!(matches!(ask(), Err(Error::QuotaExceeded { .. })));
         watching.abort();
     }

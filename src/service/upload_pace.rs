@@ -4,18 +4,18 @@ use std::time::Duration;
 
 /// The slowest that a body may come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::http) struct Pace {
+pub(crate) struct Pace {
     /// This long nothing has to come.
-    pub(in crate::http) grace: Duration,
+    pub(crate) grace: Duration,
     /// Then so many bytes a second since the beginning of it.
-    pub(in crate::http) bytes_per_second: u64,
+    pub(crate) bytes_per_second: u64,
     /// And all within this time.
-    pub(in crate::http) limit: Duration,
+    pub(crate) limit: Duration,
 }
 
 impl Pace {
     /// How long after its beginning more has to have come of a body of which so much is here.
-    pub(in crate::http) fn due(&self, received: u64) -> Duration {
+    pub(crate) fn due(&self, received: u64) -> Duration {
         let earned = received as f64 / self.bytes_per_second as f64;
         // Beyond what a duration can hold, the limit is what counts.
         let earned = Duration::try_from_secs_f64(earned).unwrap_or(Duration::MAX);

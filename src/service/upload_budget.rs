@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-use crate::{Error, Result, http::client_address::Client};
+use super::client::Client;
+use crate::{Error, Result};
 
 /// Memory for bodies that are being read or worked on, all together. It is taken as bytes arrive:
 /// an announced length costs a client nothing and is worth nothing. A body that does not fit is
@@ -16,7 +17,7 @@ use crate::{Error, Result, http::client_address::Client};
 /// thresholds for shared-memory packet switches*, 1998): one alone gets four fifths of everything,
 /// and however many hold how much, a new request finds room.
 #[derive(Clone, Debug)]
-pub struct UploadBudget(Arc<Mutex<Shares>>);
+pub(super) struct UploadBudget(Arc<Mutex<Shares>>);
 
 #[derive(Debug)]
 struct Shares {
@@ -30,7 +31,7 @@ const TIMES_FREE: u64 = 4;
 
 impl UploadBudget {
     /// A budget of so many bytes.
-    pub fn new(bytes: u64) -> Self {
+    pub(super) fn new(bytes: u64) -> Self {
         Self(Arc::new(Mutex::new(Shares {
             free: bytes,
             held: HashMap::new(),
@@ -43,16 +44,16 @@ impl UploadBudget {
     ///
     /// # Errors
     /// [`Error::Overloaded`].
-    pub(in crate::http) fn open(
+    pub(super) fn open(
         &self,
         client: Client,
         content_length: u64,
         single: u64,
-    ) -> Result<Reservation> {
+    ) -> Result<UploadReservation> {
         if !self.shares().fits(client, content_length, single) {
             return Err(full());
         }
-        Ok(Reservation {
+        Ok(UploadReservation {
             budget: self.clone(),
             client,
             single,
@@ -84,19 +85,19 @@ fn full() -> Error {
 
 /// What one body takes of the memory; given back when dropped.
 #[derive(Debug)]
-pub(in crate::http) struct Reservation {
+pub(super) struct UploadReservation {
     budget: UploadBudget,
     client: Client,
     single: u64,
     bytes: u64,
 }
 
-impl Reservation {
+impl UploadReservation {
     /// Takes so many bytes more.
     ///
     /// # Errors
     /// [`Error::Overloaded`] when there is no room for them, for this client.
-    pub(in crate::http) fn take(&mut self, more: u64) -> Result<()> {
+    pub(super) fn take(&mut self, more: u64) -> Result<()> {
         let mut shares = self.budget.shares();
         if !shares.fits(self.client, more, self.single) {
             return Err(full());
@@ -111,12 +112,12 @@ impl Reservation {
     ///
     /// # Errors
     /// Those of [`take`](Self::take).
-    pub(in crate::http) fn take_up_to(&mut self, bytes: u64) -> Result<()> {
+    pub(super) fn take_up_to(&mut self, bytes: u64) -> Result<()> {
         self.take(bytes.saturating_sub(self.bytes))
     }
 }
 
-impl Drop for Reservation {
+impl Drop for UploadReservation {
     fn drop(&mut self) {
         let mut shares = self.budget.shares();
         shares.free += self.bytes;
@@ -141,7 +142,7 @@ mod tests {
     }
 
     /// Bodies of a MiB that a client gets room for.
-    fn fill(budget: &UploadBudget, number: u64) -> Vec<Reservation> {
+    fn fill(budget: &UploadBudget, number: u64) -> Vec<UploadReservation> {
         let mut reservations = Vec::new();
         while let Ok(mut reservation) = budget.open(client(number), MIB, MIB) {
             reservation.take(MIB).unwrap();
@@ -153,7 +154,7 @@ mod tests {
     #[test]
     fn an_announced_length_takes_nothing() {
         let budget = UploadBudget::new(10 * MIB);
-        let silent: Vec<Reservation> = (0..1000)
+        let silent: Vec<UploadReservation> = (0..1000)
             .map(|_| budget.open(client(1), 10 * MIB, 10 * MIB).unwrap())
             .collect();
         let mut whole = budget.open(client(2), 10 * MIB, 10 * MIB).unwrap();
