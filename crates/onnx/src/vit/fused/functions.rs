@@ -3,7 +3,7 @@
 use std::iter;
 
 use super::{
-    ATTENTION, ATTRIBUTION, CLASS_TOKEN_SUM, DOMAIN, FusedShape, MAPS, Plan, ROLLOUT_OPERATOR,
+    ATTENTION, ATTRIBUTION, CLASS_TOKEN_SUM, DOMAIN, FusedShape, MAPS, ROLLOUT_OPERATOR, plan::Plan,
 };
 use crate::{
     graph::{Attribute, Graph, OPSET, Storage, Value, as_i64},
@@ -162,7 +162,7 @@ fn attribution(shape: &FusedShape, labels: usize) -> FunctionProto {
     let named = parts.into_iter().flat_map(of_blocks).collect::<Vec<_>>();
     let leading = [MAPS, "directions"].into_iter();
     let inputs: Vec<&str> = leading.chain(named.iter().map(String::as_str)).collect();
-    // The operator's second result is room for it to work in, which nobody reads.
+    // The operator's second result is room for it to work in, which no node reads.
     graph.node("Identity", "scratch", &[&directions], &[]);
     body.finish(ATTRIBUTION, &inputs, &["by_token", "scratch"], &[])
 }
