@@ -20,8 +20,11 @@ struct Replicas {
 impl Replicas {
     fn start(flags: &[&str]) -> Self {
         let port = |_| format!("127.0.0.1:{}", free_port());
+        // The proxies in front pass on the name of their group of servers.
+        let named = ["--allowed-hosts", "patchlight"];
+        let flags = named.iter().chain(flags);
         let mut replicas = Self {
-            flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            flags: flags.map(|&flag| flag.to_owned()).collect(),
             addresses: (0..REPLICAS).map(port).collect(),
             servers: Vec::new(),
         };
