@@ -135,7 +135,8 @@ impl OrtEngine {
         let count = inputs.len();
         self.buffer.clear();
         for input in inputs {
-            self.buffer.extend_from_slice(input);
+            let values = input.iter().copied().map(cpu::flush_tiny);
+            self.buffer.extend(values);
         }
         let [channels, height, width] = self.input;
         [count, channels, height, width]
@@ -314,6 +315,9 @@ fn configure(runtime: &Runtime, options: &SessionOptions) -> ort::Result<Session
         .with_intra_threads(options.threads)?
         .with_inter_threads(1)?
         .with_intra_op_spinning(options.spin)?
+        // Subnormal numbers that arise within the graph count as zero on the session's threads. The
+        // calling thread is not among them, so tiny inputs are set to zero before.
+        .with_flush_to_zero()?
         // The pattern is planned for one batch size and re-planned for every other.
         .with_memory_pattern(false)?)
 }
