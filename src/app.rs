@@ -153,7 +153,8 @@ impl App {
         }
         let finished = server.finish(limit).await;
         self.keeper.close();
-        if stop.is_none() {
+        // Perhaps only while what was accepted was being finished.
+        if alarm.is_rung() {
             return End::Broken;
         }
         if finished {

@@ -179,7 +179,15 @@ impl Queue {
         }
     }
 
-    /// The batch that [`next_batch`](Self::next_batch) gave this worker has ended. `ran` is `None`
+    /// The worker runs so many again that [`next_batch`](Self::next_batch) gave it before.
+    pub(super) fn begin(&self, worker: usize, size: usize) {
+        self.lock().running[worker] = Some(Running {
+            size,
+            since: Instant::now(),
+        });
+    }
+
+    /// What this worker was given or [`began`](Self::begin) has ended. `ran` is `None`
     /// where the time says nothing of the engine's speed.
     pub(super) fn finished(&self, worker: usize, ran: Option<Duration>) {
         let mut state = self.lock();

@@ -1,9 +1,7 @@
 //! What to do about an engine that fails again and again: a pure rule, and the bell that ends the
 //! process.
 
-use std::sync::Arc;
-
-use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// Pictures that fail one after the other, each run alone, before the engine is thought broken. No
 /// picture can do that by itself: its tensor has the model's shape and holds numbers only.
@@ -50,19 +48,24 @@ impl Recovery {
     }
 }
 
-/// Rung when an engine is broken for good, so that the process ends and whoever supervises it
-/// starts it afresh. A handle; clones share it.
+/// Rung when an engine is broken for good, or its thread has ended, so that the process ends and
+/// whoever supervises it starts it afresh. A handle; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Alarm(Arc<Notify>);
+pub struct Alarm(CancellationToken);
 
 impl Alarm {
-    /// Waits until it is rung; at once if it was. For one waiter.
+    /// Waits until it is rung; at once if it was.
     pub async fn rung(&self) {
-        self.0.notified().await;
+        self.0.cancelled().await;
+    }
+
+    /// Whether it was rung.
+    pub fn is_rung(&self) -> bool {
+        self.0.is_cancelled()
     }
 
     pub(super) fn ring(&self) {
-        self.0.notify_one();
+        self.0.cancel();
     }
 }
 

@@ -1,6 +1,7 @@
 //! The batcher with an engine that does what a test wants.
 
 mod stage;
+mod worker_panic;
 
 use self::stage::{Stage, logit, stage, stage_and_workers};
 use super::*;

@@ -85,7 +85,22 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    fn serve(&mut self, mut batch: Vec<Entry>) {
+    /// Runs a batch, and its inputs one by one if it fails as a whole: one of them may have spoiled
+    /// it for the others.
+    fn serve(&mut self, batch: Vec<Entry>) {
+        for entry in self.attempt(batch) {
+            if entry.reply.is_closed() {
+                continue;
+            }
+            self.queue.begin(self.number, 1);
+            // Of a batch of one nothing is left.
+            drop(self.attempt(vec![entry]));
+        }
+    }
+
+    /// Runs a batch once and answers its requests; those are left that have to be run alone because
+    /// the batch failed, none of a batch of one.
+    fn attempt(&mut self, mut batch: Vec<Entry>) -> Vec<Entry> {
         // Each request's trace has the run that it shared.
         let size = batch.len();
         let spans: Vec<Span> = batch
@@ -126,14 +141,12 @@ impl<E: Engine> Worker<E> {
                 }
                 self.recover();
             }
-            // One input may have spoiled it for the others: each gets its own run.
             Err(why) => {
                 tracing::warn!(%why, size = run.size, "a batch failed; its inputs are tried one by one");
-                for entry in batch.into_iter().filter(|entry| !entry.reply.is_closed()) {
-                    self.serve(vec![entry]);
-                }
+                return batch;
             }
         }
+        Vec::new()
     }
 
     /// After a failure: goes on, or makes the engine anew, or ends.
@@ -154,14 +167,9 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// Refuses what waits and what comes, and has the process end.
     fn give_up(&self) {
         tracing::error!("the engine is broken for good");
-        for entry in self.queue.close_and_take() {
-            // Whoever has left needs no refusal.
-            let _ = entry.reply.send(Err(Error::NotReady));
-        }
-        self.alarm.ring();
+        self.end_service();
     }
 
     /// A panic in the engine is a failed run, not the end of the service.
@@ -180,9 +188,25 @@ impl<E: Engine> Worker<E> {
     }
 }
 
+impl<E> Worker<E> {
+    /// Refuses what waits and what comes, and has the process end.
+    fn end_service(&self) {
+        for entry in self.queue.close_and_take() {
+            // Whoever has left needs no refusal.
+            let _ = entry.reply.send(Err(Error::NotReady));
+        }
+        self.alarm.ring();
+    }
+}
+
 impl<E> Drop for Worker<E> {
-    /// However the thread ends, nobody waits for it for ever.
+    /// However the thread ends, nobody waits for it for ever; and if a panic ends it, the process
+    /// does not go on without it.
     fn drop(&mut self) {
+        if thread::panicking() {
+            tracing::error!("a batch worker panicked outside of its engine");
+            self.end_service();
+        }
         drop(self.queue.close_and_take());
     }
 }
