@@ -74,18 +74,16 @@ impl Classifier {
     /// [`Error::Overloaded`] with the time after which a retry would be let in.
     pub fn admit(&self, deadline: Deadline) -> Result<Announced> {
         let load = self.batcher.load();
-        let (engine, decoding) = (load.predicted_wait, self.budget.predicted_wait());
-        let wait = engine + decoding;
-        let bearable = load.bearable(deadline.left());
-        if wait <= bearable {
+        let decoding = self.budget.predicted_wait();
+        let Some(excess) = load.excess(decoding, deadline.left()) else {
             return Ok(self.batcher.announce());
-        }
-        self.metrics.shed(match decoding > engine {
+        };
+        self.metrics.shed(match decoding > load.predicted_wait {
             true => "decode_wait",
             false => "predicted_wait",
         });
         Err(Error::Overloaded {
-            retry_after: wait - bearable,
+            retry_after: excess,
         })
     }
 

@@ -13,6 +13,8 @@ pub struct Load {
     pub background: usize,
     /// Inputs in the batches that run now.
     pub running: usize,
+    /// Engines that run nothing.
+    pub idle: usize,
     /// Inputs that were let in and are still being received or decoded.
     pub announced: usize,
     /// Time until a newcomer's answer would be ready; zero before anything was measured.
@@ -24,13 +26,27 @@ impl Load {
     /// decoding what comes meanwhile takes processor time; whoever is let in is to be answered.
     const PLANNED: f64 = 0.8;
 
-    /// The longest predicted wait with which a newcomer who has `left` is let in.
-    pub fn bearable(&self, left: Duration) -> Duration {
-        match self.waiting + self.running + self.announced {
+    /// By how much the answer of a newcomer who has `left` would be too late; nothing if it is let
+    /// in. `before` is the time until its picture reaches the queue.
+    ///
+    /// An engine that would run it at once takes it however long it is thought to need: only a run
+    /// can show that the engine has become quicker, and while nothing is let in nothing runs.
+    pub fn excess(&self, before: Duration, left: Duration) -> Option<Duration> {
+        let wait = match self.has_idle_engine() {
+            true => before,
+            false => before + self.predicted_wait,
+        };
+        let bearable = match self.waiting + self.running + self.announced {
             // Nobody else can spoil it, and refusing would help nobody.
             0 => left,
             _ => left.mul_f64(Self::PLANNED),
-        }
+        };
+        (wait > bearable).then(|| wait - bearable)
+    }
+
+    /// Whether an engine is idle that none of those who wait or come will take.
+    fn has_idle_engine(&self) -> bool {
+        self.idle > self.waiting + self.announced
     }
 }
 
@@ -66,6 +82,7 @@ pub(super) fn predicted_wait(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::curve::tests::run;
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
@@ -81,7 +98,7 @@ mod tests {
     /// 10 ms an input.
     fn curve() -> Curve {
         let mut curve = Curve::new(4, &[]);
-        curve.learn(4, MS(40));
+        curve.learn(4, run(MS(40)));
         curve
     }
 
@@ -112,18 +129,55 @@ mod tests {
         assert_eq!(wait(3, [0.025, 0.0]), MS(35));
     }
 
+    /// One engine, behind which an answer takes so long.
+    fn load(predicted_wait: Duration) -> Load {
+        Load {
+            idle: 1,
+            predicted_wait,
+            ..Load::default()
+        }
+    }
+
     #[test]
     fn only_an_idle_engine_plans_for_all_the_time_there_is() {
-        let idle = Load::default();
-        assert_eq!(idle.bearable(MS(100)), MS(100));
+        let idle = load(MS(100));
+        assert_eq!(idle.excess(MS(0), MS(100)), None);
         for (waiting, running, announced) in [(1, 0, 0), (0, 1, 0), (0, 0, 1)] {
             let busy = Load {
                 waiting,
                 running,
                 announced,
+                idle: 1 - running,
                 ..idle
             };
-            assert_eq!(busy.bearable(MS(100)), MS(80));
+            assert_eq!(busy.excess(MS(0), MS(125)), None);
+            assert_eq!(busy.excess(MS(0), MS(100)), Some(MS(20)));
+        }
+    }
+
+    #[test]
+    fn an_idle_engine_that_was_slow_once_is_asked_all_the_same() {
+        // As after a run that something stopped for a minute.
+        let idle = load(MS(60_000));
+        assert_eq!(idle.excess(MS(0), MS(2000)), None);
+        // What the decoders have to do first is no guess.
+        assert_eq!(idle.excess(MS(2500), MS(2000)), Some(MS(500)));
+        // One of two engines is idle.
+        let half = Load { running: 4, ..idle };
+        assert_eq!(half.excess(MS(0), MS(2000)), None);
+    }
+
+    #[test]
+    fn an_idle_engine_that_others_will_take_is_no_reason() {
+        for (waiting, announced) in [(1, 0), (0, 1)] {
+            let taken = Load {
+                waiting,
+                announced,
+                ..load(MS(3000))
+            };
+            assert_eq!(taken.excess(MS(0), MS(2000)), Some(MS(1400)));
+            let two = Load { idle: 2, ..taken };
+            assert_eq!(two.excess(MS(0), MS(2000)), None);
         }
     }
 

@@ -4,8 +4,36 @@
 //! is the straight line `fixed + each · size` through them, which is what a device's start-up cost
 //! and its throughput make it. What ran before the first request is believed until its size has
 //! served one: the first run of a session is slower than those that follow.
+//!
+//! No single run decides much. One that took far longer than expected counts for a few times what
+//! was expected, and not at all if the process stood still meanwhile ([`Run::stood_still`]). What
+//! was learned counts for less and less as time goes by without a run.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// A batch that ran.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    /// How long it took.
+    pub(super) took: Duration,
+    /// The processor time that its thread took meanwhile, where the system tells.
+    pub(super) computed: Option<Duration>,
+    /// When it ended.
+    pub(super) ended: Instant,
+}
+
+impl Run {
+    /// A thread that runs a batch computes for most of that time, and for a tenth of it where many
+    /// others want the same processor.
+    const LEAST_SHARE: u32 = 16;
+
+    /// Whether its thread was hardly on a processor: the process was stopped, its container paused,
+    /// its machine frozen, or its memory was being swapped in. That says nothing of the engine.
+    fn stood_still(&self) -> bool {
+        let computed = self.computed;
+        computed.is_some_and(|computed| computed * Self::LEAST_SHARE < self.took)
+    }
+}
 
 /// The engine's time for each batch size.
 #[derive(Clone, Debug)]
@@ -14,26 +42,42 @@ pub(super) struct Curve {
     known: Vec<Option<Known>>,
     /// Batches that served, of any size.
     batches: u64,
+    /// When a run was last learned from.
+    learned: Option<Instant>,
+    /// When a run was last left out because the process stood still.
+    left_out: Option<Instant>,
 }
 
 /// What is known of one size.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     seconds: f64,
-    /// Batches behind it; none if it ran before the first request only.
-    runs: u64,
-    /// The number of the last of them.
+    /// How many batches it rests on, fewer as they grow old; none if it ran before the first
+    /// request only.
+    runs: f64,
+    /// The number of the last of them; 0 if it ran before the first request only.
     last: u64,
 }
 
 impl Curve {
-    /// A run's least weight in the running mean, which is that of all runs until there are twenty.
-    /// Sizes whose speeds differ by less than single runs do are told apart, a change of speed is
-    /// followed within seconds, and one slow run does not turn clients away.
-    const WEIGHT: f64 = 0.05;
+    /// So many runs make a size as trustworthy as it gets. The next one then weighs a twentieth in
+    /// the running mean, and that of all runs until there are so many. Sizes whose speeds differ by
+    /// less than single runs do are told apart, and a change of speed is followed within seconds.
+    const TRUSTED: f64 = 19.0;
 
-    /// So many runs make a size as trustworthy as it gets, since the mean forgets older ones.
-    const TRUSTED: u64 = 20;
+    /// A run counts for no more than so many times what was expected of it. A change for good is
+    /// learned all the same, since what is expected grows with every run.
+    const MAX_SURPRISE: f64 = 4.0;
+
+    /// Seconds that no run is too long for.
+    const NO_SURPRISE: f64 = 0.001;
+
+    /// A run during which the process stood still is left out once in this time. What comes back
+    /// sooner is no accident, such as a quota that stops the process ten times a second.
+    const ACCIDENT: Duration = Duration::from_secs(60);
+
+    /// A run that is so old counts half.
+    const HALF_LIFE: Duration = Duration::from_secs(60);
 
     /// A size that has not run for so many batches is not known any more: it may have been judged
     /// by a moment when the machine was busy with something else.
@@ -44,12 +88,14 @@ impl Curve {
         let mut curve = Self {
             known: vec![None; max_batch],
             batches: 0,
+            learned: None,
+            left_out: None,
         };
         for (size, ran) in warm_up {
             if let Some(known) = curve.of(*size) {
                 *known = Some(Known {
                     seconds: ran.as_secs_f64(),
-                    runs: 0,
+                    runs: 0.0,
                     last: 0,
                 });
             }
@@ -58,28 +104,51 @@ impl Curve {
     }
 
     /// Learns from a batch that ran.
-    pub(super) fn learn(&mut self, size: usize, ran: Duration) {
+    pub(super) fn learn(&mut self, size: usize, run: Run) {
+        let most = self
+            .seconds(size)
+            .map(|expected| (expected * Self::MAX_SURPRISE).max(Self::NO_SURPRISE));
+        let took = run.took.as_secs_f64();
+        if most.is_some_and(|most| took > most) && self.is_accident(run) {
+            return;
+        }
+        let took = most.map_or(took, |most| took.min(most));
+        self.grow_old(run.ended);
         self.batches += 1;
         let last = self.batches;
         let fresh = self.knows(size);
         let Some(known) = self.of(size) else { return };
-        let seconds = ran.as_secs_f64();
-        *known = match *known {
-            Some(old) if fresh => {
-                let runs = old.runs + 1;
-                let weight = Self::WEIGHT.max(1.0 / runs as f64);
-                Some(Known {
-                    seconds: old.seconds + weight * (seconds - old.seconds),
-                    runs,
-                    last,
-                })
-            }
-            _ => Some(Known {
-                seconds,
-                runs: 1,
-                last,
-            }),
+        let (mean, runs) = match *known {
+            Some(old) if fresh => (old.seconds, old.runs),
+            _ => (took, 0.0),
         };
+        *known = Some(Known {
+            seconds: mean + (took - mean) / (runs.min(Self::TRUSTED) + 1.0),
+            runs: runs + 1.0,
+            last,
+        });
+    }
+
+    /// Whether the run says nothing of the engine, if this has not happened a moment ago. Other
+    /// engines' runs at the same time stood still with it and are the same accident.
+    fn is_accident(&mut self, run: Run) -> bool {
+        let again = |at: Instant| at + run.took < run.ended && run.ended < at + Self::ACCIDENT;
+        if !run.stood_still() || self.left_out.is_some_and(again) {
+            return false;
+        }
+        self.left_out = Some(run.ended);
+        true
+    }
+
+    /// Takes from the weight of what was learned what the time since then took.
+    fn grow_old(&mut self, now: Instant) {
+        let before = self.learned.replace(now).unwrap_or(now);
+        let age = now.saturating_duration_since(before);
+        let left = 0.5_f64.powf(age.div_duration_f64(Self::HALF_LIFE));
+        for known in self.known.iter_mut().flatten() {
+            // More runs than make a size trustworthy would outlive a change of speed.
+            known.runs = known.runs.min(Self::TRUSTED) * left;
+        }
     }
 
     /// Seconds for a batch of `size`; `None` while nothing at all is known.
@@ -88,7 +157,8 @@ impl Curve {
             .checked_sub(1)
             .and_then(|at| self.known.get(at))
             .copied()
-            .flatten();
+            .flatten()
+            .filter(|known| self.batches - known.last <= Self::FORGOTTEN);
         own.map(|known| known.seconds)
             .or_else(|| self.line().map(|(fixed, each)| fixed + each * size as f64))
     }
@@ -106,7 +176,7 @@ impl Curve {
         let known = size.checked_sub(1).and_then(|at| self.known.get(at));
         known.is_some_and(|known| {
             known
-                .is_some_and(|known| known.runs > 0 && self.batches - known.last <= Self::FORGOTTEN)
+                .is_some_and(|known| known.last > 0 && self.batches - known.last <= Self::FORGOTTEN)
         })
     }
 
@@ -120,19 +190,15 @@ impl Curve {
         size.checked_sub(1).and_then(|at| self.known.get_mut(at))
     }
 
-    /// Least squares through the known sizes, each with the weight of its runs. Neither part may be
-    /// negative: noise in few points must not promise that a larger batch is quicker, or that small
-    /// ones cost nothing.
+    /// Least squares through the known sizes, each with the weight of its runs, one at least. Neither
+    /// part may be negative: noise in few points must not promise that a larger batch is quicker, or
+    /// that small ones cost nothing.
     fn line(&self) -> Option<(f64, f64)> {
         let known = self.known.iter().zip(1_u32..);
         let points = || {
             known.clone().filter_map(|(known, size)| {
                 let Known { seconds, runs, .. } = (*known)?;
-                Some((
-                    runs.clamp(1, Self::TRUSTED) as f64,
-                    f64::from(size),
-                    seconds,
-                ))
+                Some((runs.clamp(1.0, Self::TRUSTED), f64::from(size), seconds))
             })
         };
         let weight: f64 = points().map(|(weight, ..)| weight).sum();
@@ -165,99 +231,4 @@ impl Curve {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn curve(points: &[(usize, u64)]) -> Curve {
-        let mut curve = Curve::new(16, &[]);
-        for &(size, ms) in points {
-            curve.learn(size, Duration::from_millis(ms));
-        }
-        curve
-    }
-
-    fn ms(curve: &Curve, size: usize) -> f64 {
-        (curve.seconds(size).unwrap() * 1e6).round() / 1e3
-    }
-
-    #[test]
-    fn nothing_is_known_of_an_engine_that_has_not_run() {
-        assert_eq!(curve(&[]).seconds(1), None);
-    }
-
-    #[test]
-    fn one_size_alone_is_taken_for_proportional() {
-        let curve = curve(&[(2, 20)]);
-        assert_eq!(
-            (ms(&curve, 1), ms(&curve, 2), ms(&curve, 8)),
-            (10.0, 20.0, 80.0)
-        );
-    }
-
-    #[test]
-    fn unknown_sizes_lie_on_the_line() {
-        let curve = curve(&[(1, 12), (8, 26)]);
-        assert_eq!((ms(&curve, 4), ms(&curve, 16)), (18.0, 42.0));
-    }
-
-    #[test]
-    fn sizes_are_chosen_by_the_line_in_which_many_runs_weigh_more() {
-        // 10 + 2 · size, and one run of 4 that something disturbed.
-        let mut many = [(1, 12), (2, 14), (8, 26)].repeat(20);
-        many.push((4, 60));
-        let curve = curve(&many);
-        for (size, ms) in [(1, 12.0), (4, 18.0 / 4.0), (8, 26.0 / 8.0)] {
-            let each = curve.each(size).unwrap() * 1e3;
-            assert!((each / ms - 1.0).abs() < 0.1, "{size}: {each}");
-        }
-    }
-
-    #[test]
-    fn a_known_size_is_its_own_mean_even_off_the_line() {
-        assert_eq!(ms(&curve(&[(1, 10), (2, 50), (4, 20)]), 2), 50.0);
-    }
-
-    #[test]
-    fn noise_does_not_make_larger_batches_quicker_or_small_ones_free() {
-        assert!(ms(&curve(&[(1, 20), (8, 10)]), 16) >= 10.0);
-        assert!(ms(&curve(&[(4, 10), (8, 40)]), 1) > 0.0);
-    }
-
-    #[test]
-    fn a_few_runs_are_averaged_and_later_ones_weigh_a_twentieth() {
-        assert_eq!(ms(&curve(&[(1, 10), (1, 20), (1, 60)]), 1), 30.0);
-        let mut long = curve(&[(1, 10); 100]);
-        long.learn(1, Duration::from_millis(110));
-        assert_eq!(ms(&long, 1), 15.0);
-    }
-
-    #[test]
-    fn what_ran_before_the_first_request_is_believed_until_that_size_serves() {
-        let first_run = [(1, Duration::from_millis(40))];
-        let mut curve = Curve::new(8, &first_run);
-        assert_eq!((ms(&curve, 1), ms(&curve, 8)), (40.0, 320.0));
-        assert!(!curve.knows(1));
-        curve.learn(1, Duration::from_millis(10));
-        assert_eq!(ms(&curve, 1), 10.0);
-        assert!(curve.knows(1));
-    }
-
-    #[test]
-    fn a_size_that_has_not_run_for_long_is_judged_anew() {
-        let mut curve = curve(&[(8, 800)]);
-        for _ in 0..1000 {
-            curve.learn(1, Duration::from_millis(10));
-        }
-        assert!(curve.knows(8));
-        curve.learn(1, Duration::from_millis(10));
-        assert!(!curve.knows(8));
-        assert_eq!(ms(&curve, 8), 800.0, "until it has run again");
-        curve.learn(8, Duration::from_millis(40));
-        assert_eq!(ms(&curve, 8), 40.0);
-    }
-
-    #[test]
-    fn sizes_beyond_the_largest_batch_are_not_kept() {
-        assert_eq!(curve(&[(17, 10), (0, 10)]).points().count(), 0);
-    }
-}
+pub(super) mod tests;

@@ -14,7 +14,7 @@ use std::{
 
 use super::{
     Load, Policy, admission,
-    curve::Curve,
+    curve::{Curve, Run},
     pending::{Entry, Pending},
     policy::Engines,
 };
@@ -187,12 +187,12 @@ impl Queue {
         });
     }
 
-    /// What this worker was given or [`began`](Self::begin) has ended. `ran` is `None`
-    /// where the time says nothing of the engine's speed.
-    pub(super) fn finished(&self, worker: usize, ran: Option<Duration>) {
+    /// What this worker was given or [`began`](Self::begin) has ended. `run` is `None` where the time
+    /// says nothing of the engine's speed.
+    pub(super) fn finished(&self, worker: usize, run: Option<Run>) {
         let mut state = self.lock();
-        if let (Some(running), Some(ran)) = (state.running[worker].take(), ran) {
-            state.curve.learn(running.size, ran);
+        if let (Some(running), Some(run)) = (state.running[worker].take(), run) {
+            state.curve.learn(running.size, run);
         }
     }
 
@@ -216,6 +216,7 @@ impl Queue {
             waiting,
             announced,
             background: state.background.len(),
+            idle: state.engines().idle,
             running: running.map(|running| running.size).sum(),
             predicted_wait: admission::predicted_wait(curve, size, ahead, free_in.collect()),
         }

@@ -8,13 +8,13 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tracing::Span;
 
 use super::{
-    Inference,
+    Inference, curve,
     pending::Entry,
     queue::Queue,
     recovery::{Alarm, Recovery, Step},
@@ -110,14 +110,21 @@ impl<E: Engine> Worker<E> {
                 tracing::debug_span!(parent: &entry.span, "inference", size)
             })
             .collect();
-        let started = Instant::now();
+        let (started, computed) = (Instant::now(), thread_time());
         let inputs: Vec<Input<'_>> = batch.iter().map(|entry| entry.ask.input()).collect();
         let outcome = self.run(&inputs);
         let number = self.runs.fetch_add(1, Ordering::Relaxed) + 1;
-        let ran = started.elapsed();
+        let ended = Instant::now();
+        let ran = ended.saturating_duration_since(started);
         drop(spans);
-        self.queue
-            .finished(self.number, outcome.is_ok().then_some(ran));
+        let learned = outcome.is_ok().then(|| curve::Run {
+            took: ran,
+            computed: thread_time()
+                .zip(computed)
+                .map(|(now, before)| now.saturating_sub(before)),
+            ended,
+        });
+        self.queue.finished(self.number, learned);
         self.metrics.batch(size, ran);
 
         let run = Run {
@@ -209,6 +216,19 @@ impl<E> Drop for Worker<E> {
         }
         drop(self.queue.close_and_take());
     }
+}
+
+/// The processor time that the calling thread has taken, where the system tells. An engine computes
+/// on the thread that calls it, too.
+#[cfg(unix)]
+fn thread_time() -> Option<Duration> {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.try_into().ok()
+}
+
+#[cfg(not(unix))]
+fn thread_time() -> Option<Duration> {
+    None
 }
 
 fn checked(output: Output) -> Result<Output, Error> {

@@ -156,9 +156,24 @@ impl State {
     /// What one decode adds to the past before it: about twenty count.
     const FADE: f64 = 0.95;
 
+    /// A decode counts for no more than so many times what was expected of it: the process may have
+    /// stood still meanwhile. A change for good is learned all the same, since what is expected
+    /// grows with every decode.
+    const MAX_SURPRISE: f64 = 4.0;
+
+    /// Seconds that no decode is too long for.
+    const NO_SURPRISE: f64 = 0.001;
+
     fn learn(&mut self, bytes: u64, took: Duration) {
-        self.done.0 = self.done.0 * Self::FADE + bytes as f64;
-        self.done.1 = self.done.1 * Self::FADE + took.as_secs_f64();
+        let (before, seconds) = self.done;
+        let bytes = bytes as f64;
+        let mut took = took.as_secs_f64();
+        if before > 0.0 {
+            let most = Self::MAX_SURPRISE * bytes * seconds / before;
+            took = took.min(most.max(Self::NO_SURPRISE));
+        }
+        self.done.0 = before * Self::FADE + bytes;
+        self.done.1 = seconds * Self::FADE + took;
     }
 
     fn wait(&self, threads: usize) -> Duration {
@@ -192,6 +207,20 @@ mod tests {
         assert_eq!(demand.lock().wait(2), Duration::from_secs(2));
         drop(ahead);
         assert_eq!(demand.lock().wait(2), Duration::ZERO);
+    }
+
+    #[test]
+    fn one_stalled_decode_counts_for_four_times_what_was_expected() {
+        let mut state = State {
+            bytes: 100,
+            ..State::default()
+        };
+        for _ in 0..100 {
+            state.learn(100, Duration::from_secs(1));
+        }
+        state.learn(100, Duration::from_secs(600));
+        // One of about twenty: 0.95 · 1 + 0.05 · 4.
+        assert!((1.1..1.2).contains(&state.wait(1).as_secs_f64()));
     }
 
     #[test]

@@ -51,6 +51,7 @@ fn model(name: &str, waiting: usize) -> ModelState {
             waiting,
             background: 0,
             running: 0,
+            idle: 1,
             announced: 0,
             predicted_wait: Duration::from_secs(waiting as u64),
         },

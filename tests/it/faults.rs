@@ -128,3 +128,30 @@ async fn nothing_is_ever_written_to_a_disk() {
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(0));
 }
+
+/// A single picture's run that takes longer than a request may: what is learned of it must not keep
+/// everybody out.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_server_that_was_stopped_during_a_run_serves_on() {
+    let flags = ["--max-batch", "1", "--threads", "1"];
+    let server = Server::start(&[&flags[..], &["--request-timeout", "3s"]].concat());
+    for _ in 0..2 {
+        let before = server.thread_time("batch");
+        let address = server.address.clone();
+        let sent = tokio::spawn(async move { post(&address, "/classify", dog()).await });
+        while server.thread_time("batch") < before + Duration::from_millis(1) {
+            assert!(!sent.is_finished(), "it was answered without a run");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        server.pause(Duration::from_secs(4)).await;
+        let stopped = sent.await.unwrap();
+        assert!(matches!(stopped.status.as_u16(), 200 | 504));
+        for _ in 0..3 {
+            predictions(&post(&server.address, "/classify", dog()).await);
+        }
+    }
+    let metrics = crate::client::get(&server.address, "/metrics").await;
+    let shed = "patchlight_shed_total{reason=\"predicted_wait\"} 0";
+    assert!(metrics.text().contains(shed), "{}", metrics.text());
+}

@@ -123,6 +123,32 @@ async fn send(address: &str, name: &str, file: Vec<u8>) -> u16 {
     status
 }
 
+/// Subnormal numbers, which many CPUs take a hundred times as long for, and numbers whose products
+/// with weights are subnormal: all of them are as good as zero.
+#[tokio::test]
+async fn a_tensor_of_tiny_numbers_gives_the_answer_of_zeros() {
+    let server = Server::demo();
+    let ask = |value: f32| {
+        let body = value.to_le_bytes().repeat(3 * 224 * 224);
+        let headers = [("inference-header-content-length", "0")];
+        let address = server.address.clone();
+        async move {
+            let path = "/v2/models/demo/infer";
+            let answer = client::send(&address, hyper::Method::POST, path, &headers, body).await;
+            assert_eq!(answer.status, 200, "{value:e}: {}", answer.text());
+            let length = answer.header("inference-header-content-length");
+            let length: usize = length.parse().expect("a length");
+            answer.body.slice(length..)
+        }
+    };
+    let zeros = ask(0.0).await;
+    assert_eq!(zeros.len() % 4, 0);
+    for tiny in [1e-44, -1e-40, f32::MIN_POSITIVE, 2e-38, -1e-30] {
+        assert_eq!(ask(tiny).await, zeros, "{tiny:e}");
+    }
+    assert_ne!(ask(0.5).await, zeros);
+}
+
 /// Hands out at least `count` files, until nobody takes them.
 fn make(count: usize, all: bool, mut take: impl FnMut(Hostile) -> bool) {
     let mut made = 0;

@@ -103,6 +103,31 @@ impl Server {
             .count()
     }
 
+    /// How much processor time its threads of this name have taken.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn thread_time(&self, name: &str) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        let nanoseconds = |task: PathBuf| -> Option<u64> {
+            let comm = std::fs::read_to_string(task.join("comm")).ok()?;
+            // On a processor, waiting for one, and how often (Documentation/scheduler/sched-stats).
+            let times = std::fs::read_to_string(task.join("schedstat")).ok()?;
+            let on_processor = times.split(' ').next()?.parse().ok()?;
+            (comm.trim() == name).then_some(on_processor)
+        };
+        let tasks = tasks.expect("the program runs").flatten();
+        Duration::from_nanos(tasks.filter_map(|task| nanoseconds(task.path())).sum())
+    }
+
+    /// Stops the whole program at once for so long, as when its container is paused.
+    #[cfg(target_os = "linux")]
+    pub(crate) async fn pause(&self, pause: Duration) {
+        use rustix::process::{Pid, Signal, kill_process};
+        let id = Pid::from_child(&self.child);
+        kill_process(id, Signal::STOP).expect("it can be stopped");
+        tokio::time::sleep(pause).await;
+        kill_process(id, Signal::CONT).expect("it goes on");
+    }
+
     /// How much processor time it has taken, in whole seconds.
     pub(crate) fn processor_time(&self) -> Duration {
         let id = self.child.id().to_string();

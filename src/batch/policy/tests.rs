@@ -1,4 +1,5 @@
 use super::*;
+use crate::batch::curve::tests::run;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
@@ -18,7 +19,7 @@ fn auto(max_batch: usize) -> Policy {
 fn engine(fixed: u64, each: u64, max_batch: usize) -> Curve {
     let mut curve = Curve::new(max_batch, &[]);
     for size in 1..=max_batch {
-        curve.learn(size, MS(fixed + each * size as u64));
+        curve.learn(size, run(MS(fixed + each * size as u64)));
     }
     curve
 }
@@ -130,7 +131,7 @@ fn auto_tries_each_size_before_it_judges() {
     let mut curve = Curve::new(12, &[(1, MS(30))]);
     for expected in [1, 2, 4, 8, 12] {
         assert_eq!(auto(12).close(&patient(40), &curve, ONE), expected);
-        curve.learn(expected, MS(10 * expected as u64));
+        curve.learn(expected, run(MS(10 * expected as u64)));
     }
     assert_eq!(auto(12).close(&patient(40), &curve, ONE), 1);
 }
@@ -138,8 +139,8 @@ fn auto_tries_each_size_before_it_judges() {
 #[test]
 fn a_size_is_not_tried_before_that_many_wait_nor_when_time_is_short() {
     let mut curve = Curve::new(8, &[]);
-    curve.learn(1, MS(10));
-    curve.learn(2, MS(20));
+    curve.learn(1, run(MS(10)));
+    curve.learn(2, run(MS(20)));
     assert_eq!(auto(8).close(&patient(3), &curve, ONE), 1);
     assert_eq!(auto(8).close(&patient(4), &curve, ONE), 4);
     // Four are expected to take 40 ms.

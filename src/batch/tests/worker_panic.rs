@@ -8,7 +8,6 @@ use std::{
 use tracing::{
     Event, Metadata, Subscriber,
     span::{Attributes, Id, Record},
-    subscriber::NoSubscriber,
 };
 
 use super::{super::*, stage::stage_and_workers};
@@ -52,7 +51,6 @@ async fn a_worker_that_panics_outside_of_its_engine_ends_the_service() {
     let failed = stage.submit(1.0).await.await.unwrap();
     assert_eq!(failed.unwrap_err(), Error::Inference);
     drop(tracing);
-    let _quiet = tracing::subscriber::set_default(NoSubscriber::new());
 
     stage.alarm.rung().await;
     assert!(stage.alarm.is_rung());
