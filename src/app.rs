@@ -3,7 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::Router;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
     config::Config,
@@ -151,6 +155,8 @@ impl App {
             self.readiness.set(false);
             self.keeper.refuse_waiting();
         }
+        let end = Instant::now() + limit;
+        self.keeper.retire();
         let finished = server.finish(limit).await;
         self.keeper.close();
         // Perhaps only while what was accepted was being finished.
@@ -158,8 +164,11 @@ impl App {
             return End::Broken;
         }
         if finished {
-            // What runs now ends by itself; a batch is never cut off in the middle.
-            self.keeper.finish().await;
+            // What runs now is nobody's any more and ends by itself, within the same limit: a batch, or
+            // a model being loaded.
+            if timeout_at(end, self.keeper.finish()).await.is_err() {
+                tracing::warn!(?limit, "not waiting longer for what still runs");
+            }
             return End::Finished;
         }
         End::CutOff

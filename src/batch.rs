@@ -29,6 +29,7 @@ use std::{
 };
 
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 pub use self::{admission::Load, policy::Policy, recovery::Alarm, worker::Workers};
 use self::{
@@ -89,6 +90,7 @@ impl From<Vec<f32>> for Ask {
 #[derive(Clone, Debug)]
 pub struct Batcher {
     entrance: Arc<Entrance>,
+    retired: CancellationToken,
     metrics: Arc<Metrics>,
 }
 
@@ -122,7 +124,12 @@ impl Batcher {
         // Closes the queue if this ends early.
         let entrance = Arc::new(Entrance(Arc::clone(&queue)));
         let workers = worker::spawn(engines, &queue, &metrics, alarm)?;
-        Ok((Self { entrance, metrics }, workers))
+        let batcher = Self {
+            entrance,
+            retired: CancellationToken::new(),
+            metrics,
+        };
+        Ok((batcher, workers))
     }
 
     /// Runs one input in some batch.
@@ -229,6 +236,18 @@ impl Batcher {
     /// seconds.
     pub fn curve(&self) -> Vec<(usize, f64)> {
         self.queue().curve()
+    }
+
+    /// The model is replaced, removed or about to end: work in the background is not worth it any
+    /// more. Requests that hold it are served as before.
+    pub fn retire(&self) {
+        self.retired.cancel();
+    }
+
+    /// Cancelled when the model [retires](Self::retire). Whoever runs something in the background
+    /// watches it and lets go of this handle then.
+    pub fn retired(&self) -> CancellationToken {
+        self.retired.clone()
     }
 
     /// Lets nothing more in and refuses what waits; only what runs is finished.

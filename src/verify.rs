@@ -9,7 +9,7 @@
 //! A test costs some fifty forward passes ([`perturb`](crate::perturb)) and nobody may suffer for
 //! it: it runs as a job, one at a time, its pictures go through the batcher with low priority, and
 //! the number of jobs is bounded, for each owner too. A job holds the map and the kept picture, a
-//! result is a few kilobytes.
+//! result is a few kilobytes. When its model is replaced or the process ends, it is called off.
 
 mod job;
 mod report;
@@ -35,6 +35,12 @@ use crate::{Error, Result, batch::Deadline, metrics::Metrics};
 
 /// How long a job may take from its turn on. With low priority it may get nothing for long.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// What a job fails with, and a request for one is refused with, without the model that made the map.
+pub const NOT_SERVED: Error = Error::NotVerifiable(
+    "the model that made this map is not served here any more; classify the picture again and test \
+     that map",
+);
 
 /// When a refused client may come back: about the time of a job on a CPU.
 const COME_BACK: Duration = Duration::from_secs(10);
@@ -127,18 +133,27 @@ impl Inner {
     }
 }
 
+/// Does the job unless its model is replaced meanwhile, whether it waits for its turn or runs: the
+/// model and what the job has in its queue are let go of then, and only a batch that runs ends first.
 async fn work(mut ending: Ending, subject: Subject, progress: Arc<Progress>) {
-    let inner = Arc::clone(&ending.inner);
+    let retired = subject.classifier.batcher.retired();
+    let test = test(&ending, subject, &progress);
+    let outcome = retired.run_until_cancelled(test).await;
+    ending.outcome = outcome.unwrap_or(Err(NOT_SERVED));
+}
+
+/// Waits for the job's turn and does it.
+async fn test(ending: &Ending, subject: Subject, progress: &Progress) -> Result<Report> {
+    let inner = &ending.inner;
     // Never closed.
-    let Ok(_turn) = inner.turn.acquire().await else {
-        return;
-    };
+    let turn = inner.turn.acquire().await;
+    let _turn = turn.map_err(|_| Error::Internal)?;
     {
         let mut table = inner.lock();
         table.run(&ending.key, ending.number);
         inner.count(&table);
     }
-    ending.outcome = job::run(&subject, &progress, Deadline::after(PATIENCE)).await;
+    job::run(&subject, progress, Deadline::after(PATIENCE)).await
 }
 
 /// Writes a job's outcome down however it ends, by a panic too. A job that was called off is no
@@ -153,7 +168,11 @@ struct Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         let outcome = std::mem::replace(&mut self.outcome, Err(Error::Internal));
-        let word = if outcome.is_ok() { "done" } else { "failed" };
+        let word = match &outcome {
+            Ok(_) => "done",
+            Err(why) if *why == NOT_SERVED => "cancelled",
+            Err(_) => "failed",
+        };
         let mut table = self.inner.lock();
         if table.finish(&self.key, self.number, outcome, Instant::now()) {
             self.inner.metrics.verify_ended(word);

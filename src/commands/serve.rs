@@ -4,6 +4,7 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     process::ExitCode,
+    time::Duration,
 };
 
 use tokio::{net::TcpListener, runtime, task::JoinSet};
@@ -17,6 +18,10 @@ use crate::{
     server::{Hangups, Signals},
     telemetry,
 };
+
+/// How long threads may take to end whose work nobody waits for. Some may never, such as one that
+/// reads a file of a network that is away.
+const LAST_THREADS: Duration = Duration::from_secs(1);
 
 pub(super) fn run(args: &ServeArgs) -> ExitCode {
     if args.print_config {
@@ -40,7 +45,11 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         .enable_all()
         .build();
     let outcome = match workers {
-        Ok(workers) => workers.block_on(serve(&config)),
+        Ok(workers) => {
+            let outcome = workers.block_on(serve(&config));
+            workers.shutdown_timeout(LAST_THREADS);
+            outcome
+        }
         Err(why) => Err(why.into()),
     };
     match outcome {

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     Error, Result,
     store::{Found, Owner},
-    verify::{Jobs, Key, Status, Subject},
+    verify::{self, Jobs, Key, Status, Subject},
 };
 
 /// Test a map by perturbation, in the background.
@@ -139,10 +139,7 @@ fn subject(state: &AppState, found: Found) -> Result<Subject> {
         .models
         .get(&map.model.name)
         .filter(|classifier| *classifier.outline == *map.model)
-        .ok_or(Error::NotVerifiable(
-            "the model that made this map is not served here any more; classify the picture again \
-             and test that map",
-        ))?;
+        .ok_or(verify::NOT_SERVED)?;
     Ok(Subject {
         classifier: Arc::clone(&classifier),
         map,

@@ -1,7 +1,8 @@
 //! Changes what is served, without dropping a request.
 //!
 //! A new model is verified, loaded and run once beside the old one, and only then takes its name.
-//! Requests that came before finish with the old one, whose worker ends with the last of them.
+//! Requests that came before finish with the old one, whose worker ends with the last of them; what
+//! it did in the background is called off.
 //! Changes happen one at a time, and the next begins when the old model has gone: at any moment
 //! memory holds what is served and at most one model more.
 
@@ -13,8 +14,8 @@ use std::{
 };
 
 use tokio::{
-    sync::{Mutex, OwnedMutexGuard},
-    task,
+    sync::{Mutex, MutexGuard},
+    task::{self, JoinHandle},
 };
 
 use super::{LoadError, Loader, Registry};
@@ -25,12 +26,18 @@ use crate::{Error, Result, batch, classify::Classifier, config::ModelSource, mod
 pub struct Keeper {
     loader: Arc<Loader>,
     registry: Registry,
-    /// Held by whoever changes what is served, until the change is complete.
-    workers: Arc<Mutex<Workers>>,
+    /// Held by whoever changes what is served.
+    threads: Arc<Mutex<Threads>>,
 }
 
-/// The batch workers of each model.
-type Workers = BTreeMap<Arc<str>, batch::Workers>;
+/// The threads below what is served.
+#[derive(Debug)]
+struct Threads {
+    /// The batch workers of each model.
+    workers: BTreeMap<Arc<str>, batch::Workers>,
+    /// Ends when the model has gone that was replaced or removed last.
+    leaving: Option<JoinHandle<()>>,
+}
 
 /// What became of a wish to change something.
 #[derive(Clone, Debug)]
@@ -87,7 +94,10 @@ impl Keeper {
         Ok(Self {
             loader: Arc::new(loader),
             registry,
-            workers: Arc::new(Mutex::new(workers)),
+            threads: Arc::new(Mutex::new(Threads {
+                workers,
+                leaving: None,
+            })),
         })
     }
 
@@ -109,9 +119,9 @@ impl Keeper {
     pub async fn put(&self, name: &str, directory: PathBuf) -> Result<Change> {
         let (keeper, name) = (self.clone(), name.to_owned());
         detached(async move {
-            let workers = Arc::clone(&keeper.workers).lock_owned().await;
+            let threads = keeper.begin().await;
             keeper
-                .change(workers, &name, directory, Reload::Always)
+                .change(threads, &name, directory, Reload::Always)
                 .await
         })
         .await
@@ -146,12 +156,20 @@ impl Keeper {
     /// # Errors
     /// [`Error::NoSuchModel`], and [`Error::DefaultModel`] for the one that cannot be spared.
     pub async fn remove(&self, name: &str) -> Result<()> {
-        let mut workers = Arc::clone(&self.workers).lock_owned().await;
-        drop(self.registry.remove(name)?);
+        let mut threads = self.begin().await;
+        self.registry.remove(name)?.batcher.retire();
         self.loader.metrics().forget_model(name);
         tracing::info!(model = name, "removed");
-        retire(workers.remove(name), name, workers);
+        let retired = threads.workers.remove(name);
+        threads.leaving = retired.map(|retired| leave(retired, name));
         Ok(())
+    }
+
+    /// Calls off what runs in the background.
+    pub fn retire(&self) {
+        for (_, model) in self.registry.all() {
+            model.batcher.retire();
+        }
     }
 
     /// Lets nothing more in and refuses what waits; only what runs is finished.
@@ -168,26 +186,39 @@ impl Keeper {
         }
     }
 
-    /// Lets nothing more in and waits for the last batch of every model.
+    /// Lets nothing more in and waits for the last batch of every model, and for a change that is
+    /// under way.
     pub async fn finish(&self) {
-        let mut workers = Arc::clone(&self.workers).lock_owned().await;
+        let mut threads = self.begin().await;
         self.close();
-        for of_model in std::mem::take(&mut *workers).into_values() {
+        for of_model in std::mem::take(&mut threads.workers).into_values() {
             join(of_model).await;
         }
     }
 
+    /// Waits for the right to change what is served, and until the model before has gone.
+    async fn begin(&self) -> MutexGuard<'_, Threads> {
+        let mut threads = self.threads.lock().await;
+        if let Some(leaving) = &mut threads.leaving {
+            if let Err(why) = leaving.await {
+                tracing::error!(%why, "waiting for the model before failed");
+            }
+            threads.leaving = None;
+        }
+        threads
+    }
+
     async fn reload_one(&self, name: &str, when: Reload) -> Result<Change> {
-        let workers = Arc::clone(&self.workers).lock_owned().await;
+        let threads = self.begin().await;
         let served = self.registry.resolve(Some(name))?;
         let directory = served.model.directory.clone();
         drop(served);
-        self.change(workers, name, directory, when).await
+        self.change(threads, name, directory, when).await
     }
 
     async fn change(
         &self,
-        mut workers: OwnedMutexGuard<Workers>,
+        mut threads: MutexGuard<'_, Threads>,
         name: &str,
         directory: PathBuf,
         when: Reload,
@@ -215,11 +246,14 @@ impl Keeper {
                 let model = Arc::new(model);
                 self.registry.insert(name, Arc::clone(&model));
                 let outcome = match served {
-                    Some(_) => Outcome::Replaced,
+                    Some(before) => {
+                        before.batcher.retire();
+                        Outcome::Replaced
+                    }
                     None => Outcome::Added,
                 };
-                let before = workers.insert(name.into(), worker);
-                retire(before, name, workers);
+                let before = threads.workers.insert(name.into(), worker);
+                threads.leaving = before.map(|before| leave(before, name));
                 (model, outcome)
             }
         };
@@ -254,18 +288,13 @@ async fn detached(change: impl Future<Output = Result<Change>> + Send + 'static)
     })
 }
 
-/// Waits in the background for workers that nobody gives work to any more, and only then lets the
-/// next change begin.
-fn retire(retired: Option<batch::Workers>, name: &str, changing: OwnedMutexGuard<Workers>) {
-    let Some(retired) = retired else {
-        return;
-    };
+/// Waits in the background for workers that nobody gives work to any more.
+fn leave(retired: batch::Workers, name: &str) -> JoinHandle<()> {
     let name = name.to_owned();
     tokio::spawn(async move {
         join(retired).await;
         tracing::info!(model = name, "the model before has gone");
-        drop(changing);
-    });
+    })
 }
 
 async fn join(workers: batch::Workers) {

@@ -1,6 +1,7 @@
 //! Several models in one server, and changing them while it answers.
 
 mod administration;
+mod background;
 
 use std::{
     fs::{self, OpenOptions},
@@ -34,13 +35,18 @@ struct Managed {
 
 impl Managed {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         copy_of_demo(&folder.path().join("first"));
         let keys = NamedTempFile::new().unwrap();
         fs::write(keys.path(), KEY).unwrap();
-        let server = Server::start(&[
+        let first = folder.path().join("first");
+        let always = [
             "--model",
-            folder.path().join("first").to_str().unwrap(),
+            first.to_str().unwrap(),
             "--api-key-file",
             keys.path().to_str().unwrap(),
             "--admin-listen",
@@ -49,7 +55,8 @@ impl Managed {
             "4m",
             "--drain-delay",
             "0s",
-        ]);
+        ];
+        let server = Server::start(&[&always[..], flags].concat());
         Self {
             admin: server.admin(),
             server,
