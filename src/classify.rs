@@ -34,7 +34,7 @@ use crate::{
     metrics::{Metrics, Stage},
     model::{ModelInfo, Outline, scores},
     preprocess::Pipeline,
-    store::{NotKept, Owner, Receipt, Store},
+    store::{KeptMap, NotKept, Owner, Receipt, Store},
 };
 
 /// A loaded model with everything a picture passes on its way.
@@ -99,17 +99,21 @@ impl Classifier {
     ) -> Result<Classification> {
         let arrived = Instant::now();
         let keep = options.attention;
-        let (reading, reused) = match &self.results {
-            None => (Arc::new(self.read(upload, keep, deadline).await?), false),
+        let (reading, reused, result) = match &self.results {
+            None => {
+                let reading = self.read(upload, keep, deadline).await?;
+                (Arc::new(reading), false, None)
+            }
             Some(results) => {
                 let key = self.key(&upload, keep, options.owner).await?;
                 let read = || {
                     let (classifier, upload) = (self.clone(), upload.clone());
                     async move { classifier.read(upload, keep, deadline).await }
                 };
-                timeout_at(deadline.at().into(), results.0.get(key, read))
+                let (reading, reused) = timeout_at(deadline.at().into(), results.0.get(key, read))
                     .await
-                    .map_err(|_| deadline.error())??
+                    .map_err(|_| deadline.error())??;
+                (reading, reused, Some(key))
             }
         };
         self.metrics.picture(&self.model.name);
@@ -124,7 +128,10 @@ impl Classifier {
             Keep::Nothing => Attention::NotAskedFor,
             _ if !reading.has_map() => Attention::NotMade,
             Keep::Rollout | Keep::Heads => {
-                self.keep(&reading, options.owner, deadline).await.into()
+                let map = reading.map(options.owner, &self.outline, result.map(Into::into));
+                self.keep(map, reading.picture.clone(), deadline)
+                    .await
+                    .into()
             }
         };
         let mut timing = match reused {
@@ -135,6 +142,19 @@ impl Classifier {
         let image = reading.image.clone();
         let answer = Classification::new(&self.model, predictions, kept, image, timing);
         Ok(answer.reused(reused))
+    }
+
+    /// Forgets a map, and the result that it was made of: nothing of the picture comes back with the
+    /// next one like it. Whichever model made the map.
+    ///
+    /// # Errors
+    /// As [`Store::forget`].
+    pub async fn forget(&self, id: &str, owner: Owner) -> Result<()> {
+        let result = self.store.forget(id, owner).await?;
+        if let (Some(results), Some(key)) = (&self.results, result) {
+            results.0.forget(key.into());
+        }
+        Ok(())
     }
 
     /// Digests a picture where computing holds nobody up.
@@ -215,12 +235,11 @@ impl Classifier {
     /// the deadline's time at most: the answer itself is ready.
     async fn keep(
         &self,
-        reading: &Reading,
-        owner: Owner,
+        map: KeptMap,
+        picture: Option<Bytes>,
         deadline: Deadline,
     ) -> std::result::Result<Receipt, NotKept> {
-        let map = reading.map(owner, &self.outline);
-        let keeping = self.store.keep(map, reading.picture.clone());
+        let keeping = self.store.keep(map, picture);
         let kept = timeout_at(deadline.at().into(), keeping).await;
         kept.unwrap_or(Err(NotKept::Away))
     }

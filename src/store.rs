@@ -174,12 +174,12 @@ impl Store {
         }
     }
 
-    /// Forgets a map.
+    /// Forgets a map; the key of the kept result that it was made of.
     ///
     /// # Errors
     /// As [`find`](Self::find); [`Error::NotForgettable`](crate::Error::NotForgettable) where the
     /// id is the only place that the map is in.
-    pub async fn forget(&self, id: &str, owner: Owner) -> Result<()> {
+    pub async fn forget(&self, id: &str, owner: Owner) -> Result<Option<[u8; 32]>> {
         match self {
             Self::Memory(store) => store.forget(id, owner),
             Self::Signed(store) => store.forget(id, owner, now()),

@@ -66,8 +66,13 @@ impl Reading {
         }
     }
 
-    /// Its maps for one owner.
-    pub(super) fn map(&self, owner: Owner, model: &Arc<Outline>) -> KeptMap {
+    /// Its maps for one owner; `result` is the key that it is itself kept under.
+    pub(super) fn map(
+        &self,
+        owner: Owner,
+        model: &Arc<Outline>,
+        result: Option<[u8; 32]>,
+    ) -> KeptMap {
         KeptMap {
             owner,
             model: Arc::clone(model),
@@ -76,6 +81,7 @@ impl Reading {
             class_attention: self.class_attention.clone(),
             placement: self.placement,
             region: self.image.region,
+            result,
             abridged: false,
         }
     }

@@ -1,6 +1,9 @@
 //! Results that are kept for identical requests, and identical requests in flight that are
 //! computed once.
 //!
+//! A result goes when a map is forgotten that was made of it, and lives no longer than the first of
+//! them may: it holds the same values, and the same copy of the picture.
+//!
 //! A flight is a future that all who want its result poll together: whoever leaves leaves the
 //! others in the air, and with the last one it is dropped, so that no work is done for nobody.
 
@@ -9,6 +12,7 @@ use std::{
     fmt,
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures_util::{
@@ -47,6 +51,18 @@ impl Key {
     }
 }
 
+impl From<[u8; 32]> for Key {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<Key> for [u8; 32] {
+    fn from(key: Key) -> Self {
+        key.0
+    }
+}
+
 /// What can be kept: bounded by its bytes.
 pub(super) trait Weigh {
     /// Bytes that it holds.
@@ -58,9 +74,9 @@ pub(super) trait Weigh {
 pub struct ResultCache(pub(super) Results<Reading>);
 
 impl ResultCache {
-    /// Nothing kept yet, and never more than so many bytes.
-    pub fn new(bytes: u64, metrics: Arc<Metrics>) -> Self {
-        Self(Results::new(bytes, metrics))
+    /// Nothing kept yet, never more than so many bytes, and nothing for longer than `ttl`.
+    pub fn new(bytes: u64, ttl: Duration, metrics: Arc<Metrics>) -> Self {
+        Self(Results::new(bytes, ttl, metrics))
     }
 
     /// Bytes that are kept now.
@@ -90,10 +106,11 @@ impl<T: Weigh + Send + Sync + 'static> Results<T> {
     /// What an entry costs beside its values: key, pointers, the cache's own bookkeeping.
     const OVERHEAD: usize = 300;
 
-    /// Nothing kept yet, and never more than so many bytes.
-    pub(super) fn new(bytes: u64, metrics: Arc<Metrics>) -> Self {
+    /// Nothing kept yet, never more than so many bytes, and nothing for longer than `ttl`.
+    pub(super) fn new(bytes: u64, ttl: Duration, metrics: Arc<Metrics>) -> Self {
         let kept = Cache::builder()
             .max_capacity(bytes)
+            .time_to_live(ttl)
             .weigher(|_, result: &Arc<T>| {
                 u32::try_from(result.bytes() + Self::OVERHEAD).unwrap_or(u32::MAX)
             })
@@ -131,6 +148,13 @@ impl<T: Weigh + Send + Sync + 'static> Results<T> {
                 Err(why) => return Err(why),
             }
         }
+    }
+
+    /// Forgets a result, if it is kept.
+    pub(super) fn forget(&self, key: Key) {
+        self.kept.invalidate(&key);
+        // Otherwise it would lie in the cache's own queue until somebody uses the cache again.
+        self.kept.run_pending_tasks();
     }
 
     /// Bytes that are kept now.

@@ -126,7 +126,8 @@ pub(super) async fn forget(
     Extension(owner): Extension<Owner>,
     MapId { id }: MapId,
 ) -> Response {
-    match state.store.forget(&id, owner).await {
+    // Maps and kept results are those of all models.
+    match state.models.default_model().forget(&id, owner).await {
         Ok(()) => {
             if let Some(jobs) = &state.verify {
                 jobs.cancel(&Key::new(owner, &id));

@@ -76,7 +76,7 @@ impl Loader {
             keep_pictures: config.keep_pictures,
             results: config
                 .result_cache
-                .map(|bytes| ResultCache::new(bytes, Arc::clone(&metrics))),
+                .map(|bytes| ResultCache::new(bytes, config.store.ttl, Arc::clone(&metrics))),
             metrics,
             alarm: Alarm::default(),
         }

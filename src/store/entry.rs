@@ -47,6 +47,9 @@ struct Entry {
     /// Instead of 6, 7 and 8.
     #[prost(message, optional, tag = "9")]
     abridged: Option<Abridged>,
+    /// The key of the kept result; empty without one, and if abridged.
+    #[prost(bytes = "vec", tag = "10")]
+    result: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -128,6 +131,7 @@ pub(super) fn write(map: &KeptMap, expires_at: u64) -> Vec<u8> {
         rollout: map.rollout.to_vec(),
         evidence,
         class_attention: map.class_attention.as_deref().unwrap_or_default().to_vec(),
+        result: map.result.map(Vec::from).unwrap_or_default(),
         ..Entry::of(map, expires_at)
     };
     entry.encode_to_vec()
@@ -186,6 +190,7 @@ pub(crate) fn read(bytes: &[u8], now: u64) -> Option<(KeptMap, u64)> {
         class_attention: (!attention.is_empty()).then(|| attention.into()),
         placement,
         region,
+        result: entry.result.try_into().ok(),
         abridged,
     };
     Some((map, left))

@@ -30,6 +30,9 @@ pub struct KeptMap {
     pub placement: Placement,
     /// The same in whole pixels, as answers say it.
     pub region: Region,
+    /// The key of the result that it was made of, where results are kept for identical requests:
+    /// whoever forgets the map forgets that, too.
+    pub result: Option<[u8; 32]>,
     /// Whether the id carries the map, which has room for the whole rollout and nothing else.
     pub abridged: bool,
 }

@@ -100,18 +100,25 @@ impl MemoryStore {
         })
     }
 
-    pub(super) fn forget(&self, id: &str, owner: Owner) -> Result<()> {
-        self.find(id, owner)?;
+    pub(super) fn forget(&self, id: &str, owner: Owner) -> Result<Option<[u8; 32]>> {
+        let found = self.find(id, owner)?;
         let id: MapId = id.parse()?;
         self.pictures.invalidate(&id);
         self.maps.invalidate(&id);
-        Ok(())
+        self.tidy();
+        Ok(found.map.result)
+    }
+
+    /// Lets go of what is forgotten, which would otherwise lie in the caches' own queues until
+    /// somebody uses them again.
+    fn tidy(&self) {
+        self.pictures.run_pending_tasks();
+        self.maps.run_pending_tasks();
     }
 
     /// How many maps are kept now.
     pub(super) fn len(&self) -> u64 {
-        // Counting waits for bookkeeping that is otherwise put off.
-        self.maps.run_pending_tasks();
+        self.tidy();
         self.maps.entry_count()
     }
 }

@@ -129,12 +129,18 @@ impl RedisStore {
         })
     }
 
-    pub(super) async fn forget(&self, id: &str, owner: Owner, now: u64) -> Result<()> {
-        self.find(id, owner, now).await?;
+    pub(super) async fn forget(
+        &self,
+        id: &str,
+        owner: Owner,
+        now: u64,
+    ) -> Result<Option<[u8; 32]>> {
+        let found = self.find(id, owner, now).await?;
         let Names { map, picture } = Names::of(id.parse()?);
         let mut pipeline = Pipeline::new();
         pipeline.unlink(&[map, picture]).ignore();
-        Ok(self.link.ask(StoreAction::Forget, &pipeline).await?)
+        let () = self.link.ask(StoreAction::Forget, &pipeline).await?;
+        Ok(found.map.result)
     }
 }
 

@@ -53,7 +53,7 @@ impl SignedStore {
         })
     }
 
-    pub(super) fn forget(&self, id: &str, owner: Owner, now: u64) -> Result<()> {
+    pub(super) fn forget(&self, id: &str, owner: Owner, now: u64) -> Result<Option<[u8; 32]>> {
         let found = self.find(id, owner, now)?;
         Err(Error::NotForgettable {
             expires_in_s: found.expires_in_s,

@@ -74,6 +74,47 @@ async fn a_repeated_picture_is_answered_from_memory_with_a_map_of_its_own() {
     assert!(!metrics.text().contains("patchlight_result_cache_bytes 0"));
 }
 
+/// Bytes that are kept for identical requests.
+async fn kept(server: &Server) -> String {
+    let metrics = get(&server.address, "/metrics").await;
+    let mut lines = metrics.text().lines();
+    let value = lines.find_map(|line| line.strip_prefix("patchlight_result_cache_bytes "));
+    value.expect("a metric").to_owned()
+}
+
+#[tokio::test]
+async fn who_deletes_a_map_deletes_the_result_that_would_bring_it_back() {
+    let server = Server::start(&["--result-cache", "16MiB", "--drain-delay", "200ms"]);
+    let send = || client::post(&server.address, "/classify", sample("dog.jpg"));
+    let first = send().await;
+    let second = send().await;
+    assert_eq!(second.json()["cached"], true);
+    assert_ne!(kept(&server).await, "0");
+    // Whichever of the maps it is.
+    let url = map_of(&second);
+    let deleted = client::send(&server.address, Method::DELETE, &url, &[], "").await;
+    assert_eq!(deleted.status, 204);
+    assert_eq!(kept(&server).await, "0");
+    let third = send().await;
+    assert_eq!(third.json()["cached"], serde_json::Value::Null);
+    // The other one is still the client's, picture and all.
+    let map = get(&server.address, &map_of(&first)).await;
+    assert_eq!(map.header("x-patchlight-view"), "overlay");
+}
+
+#[tokio::test]
+async fn a_result_does_not_outlive_its_map() {
+    let flags = ["--result-cache", "16MiB", "--attention-ttl", "1s"];
+    let server = Server::start(&[&flags[..], &["--drain-delay", "200ms"]].concat());
+    let send = || client::post(&server.address, "/classify", sample("dog.jpg"));
+    let first = send().await;
+    while get(&server.address, &map_of(&first)).await.status == 200 {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(kept(&server).await, "0");
+    assert_eq!(send().await.json()["cached"], serde_json::Value::Null);
+}
+
 #[tokio::test]
 async fn without_the_flag_nothing_is_kept() {
     let server = Server::demo();

@@ -21,7 +21,8 @@ impl Weigh for Reading {
 }
 
 fn results(bytes: u64) -> Results<Reading> {
-    Results::new(bytes, Arc::new(Metrics::new().unwrap()))
+    let metrics = Arc::new(Metrics::new().unwrap());
+    Results::new(bytes, Duration::from_secs(3600), metrics)
 }
 
 fn key(picture: &str) -> Key {
@@ -163,6 +164,27 @@ async fn what_is_kept_is_bounded_in_bytes() {
     }
     let bytes = results.bytes();
     assert!((1000..=10_000).contains(&bytes), "{bytes}");
+}
+
+#[tokio::test]
+async fn what_is_forgotten_is_gone_at_once_and_computed_anew() {
+    let results = results(1 << 20);
+    let ask = |size| {
+        let results = results.clone();
+        let compute = move || async move { Ok(Reading(size)) };
+        async move { results.get(key("dog"), compute).await.unwrap() }
+    };
+    let (first, reused) = ask(7).await;
+    assert_eq!((first.0, reused), (7, false));
+    results.forget(key("cat"));
+    let (second, reused) = ask(8).await;
+    assert_eq!((second.0, reused), (7, true));
+    let held = Arc::downgrade(&first);
+    drop((first, second));
+    results.forget(key("dog"));
+    assert_eq!((results.bytes(), held.strong_count()), (0, 0));
+    let (third, reused) = ask(9).await;
+    assert_eq!((third.0, reused), (9, false));
 }
 
 #[test]
