@@ -67,18 +67,18 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// Whether a newcomer with this deadline will be answered in time; asked before its body is
-    /// read. It counts among those who come until its pictures do, or the answer is dropped.
+    /// Whether a newcomer with this deadline would be answered in time; asked before its body is
+    /// read, of which nobody knows whether it comes.
     ///
     /// # Errors
     /// [`Error::Overloaded`] with the time after which a retry would be let in.
-    pub fn admit(&self, deadline: Deadline) -> Result<Announced> {
+    pub fn has_time(&self, deadline: Deadline) -> Result<()> {
         let load = self.batcher.load();
         let (engine, decoding) = (load.predicted_wait, self.budget.predicted_wait());
         let wait = engine + decoding;
         let bearable = load.bearable(deadline.left());
         if wait <= bearable {
-            return Ok(self.batcher.announce());
+            return Ok(());
         }
         self.metrics.shed(match decoding > engine {
             true => "decode_wait",
@@ -87,6 +87,19 @@ impl Classifier {
         Err(Error::Overloaded {
             retry_after: wait - bearable,
         })
+    }
+
+    /// Lets a newcomer in whose body is here. It counts among those who come until its pictures do,
+    /// or the answer is dropped.
+    ///
+    /// # Errors
+    /// Those of [`has_time`](Self::has_time); [`Error::DeadlinePassed`] when the body took it all.
+    pub fn admit(&self, deadline: Deadline) -> Result<Announced> {
+        if deadline.has_passed() {
+            return Err(deadline.error());
+        }
+        self.has_time(deadline)?;
+        Ok(self.batcher.announce())
     }
 
     /// Classifies one encoded picture.

@@ -39,9 +39,9 @@ pub enum Error {
     },
 
     /// The body did not arrive in time.
-    #[error("the body did not arrive within {} s", .limit.as_secs_f32())]
+    #[error("the body had not come after {} s, or too little of it", .limit.as_secs_f32())]
     UploadTooSlow {
-        /// The time that a body may take.
+        /// The time that it was given.
         limit: Duration,
     },
 

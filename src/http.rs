@@ -9,6 +9,7 @@ mod admin;
 mod attention;
 mod auth;
 mod classify;
+mod client_address;
 mod cors;
 mod health;
 mod linger;
@@ -46,8 +47,8 @@ use tracing::{Instrument, field::Empty};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::{
-    admin::admin_router, attention::Easels, auth::KeyRing, cors::CorsOrigins, oip::Oip,
-    problem::Problem, request_id::RequestId, upload::UploadBudget,
+    admin::admin_router, attention::Easels, auth::KeyRing, client_address::ClientAddress,
+    cors::CorsOrigins, oip::Oip, problem::Problem, request_id::RequestId, upload::UploadBudget,
 };
 use crate::{Error, metrics::Metrics, registry::Registry, store::Store, telemetry, verify::Jobs};
 

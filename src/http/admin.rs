@@ -138,7 +138,16 @@ async fn put(
     let outcome = async {
         check_name(&name)?;
         let (parts, body) = request.into_parts();
-        let body = upload::read(&parts.headers, body, state.app.limits, &state.app.metrics).await?;
+        let app = &state.app;
+        let mut reservation = upload::admit(app, &parts)?;
+        let body = upload::read(
+            &parts.headers,
+            body,
+            app.limits,
+            &app.metrics,
+            &mut reservation,
+        )
+        .await?;
         let wanted: Wanted = serde_json::from_slice(&body).map_err(|why| {
             Error::MalformedRequest(format!(
                 "JSON body: {why}; expected {{\"directory\": \"/models/NAME\"}}"

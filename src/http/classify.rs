@@ -5,13 +5,12 @@ use std::{str::FromStr, sync::Arc, time::Instant};
 use axum::{
     Json,
     extract::{Extension, Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use serde_json::json;
-use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
 
 use super::{
@@ -24,7 +23,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    batch::{Announced, Deadline},
+    batch::Deadline,
     classify::{Classification, Classifier, Keep, Options},
     model::ModelInfo,
     store::Owner,
@@ -90,12 +89,15 @@ pub(super) async fn classify(
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let (admitted, announced) = match admit(&state, owner, parts.uri.query(), &parts.headers) {
+    let mut admitted = match admit(&state, owner, &parts) {
         Ok(admitted) => admitted,
         Err(why) => return Problem::new(&why, &id).into_response(),
     };
     let outcome = async {
-        let body = upload::read(&parts.headers, body, state.limits, &state.metrics).await?;
+        let (limits, reservation) = (state.limits, &mut admitted.reservation);
+        let body = upload::read(&parts.headers, body, limits, &state.metrics, reservation).await?;
+        // Only now is there something that others would have to wait for.
+        let announced = admitted.classifier.admit(admitted.deadline)?;
         let pictures = upload::pictures(&parts.headers, body).await?;
         allowance.pictures(pictures.len());
         // From here on each picture announces itself.
@@ -121,32 +123,23 @@ struct Admitted {
     /// Whether maps can be tested by perturbation.
     testable: bool,
     /// For the body.
-    _room: OwnedSemaphorePermit,
+    reservation: upload::Reservation,
 }
 
-fn admit(
-    state: &AppState,
-    owner: Owner,
-    query: Option<&str>,
-    headers: &HeaderMap,
-) -> Result<(Admitted, Announced)> {
-    let asked = Asked::read(query)?;
+fn admit(state: &AppState, owner: Owner, parts: &Parts) -> Result<Admitted> {
+    let asked = Asked::read(parts.uri.query())?;
     let classifier = state.models.resolve(asked.model.as_deref())?;
     let options = options(owner, &asked, &classifier.model)?;
-    let deadline = Deadline::after(time_allowed(headers, state.limits.request_timeout)?);
-    let announced = classifier.admit(deadline)?;
-    let room = state.uploads.admit(headers, state.limits);
-    if room.is_err() {
-        state.metrics.shed("upload_memory");
-    }
-    let admitted = Admitted {
+    let allowed = time_allowed(&parts.headers, state.limits.request_timeout)?;
+    let deadline = Deadline::after(allowed);
+    classifier.has_time(deadline)?;
+    Ok(Admitted {
         classifier,
         options,
         deadline,
         testable: state.verify.is_some(),
-        _room: room?,
-    };
-    Ok((admitted, announced))
+        reservation: upload::admit(state, parts)?,
+    })
 }
 
 async fn run(admitted: &Admitted, mut pictures: Vec<bytes::Bytes>, id: &RequestId) -> Response {

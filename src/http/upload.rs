@@ -3,11 +3,14 @@
 //! A picture comes as the raw body, as parts of `multipart/form-data`, or as base64 in JSON. Only
 //! the framing is undone here; whether it is a picture is for the decoder to say.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+mod budget;
+mod pace;
+
+use std::{borrow::Cow, time::Duration};
 
 use axum::{
     body::Body,
-    http::{HeaderMap, header},
+    http::{HeaderMap, header, request::Parts},
 };
 use base64::{
     Engine, alphabet,
@@ -16,13 +19,12 @@ use base64::{
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use serde::Deserialize;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::time::{Instant, timeout_at};
 use utoipa::ToSchema;
 
-use super::{HttpLimits, openapi::Binary};
+pub use self::budget::UploadBudget;
+pub(super) use self::{budget::Reservation, pace::Pace};
+use super::{AppState, HttpLimits, client_address::Client, openapi::Binary};
 use crate::{Error, Result, metrics::Metrics};
 
 /// The most pictures that one request may bring.
@@ -37,52 +39,40 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Memory for bodies that are being read or worked on, all together. A body that would exceed it
-/// is refused unread: waiting would hold a connection for nothing.
-#[derive(Clone, Debug)]
-pub struct UploadBudget(Arc<Semaphore>);
+/// How long a body may keep us waiting for its first bytes.
+const GRACE: Duration = Duration::from_secs(10);
 
-impl UploadBudget {
-    /// Permits count KiB, so that large budgets fit the semaphore.
-    const UNIT: u64 = 1024;
+/// Bytes a second that a body has to come with after that.
+const MIN_BYTES_PER_SECOND: u64 = 4 << 10;
 
-    /// A budget of so many bytes.
-    pub fn new(bytes: u64) -> Self {
-        let units = usize::try_from(bytes / Self::UNIT).unwrap_or(usize::MAX);
-        Self(Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))))
+/// A reservation for the body of a request, before it is read.
+///
+/// # Errors
+/// [`Error::Overloaded`] when a body as long as announced would not fit now.
+pub(super) fn admit(state: &AppState, parts: &Parts) -> Result<Reservation> {
+    let single = state.limits.max_body;
+    let announced = announced(&parts.headers).unwrap_or_default().min(single);
+    let client = Client::of(&parts.extensions);
+    let reservation = state.uploads.open(client, announced, single);
+    if reservation.is_err() {
+        state.metrics.shed("upload_memory");
     }
-
-    /// Room for the body that these headers announce, or for the longest if they announce none or
-    /// a compressed one.
-    /// Given back when dropped.
-    pub(super) fn admit(
-        &self,
-        headers: &HeaderMap,
-        limits: HttpLimits,
-    ) -> Result<OwnedSemaphorePermit> {
-        let bytes = announced(headers)
-            .filter(|_| !headers.contains_key(header::CONTENT_ENCODING))
-            .unwrap_or(limits.max_body)
-            .min(limits.max_body);
-        let units = u32::try_from(bytes.div_ceil(Self::UNIT)).unwrap_or(u32::MAX);
-        Arc::clone(&self.0)
-            .try_acquire_many_owned(units)
-            .map_err(|_| Error::Overloaded {
-                retry_after: Duration::from_secs(1),
-            })
-    }
+    reservation
 }
 
-/// Reads a body to its end, within the limits on bytes and time.
+/// Reads a body to its end, within the limits on bytes and time, and takes room for it as it comes;
+/// for a compressed one also for what it may become.
 ///
 /// # Errors
 /// [`Error::BodyTooLarge`], before anything is read if the client announces it;
-/// [`Error::UploadTooSlow`]; [`Error::MalformedRequest`] when the connection breaks.
+/// [`Error::UploadTooSlow`]; [`Error::Overloaded`] when there is no room;
+/// [`Error::MalformedRequest`] when the connection breaks.
 pub(super) async fn read(
     headers: &HeaderMap,
     body: Body,
     limits: HttpLimits,
     metrics: &Metrics,
+    reservation: &mut Reservation,
 ) -> Result<Bytes> {
     if announced(headers).is_some_and(|length| length > limits.max_body) {
         return Err(Error::BodyTooLarge {
@@ -90,11 +80,18 @@ pub(super) async fn read(
         });
     }
     let leaving = metrics.leaving("upload");
-    let outcome = timeout(limits.upload_timeout, collect(body, limits.max_body)).await;
+    let outcome = collect(body, limits, reservation).await;
     leaving.stayed();
-    outcome.unwrap_or(Err(Error::UploadTooSlow {
-        limit: limits.upload_timeout,
-    }))
+    let whole = match outcome {
+        Ok(bytes) if headers.contains_key(header::CONTENT_ENCODING) => {
+            reservation.take_up_to(limits.max_body).map(|()| bytes)
+        }
+        other => other,
+    };
+    if matches!(whole, Err(Error::Overloaded { .. })) {
+        metrics.shed("upload_memory");
+    }
+    whole
 }
 
 fn announced(headers: &HeaderMap) -> Option<u64> {
@@ -106,25 +103,39 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
         .ok()
 }
 
-async fn collect(mut body: Body, limit: u64) -> Result<Bytes> {
+async fn collect(
+    mut body: Body,
+    limits: HttpLimits,
+    reservation: &mut Reservation,
+) -> Result<Bytes> {
+    let began = Instant::now();
+    let pace = Pace {
+        grace: GRACE,
+        bytes_per_second: MIN_BYTES_PER_SECOND,
+        limit: limits.upload_timeout,
+    };
     let mut bytes = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = match frame {
-            Ok(frame) => frame,
-            Err(why) => {
+    loop {
+        let limit = pace.due(bytes.len() as u64);
+        let frame = match timeout_at(began + limit, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) => return Ok(bytes.freeze()),
+            Ok(Some(Err(why))) => {
                 let text = format!("the body broke off: {why}");
                 return Err(Error::MalformedRequest(text));
             }
+            Err(_) => return Err(Error::UploadTooSlow { limit }),
         };
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        if (bytes.len() + data.len()) as u64 > limit {
+        if (bytes.len() + data.len()) as u64 > limits.max_body {
+            let limit = limits.max_body;
             return Err(Error::BodyTooLarge { limit });
         }
+        reservation.take(data.len() as u64)?;
         bytes.extend_from_slice(&data);
     }
-    Ok(bytes.freeze())
 }
 
 /// The encoded pictures in a body: at least one, at most [`MOST_PICTURES`].

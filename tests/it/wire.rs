@@ -213,6 +213,33 @@ async fn slow_heads_and_bodies_are_given_up_while_others_are_served() {
     assert_eq!(body[0].header("content-type"), "application/problem+json");
 }
 
+/// Memory is taken as bytes come, and a picture counts once it is here.
+#[tokio::test]
+async fn bodies_that_are_announced_and_never_come_cost_nobody_else_anything() {
+    let server = Server::demo();
+    let mut silent = Vec::new();
+    // As many as would take all memory for uploads, and far more pictures than could be answered.
+    for (count, length) in [(60, 10 << 20), (700, 100)] {
+        for _ in 0..count {
+            let mut raw = Raw::connect(&server).await;
+            raw.write(post(&format!("Content-Length: {length}\r\n")))
+                .await;
+            silent.push(raw);
+        }
+    }
+    for _ in 0..3 {
+        let body = dog();
+        let answer = send(&server.address, hyper::Method::POST, "/classify", &[], body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let metrics = get(&server.address, "/metrics").await;
+    let refused = metrics
+        .text()
+        .lines()
+        .find(|line| line.starts_with("patchlight_shed_total{") && !line.ends_with(" 0"));
+    assert_eq!(refused, None);
+}
+
 #[tokio::test]
 async fn thousands_of_silent_connections_leave_room_for_a_probe() {
     let server = Server::demo();

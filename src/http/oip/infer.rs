@@ -8,16 +8,12 @@ use std::{
 use axum::{
     body::Body,
     extract::{Extension, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task,
-    time::timeout_at,
-};
+use tokio::{sync::Semaphore, task, time::timeout_at};
 
 use super::{
     asked::{Asked, Framing, Rows, Wanted},
@@ -91,16 +87,18 @@ pub(super) async fn infer(
 ) -> Response {
     let (parts, body) = request.into_parts();
     // The room is held until the answer is made, as the body is.
-    let admitted = admit(&state, &target.classifier, &parts.headers);
-    let (deadline, framing, announced, _room) = match admitted {
+    let admitted = admit(&state, &target.classifier, &parts);
+    let (deadline, framing, mut reservation) = match admitted {
         Ok(admitted) => admitted,
         Err(why) => return Problem::new(&why, &id).into_response(),
     };
-    let read = upload::read(&parts.headers, body, state.limits, &state.metrics).await;
+    let (limits, metrics) = (state.limits, &state.metrics);
+    let read = upload::read(&parts.headers, body, limits, metrics, &mut reservation).await;
     let started = Instant::now();
     let outcome = async {
         let coding = Coding::accepted(&parts.headers);
-        let body = (read?, announced);
+        // Only now is there something that others would have to wait for.
+        let body = (read?, target.classifier.admit(deadline)?);
         answer(&state, &target, body, framing, coding, deadline).await
     };
     match outcome.await {
@@ -124,16 +122,13 @@ pub(super) async fn infer(
 fn admit(
     state: &AppState,
     classifier: &Classifier,
-    headers: &HeaderMap,
-) -> Result<(Deadline, Framing, Announced, OwnedSemaphorePermit)> {
+    parts: &Parts,
+) -> Result<(Deadline, Framing, upload::Reservation)> {
+    let headers = &parts.headers;
     let framing = framing(headers, state.limits.max_body, most_rows(classifier))?;
     let deadline = Deadline::after(time_allowed(headers, state.limits.request_timeout)?);
-    let announced = classifier.admit(deadline)?;
-    let room = state.uploads.admit(headers, state.limits);
-    if room.is_err() {
-        state.metrics.shed("upload_memory");
-    }
-    Ok((deadline, framing, announced, room?))
+    classifier.has_time(deadline)?;
+    Ok((deadline, framing, upload::admit(state, parts)?))
 }
 
 /// How the body behind these headers is to be read: at most `limit` bytes, `most` rows.

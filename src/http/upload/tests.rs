@@ -1,4 +1,5 @@
 use axum::http::HeaderValue;
+use futures_util::StreamExt;
 
 use super::*;
 
@@ -13,7 +14,13 @@ fn typed(content_type: &'static str) -> HeaderMap {
 }
 
 async fn read_body(body: Body) -> Result<Bytes> {
-    read(&HeaderMap::new(), body, LIMITS, &Metrics::new().unwrap()).await
+    read_within(&UploadBudget::new(1 << 20), HeaderMap::new(), body).await
+}
+
+async fn read_within(budget: &UploadBudget, headers: HeaderMap, body: Body) -> Result<Bytes> {
+    let mut reservation = budget.open(Client::Unknown, 0, LIMITS.max_body)?;
+    let metrics = Metrics::new().unwrap();
+    read(&headers, body, LIMITS, &metrics, &mut reservation).await
 }
 
 async fn pictures_in(content_type: &'static str, body: &'static str) -> Result<Vec<Bytes>> {
@@ -37,7 +44,7 @@ async fn one_byte_more_is_refused() {
 #[tokio::test]
 async fn an_announced_giant_is_refused_before_it_is_read() {
     let headers = HeaderMap::from_iter([(header::CONTENT_LENGTH, HeaderValue::from_static("11"))]);
-    let outcome = read(&headers, Body::empty(), LIMITS, &Metrics::new().unwrap()).await;
+    let outcome = read_within(&UploadBudget::new(10), headers, Body::empty()).await;
     assert_eq!(outcome.unwrap_err(), Error::BodyTooLarge { limit: 10 });
 }
 
@@ -65,6 +72,53 @@ impl futures_core::Stream for Never {
             .poll_recv(cx)
             .map(|item| item.map(|data| data.map(hyper::body::Frame::data)))
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_drips_is_given_up_before_all_its_time_is_over() {
+    const LONG: HttpLimits = HttpLimits {
+        max_body: 1 << 20,
+        upload_timeout: Duration::from_secs(3600),
+        request_timeout: Duration::from_secs(5),
+    };
+    /// Pieces of so many bytes, one a second.
+    async fn outcome(bytes: usize, pieces: usize) -> Result<usize> {
+        let pieces = futures_util::stream::iter(0..pieces);
+        let body = Body::from_stream(pieces.then(move |_| async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok::<_, std::io::Error>(vec![0; bytes])
+        }));
+        let budget = UploadBudget::new(LONG.max_body);
+        let mut reservation = budget.open(Client::Unknown, 0, LONG.max_body).unwrap();
+        let metrics = Metrics::new().unwrap();
+        let headers = HeaderMap::new();
+        let read = read(&headers, body, LONG, &metrics, &mut reservation).await;
+        read.map(|bytes| bytes.len())
+    }
+    // A minute at the slowest pace, and at half of it.
+    let (slowest, minute) = (usize::try_from(MIN_BYTES_PER_SECOND).unwrap(), 60);
+    assert_eq!(outcome(slowest, minute).await.unwrap(), slowest * minute);
+    let began = Instant::now();
+    let why = outcome(slowest / 2, minute).await.unwrap_err();
+    assert!(matches!(why, Error::UploadTooSlow { .. }), "{why}");
+    // 10 s and half a second for each second until then.
+    assert_eq!(began.elapsed().as_secs(), 19);
+}
+
+#[tokio::test]
+async fn a_body_takes_room_as_it_comes_and_a_compressed_one_for_what_it_may_become() {
+    let nine = UploadBudget::new(9);
+    let whole = Body::from("0123456789");
+    let why = read_within(&nine, HeaderMap::new(), whole)
+        .await
+        .unwrap_err();
+    assert!(matches!(why, Error::Overloaded { .. }), "{why}");
+    let body = || Body::from("01234");
+    read_within(&nine, HeaderMap::new(), body()).await.unwrap();
+    let coded = (header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    let coded = HeaderMap::from_iter([coded]);
+    let why = read_within(&nine, coded, body()).await.unwrap_err();
+    assert!(matches!(why, Error::Overloaded { .. }), "{why}");
 }
 
 #[tokio::test]
