@@ -125,8 +125,9 @@ impl App {
     /// answers to the end.
     pub async fn serve(self, listeners: Listeners, config: &Config, mut signals: Signals) -> End {
         let admin = self.admin.zip(listeners.admin);
-        let admin =
-            admin.map(|(routes, listener)| Server::new(listener, routes, config.tls.clone()));
+        let server =
+            |listener, routes| Server::new(listener, routes, config.tls.clone(), config.keep_alive);
+        let admin = admin.map(|(routes, listener)| server(listener, routes));
         let _admin = admin.map(|admin| Background::run(async move { admin.accept().await }));
         let keeper = self.keeper.clone();
         let _reloads = Background::run(async move {
@@ -137,7 +138,7 @@ impl App {
             }
         });
 
-        let server = Server::new(listeners.service, self.routes, config.tls.clone());
+        let server = server(listeners.service, self.routes);
         let alarm = self.keeper.loader().alarm().clone();
         let stop = tokio::select! {
             stop = server.run(&mut signals, &self.readiness, config.drain.delay) => Some(stop),

@@ -62,6 +62,8 @@ pub struct Config {
     pub api_keys: Option<KeyRing>,
     /// The certificate, for HTTPS.
     pub tls: Option<Tls>,
+    /// How long a connection may rest between requests.
+    pub keep_alive: Duration,
     /// Pages from elsewhere that may ask.
     pub cors: Option<CorsOrigins>,
     /// How log lines look.
@@ -84,6 +86,9 @@ pub struct Drain {
 /// Batches that fit into the queue. Enough to keep the engine busy through a burst; what waits
 /// longer than a request's time is refused on arrival anyway.
 const QUEUE_IN_BATCHES: usize = 32;
+
+/// Between requests a client needs a moment even on a good day.
+const SHORTEST_KEEP_ALIVE: Duration = Duration::from_secs(1);
 
 impl Config {
     /// Reads all flags.
@@ -169,6 +174,7 @@ impl Config {
         );
         let request_timeout = faults.duration("--request-timeout", &args.request_timeout);
         let upload_timeout = faults.duration("--upload-timeout", &args.upload_timeout);
+        let keep_alive = faults.duration("--keep-alive", &args.keep_alive);
         let drain_delay = faults.duration("--drain-delay", &args.drain_delay);
         let drain_timeout = faults.duration("--drain-timeout", &args.drain_timeout);
         let max_body = faults.size("--max-body", &args.max_body);
@@ -215,6 +221,10 @@ impl Config {
             faults.add("--request-timeout", "it must be longer than 0");
         }
 
+        if keep_alive.is_some_and(|rest| rest < SHORTEST_KEEP_ALIVE) {
+            faults.add("--keep-alive", "it must be 1s or longer");
+        }
+
         let max_batch = max_batch?;
         let (model, more_models) = models?;
         Some(Self {
@@ -248,6 +258,7 @@ impl Config {
             allow_verify: args.allow_verify,
             api_keys: api_keys?,
             tls: tls?,
+            keep_alive: keep_alive?,
             cors: cors?,
             log_format: log_format?,
             log: args.log.clone(),

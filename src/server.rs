@@ -3,27 +3,33 @@
 //! An accept loop of our own, because `axum::serve` gives hyper no timer (so a client may send its
 //! headers for ever) and waits without a deadline when it stops.
 
-mod connection;
+mod answers;
+pub(crate) mod connection;
 mod paced;
 mod places;
+mod requests;
 mod signals;
+mod stopwatch;
 mod tls;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use axum::Router;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::watch,
     time::{Instant, sleep, timeout},
 };
 
-use self::places::{Place, Places};
+use self::{
+    connection::{ConnectionInfo, Shared},
+    places::{Place, Places},
+};
 pub use self::{
     signals::{Hangups, Signals, Stop},
     tls::Tls,
 };
-use crate::http::Readiness;
+use crate::http::{ClientAddress, Readiness};
 
 /// Pause after an error of `accept`, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -35,20 +41,27 @@ const LAST_CALL: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
-    routes: Router,
+    shared: Shared,
     tls: Option<Tls>,
-    connections: GracefulShutdown,
+    /// Whether connections take no more requests. Each of them holds a receiver.
+    closing: watch::Sender<bool>,
     places: Places,
 }
 
 impl Server {
-    /// Nothing is accepted before [`run`](Self::run).
-    pub fn new(listener: TcpListener, routes: Router, tls: Option<Tls>) -> Self {
+    /// Nothing is accepted before [`run`](Self::run). A connection may rest for `keep_alive` between
+    /// requests.
+    pub fn new(
+        listener: TcpListener,
+        routes: Router,
+        tls: Option<Tls>,
+        keep_alive: Duration,
+    ) -> Self {
         Self {
             listener,
-            routes,
+            shared: Shared::new(routes, keep_alive),
             tls,
-            connections: GracefulShutdown::new(),
+            closing: watch::Sender::new(false),
             places: Places::new(),
         }
     }
@@ -83,20 +96,21 @@ impl Server {
     pub async fn finish(self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         // A listener that is closed resets what it has not accepted.
-        while let Ok(Ok((socket, _))) = timeout(Duration::ZERO, self.listener.accept()).await {
+        while let Ok(Ok((socket, client))) = timeout(Duration::ZERO, self.listener.accept()).await {
             let Ok(Some(place)) = timeout(Duration::ZERO, self.places.take()).await else {
                 break;
             };
-            self.spawn(socket, place);
+            self.spawn(socket, client, place);
         }
         drop(self.listener);
-        let open = self.connections.count();
+        let open = self.closing.receiver_count();
         tracing::info!(?limit, open, "stopped accepting, finishing");
         if open > 0 {
             sleep(LAST_CALL.min(limit)).await;
         }
         let left = end.saturating_duration_since(Instant::now());
-        let finished = timeout(left, self.connections.shutdown()).await.is_ok();
+        self.closing.send_replace(true);
+        let finished = timeout(left, self.closing.closed()).await.is_ok();
         if !finished {
             tracing::warn!("not everything was finished in time");
         }
@@ -107,7 +121,7 @@ impl Server {
     pub async fn accept(&self) {
         while let Some(place) = self.places.take().await {
             match self.listener.accept().await {
-                Ok((socket, _)) => self.spawn(socket, place),
+                Ok((socket, client)) => self.spawn(socket, client, place),
                 Err(why) => {
                     tracing::warn!(%why, "accepting a connection failed");
                     sleep(ACCEPT_PAUSE).await;
@@ -116,14 +130,18 @@ impl Server {
         }
     }
 
-    fn spawn(&self, socket: TcpStream, place: Place) {
-        let watcher = self.connections.watcher();
+    fn spawn(&self, socket: TcpStream, client: SocketAddr, place: Place) {
+        let info = ConnectionInfo {
+            crowded: place.crowded,
+            open: place.taken,
+            client: Some(ClientAddress(client.ip())),
+        };
         let serving = connection::serve(
             socket,
             self.tls.clone(),
-            self.routes.clone(),
-            watcher,
-            place.crowded,
+            self.shared.clone(),
+            info,
+            self.closing.subscribe(),
         );
         tokio::spawn(async move {
             if let Err(why) = serving.await {

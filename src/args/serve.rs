@@ -267,6 +267,17 @@ pub struct ServeArgs {
     )]
     pub tls_key: Option<PathBuf>,
 
+    /// How long a connection may rest between requests; longer than a load balancer in front keeps
+    /// its own
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "PATCHLIGHT_KEEP_ALIVE",
+        default_value = "75s",
+        help_heading = "Network"
+    )]
+    pub keep_alive: String,
+
     /// Origins whose pages may ask, such as https://example.org; several with commas, or *
     #[arg(
         long,

@@ -21,6 +21,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.decode_memory, 512 << 20);
     assert_eq!(config.store.ttl, Duration::from_secs(3600));
     assert_eq!(config.store.bytes, 128 << 20);
+    assert_eq!(config.keep_alive, Duration::from_secs(75));
     assert!(config.keep_pictures);
     assert!(config.threads >= 1);
 }
@@ -36,6 +37,7 @@ fn every_fault_is_reported_at_once() {
         "--batching=lazy",
         "--request-timeout=soon",
         "--max-body=10 apples",
+        "--keep-alive=999ms",
         "--keep-pictures=maybe",
         "--attention-ttl=-1s",
         "--log-format=xml",

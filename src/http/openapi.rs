@@ -9,7 +9,7 @@ mod problems;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use axum::{
     Router,
@@ -17,6 +17,7 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use utoipa::{
     IntoResponses, PartialSchema, ToSchema,
     openapi::{
@@ -65,7 +66,7 @@ const KEY: &str = "key";
 
 /// A document, ready to be sent.
 #[derive(Clone)]
-struct Document(Arc<str>);
+struct Document(Bytes);
 
 /// Adds `GET /openapi.json`, which describes all of `routes` and itself.
 pub(super) fn described<S>(routes: OpenApiRouter<S>) -> Router<S>
@@ -90,7 +91,7 @@ where
 )]
 async fn show(State(Document(text)): State<Document>) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/json")];
-    (kind, text.to_string()).into_response()
+    (kind, text).into_response()
 }
 
 /// Says that all of `routes` want a key where the server runs with keys, and what they answer

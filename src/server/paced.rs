@@ -4,25 +4,39 @@
 //! requests, where proxies want to rest longer than a head may take. It does not run at all before
 //! the first byte, nor while an answer is written to a client that does not read. This wrapper has
 //! a clock for each of these.
+//!
+//! It also tells a client that has said all it has to say from one that has gone, while its answer is
+//! made. Both end their side of the connection in the same way; but only where nobody is left does
+//! the system refuse what is sent there. So after a moment the client gets interim answers
+//! (`100 Continue`), which anyone who waits for an answer skips (RFC 9110, §15.2).
 
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
+use bytes::{Buf, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep},
 };
 
+use super::requests::Requests;
+
 /// What HTTP/2 begins with (RFC 9113, §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Asks a client that has ended its side whether it is still there.
+const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// How often. Most answers are there before the first time.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+
+/// Bytes that are read to see whether the client has left, while nobody wants to read.
+const AHEAD: usize = 256;
 
 /// How long a client may take.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,39 +45,6 @@ pub(super) struct Pace {
     pub(super) head: Duration,
     /// To take any bytes at all of an answer.
     pub(super) write: Duration,
-}
-
-/// How many requests began and ended on a connection; shared with what answers them.
-#[derive(Debug, Default)]
-pub(super) struct Requests {
-    begun: AtomicU64,
-    ended: AtomicU64,
-}
-
-impl Requests {
-    /// A request's head has been read. Its answer is being made until the value is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> Running {
-        self.begun.fetch_add(1, Ordering::Relaxed);
-        Running(Arc::clone(self))
-    }
-
-    fn begun(&self) -> u64 {
-        self.begun.load(Ordering::Relaxed)
-    }
-
-    fn is_idle(&self) -> bool {
-        self.begun() == self.ended.load(Ordering::Relaxed)
-    }
-}
-
-/// An answer in the making.
-#[derive(Debug)]
-pub(super) struct Running(Arc<Requests>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.ended.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 /// The wrapper. Its errors are of the kind [`io::ErrorKind::TimedOut`].
@@ -78,6 +59,14 @@ pub(super) struct Paced<S> {
     write: Option<Pin<Box<Sleep>>>,
     /// How many of the first bytes agree with HTTP/2's; `None` once one did not.
     preface: Option<usize>,
+    /// What was read while nobody wanted to.
+    ahead: BytesMut,
+    /// Whether the client has ended its side behind that.
+    ended: bool,
+    /// Until such a client is asked whether it is there.
+    asking: Option<Pin<Box<Sleep>>>,
+    /// What is still to be sent of the question.
+    question: &'static [u8],
 }
 
 impl<S> Paced<S> {
@@ -90,6 +79,10 @@ impl<S> Paced<S> {
             head: Some((Box::pin(sleep(pace.head)), 0)),
             write: None,
             preface: Some(0),
+            ahead: BytesMut::new(),
+            ended: false,
+            asking: None,
+            question: &[],
         }
     }
 
@@ -101,7 +94,7 @@ impl<S> Paced<S> {
             self.preface = (bytes[..length] == expected[..length]).then_some(agreed + length);
         }
         match self.preface {
-            // From here on HTTP/2's own pings watch over the connection.
+            // From here on the connection's requests are watched, which share it.
             Some(agreed) if agreed == PREFACE.len() => self.head = None,
             Some(_) => {}
             None if self.head.is_none() && self.requests.is_idle() => {
@@ -142,6 +135,54 @@ impl<S> Paced<S> {
     }
 }
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Paced<S> {
+    /// Looks whether the client of an answer that is being made is still there. hyper does not read
+    /// meanwhile, since `half_close` is set.
+    fn look(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.preface.is_some() || !self.requests.is_making() {
+            self.asking = None;
+            return Ok(());
+        }
+        if self.ahead.is_empty() && !self.ended {
+            let mut space = [0; AHEAD];
+            let mut buffer = ReadBuf::new(&mut space);
+            if let Poll::Ready(outcome) = Pin::new(&mut self.socket).poll_read(context, &mut buffer)
+            {
+                outcome?;
+                self.ended = buffer.filled().is_empty();
+                self.ahead.extend_from_slice(buffer.filled());
+                // If hyper waits for the body, it was for this.
+                context.waker().wake_by_ref();
+            }
+        }
+        if self.ended && self.ahead.is_empty() && self.requests.interim() {
+            let clock = self
+                .asking
+                .get_or_insert_with(|| Box::pin(sleep(ASK_EVERY)));
+            if clock.as_mut().poll(context).is_ready() {
+                clock.as_mut().reset(Instant::now() + ASK_EVERY);
+                self.question = INTERIM;
+                // Registers the clock anew.
+                context.waker().wake_by_ref();
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what is left of a question: nothing else may come in between.
+    fn poll_question(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.question.is_empty() {
+            let outcome = Pin::new(&mut self.socket).poll_write(context, self.question);
+            let sent = ready!(self.written(context, outcome))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.question = &self.question[sent..];
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 fn late(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, what)
 }
@@ -153,7 +194,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let outcome = Pin::new(&mut self.socket).poll_read(context, buffer);
+        let outcome = match self.ahead.is_empty() {
+            false => {
+                let length = self.ahead.len().min(buffer.remaining());
+                buffer.put_slice(&self.ahead[..length]);
+                self.ahead.advance(length);
+                Poll::Ready(Ok(()))
+            }
+            true if self.ended => Poll::Ready(Ok(())),
+            true => Pin::new(&mut self.socket).poll_read(context, buffer),
+        };
         // Checked after the read as well as before the wait: a drip of bytes does not help.
         let late_head = self.head_is_late(context);
         match outcome {
@@ -167,12 +217,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_question(context))?;
         let outcome = Pin::new(&mut self.socket).poll_write(context, bytes);
         self.written(context, outcome)
     }
@@ -182,6 +233,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_question(context))?;
         let outcome = Pin::new(&mut self.socket).poll_write_vectored(context, slices);
         self.written(context, outcome)
     }
@@ -191,6 +243,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.look(context)?;
+        ready!(self.poll_question(context))?;
         let outcome = Pin::new(&mut self.socket).poll_flush(context);
         self.written(context, outcome)
     }
@@ -202,100 +256,4 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-
-    use super::*;
-
-    const PACE: Pace = Pace {
-        head: Duration::from_secs(10),
-        write: Duration::from_secs(30),
-    };
-
-    fn pair() -> (DuplexStream, Paced<DuplexStream>, Arc<Requests>) {
-        let (client, socket) = duplex(64);
-        let requests = Arc::new(Requests::default());
-        let paced = Paced::new(socket, PACE, Arc::clone(&requests));
-        (client, paced, requests)
-    }
-
-    async fn read_on(paced: &mut Paced<DuplexStream>) -> io::Error {
-        let mut buffer = [0; 64];
-        loop {
-            match paced.read(&mut buffer).await {
-                Ok(0) => return io::ErrorKind::UnexpectedEof.into(),
-                Ok(_) => {}
-                Err(why) => return why,
-            }
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_says_nothing_is_given_up() {
-        let (_client, mut paced, _) = pair();
-        let began = Instant::now();
-        assert_eq!(read_on(&mut paced).await.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(began.elapsed().as_secs(), PACE.head.as_secs());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_drip_of_bytes_buys_no_time() {
-        let (mut client, mut paced, _) = pair();
-        let began = Instant::now();
-        tokio::spawn(async move {
-            while client.write_all(b"x").await.is_ok() {
-                sleep(Duration::from_secs(1)).await;
-            }
-        });
-        assert_eq!(read_on(&mut paced).await.kind(), io::ErrorKind::TimedOut);
-        assert!(began.elapsed() <= PACE.head + Duration::from_secs(1));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn rest_between_requests_is_no_dawdling_but_a_begun_head_is() {
-        let (mut client, mut paced, requests) = pair();
-        let head = b"GET / HTTP/1.1\r\n\r\n";
-        client.write_all(head).await.unwrap();
-        paced.read_exact(&mut [0; 18]).await.unwrap();
-        drop(requests.begin());
-        let mut buffer = [0; 64];
-        let resting = tokio::time::timeout(10 * PACE.head, paced.read(&mut buffer)).await;
-        assert!(resting.is_err(), "it still waits");
-        client.write_all(b"GET").await.unwrap();
-        let began = Instant::now();
-        assert_eq!(read_on(&mut paced).await.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(began.elapsed().as_secs(), PACE.head.as_secs());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn http_2_is_left_to_its_own_pings_once_it_has_said_hello() {
-        let (mut client, mut paced, _) = pair();
-        client.write_all(PREFACE).await.unwrap();
-        let waiting = tokio::time::timeout(10 * PACE.head, read_on(&mut paced)).await;
-        assert!(waiting.is_err(), "it still waits");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn half_a_hello_is_no_hello() {
-        let (mut client, mut paced, _) = pair();
-        client.write_all(&PREFACE[..5]).await.unwrap();
-        assert_eq!(read_on(&mut paced).await.kind(), io::ErrorKind::TimedOut);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_takes_nothing_is_given_up_and_a_slow_one_is_not() {
-        let (mut client, mut paced, _) = pair();
-        let slow = tokio::spawn(async move {
-            let mut byte = [0; 16];
-            for _ in 0..8 {
-                sleep(PACE.write / 2).await;
-                client.read_exact(&mut byte).await.unwrap();
-            }
-            client
-        });
-        paced.write_all(&[0; 64 + 7 * 16]).await.unwrap();
-        let _client = slow.await.unwrap();
-        let why = paced.write_all(&[0; 1024]).await.unwrap_err();
-        assert_eq!(why.kind(), io::ErrorKind::TimedOut);
-    }
-}
+mod tests;

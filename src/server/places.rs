@@ -16,7 +16,10 @@ const OTHER_FILES: u64 = 128;
 
 /// Places for connections.
 #[derive(Debug)]
-pub(super) struct Places(Arc<Semaphore>);
+pub(super) struct Places {
+    free: Arc<Semaphore>,
+    all: usize,
+}
 
 /// One connection's place; given back when dropped.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
     /// Whether it is one of the last.
     pub(super) crowded: bool,
+    /// How many were taken, with this one.
+    pub(super) taken: usize,
 }
 
 impl Places {
@@ -33,16 +38,23 @@ impl Places {
         if places < MOST {
             tracing::warn!(places, "the limit on open files leaves few connections");
         }
-        Self(Arc::new(Semaphore::new(places)))
+        Self::of(places)
+    }
+
+    fn of(all: usize) -> Self {
+        let free = Arc::new(Semaphore::new(all));
+        Self { free, all }
     }
 
     /// Waits for a place. Whoever comes meanwhile waits in the system's backlog.
     pub(super) async fn take(&self) -> Option<Place> {
         // The semaphore is never closed, so there always is one in the end.
-        let permit = Arc::clone(&self.0).acquire_owned().await.ok()?;
+        let permit = Arc::clone(&self.free).acquire_owned().await.ok()?;
+        let free = self.free.available_permits();
         Some(Place {
             _permit: permit,
-            crowded: self.0.available_permits() < FOR_SHORT_VISITS,
+            crowded: free < FOR_SHORT_VISITS,
+            taken: self.all - free,
         })
     }
 }
@@ -87,11 +99,12 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_places_are_for_short_visits() {
-        let places = Places(Arc::new(Semaphore::new(FOR_SHORT_VISITS + 2)));
+        let places = Places::of(FOR_SHORT_VISITS + 2);
         let first = places.take().await.unwrap();
         let second = places.take().await.unwrap();
         let third = places.take().await.unwrap();
         assert!(!first.crowded && !second.crowded && third.crowded);
+        assert_eq!((first.taken, second.taken, third.taken), (1, 2, 3));
         drop((first, second));
         assert!(!places.take().await.unwrap().crowded);
     }

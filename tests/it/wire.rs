@@ -213,6 +213,51 @@ async fn slow_heads_and_bodies_are_given_up_while_others_are_served() {
     assert_eq!(body[0].header("content-type"), "application/problem+json");
 }
 
+#[tokio::test]
+async fn a_connection_rests_as_long_as_it_may_and_no_longer() {
+    let server = Server::start(&["--keep-alive", "1s"]);
+    let mut raw = Raw::connect(&server).await;
+    let request = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+    for _ in 0..3 {
+        raw.write(request).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    // It is patient, but not for 75 s.
+    let answers = raw.answers().await;
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [200, 200, 200]);
+}
+
+/// RFC 9112, §9.6 and RFC 9110: whoever has sent a request may end its side and wait.
+#[tokio::test]
+async fn a_client_that_half_closes_gets_its_answer() {
+    let server = Server::demo();
+    for _ in 0..10 {
+        for version in ["1.0", "1.1"] {
+            let mut raw = Raw::connect(&server).await;
+            let body = dog();
+            let head = format!(
+                "POST /classify HTTP/{version}\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            raw.write([head.as_bytes(), &body].concat()).await;
+            raw.socket.shutdown().await.unwrap();
+            let answers = raw.answers().await;
+            let last = answers.last().map(|answer| answer.status);
+            assert_eq!(last, Some(200), "HTTP/{version}: {answers:?}");
+        }
+    }
+    // Half a body is none.
+    let mut raw = Raw::connect(&server).await;
+    raw.write(post("Content-Length: 1000\r\n") + "half").await;
+    raw.socket.shutdown().await.unwrap();
+    let answers = raw.answers().await;
+    assert!(
+        answers.iter().all(|answer| answer.status == 400),
+        "{answers:?}"
+    );
+}
+
 /// Memory is taken as bytes come, and a picture counts once it is here.
 #[tokio::test]
 async fn bodies_that_are_announced_and_never_come_cost_nobody_else_anything() {
