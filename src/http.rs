@@ -1,7 +1,7 @@
 //! The routes, and what every request passes.
 //!
 //! From the outside in: [`observe`](self) names the request, counts and times it and writes one log
-//! line; a body that nobody wants is read on for a moment ([`linger`]); a caught panic becomes a
+//! line; a body that nobody wants is read on for a while ([`linger`]); a caught panic becomes a
 //! 500; then the route. Every error, also the router's own and that
 //! of a panic, leaves as `application/problem+json` ([`problem`]).
 
@@ -157,7 +157,10 @@ fn observed(routes: Router, state: AppState) -> Router {
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         ))
-        .layer(middleware::from_fn(linger::over_refused_bodies))
+        .layer(middleware::from_fn_with_state(
+            state.limits.max_body,
+            linger::over_refused_bodies,
+        ))
         .layer(middleware::from_fn_with_state(state, observe))
 }
 

@@ -1,6 +1,7 @@
 //! What comes over a socket from clients that are broken, slow or hostile.
 
 mod raw;
+mod refused;
 
 use std::{fs, time::Duration};
 
