@@ -1,9 +1,9 @@
 //! The routes, and what every request passes.
 //!
 //! From the outside in: [`observe`](self) names the request, counts and times it and writes one log
-//! line; a body that nobody wants is read on for a while ([`linger`]); a caught panic becomes a
-//! 500; then the route. Every error, also the router's own and that
-//! of a panic, leaves as `application/problem+json` ([`problem`]).
+//! line; a body that nobody wants is read on for a while ([`linger`]); a request has one host
+//! ([`host`]); a caught panic becomes a 500; then the route. Every error, also the router's own and
+//! that of a panic, leaves as `application/problem+json` ([`problem`]).
 
 mod admin;
 mod attention;
@@ -12,6 +12,7 @@ mod classify;
 mod client_address;
 mod cors;
 mod health;
+mod host;
 mod linger;
 mod negotiate;
 pub(crate) mod oip;
@@ -157,6 +158,7 @@ fn observed(routes: Router, state: AppState) -> Router {
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         ))
+        .layer(middleware::from_fn(host::require_one))
         .layer(middleware::from_fn_with_state(
             state.limits.max_body,
             linger::over_refused_bodies,

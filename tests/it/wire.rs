@@ -259,6 +259,26 @@ async fn a_client_that_half_closes_gets_its_answer() {
     );
 }
 
+/// RFC 9112, §3.2.
+#[tokio::test]
+async fn no_host_or_two_is_a_bad_request() {
+    let server = Server::demo();
+    for (hosts, expected) in [
+        ("", 400),
+        ("Host: a\r\nHost: a\r\n", 400),
+        ("Host: a b\r\n", 400),
+        ("Host: a\r\n", 200),
+        ("Host:\r\n", 200),
+    ] {
+        let request = format!("GET /healthz HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n");
+        let answers = ask(&server, request).await;
+        assert_eq!(answers.len(), 1, "{hosts:?}");
+        assert_eq!(answers[0].status, expected, "{hosts:?}");
+    }
+    let answers = ask(&server, "GET /healthz HTTP/1.0\r\n\r\n").await;
+    assert_eq!(answers[0].status, 200);
+}
+
 /// Memory is taken as bytes come, and a picture counts once it is here.
 #[tokio::test]
 async fn bodies_that_are_announced_and_never_come_cost_nobody_else_anything() {
