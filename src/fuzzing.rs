@@ -1,5 +1,6 @@
 //! What the fuzz targets call (`tests/fuzz`): every reader of bytes that others made, without the
-//! network around it. Compiled for them and for tests only.
+//! network around it, and a connection without what answers behind it. Compiled for them and for
+//! tests only.
 //!
 //! Each function takes any bytes whatever. A panic, a hang and memory without end are findings, and
 //! so is an answer that breaks the reader's promise. Inputs that once were findings lie in
@@ -11,6 +12,7 @@
     reason = "panicking is how a target reports a finding"
 )]
 
+mod connection;
 mod readers;
 #[cfg(test)]
 mod tests;
@@ -21,7 +23,10 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use bytes::Bytes;
 use futures_util::FutureExt;
 
-pub use self::readers::{checkpoint, graph, kept, oip};
+pub use self::{
+    connection::connection,
+    readers::{checkpoint, graph, kept, oip},
+};
 use crate::{
     Error,
     decode::{self, Header, Limits, Picture},

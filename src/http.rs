@@ -152,6 +152,11 @@ fn routes(
 
 /// What every request passes, whichever listener it came by.
 fn observed(routes: Router, state: AppState) -> Router {
+    guarded(routes, state.limits.max_body).layer(middleware::from_fn_with_state(state, observe))
+}
+
+/// The part of it that needs no more than the limit on bodies.
+pub(crate) fn guarded(routes: Router, max_body: u64) -> Router {
     routes
         .layer(CatchPanicLayer::custom(panicked))
         .layer(SetResponseHeaderLayer::if_not_present(
@@ -160,10 +165,9 @@ fn observed(routes: Router, state: AppState) -> Router {
         ))
         .layer(middleware::from_fn(host::require_one))
         .layer(middleware::from_fn_with_state(
-            state.limits.max_body,
+            max_body,
             linger::over_refused_bodies,
         ))
-        .layer(middleware::from_fn_with_state(state, observe))
 }
 
 /// Names, times, counts and logs a request. The route's template, never the path, is used: paths

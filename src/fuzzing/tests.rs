@@ -48,3 +48,29 @@ fn inference_requests() {
 fn kept_maps() {
     read_all("kept", super::kept);
 }
+
+#[test]
+fn connections() {
+    read_all("connection", super::connection);
+}
+
+/// Each manner of a client with requests in both versions, whole and cut off anywhere: a small part
+/// of what the fuzzer tries.
+#[test]
+fn a_connection_ends_however_a_client_behaves() {
+    let http_1 = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let chunked =
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    let http_2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
+        \0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0\
+        \0\0\x03\x01\x05\0\0\0\x01\x82\x86\x84\
+        \0\0\x03\x01\x05\0\0\0\x03\x82\x86\x84";
+    for bytes in [&http_1[..], chunked, http_2] {
+        for manner in 0..=u8::MAX {
+            let cut = usize::from(manner) * 7 % bytes.len();
+            for bytes in [bytes, &bytes[..cut]] {
+                super::connection(&[&[manner], bytes].concat());
+            }
+        }
+    }
+}

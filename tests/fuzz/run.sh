@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 minutes=${1:?how many minutes each}
 shift
 targets=("$@")
-((${#targets[@]})) || targets=(picture body manifest checkpoint graph oip kept)
+((${#targets[@]})) || targets=(picture body manifest checkpoint graph oip kept connection)
 
 tests/fuzz/build.sh
 tests/fuzz/seeds.py target/fuzz/seeds

@@ -32,6 +32,7 @@ def main(folder):
         "graph": graphs(),
         "oip": inference_requests(),
         "kept": kept(),
+        "connection": connections(),
     }
     for target, seeds in targets.items():
         place = folder / target
@@ -52,6 +53,34 @@ def pictures():
     for path in files(PICTURES, GOLDENS / "pillow", GOLDENS / "pictures", ROOT / "models/samples"):
         if path.stat().st_size <= LONGEST_PICTURE:
             yield path.read_bytes()
+
+
+def connections():
+    """A byte for the client's manner (src/fuzzing/connection.rs), then what it sends."""
+    one = [
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 3,
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\nExpect: 100-continue\r\n\r\nabc",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n" + b"x" * 5000,
+    ]
+    frame = lambda kind, flags, stream, payload=b"": (
+        len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+    )
+    hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0)
+    get, post = bytes.fromhex("828684"), bytes.fromhex("838684")
+    two = [
+        hello,
+        hello + frame(1, 5, 1, get) + frame(1, 5, 3, get),
+        hello + frame(1, 4, 1, post) + frame(0, 0, 1, b"abc") + frame(0, 1, 1, b"def"),
+        hello + frame(4, 0, 0, bytes.fromhex("000400000000")) + frame(1, 5, 1, get) + frame(8, 0, 1, bytes.fromhex("00000001")),
+        hello + frame(1, 1, 1, get[:1]) + frame(9, 4, 1, get[1:]) + frame(6, 0, 0, b"abcdefgh"),
+        hello + b"".join(frame(1, 5, n, get) + frame(3, 0, n, bytes(4)) for n in range(1, 99, 2)),
+    ]
+    for number, request in enumerate(one + two):
+        for manner in (0, 2, 6, 10, 0x53):
+            yield bytes([manner ^ (number & 1)]) + request
 
 
 def small_picture():
@@ -97,6 +126,9 @@ def checkpoints():
             yield b"s" + path.read_bytes()
     yield b"s" + safetensors({"a": ("F32", [2, 2]), "b": ("BF16", [3]), "c": ("I64", [0])})
     for path in files([".bin", ".pth"], GOLDENS):
+        # torch before 1.6 wrote no archives.
+        if not zipfile.is_zipfile(path):
+            continue
         with zipfile.ZipFile(path) as archive:
             (program,) = (name for name in archive.namelist() if name.endswith("data.pkl"))
             yield b"p" + archive.read(program)
