@@ -282,7 +282,7 @@ impl Limits {
         Err(Error::ImageTooLarge {
             width,
             height,
-            detail,
+            detail: detail.into(),
         })
     }
 }
@@ -290,6 +290,6 @@ impl Limits {
 fn undecodable(format: Format, detail: String) -> Error {
     Error::ImageUndecodable {
         format: format.name(),
-        detail,
+        detail: detail.into(),
     }
 }

@@ -4,9 +4,13 @@
 //! status and a problem document. Every variant has a stable [`code`](Error::code), which clients
 //! may match on and which metrics use as a label. The `Display` text is shown to the client, so it
 //! says what to do next and holds nothing secret; what only the operator should read goes to the
-//! log where the error is made.
+//! log where the error is made. All text in it is a [`Detail`], which bounds and escapes it.
+
+mod detail;
 
 use std::time::Duration;
+
+pub use self::detail::Detail;
 
 /// The result of working on a request.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -16,7 +20,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// The request does not have the form that is documented.
     #[error("{0}")]
-    MalformedRequest(String),
+    MalformedRequest(Detail),
 
     /// A query parameter or header has a value that is not allowed.
     #[error("parameter `{name}`: {detail}")]
@@ -24,7 +28,7 @@ pub enum Error {
         /// As the client wrote it.
         name: &'static str,
         /// What is allowed.
-        detail: String,
+        detail: Detail,
     },
 
     /// No API key, or one that is not in force.
@@ -49,7 +53,16 @@ pub enum Error {
     #[error("not a picture that this server reads ({found}); send JPEG, PNG, WebP or GIF")]
     UnsupportedFormat {
         /// What the bytes look like.
-        found: String,
+        found: Detail,
+    },
+
+    /// The body is compressed in a way that is not read.
+    #[error(
+        "Content-Encoding: `{coding}` is not read here; send the body as gzip or deflate, or as it is"
+    )]
+    UnsupportedEncoding {
+        /// As the client wrote it.
+        coding: Detail,
     },
 
     /// The picture is damaged.
@@ -58,7 +71,7 @@ pub enum Error {
         /// The format that its first bytes announce.
         format: &'static str,
         /// What the decoder found.
-        detail: String,
+        detail: Detail,
     },
 
     /// The decoder panicked, which hostile files make decoders do; the fence held.
@@ -76,28 +89,28 @@ pub enum Error {
         /// Announced height in pixels.
         height: u32,
         /// Which limit it exceeds.
-        detail: String,
+        detail: Detail,
     },
 
     /// There is no such model.
     #[error("no model is called `{name}` here")]
     NoSuchModel {
         /// As the client wrote it.
-        name: String,
+        name: Detail,
     },
 
     /// The default model cannot be removed, only replaced.
     #[error("`{name}` answers requests that name no model; it can be replaced, not removed")]
     DefaultModel {
         /// The model.
-        name: String,
+        name: Detail,
     },
 
     /// A model directory cannot be served; what was served before still is.
     #[error("the model is refused, and nothing has changed: {why}")]
     ModelRefused {
         /// What is wrong with it.
-        why: String,
+        why: Detail,
     },
 
     /// No map is known under this id: never made, expired, forgotten or not the caller's.
@@ -108,7 +121,7 @@ pub enum Error {
 
     /// The map exists, but not in the form that was asked for.
     #[error("{0}")]
-    MapNotKept(String),
+    MapNotKept(Detail),
 
     /// The operator does not allow perturbation tests.
     #[error(
@@ -208,6 +221,7 @@ impl Error {
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::UploadTooSlow { .. } => "upload_too_slow",
             Self::UnsupportedFormat { .. } => "unsupported_format",
+            Self::UnsupportedEncoding { .. } => "unsupported_encoding",
             Self::ImageUndecodable { .. } | Self::DecoderPanicked { .. } => "image_undecodable",
             Self::ImageTooLarge { .. } => "image_too_large",
             Self::NoSuchModel { .. } => "no_such_model",

@@ -49,7 +49,10 @@ pub use self::{
     admin::admin_router, attention::Easels, auth::KeyRing, cors::CorsOrigins, oip::Oip,
     problem::Problem, request_id::RequestId, upload::UploadBudget,
 };
-use crate::{Error, metrics::Metrics, registry::Registry, store::Store, telemetry, verify::Jobs};
+use crate::{
+    Error, escape::Excerpt, metrics::Metrics, registry::Registry, store::Store, telemetry,
+    verify::Jobs,
+};
 
 /// What a body may measure and how long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -226,10 +229,10 @@ async fn not_found(request: Request) -> Problem {
 }
 
 async fn method_not_allowed(request: Request) -> Problem {
-    let detail = format!("{} is not allowed here", request.method());
+    let method = Excerpt(request.method());
     Problem::of_routing(
         StatusCode::METHOD_NOT_ALLOWED,
-        &detail,
+        format_args!("{method} is not allowed here"),
         &request_id(&request),
     )
 }

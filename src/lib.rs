@@ -35,6 +35,8 @@
 //! | [`verify`] | that for one kept map, as a job with low priority |
 //! | [`evaluate`] | that, and where maps point, over pictures whose object's place is known |
 //! | [`watched`] | files that may change while the program runs |
+//! | [`secret_file`] | files whose content nothing may repeat |
+//! | [`escape`], [`bom`] | text from outside: made fit to be shown; the mark before it |
 //! | [`import`] | a checkpoint → a model directory |
 //! | [`oip`] | the frames of the Open Inference Protocol, apart from HTTP |
 //! | [`onnx`] | the ONNX file format and the ViT graph, written by us |
@@ -53,12 +55,14 @@
 pub mod app;
 pub mod args;
 pub mod batch;
+pub mod bom;
 pub mod classify;
 pub mod commands;
 pub mod config;
 pub mod decode;
 pub mod engine;
 pub mod error;
+pub mod escape;
 pub mod evaluate;
 pub mod explain;
 #[cfg(any(test, fuzzing))]
@@ -72,6 +76,7 @@ pub mod onnx;
 pub mod perturb;
 pub mod preprocess;
 pub mod registry;
+pub mod secret_file;
 pub mod server;
 pub mod splitmix;
 pub mod store;

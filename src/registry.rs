@@ -19,7 +19,7 @@ pub use self::{
     keeper::{Change, Keeper, Outcome},
     loader::{LoadError, Loader},
 };
-use crate::{Error, Result, classify::Classifier};
+use crate::{Error, Result, classify::Classifier, error::Detail};
 
 /// Models by name. A handle; clones share the content. There is always a default model.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl<T> Registry<T> {
         match name {
             None => Ok(self.default_model()),
             Some(name) => self.get(name).ok_or_else(|| Error::NoSuchModel {
-                name: name.escape_debug().to_string(),
+                name: Detail::quoting(name),
             }),
         }
     }
@@ -104,14 +104,14 @@ impl<T> Registry<T> {
         self.change(|models| {
             if *models.default_name == *name {
                 return Err(Error::DefaultModel {
-                    name: name.to_owned(),
+                    name: Detail::quoting(name),
                 });
             }
             models
                 .by_name
                 .remove(name)
                 .ok_or_else(|| Error::NoSuchModel {
-                    name: name.escape_debug().to_string(),
+                    name: Detail::quoting(name),
                 })
         })
     }

@@ -68,11 +68,12 @@ impl DecodeBudget {
             return Err(Error::ImageTooLarge {
                 width: header.width,
                 height: header.height,
-                detail: format!(
+                detail: format_args!(
                     "decoding it takes {} MiB of memory, and the server allows {} MiB",
                     header.cost_bytes.div_ceil(1 << 20),
                     (u64::from(self.total_units) * UNIT) >> 20,
-                ),
+                )
+                .into(),
             });
         };
         let wanted = self.demand.want(header.cost_bytes);

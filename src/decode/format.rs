@@ -53,7 +53,7 @@ impl Format {
             Ok(Self::Gif)
         } else {
             Err(Error::UnsupportedFormat {
-                found: guess(bytes).to_owned(),
+                found: guess(bytes).into(),
             })
         }
     }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use utoipa::ToSchema;
 
 use super::Colormap;
-use crate::{Error, Result};
+use crate::{Error, Result, escape::Excerpt};
 
 /// What the picture shows.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, ToSchema)]
@@ -142,7 +142,11 @@ impl FromStr for Colormap {
 fn alpha_error(text: &str) -> Error {
     Error::InvalidParameter {
         name: "alpha",
-        detail: format!("`{text}` is not a number from 0 (the picture) to 1 (the map)"),
+        detail: format_args!(
+            "`{}` is not a number from 0 (the picture) to 1 (the map)",
+            Excerpt(text)
+        )
+        .into(),
     }
 }
 
@@ -153,7 +157,7 @@ fn choose<T: Copy>(name: &'static str, text: &str, choices: &[(&str, T)]) -> Res
     let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
     Err(Error::InvalidParameter {
         name,
-        detail: format!("`{text}` is not one of {}", words.join(", ")),
+        detail: format_args!("`{}` is not one of {}", Excerpt(text), words.join(", ")).into(),
     })
 }
 

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     Error, Result,
+    escape::Excerpt,
     registry::{Change, Keeper, Outcome},
     store::Owner,
 };
@@ -140,9 +141,11 @@ async fn put(
         let (parts, body) = request.into_parts();
         let body = upload::read(&parts.headers, body, state.app.limits, &state.app.metrics).await?;
         let wanted: Wanted = serde_json::from_slice(&body).map_err(|why| {
-            Error::MalformedRequest(format!(
-                "JSON body: {why}; expected {{\"directory\": \"/models/NAME\"}}"
-            ))
+            let why = Excerpt(why);
+            Error::MalformedRequest(
+                format_args!("JSON body: {why}; expected {{\"directory\": \"/models/NAME\"}}")
+                    .into(),
+            )
         })?;
         state.keeper.put(&name, wanted.directory).await
     };
@@ -227,7 +230,7 @@ fn answer(
 /// Who wanted what, and what became of it.
 fn audit(action: &str, model: &str, owner: Owner, refused: Option<&Error>) {
     let key = owner.fingerprint();
-    let model = model.escape_debug();
+    let model = Excerpt(model);
     match refused {
         None => tracing::info!(target: "patchlight::audit", action, %model, key, "done"),
         Some(why) => {
@@ -245,10 +248,11 @@ fn check_name(name: &str) -> Result<()> {
     }
     Err(Error::InvalidParameter {
         name: "name",
-        detail: format!(
+        detail: format_args!(
             "a model's name has 1 to {LONGEST_NAME} letters, digits, `-`, `_` and `.`, and does not \
              begin with `.`"
-        ),
+        )
+        .into(),
     })
 }
 

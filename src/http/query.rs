@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, str::FromStr};
 
-use crate::{Error, Result};
+use crate::{Error, Result, escape::Excerpt};
 
 /// The decoded pairs of a query string, each to be taken once.
 #[derive(Debug)]
@@ -12,7 +12,9 @@ impl Query {
     /// Reads the part of a URL after `?`.
     pub(super) fn parse(query: Option<&str>) -> Result<Self> {
         let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query.unwrap_or_default())
-            .map_err(|why| Error::MalformedRequest(format!("query string: {why}")))?;
+            .map_err(|why| {
+                Error::MalformedRequest(format_args!("query string: {}", Excerpt(why)).into())
+            })?;
         Ok(Self(pairs))
     }
 
@@ -25,7 +27,7 @@ impl Query {
         if self.0.iter().any(|(found, _)| found == name) {
             return Err(Error::InvalidParameter {
                 name,
-                detail: "it is given twice".to_owned(),
+                detail: "it is given twice".into(),
             });
         }
         Ok(Some(value))
@@ -44,7 +46,7 @@ impl Query {
             Ok(value) => Ok(Some(value)),
             Err(why) => Err(Error::InvalidParameter {
                 name,
-                detail: why.to_string(),
+                detail: Excerpt(why).to_string().into(),
             }),
         }
     }
@@ -61,10 +63,13 @@ impl Query {
     pub(super) fn finish(self, known: &str) -> Result<()> {
         match self.0.first() {
             None => Ok(()),
-            Some((name, _)) => Err(Error::MalformedRequest(format!(
-                "query parameter `{}` is not known here; known are {known}",
-                name.escape_debug()
-            ))),
+            Some((name, _)) => Err(Error::MalformedRequest(
+                format_args!(
+                    "query parameter `{}` is not known here; known are {known}",
+                    Excerpt(name)
+                )
+                .into(),
+            )),
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn time_allowed(headers: &HeaderMap, server: Duration) -> Result<Dura
         .map(|asked| asked.min(server))
         .ok_or_else(|| Error::InvalidParameter {
             name: "Request-Timeout",
-            detail: "it must be a number of seconds above 0".to_owned(),
+            detail: "it must be a number of seconds above 0".into(),
         })
 }
 

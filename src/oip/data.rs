@@ -9,7 +9,7 @@ use super::{
     Datatype,
     request::{Data, Input, malformed},
 };
-use crate::Result;
+use crate::{Result, escape::Excerpt};
 
 impl Input {
     /// The values of an `FP32` tensor of so many elements. All are finite: a model gives no answer
@@ -22,7 +22,7 @@ impl Input {
         let values: Vec<f32> = match &self.data {
             Data::Binary(bytes) => {
                 if Some(bytes.len()) != count.checked_mul(4) {
-                    return self.refuse(&format!(
+                    return self.refuse(format_args!(
                         "its shape asks for {count} values of 4 bytes, it has {} bytes",
                         bytes.len()
                     ));
@@ -38,7 +38,7 @@ impl Input {
         };
         match values.iter().all(|value| value.is_finite()) {
             true => Ok(values),
-            false => self.refuse("it holds values that are not finite"),
+            false => self.refuse(format_args!("it holds values that are not finite")),
         }
     }
 
@@ -65,12 +65,12 @@ impl Input {
         let mut elements = Vec::new();
         while bytes.has_remaining() {
             if elements.len() == count {
-                return self.refuse(&format!("it holds more than the {count} of its shape"));
+                return self.refuse(format_args!("it holds more than the {count} of its shape"));
             }
             let length = bytes.try_get_u32_le().ok().map(|length| length as usize);
             match length.filter(|&length| length <= bytes.len()) {
                 Some(length) => elements.push(bytes.split_to(length)),
-                None => return self.refuse("its last element is cut off"),
+                None => return self.refuse(format_args!("its last element is cut off")),
             }
         }
         self.complete(elements, count)
@@ -80,9 +80,9 @@ impl Input {
         let datatype = datatype.name();
         match self.datatype == datatype {
             true => Ok(()),
-            false => self.refuse(&format!(
+            false => self.refuse(format_args!(
                 "its datatype is `{}`, this model takes {datatype}",
-                self.datatype.escape_debug()
+                Excerpt(&self.datatype)
             )),
         }
     }
@@ -90,7 +90,7 @@ impl Input {
     fn complete<T>(&self, values: Vec<T>, count: usize) -> Result<Vec<T>> {
         match values.len() == count {
             true => Ok(values),
-            false => self.refuse(&format!(
+            false => self.refuse(format_args!(
                 "its shape asks for {count} values, it has {}",
                 values.len()
             )),
@@ -105,13 +105,13 @@ impl Input {
         let read = flat.deserialize(&mut reader);
         match read.and_then(|()| reader.end()) {
             Ok(()) => Ok(()),
-            Err(why) => self.refuse(&format!("its data: {why}")),
+            Err(why) => self.refuse(format_args!("its data: {}", Excerpt(why))),
         }
     }
 
     /// An error that names this input.
-    pub fn refuse<T>(&self, why: &str) -> Result<T> {
-        malformed(format!("input `{}`: {why}", self.name.escape_debug()))
+    pub fn refuse<T>(&self, why: fmt::Arguments<'_>) -> Result<T> {
+        malformed(format_args!("input `{}`: {why}", Excerpt(&self.name)))
     }
 
     /// The product of its shape, if that is a number.

@@ -18,7 +18,10 @@ use tokio::{
 };
 
 use super::{LoadError, Loader, Registry};
-use crate::{Error, Result, batch, classify::Classifier, config::ModelSource, model::ModelInfo};
+use crate::{
+    Error, Result, batch, classify::Classifier, config::ModelSource, error::Detail,
+    model::ModelInfo,
+};
 
 /// The one that may change a [`Registry`]. A handle; clones share the content.
 #[derive(Clone, Debug)]
@@ -206,7 +209,7 @@ impl Keeper {
             Error::Internal
         })?;
         let loaded = loaded.map_err(|why| Error::ModelRefused {
-            why: why.to_string(),
+            why: Detail::new(why),
         })?;
         let (model, outcome) = match (loaded, served) {
             (None, Some(served)) => (served, Outcome::Unchanged),

@@ -140,7 +140,7 @@ async fn another_request_s_deadline_is_not_mine_but_its_bad_picture_is() {
     let other = self::results(1 << 20);
     let broken = Error::ImageUndecodable {
         format: "jpeg",
-        detail: "cut".to_owned(),
+        detail: "cut".into(),
     };
     let slow = Slow::new();
     let first = request(&other, &slow, Err(broken.clone())).await;

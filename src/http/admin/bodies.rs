@@ -116,7 +116,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
         match Path::<Self>::from_request_parts(parts, state).await {
             Ok(Path(name)) => Ok(name),
             Err(why) => {
-                let why = Error::MalformedRequest(why.body_text());
+                let why = Error::MalformedRequest(why.body_text().into());
                 Err(Problem::new(&why, &RequestId::given(parts)))
             }
         }

@@ -116,7 +116,7 @@ impl Form {
             return Err(Error::MalformedRequest(
                 "the sheet of a layer's heads has no view and no alpha; give `head` for one map \
                  over the picture"
-                    .to_owned(),
+                    .into(),
             ));
         }
         let style = Style {
@@ -131,7 +131,7 @@ impl Form {
             return Err(Error::InvalidParameter {
                 name: "colormap",
                 detail: "evidence is signed and needs a colormap that diverges from zero: coolwarm"
-                    .to_owned(),
+                    .into(),
             });
         }
         Ok(Self {
@@ -167,7 +167,7 @@ impl Asked {
             _ => Err(Error::MalformedRequest(
                 "ask for one map: `start_layer` (rollout), `class` with or without `contrast` \
                  (evidence), or `layer` with or without `head` (attention)"
-                    .to_owned(),
+                    .into(),
             )),
         }
     }
@@ -181,7 +181,7 @@ fn below(
     count: usize,
 ) -> Result<Option<usize>> {
     if value.is_some_and(|value| value >= count) {
-        let detail = format!("the model's {of} are 0 to {}", count - 1);
+        let detail = format_args!("the model's {of} are 0 to {}", count - 1).into();
         return Err(Error::InvalidParameter { name, detail });
     }
     Ok(value)
@@ -197,7 +197,7 @@ impl FromStr for Format {
             "npy" => Ok(Self::Npy),
             _ => Err(Error::InvalidParameter {
                 name: "format",
-                detail: "it must be one of png, json, npy".to_owned(),
+                detail: "it must be one of png, json, npy".into(),
             }),
         }
     }

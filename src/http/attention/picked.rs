@@ -74,18 +74,24 @@ fn evidence(kept: &KeptMap, class: usize, contrast: bool) -> Result<ClassEvidenc
         if kept.abridged {
             return Err(not_carried("per-label evidence"));
         }
-        return Err(Error::MapNotKept(format!(
-            "the model makes no per-label evidence: {}",
-            kept.model.without_evidence
-        )));
+        return Err(Error::MapNotKept(
+            format_args!(
+                "the model makes no per-label evidence: {}",
+                kept.model.without_evidence
+            )
+            .into(),
+        ));
     };
     evidence.of(class, contrast).ok_or_else(|| {
         let ids: Vec<String> = evidence.classes.iter().map(usize::to_string).collect();
-        Error::MapNotKept(format!(
-            "evidence is kept for this picture's best labels, the classes {}; {class} is not among \
-             them. Ask for one of these",
-            ids.join(", ")
-        ))
+        Error::MapNotKept(
+            format_args!(
+                "evidence is kept for this picture's best labels, the classes {}; {class} is not \
+                 among them. Ask for one of these",
+                ids.join(", ")
+            )
+            .into(),
+        )
     })
 }
 
@@ -97,21 +103,25 @@ fn attention(kept: &KeptMap, layer: usize, head: usize) -> Result<&[f32]> {
         Error::MapNotKept(match kept.model.class_attention {
             true => "single layers and heads are kept on demand: classify the picture again with \
                      `attention=heads`"
-                .to_owned(),
-            false => format!(
+                .into(),
+            false => format_args!(
                 "the model does not hand out single layers and heads: {}",
                 kept.model.without_evidence
-            ),
+            )
+            .into(),
         })
     })
 }
 
 /// `what` is missing because the id itself is the store.
 fn not_carried(what: &str) -> Error {
-    Error::MapNotKept(format!(
-        "{what} is not kept: this id carries its map itself and has room for the whole rollout \
-         only. A server with `--attention-store memory` or one in Redis keeps all maps"
-    ))
+    Error::MapNotKept(
+        format_args!(
+            "{what} is not kept: this id carries its map itself and has room for the whole rollout \
+             only. A server with `--attention-store memory` or one in Redis keeps all maps"
+        )
+        .into(),
+    )
 }
 
 fn patches(tokens: &Tokens, values: Vec<f32>) -> Result<PatchMap> {

@@ -19,6 +19,8 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use crate::{
     Error,
     classify::Classifier,
+    error::Detail,
+    escape::Excerpt,
     http::{AppState, Problem, RequestId, openapi},
     oip::{Face, VERSION},
 };
@@ -65,11 +67,11 @@ impl Target {
                 classifier: Arc::clone(classifier),
             });
         }
-        let name = asked.model.escape_debug();
+        let name = Excerpt(&asked.model);
         Err(Error::NoSuchModel {
             name: match version {
-                None => name.to_string(),
-                Some(version) => format!("{name}/versions/{}", version.escape_debug()),
+                None => Detail::new(name),
+                Some(version) => Detail::new(format_args!("{name}/versions/{}", Excerpt(version))),
             },
         })
     }
@@ -128,7 +130,7 @@ impl FromRequestParts<AppState> for Target {
         let asked = Path::<Named>::from_request_parts(parts, state).await;
         let found = match asked {
             Ok(Path(asked)) => Self::find(state, &asked),
-            Err(why) => Err(Error::MalformedRequest(why.body_text())),
+            Err(why) => Err(Error::MalformedRequest(why.body_text().into())),
         };
         found.map_err(|why| Problem::new(&why, &RequestId::given(parts)))
     }
