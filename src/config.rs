@@ -199,7 +199,9 @@ impl Config {
         let api_keys = args.api_key_file.as_deref().map(KeyRing::load).transpose();
         let api_keys = faults.take("--api-key-file", api_keys);
         let tls = match (&args.tls_cert, &args.tls_key) {
-            (Some(certificate), Some(key)) => Tls::load(certificate, key).map(Some),
+            (Some(certificate), Some(key)) => Tls::load(certificate, key)
+                .map(Some)
+                .map_err(|why| why.to_string()),
             (None, None) => Ok(None),
             _ => Err("--tls-cert and --tls-key go together".to_owned()),
         };

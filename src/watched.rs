@@ -1,10 +1,12 @@
-//! A file whose content may change while the program runs.
+//! A file with secrets whose content may change while the program runs.
 
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
+
+use crate::secret_file::SecretFileError;
 
 /// How often a file is looked at.
 pub const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -15,7 +17,7 @@ pub struct Watched<T> {
     path: PathBuf,
     /// What it holds, for the log.
     what: &'static str,
-    read: fn(&Path) -> Result<T, String>,
+    read: fn(&Path) -> Result<T, SecretFileError>,
     current: RwLock<Arc<T>>,
 }
 
@@ -27,8 +29,8 @@ impl<T: PartialEq> Watched<T> {
     pub fn load(
         what: &'static str,
         path: &Path,
-        read: fn(&Path) -> Result<T, String>,
-    ) -> Result<Self, String> {
+        read: fn(&Path) -> Result<T, SecretFileError>,
+    ) -> Result<Self, SecretFileError> {
         Ok(Self {
             path: path.to_owned(),
             what,
@@ -55,7 +57,7 @@ impl<T: PartialEq> Watched<T> {
                 }
                 Err(why) if !complained => {
                     complained = true;
-                    tracing::error!(why, "the {} stay as they were", self.what);
+                    tracing::error!(%why, "the {} stay as they were", self.what);
                 }
                 Err(_) => {}
             }

@@ -4,13 +4,17 @@
 //! typed, where neither the command line nor the environment says anything: so they mean the same,
 //! and what is wrong with them is found by the same code.
 
-use std::{collections::BTreeMap, ffi::OsString, fs, path::PathBuf};
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 use clap::{
     Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, parser::ValueSource,
 };
 
 use super::{Cli, ServeArgs};
+use crate::{
+    escape::Excerpt,
+    secret_file::{Flaw, SecretFile, SecretFileError},
+};
 
 /// Flags that say what to do and are no settings.
 const NO_SETTINGS: [&str; 2] = ["config", "print-config"];
@@ -74,17 +78,12 @@ impl Layers {
             return Vec::new();
         };
         let file = path.display().to_string();
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(why) => {
-                self.faults.push(format!("--config: {file}: {why}"));
-                return Vec::new();
-            }
-        };
-        let table: toml::Table = match text.parse() {
+        // It may hold the address of a store with its password.
+        let read = SecretFile::read(path).and_then(|file| table(&file));
+        let table = match read {
             Ok(table) => table,
             Err(why) => {
-                self.faults.push(format!("{file}: {why}"));
+                self.faults.push(format!("--config: {why}"));
                 return Vec::new();
             }
         };
@@ -96,7 +95,7 @@ impl Layers {
             let Some(setting) = setting else {
                 self.faults.push(format!(
                     "{file}: `{}` is not a setting; a setting is called like its flag, without `--`",
-                    key.escape_debug()
+                    Excerpt(key)
                 ));
                 continue;
             };
@@ -112,6 +111,18 @@ impl Layers {
         }
         flags
     }
+}
+
+fn table(file: &SecretFile) -> Result<toml::Table, SecretFileError> {
+    let text = file.text()?;
+    text.parse().map_err(|why: toml::de::Error| {
+        let before = why.span().and_then(|span| text.get(..span.start));
+        file.error(Flaw {
+            line: before.map(|before| before.split('\n').count()),
+            what: "it is not TOML: a setting is `name = value`, once, and text stands in \
+                   quotation marks",
+        })
+    })
 }
 
 /// A configuration file that says what holds without one, with the help text of every setting.

@@ -1,10 +1,11 @@
 //! Where maps are kept: several flags that only together make sense.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use super::faults::Faults;
 use crate::{
     args::ServeArgs,
+    secret_file::{SecretFile, SecretFileError},
     store::{Place, RedisAddress, SigningKeys, StoreOptions},
 };
 
@@ -84,9 +85,15 @@ fn named(args: &ServeArgs, faults: &mut Faults) -> Option<Named> {
     }
 }
 
-fn first_line(path: &Path) -> Result<String, String> {
-    let text = fs::read_to_string(path).map_err(|why| format!("{}: {why}", path.display()))?;
-    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+fn first_line(path: &Path) -> Result<String, SecretFileError> {
+    let file = SecretFile::read(path)?;
+    Ok(file
+        .text()?
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_owned())
 }
 
 #[cfg(test)]

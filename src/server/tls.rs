@@ -1,7 +1,6 @@
 //! TLS: a certificate chain and its key from PEM files, followed when they are renewed.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
 };
@@ -9,11 +8,17 @@ use std::{
 use rustls::{
     ServerConfig,
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject},
+    },
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::watched::LOOK_EVERY;
+use crate::{
+    secret_file::{SecretFile, SecretFileError},
+    watched::LOOK_EVERY,
+};
 
 /// HTTP versions offered in the handshake (RFC 7301), the better one first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -29,20 +34,27 @@ struct Inner {
     current: RwLock<Arc<ServerConfig>>,
 }
 
-/// What the two files held.
+/// What the two files held. The certificate is no secret, but its file may hold the key as well, or
+/// be the key's by mistake.
 #[derive(Eq, PartialEq)]
 struct Pem {
-    certificate: Vec<u8>,
-    key: Vec<u8>,
+    certificate: SecretFile,
+    key: SecretFile,
 }
+
+/// What begins a key that is encrypted: PKCS #8 (RFC 5958), and what OpenSSL wrote before.
+const ENCRYPTED: [&[u8]; 2] = [
+    b"-----BEGIN ENCRYPTED PRIVATE KEY-----",
+    b"Proc-Type: 4,ENCRYPTED",
+];
 
 impl Tls {
     /// Reads both files.
     ///
     /// # Errors
     /// When one cannot be read, is not PEM, or the key is not the certificate's.
-    pub fn load(certificate: &Path, key: &Path) -> Result<Self, String> {
-        let config = Pem::read(certificate, key)?.config(certificate, key)?;
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self, SecretFileError> {
+        let config = Pem::read(certificate, key)?.config()?;
         Ok(Self(Arc::new(Inner {
             certificate: certificate.to_owned(),
             key: key.to_owned(),
@@ -64,12 +76,12 @@ impl Tls {
                 continue;
             }
             // Written one after the other, the two may not match until the next look.
-            match read.as_ref().map(|pem| pem.config(certificate, key)) {
+            match read.as_ref().map(Pem::config) {
                 Some(Ok(config)) => {
                     tracing::info!(certificate = %certificate.display(), "TLS certificate renewed");
                     self.replace(config);
                 }
-                Some(Err(why)) => tracing::error!(why, "the TLS certificate stays as it was"),
+                Some(Err(why)) => tracing::error!(%why, "the TLS certificate stays as it was"),
                 None => tracing::error!("the TLS files cannot be read; the certificate stays"),
             }
             seen = read;
@@ -90,39 +102,75 @@ impl Tls {
 }
 
 impl Pem {
-    fn read(certificate: &Path, key: &Path) -> Result<Self, String> {
-        let read = |path: &Path| fs::read(path).map_err(|why| format!("{}: {why}", path.display()));
+    fn read(certificate: &Path, key: &Path) -> Result<Self, SecretFileError> {
         Ok(Self {
-            certificate: read(certificate)?,
-            key: read(key)?,
+            certificate: SecretFile::read(certificate)?,
+            key: SecretFile::read(key)?,
         })
     }
 
-    fn config(&self, certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {
-        let chain = CertificateDer::pem_slice_iter(&self.certificate)
+    fn config(&self) -> Result<Arc<ServerConfig>, SecretFileError> {
+        let Self { certificate, key } = self;
+        let chain = CertificateDer::pem_slice_iter(certificate.bytes())
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|why| format!("{}: {why}", certificate.display()))?;
+            .map_err(|why| certificate.error(flaw(&why)))?;
         if chain.is_empty() {
-            return Err(format!(
-                "{}: there is no certificate in it; PEM is expected, the server's own first",
-                certificate.display()
+            return Err(certificate
+                .error("there is no certificate in it; PEM is expected, the server's own first"));
+        }
+        let contains = |mark: &&[u8]| key.bytes().windows(mark.len()).any(|part| part == *mark);
+        if ENCRYPTED.iter().any(contains) {
+            return Err(key.error(
+                "the private key is encrypted, and there is nobody to ask for its password; \
+                 `openssl pkey -in FILE -out DECRYPTED` writes it without",
             ));
         }
-        let private = PrivateKeyDer::from_pem_slice(&self.key)
-            .map_err(|why| format!("{}: no private key in PEM: {why}", key.display()))?;
+        let private =
+            PrivateKeyDer::from_pem_slice(key.bytes()).map_err(|why| key.error(flaw(&why)))?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(|why| why.to_string())?
+            .map_err(|_| {
+                certificate.error("the TLS library has no protocol in common with itself")
+            })?
             .with_no_client_auth()
             .with_single_cert(chain, private)
-            .map_err(|why| format!("{} with {}: {why}", certificate.display(), key.display()))?;
+            .map_err(|why| match why {
+                rustls::Error::InconsistentKeys(_) => {
+                    key.error("it is not the key of the certificate")
+                }
+                rustls::Error::InvalidCertificate(_) => {
+                    certificate.error("the first certificate in it is damaged or no X.509")
+                }
+                _ => key.error(
+                    "the private key cannot be used; RSA, ECDSA (P-256, P-384, P-521) or Ed25519 \
+                     is expected",
+                ),
+            })?;
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         Ok(Arc::new(config))
     }
 }
 
+/// What is wrong with a PEM file (RFC 7468). The library's own words repeat its lines.
+fn flaw(why: &pem::Error) -> &'static str {
+    match why {
+        pem::Error::IllegalSectionStart { .. } => {
+            "a line that begins with -----BEGIN does not end with -----: the line ends of the file \
+             may be lost"
+        }
+        pem::Error::MissingSectionEnd { .. } => {
+            "a section has no -----END line: the file is cut off, or its line ends are lost"
+        }
+        pem::Error::Base64Decode(_) => "what stands between -----BEGIN and -----END is not base64",
+        pem::Error::NoItemsFound => "there is no private key in PEM in it",
+        _ => "it is not PEM",
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     struct Files {
@@ -152,8 +200,14 @@ mod tests {
             self.folder.path().join("tls.key")
         }
 
-        fn load(&self) -> Result<Tls, String> {
+        fn load(&self) -> Result<Tls, SecretFileError> {
             Tls::load(&self.certificate(), &self.key())
+        }
+
+        /// Why the files are refused with this key.
+        fn refusal(&self, key: &str) -> String {
+            fs::write(self.key(), key).unwrap();
+            self.load().unwrap_err().to_string()
         }
     }
 
@@ -167,15 +221,50 @@ mod tests {
         files.load().unwrap();
 
         let other = Files::new();
-        let mixed = Tls::load(&files.certificate(), &other.key()).unwrap_err();
+        let mixed = Tls::load(&files.certificate(), &other.key())
+            .unwrap_err()
+            .to_string();
         assert!(mixed.contains("tls.key"), "{mixed}");
 
         fs::write(files.certificate(), "").unwrap();
-        assert!(files.load().unwrap_err().contains("tls.crt"));
-        fs::write(other.key(), "not a key").unwrap();
-        assert!(other.load().unwrap_err().contains("tls.key"));
+        assert!(files.load().unwrap_err().to_string().contains("tls.crt"));
+        assert!(other.refusal("not a key").contains("tls.key"));
         fs::remove_file(other.key()).unwrap();
-        assert!(other.load().unwrap_err().contains("tls.key"));
+        assert!(other.load().unwrap_err().to_string().contains("tls.key"));
+    }
+
+    /// The library's message had the whole key in decimal.
+    #[test]
+    fn a_key_that_lost_its_line_ends_is_refused_without_being_repeated() {
+        let files = Files::new();
+        let whole = fs::read_to_string(files.key()).unwrap();
+        let one_line = whole.replace('\n', "");
+        // Base64 of every PKCS #8 key begins with "MI" or "MC": 77, 73 or 67 in decimal.
+        let body = one_line.trim_start_matches("-----BEGIN PRIVATE KEY-----");
+        for broken in [
+            one_line.clone(),
+            whole.replace("-----END PRIVATE KEY-----", ""),
+            whole.replacen("PRIVATE KEY-----\nM", "PRIVATE KEY-----\n!M", 1),
+        ] {
+            let why = files.refusal(&broken);
+            assert!(why.contains("tls.key: "), "{why}");
+            assert!(!why.contains(&body[..8]) && !why.contains("77, 7"), "{why}");
+            assert!(why.len() < 300, "{why}");
+        }
+        assert!(files.refusal(&one_line).contains("line ends"));
+    }
+
+    #[test]
+    fn an_encrypted_key_is_called_so() {
+        let files = Files::new();
+        for header in [
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIFDjBA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+            "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n\
+             MIIFDjBA\n-----END RSA PRIVATE KEY-----\n",
+        ] {
+            let why = files.refusal(header);
+            assert!(why.contains("is encrypted"), "{why}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

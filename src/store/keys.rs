@@ -9,7 +9,7 @@
 //! the new one everywhere, then move it to the top everywhere, then drop the old one once the last
 //! map that it sealed has expired.
 
-use std::{fmt, fs, path::Path, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
 use base64::{
     Engine, alphabet,
@@ -19,7 +19,10 @@ use chacha20poly1305::{AeadInOut, KeyInit, XChaCha20Poly1305, XNonce};
 use sha2::{Digest, Sha256};
 
 use super::{NotKept, id::random};
-use crate::watched::Watched;
+use crate::{
+    secret_file::{Flaw, SecretFile, SecretFileError},
+    watched::Watched,
+};
 
 /// Base64 as `base64` prints it, or without its padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -61,7 +64,7 @@ impl SigningKeys {
     ///
     /// # Errors
     /// When it cannot be read, holds no key, or something else than keys.
-    pub fn load(path: &Path) -> Result<Self, String> {
+    pub fn load(path: &Path) -> Result<Self, SecretFileError> {
         let watched = Watched::load("signing keys", path, read)?;
         Ok(Self(Arc::new(watched)))
     }
@@ -133,34 +136,33 @@ impl fmt::Debug for Key {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<Key>, String> {
-    let text = fs::read_to_string(path).map_err(|why| format!("{}: {why}", path.display()))?;
-    let lines = text
+fn read(path: &Path) -> Result<Vec<Key>, SecretFileError> {
+    let file = SecretFile::read(path)?;
+    let lines = file
+        .text()?
         .lines()
         .enumerate()
         .map(|(number, line)| (number + 1, line.trim()))
         .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     let mut keys = Vec::new();
     for (number, line) in lines {
-        // The line itself is not repeated: it may be a key with a slip.
         let bytes: Option<[u8; KEY]> = BASE64
             .decode(line)
             .ok()
             .and_then(|bytes| bytes.try_into().ok());
         let bytes = bytes.ok_or_else(|| {
-            format!(
-                "{}: line {number} is not a key: {KEY} bytes in base64, as \
-                 `head -c {KEY} /dev/urandom | base64` prints them",
-                path.display()
-            )
+            file.error(Flaw {
+                line: Some(number),
+                what: "it is not a key: 32 bytes in base64, as \
+                       `head -c 32 /dev/urandom | base64` prints them",
+            })
         })?;
         keys.push(Key::new(bytes));
     }
     if keys.is_empty() {
-        return Err(format!(
-            "{}: there is no key in it; `head -c {KEY} /dev/urandom | base64` makes one",
-            path.display()
-        ));
+        return Err(
+            file.error("there is no key in it; `head -c 32 /dev/urandom | base64` makes one")
+        );
     }
     Ok(keys)
 }

@@ -102,6 +102,39 @@ async fn both_versions_are_spoken_and_the_probe_finds_its_server() {
     assert_eq!(plain.code(), Some(1));
 }
 
+/// The whole key was printed to standard error, in decimal.
+#[test]
+fn a_key_that_lost_its_line_ends_is_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    certify(folder.path());
+    let key = folder.path().join("tls.key");
+    let text = fs::read_to_string(&key).unwrap().replace('\n', "");
+    fs::write(&key, &text).unwrap();
+    let certificate = folder.path().join("tls.crt");
+    let started = program()
+        .args(["serve", "--listen", "127.0.0.1:0", "--tls-cert"])
+        .arg(certificate)
+        .arg("--tls-key")
+        .arg(&key)
+        .output()
+        .unwrap();
+    assert_eq!(started.status.code(), Some(64));
+    let said = String::from_utf8_lossy(&started.stderr);
+    assert!(
+        said.contains("tls.key") && said.contains("line ends"),
+        "{said}"
+    );
+    // Neither its letters nor their numbers.
+    let letters = text.trim_start_matches("-----BEGIN PRIVATE KEY-----");
+    let numbers: Vec<String> = letters
+        .bytes()
+        .take(4)
+        .map(|byte| byte.to_string())
+        .collect();
+    assert!(!said.contains(&letters[..8]), "{said}");
+    assert!(!said.contains(&numbers.join(", ")), "{said}");
+}
+
 #[test]
 fn files_that_do_not_fit_are_faults_of_the_configuration() {
     let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

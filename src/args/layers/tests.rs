@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::{fs, path::Path};
 
 use super::*;
 use crate::config::Config;
@@ -55,6 +55,10 @@ fn a_file_that_is_missing_or_no_toml_is_a_fault() {
     let missing = read(Path::new("/no/such/file"), &["--model", "x"]).unwrap_err();
     assert!(missing.contains("/no/such/file"), "{missing}");
     assert!(serve("max-batch = = 3", &["--model", "x"]).is_err());
+    let file = "max-batch = 3\nattention-store = redis://:hunter2@host\n";
+    let said = serve(file, &["--model", "x"]).unwrap_err();
+    assert!(said.contains("settings.toml: line 2: "), "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
 }
 
 #[test]

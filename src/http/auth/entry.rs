@@ -9,6 +9,7 @@
 use sha2::{Digest, Sha256};
 
 use super::{KeyDigest, quota::Quota};
+use crate::secret_file::Flaw;
 
 /// The shortest key that is taken: 16 characters are 64 bits even in hexadecimal.
 const SHORTEST: usize = 16;
@@ -27,19 +28,24 @@ impl Entry {
     ///
     /// # Errors
     /// The number of a line and what is wrong with it, never the key itself; or that there is none.
-    pub(super) fn read_all(text: &str) -> Result<Vec<Self>, String> {
+    pub(super) fn read_all(text: &str) -> Result<Vec<Self>, Flaw> {
         let lines = text.lines().map(str::trim).zip(1..);
         let entries = lines
             .filter(|(line, _)| !line.is_empty() && !line.starts_with('#'))
-            .map(|(line, number)| Self::read(line).map_err(|why| format!("line {number}: {why}")))
+            .map(|(line, number)| {
+                Self::read(line).map_err(|what| Flaw {
+                    line: Some(number),
+                    what,
+                })
+            })
             .collect::<Result<Vec<_>, _>>()?;
         match entries.is_empty() {
-            true => Err("there is no key in it".to_owned()),
+            true => Err("there is no key in it".into()),
             false => Ok(entries),
         }
     }
 
-    fn read(line: &str) -> Result<Self, String> {
+    fn read(line: &str) -> Result<Self, &'static str> {
         let (mut rate, mut burst) = (None, None);
         let mut words = Vec::new();
         for word in line.split_whitespace() {
@@ -54,15 +60,15 @@ impl Entry {
         let (name, key) = match words[..] {
             [key] => (None, key),
             [name, key] => (Some(name.to_owned()), key),
-            _ => return Err("expected `[NAME] KEY [rate=10/s] [burst=20]`".to_owned()),
+            _ => return Err("expected `[NAME] KEY [rate=10/s] [burst=20]`"),
         };
         if key.len() < SHORTEST {
-            return Err(format!("the key is shorter than {SHORTEST} characters"));
+            return Err("the key is shorter than 16 characters");
         }
         let quota = match (rate, burst) {
             (Some(rate), burst) => Some(Quota::new(rate, burst)),
             (None, None) => None,
-            (None, Some(_)) => return Err("`burst=` without `rate=`".to_owned()),
+            (None, Some(_)) => return Err("`burst=` without `rate=`"),
         };
         Ok(Self {
             name,
@@ -95,7 +101,7 @@ mod tests {
 
     const KEY: &str = "0123456789abcdef";
 
-    fn one(line: &str) -> Result<Entry, String> {
+    fn one(line: &str) -> Result<Entry, Flaw> {
         Entry::read_all(line).map(|mut entries| entries.remove(0))
     }
 
@@ -120,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_by_its_line_and_without_the_key() {
+    fn what_is_wrong_is_named_by_its_line() {
         for wrong in [
             "short",
             "0123456789abcdef rate=10",
@@ -130,8 +136,8 @@ mod tests {
             "0123456789abcdef rate=1/s burst=0",
             "a 0123456789abcdef c",
         ] {
-            let why = one(&format!("# comment\n\n{wrong}")).unwrap_err();
-            assert!(why.starts_with("line 3: ") && !why.contains(KEY), "{why}");
+            let flaw = one(&format!("# comment\n\n{wrong}")).unwrap_err();
+            assert_eq!(flaw.line, Some(3), "{wrong}");
         }
         assert!(one("# only a comment").is_err());
     }

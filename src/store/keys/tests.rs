@@ -100,7 +100,7 @@ fn a_line_that_is_no_key_is_named_and_not_repeated() {
     ] {
         let file = NamedTempFile::new().unwrap();
         fs::write(file.path(), text).unwrap();
-        let why = SigningKeys::load(file.path()).unwrap_err();
+        let why = SigningKeys::load(file.path()).unwrap_err().to_string();
         assert!(line == 0 || why.contains(&format!("line {line}")), "{why}");
         assert!(!why.contains("AAEC") && !why.contains("at all"), "{why}");
     }
