@@ -38,7 +38,7 @@ use self::{
 use crate::{
     Error, Result,
     engine::{Engine, Input, Output},
-    metrics::Metrics,
+    metrics::{Metrics, ShedReason},
 };
 
 /// The answer to one request, and how it came about.
@@ -172,7 +172,7 @@ impl Batcher {
             Push::Queued(place) => place,
             Push::Full => {
                 if priority == Priority::Foreground {
-                    self.metrics.shed("queue_full");
+                    self.metrics.shed(ShedReason::QueueFull);
                 }
                 return Err(Error::Overloaded {
                     retry_after: self.load().predicted_wait,

@@ -31,7 +31,7 @@ use crate::{
     batch::{Announced, Ask, Batcher, Deadline},
     decode::{self, DecodeBudget, JpegScaling, Limits},
     engine::Device,
-    metrics::{Metrics, Stage},
+    metrics::{Metrics, ShedReason, Stage},
     model::{ModelInfo, Outline, scores},
     preprocess::Pipeline,
     store::{NotKept, Owner, Receipt, Store},
@@ -81,8 +81,8 @@ impl Classifier {
             return Ok(self.batcher.announce());
         }
         self.metrics.shed(match decoding > engine {
-            true => "decode_wait",
-            false => "predicted_wait",
+            true => ShedReason::DecodeWait,
+            false => ShedReason::PredictedWait,
         });
         Err(Error::Overloaded {
             retry_after: wait - bearable,

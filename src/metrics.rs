@@ -26,7 +26,7 @@ use self::{catalogue::Catalogue, models::Models, reuse::Reuses, verify::Tests};
 pub use self::{
     catalogue::{Description, table},
     guards::{InFlight, Leaving},
-    labels::{Stage, StoreAction},
+    labels::{ShedReason, Stage, StoreAction},
     models::ModelState,
     reuse::Reuse,
 };
@@ -53,6 +53,7 @@ pub struct Metrics {
     models: Models,
     in_flight: IntGauge,
     shed: IntCounterVec,
+    quota_exceeded: IntCounter,
     abandoned: IntCounterVec,
     attention_entries: IntGauge,
     attention_evicted: IntCounter,
@@ -100,8 +101,15 @@ impl Metrics {
         let in_flight = all.count("in_flight_requests", "HTTP requests being answered.")?;
         let shed = all.counters(
             "shed_total",
-            "Requests refused to protect the others, by reason: queue_full, predicted_wait, upload_memory, render.",
+            &format!(
+                "Requests refused to protect the others, by reason: {}.",
+                ShedReason::ALL.map(ShedReason::name).join(", ")
+            ),
             &["reason"],
+        )?;
+        let quota_exceeded = all.counter(
+            "quota_exceeded_total",
+            "Requests refused because their API key had used up its quota.",
         )?;
         let abandoned = all.counters(
             "abandoned_total",
@@ -147,15 +155,8 @@ impl Metrics {
 
         // What alerts and dashboards look at exists from the start, so that a rate has a zero to
         // start from.
-        for reason in [
-            "queue_full",
-            "predicted_wait",
-            "decode_wait",
-            "upload_memory",
-            "quota",
-            "render",
-        ] {
-            shed.with_label_values(&[reason]);
+        for reason in ShedReason::ALL {
+            shed.with_label_values(&[reason.name()]);
         }
         for action in StoreAction::ALL {
             store_failures.with_label_values(&[action.name()]);
@@ -181,6 +182,7 @@ impl Metrics {
             models,
             in_flight,
             shed,
+            quota_exceeded,
             abandoned,
             attention_entries,
             attention_evicted,
@@ -247,10 +249,14 @@ impl Metrics {
         self.stage(Stage::Inference, ran);
     }
 
-    /// A request was refused; `reason` is `queue_full`, `predicted_wait`, `upload_memory` or
-    /// `render`.
-    pub fn shed(&self, reason: &'static str) {
-        self.shed.with_label_values(&[reason]).inc();
+    /// A request was refused to protect the others.
+    pub fn shed(&self, reason: ShedReason) {
+        self.shed.with_label_values(&[reason.name()]).inc();
+    }
+
+    /// A request was refused because its key has asked for too much, however idle the server is.
+    pub fn quota_exceeded(&self) {
+        self.quota_exceeded.inc();
     }
 
     /// A client left while its picture was in `stage`: `upload`, `decode`, `queue`, `inference`.

@@ -35,7 +35,7 @@ use super::{
 use crate::{
     Error, Result,
     explain::{self, PatchMap, Raster, Scale, View},
-    metrics::Stage,
+    metrics::{ShedReason, Stage},
     store::{Found, Owner},
     verify::Key,
 };
@@ -202,7 +202,7 @@ async fn draw(
     };
     let drawn = state.easels.draw(work).await;
     if matches!(drawn, Err(Error::Overloaded { .. })) {
-        state.metrics.shed("render");
+        state.metrics.shed(ShedReason::Render);
     }
     drawn?.map_err(undrawable)
 }

@@ -13,7 +13,6 @@ mod entry;
 mod quota;
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Instant,
@@ -21,7 +20,7 @@ use std::{
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Method, header},
+    http::{HeaderMap, HeaderValue, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -30,7 +29,13 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use self::{entry::Entry, quota::Bucket};
 use super::{AppState, Problem, request_id};
-use crate::{Error, store::Owner, watched::LOOK_EVERY};
+use crate::{
+    Error,
+    metrics::Metrics,
+    secret_file::{SecretFile, SecretFileError},
+    store::Owner,
+    watched::LOOK_EVERY,
+};
 
 type KeyDigest = [u8; 32];
 
@@ -66,7 +71,7 @@ impl KeyRing {
     ///
     /// # Errors
     /// When it cannot be read, holds no key, or has a line that cannot be understood.
-    pub fn load(path: &Path) -> Result<Self, String> {
+    pub fn load(path: &Path) -> Result<Self, SecretFileError> {
         let keys: Vec<Key> = read(path)?.into_iter().map(Key::new).collect();
         Ok(Self(Arc::new(Keys {
             path: path.to_owned(),
@@ -86,7 +91,7 @@ impl KeyRing {
                 }
                 Err(why) if !complained => {
                     complained = true;
-                    tracing::error!(why, "the API keys stay as they were");
+                    tracing::error!(%why, "the API keys stay as they were");
                 }
                 Err(_) => {}
             }
@@ -153,10 +158,14 @@ impl Key {
 }
 
 impl Allowance {
-    /// Takes one picture's worth.
+    /// Lets in a request that is to bring at least one picture, and takes one picture's worth.
     ///
     /// # Errors
-    /// [`Error::QuotaExceeded`] with the time until there is one.
+    /// [`Error::QuotaExceeded`], counted, with the time until there is one.
+    pub(super) fn admit(&self, metrics: &Metrics) -> Result<(), Error> {
+        self.take().inspect_err(|_| metrics.quota_exceeded())
+    }
+
     fn take(&self) -> Result<(), Error> {
         let Some(bucket) = &self.0 else {
             return Ok(());
@@ -167,7 +176,7 @@ impl Allowance {
             .map_err(|retry_after| Error::QuotaExceeded { retry_after })
     }
 
-    /// A request that was let in brings so many pictures. The first was paid for at the door.
+    /// A request that was let in brings so many pictures. The first was paid for then.
     pub(super) fn pictures(&self, count: usize) {
         if let Some(bucket) = &self.0 {
             let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
@@ -176,8 +185,8 @@ impl Allowance {
     }
 }
 
-/// Lets a request through with its owner, or answers 401, or 429 when its key has asked for too
-/// much. Only what makes work counts: looking at maps does not.
+/// Lets a request through with its owner and what that may still ask for, or answers 401. Routes
+/// that take pictures ask the [`Allowance`]; to all others it does not matter.
 pub(super) async fn require_key(
     State(state): State<AppState>,
     mut request: Request,
@@ -202,20 +211,14 @@ pub(super) async fn require_key(
     if let Some(name) = caller.name {
         tracing::Span::current().record("key", name);
     }
-    if request.method() == Method::POST
-        && let Err(why) = caller.allowance.take()
-    {
-        state.metrics.shed("quota");
-        return Problem::new(&why, &request_id(&request)).into_response();
-    }
     request.extensions_mut().insert(caller.owner);
     request.extensions_mut().insert(caller.allowance);
     next.run(request).await
 }
 
-fn read(path: &Path) -> Result<Vec<Entry>, String> {
-    let text = fs::read_to_string(path).map_err(|why| format!("{}: {why}", path.display()))?;
-    Entry::read_all(&text).map_err(|why| format!("{}: {why}", path.display()))
+fn read(path: &Path) -> Result<Vec<Entry>, SecretFileError> {
+    let file = SecretFile::read(path)?;
+    Entry::read_all(file.text()?).map_err(|flaw| file.error(flaw))
 }
 
 fn first_eight(digest: &KeyDigest) -> [u8; 8] {
@@ -226,12 +229,14 @@ fn first_eight(digest: &KeyDigest) -> [u8; 8] {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const FIRST: &str = "0123456789abcdef";
     const SECOND: &str = "fedcba9876543210";
 
-    fn ring(text: &str) -> (tempfile::NamedTempFile, Result<KeyRing, String>) {
+    fn ring(text: &str) -> (tempfile::NamedTempFile, Result<KeyRing, SecretFileError>) {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), text).unwrap();
         let ring = KeyRing::load(file.path());
@@ -279,6 +284,13 @@ mod tests {
             assert!(ring(text).1.is_err(), "{text:?}");
         }
         assert!(KeyRing::load(Path::new("/no/such/file")).is_err());
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_key() {
+        let (_file, ring) = ring(&format!("\u{feff}{FIRST}\n"));
+        let ring = ring.unwrap();
+        assert!(owner(&ring, &format!("Bearer {FIRST}")).is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -34,12 +34,18 @@ impl CorsOrigins {
                 header::AUTHORIZATION,
                 header::CONTENT_TYPE,
                 header::IF_NONE_MATCH,
+                header::CONTENT_ENCODING,
+                HeaderName::from_static("inference-header-content-length"),
                 HeaderName::from_static("request-timeout"),
+                HeaderName::from_static("traceparent"),
+                HeaderName::from_static("tracestate"),
                 HeaderName::from_static(request_id::HEADER),
             ])
             .expose_headers([
                 header::ETAG,
                 header::RETRY_AFTER,
+                HeaderName::from_static("inference-header-content-length"),
+                HeaderName::from_static("traceresponse"),
                 HeaderName::from_static("x-patchlight-view"),
                 HeaderName::from_static(request_id::HEADER),
             ])

@@ -119,20 +119,13 @@ where
     S: Clone + Send + Sync + 'static,
 {
     for (path, item) in &mut routes.get_openapi_mut().paths.paths {
-        let (unknown, exhausted) = match oip::is_below(path) {
-            true => (
-                OipRefused::<401>::responses(),
-                OipRefused::<429>::responses(),
-            ),
-            false => (Refused::<401>::responses(), Refused::<429>::responses()),
+        let unknown = match oip::is_below(path) {
+            true => OipRefused::<401>::responses(),
+            false => Refused::<401>::responses(),
         };
         for operation in operations(item) {
             operation.security = Some(security.to_vec());
             operation.responses.responses.extend(unknown.clone());
-        }
-        // Quotas count what makes work.
-        if let Some(post) = &mut item.post {
-            post.responses.responses.extend(exhausted);
         }
     }
     routes

@@ -43,7 +43,7 @@ use crate::{
             ))),
             example = json!({"status": "waiting", "progress": {"done": 0, "of": 0}}),
         ),
-        Refused<403>, Refused<404>, Refused<409>, Refused<500>, Refused<503>,
+        Refused<403>, Refused<404>, Refused<409>, Refused<429>, Refused<500>, Refused<503>,
     ),
 )]
 pub(super) async fn start(

@@ -35,6 +35,41 @@ impl Stage {
     }
 }
 
+/// Why a request was refused to protect the others, as a label of `patchlight_shed_total`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ShedReason {
+    /// The queue has no room for another picture.
+    QueueFull,
+    /// The engine would not be done in time.
+    PredictedWait,
+    /// Decoding would not be done in time.
+    DecodeWait,
+    /// Bodies take all the memory that they may.
+    UploadMemory,
+    /// Too many wait for their maps to be drawn.
+    Render,
+}
+
+impl ShedReason {
+    pub(super) const ALL: [Self; 5] = [
+        Self::QueueFull,
+        Self::PredictedWait,
+        Self::DecodeWait,
+        Self::UploadMemory,
+        Self::Render,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::PredictedWait => "predicted_wait",
+            Self::DecodeWait => "decode_wait",
+            Self::UploadMemory => "upload_memory",
+            Self::Render => "render",
+        }
+    }
+}
+
 /// What is asked of a store of maps, as a label of `patchlight_attention_store_failures_total`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StoreAction {

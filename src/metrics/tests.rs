@@ -24,6 +24,7 @@ fn text_has_the_names_that_the_contract_promises() {
         "patchlight_queue_depth 0",
         "patchlight_in_flight_requests 0",
         "patchlight_shed_total{reason=\"queue_full\"} 0",
+        "patchlight_quota_exceeded_total 0",
         "patchlight_abandoned_total{stage=\"queue\"} 0",
         "patchlight_predicted_wait_seconds 0",
         "patchlight_batch_cost_seconds{model=\"demo\",size=\"3\"} 0.25",
@@ -37,6 +38,27 @@ fn text_has_the_names_that_the_contract_promises() {
         "patchlight_build_info{",
     ] {
         assert!(text.contains(name), "{name} is missing in:\n{text}");
+    }
+}
+
+/// Whoever reads `# HELP` or docs/metrics.md knows what may come.
+#[test]
+fn every_reason_of_shedding_is_in_its_help() {
+    let metrics = Metrics::new().unwrap();
+    let text = metrics.encode(&[], 0).unwrap();
+    let help = "# HELP patchlight_shed_total ";
+    let help = text.lines().find(|line| line.starts_with(help)).unwrap();
+    let series = text.lines().filter_map(|line| {
+        let label = line.strip_prefix("patchlight_shed_total{reason=\"")?;
+        label.split('"').next()
+    });
+    let reasons: Vec<&str> = series.collect();
+    assert!(
+        reasons.len() >= 5 && !reasons.contains(&"quota"),
+        "{reasons:?}"
+    );
+    for reason in reasons {
+        assert!(help.contains(reason), "{reason} is missing in {help}");
     }
 }
 
