@@ -10,6 +10,7 @@
 //! extensions for binary tensors, classification and statistics. Everything here is pure: bytes
 //! and clock readings in, values out.
 
+pub mod bound;
 pub mod data;
 pub mod face;
 pub mod metadata;

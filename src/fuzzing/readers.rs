@@ -113,6 +113,7 @@ pub fn oip(data: &[u8]) {
         Err(
             Error::MalformedRequest(_)
             | Error::BodyTooLarge { .. }
+            | Error::UnsupportedEncoding { .. }
             | Error::InvalidParameter { .. },
         ) => {}
         Err(why) => panic!("{why}"),

@@ -1,11 +1,12 @@
 //! `POST /classify`.
 
+mod sending;
+
 use std::{str::FromStr, sync::Arc, time::Instant};
 
 use axum::{
-    Json,
     extract::{Extension, Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use futures_util::{StreamExt, stream};
@@ -17,6 +18,7 @@ use utoipa::ToSchema;
 use super::{
     AppState, Problem, RequestId,
     auth::Allowance,
+    oip::coding::Coding,
     openapi::{Binary, PICTURES, Refused, RefusedOr},
     query::Query,
     request_timeout::{RequestTimeout, time_allowed},
@@ -26,6 +28,7 @@ use crate::{
     Error, Result,
     batch::{Announced, Deadline},
     classify::{Classification, Classifier, Keep, Options},
+    metrics::ShedReason,
     model::ModelInfo,
     store::Owner,
 };
@@ -78,7 +81,7 @@ const AT_ONCE: usize = 8;
             ),
         ),
         Refused<400>, Refused<404>, Refused<408>, Refused<413>,
-        RefusedOr<415, Results>, RefusedOr<422, Results>, RefusedOr<500, Results>,
+        RefusedOr<415, Results>, RefusedOr<422, Results>, Refused<429>, RefusedOr<500, Results>,
         RefusedOr<503, Results>, RefusedOr<504, Results>,
     ),
 )]
@@ -90,17 +93,18 @@ pub(super) async fn classify(
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let (admitted, announced) = match admit(&state, owner, parts.uri.query(), &parts.headers) {
+    let (admitted, announced) = match admit(&state, owner, &allowance, &parts) {
         Ok(admitted) => admitted,
         Err(why) => return Problem::new(&why, &id).into_response(),
     };
     let outcome = async {
         let body = upload::read(&parts.headers, body, state.limits, &state.metrics).await?;
-        let pictures = upload::pictures(&parts.headers, body).await?;
+        let (coding, deadline) = (admitted.coding, admitted.deadline);
+        let pictures = upload::unframed(&state, &parts.headers, body, coding, deadline).await?;
         allowance.pictures(pictures.len());
         // From here on each picture announces itself.
         drop(announced);
-        Ok(run(&admitted, pictures, &id).await)
+        run(&admitted, pictures, &id).await
     };
     let mut response = match outcome.await {
         Ok(response) => response,
@@ -118,6 +122,8 @@ struct Admitted {
     classifier: Arc<Classifier>,
     options: Options,
     deadline: Deadline,
+    /// How the body is compressed.
+    coding: Coding,
     /// Whether maps can be tested by perturbation.
     testable: bool,
     /// For the body.
@@ -127,29 +133,36 @@ struct Admitted {
 fn admit(
     state: &AppState,
     owner: Owner,
-    query: Option<&str>,
-    headers: &HeaderMap,
+    allowance: &Allowance,
+    Parts { uri, headers, .. }: &Parts,
 ) -> Result<(Admitted, Announced)> {
-    let asked = Asked::read(query)?;
+    let asked = Asked::read(uri.query())?;
+    let coding = Coding::of_body(headers)?;
     let classifier = state.models.resolve(asked.model.as_deref())?;
     let options = options(owner, &asked, &classifier.model)?;
+    allowance.admit(&state.metrics)?;
     let deadline = Deadline::after(time_allowed(headers, state.limits.request_timeout)?);
     let announced = classifier.admit(deadline)?;
     let room = state.uploads.admit(headers, state.limits);
     if room.is_err() {
-        state.metrics.shed("upload_memory");
+        state.metrics.shed(ShedReason::UploadMemory);
     }
     let admitted = Admitted {
         classifier,
         options,
         deadline,
+        coding,
         testable: state.verify.is_some(),
         _room: room?,
     };
     Ok((admitted, announced))
 }
 
-async fn run(admitted: &Admitted, mut pictures: Vec<bytes::Bytes>, id: &RequestId) -> Response {
+async fn run(
+    admitted: &Admitted,
+    mut pictures: Vec<bytes::Bytes>,
+    id: &RequestId,
+) -> Result<Response> {
     let Admitted {
         classifier,
         options,
@@ -167,24 +180,21 @@ async fn run(admitted: &Admitted, mut pictures: Vec<bytes::Bytes>, id: &RequestI
     if pictures.len() == 1
         && let Some(picture) = pictures.pop()
     {
-        return match classify(picture).await {
-            Ok(answer) => {
-                let timing = answer.timing_ms;
-                let mut response = Json(Answer::One(Box::new(answer))).into_response();
-                server_timing::add(
-                    &mut response,
-                    &[
-                        ("decode", timing.decode),
-                        ("preprocess", timing.preprocess),
-                        ("queue", timing.queue),
-                        ("inference", timing.inference),
-                        ("total", timing.total),
-                    ],
-                );
-                response
-            }
-            Err(why) => Problem::new(&why, id).into_response(),
-        };
+        let answer = classify(picture).await?;
+        let timing = answer.timing_ms;
+        let answer = Answer::One(Box::new(answer));
+        let mut response = sending::json(StatusCode::OK, answer, options.top_k).await?;
+        server_timing::add(
+            &mut response,
+            &[
+                ("decode", timing.decode),
+                ("preprocess", timing.preprocess),
+                ("queue", timing.queue),
+                ("inference", timing.inference),
+                ("total", timing.total),
+            ],
+        );
+        return Ok(response);
     }
     let started = Instant::now();
     let all = pictures.into_iter().map(classify);
@@ -203,11 +213,12 @@ async fn run(admitted: &Admitted, mut pictures: Vec<bytes::Bytes>, id: &RequestI
             .map_or(StatusCode::BAD_REQUEST, Item::status),
         false => StatusCode::OK,
     };
+    let predictions = options.top_k.saturating_mul(results.len());
     let answer = Answer::Several(Results { results });
-    let mut response = (status, Json(answer)).into_response();
+    let mut response = sending::json(status, answer, predictions).await?;
     // Their stages overlap; each result has its own.
     server_timing::add(&mut response, &[("total", started.elapsed())]);
-    response
+    Ok(response)
 }
 
 /// What became of the pictures of a request.
@@ -280,18 +291,17 @@ fn options(owner: Owner, asked: &Asked, model: &ModelInfo) -> Result<Options> {
     let default = DEFAULT_TOP_K.min(classes);
     let top_k = asked.top_k.unwrap_or(default);
     if !(1..=classes).contains(&top_k) {
-        let detail = format!("{top_k} is not between 1 and {classes}, the number of classes");
         return Err(Error::InvalidParameter {
             name: "top_k",
-            detail,
+            detail: format_args!("{top_k} is not between 1 and {classes}, the number of classes")
+                .into(),
         });
     }
     let min_score = asked.min_score.unwrap_or(0.0);
     if !(0.0..=1.0).contains(&min_score) {
-        let detail = "it must be between 0 and 1".to_owned();
         return Err(Error::InvalidParameter {
             name: "min_score",
-            detail,
+            detail: "it must be between 0 and 1".into(),
         });
     }
     Ok(Options {

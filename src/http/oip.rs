@@ -6,7 +6,7 @@
 
 mod answers;
 mod asked;
-mod coding;
+pub(super) mod coding;
 mod errors;
 pub(crate) mod infer;
 mod target;
@@ -37,6 +37,8 @@ use super::{
     upload,
 };
 use crate::{
+    Result,
+    batch::Deadline,
     classify::Classifier,
     oip::{
         EXTENSIONS, Face, ModelConfig, ModelMetadata, ModelStatistics, VERSION,
@@ -44,7 +46,8 @@ use crate::{
     },
 };
 
-/// What the routes of `/v2` share. A handle; clones share the content.
+/// What the routes of `/v2` share, and desks for the bodies of all routes. A handle; clones share
+/// the content.
 #[derive(Clone, Debug)]
 pub struct Oip {
     /// How many bodies are taken apart or put together at a time.
@@ -63,6 +66,15 @@ impl Oip {
             desks: Arc::new(Semaphore::new(threads.max(1))),
             statistics: Arc::default(),
         }
+    }
+
+    /// Does what computes on a blocking thread, of which only a few work on bodies at a time.
+    pub(super) async fn at_desk<T: Send + 'static>(
+        &self,
+        deadline: Deadline,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        infer::at_desk(&self.desks, deadline, work).await
     }
 
     /// Looks at or changes the counters of one name.

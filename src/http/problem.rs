@@ -8,8 +8,8 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{RequestId, openapi::Code};
-use crate::Error;
+use super::{RequestId, oip::coding::READ, openapi::Code};
+use crate::{Error, error::Detail};
 
 /// What went wrong: an RFC 9457 problem document with a stable code.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -30,6 +30,9 @@ pub struct Problem {
     request_id: String,
     #[serde(skip)]
     retry_after: Option<u64>,
+    /// Whether the answer says which codings of a body are read (RFC 9110, section 12.5.3).
+    #[serde(skip)]
+    names_codings: bool,
 }
 
 impl Problem {
@@ -48,22 +51,28 @@ impl Problem {
             Error::Draining | Error::NotReady => Some(1),
             _ => None,
         };
-        Self::build(
+        let mut problem = Self::build(
             status(error),
             error.code(),
             error.to_string(),
             retry_after,
             request_id,
-        )
+        );
+        problem.names_codings = matches!(error, Error::UnsupportedEncoding { .. });
+        problem
     }
 
     /// The document for a route or method that does not exist.
-    pub fn of_routing(status: StatusCode, detail: &str, request_id: &RequestId) -> Self {
+    pub fn of_routing(
+        status: StatusCode,
+        detail: impl Into<Detail>,
+        request_id: &RequestId,
+    ) -> Self {
         let code = match status {
             StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
             _ => "not_found",
         };
-        Self::build(status, code, detail.to_owned(), None, request_id)
+        Self::build(status, code, detail.into().to_string(), None, request_id)
     }
 
     fn build(
@@ -81,12 +90,13 @@ impl Problem {
             code,
             request_id: request_id.to_string(),
             retry_after,
+            names_codings: false,
         }
     }
 
     /// One for descriptions.
     pub(super) fn example() -> Self {
-        let found = "PDF".to_owned();
+        let found = "PDF".into();
         Self::new(&Error::UnsupportedFormat { found }, &RequestId::example())
     }
 
@@ -132,6 +142,9 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
+        if self.names_codings {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(READ));
+        }
         // For those who say it in other words.
         response.extensions_mut().insert(self);
         response
@@ -153,7 +166,9 @@ fn status(error: &Error) -> StatusCode {
         | Error::NotForgettable { .. }
         | Error::DefaultModel { .. } => StatusCode::CONFLICT,
         Error::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        Error::UnsupportedFormat { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Error::UnsupportedFormat { .. } | Error::UnsupportedEncoding { .. } => {
+            StatusCode::UNSUPPORTED_MEDIA_TYPE
+        }
         Error::ImageUndecodable { .. }
         | Error::DecoderPanicked { .. }
         | Error::ImageTooLarge { .. }

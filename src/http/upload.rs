@@ -3,17 +3,16 @@
 //! A picture comes as the raw body, as parts of `multipart/form-data`, or as base64 in JSON. Only
 //! the framing is undone here; whether it is a picture is for the decoder to say.
 
+pub(super) mod base64;
+
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
     http::{HeaderMap, header},
 };
-use base64::{
-    Engine, alphabet,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
-};
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use serde::Deserialize;
 use tokio::{
@@ -22,8 +21,8 @@ use tokio::{
 };
 use utoipa::ToSchema;
 
-use super::{HttpLimits, openapi::Binary};
-use crate::{Error, Result, metrics::Metrics};
+use super::{AppState, HttpLimits, oip::coding::Coding, openapi::Binary};
+use crate::{Error, Result, batch::Deadline, bom, escape::Excerpt, metrics::Metrics};
 
 /// The most pictures that one request may bring.
 pub(crate) const MOST_PICTURES: usize = 16;
@@ -31,11 +30,8 @@ pub(crate) const MOST_PICTURES: usize = 16;
 /// Names that a multipart part with a picture may have.
 const PARTS: [&str; 2] = ["image", "file"];
 
-/// Base64 as clients write it: with padding or without.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+/// The media type of a picture as text.
+const JSON: &str = "application/json";
 
 /// Memory for bodies that are being read or worked on, all together. A body that would exceed it
 /// is refused unread: waiting would hold a connection for nothing.
@@ -112,8 +108,8 @@ async fn collect(mut body: Body, limit: u64) -> Result<Bytes> {
         let frame = match frame {
             Ok(frame) => frame,
             Err(why) => {
-                let text = format!("the body broke off: {why}");
-                return Err(Error::MalformedRequest(text));
+                let why = format_args!("the body broke off: {}", Excerpt(why)).into();
+                return Err(Error::MalformedRequest(why));
             }
         };
         let Ok(data) = frame.into_data() else {
@@ -127,33 +123,86 @@ async fn collect(mut body: Body, limit: u64) -> Result<Bytes> {
     Ok(bytes.freeze())
 }
 
+/// The encoded pictures in a body as it came. What takes time is done on a blocking thread.
+///
+/// # Errors
+/// Those of [`pictures`]; [`Error::BodyTooLarge`] for one that unpacks to too much.
+pub(super) async fn unframed(
+    state: &AppState,
+    headers: &HeaderMap,
+    body: Bytes,
+    coding: Coding,
+    deadline: Deadline,
+) -> Result<Vec<Bytes>> {
+    if coding == Coding::Identity && !is_framed(headers) {
+        return pictures(headers, body).await;
+    }
+    let (headers, limit) = (headers.clone(), state.limits.max_body);
+    let work = move || {
+        let body = coding.unpack(body, limit)?;
+        // All of the body is there, so that nothing is waited for.
+        let pictures = pictures(&headers, body).now_or_never();
+        pictures.unwrap_or(Err(Error::Internal))
+    };
+    state.oip.at_desk(deadline, work).await?
+}
+
+/// Whether pictures are parts of the body, or text in it.
+fn is_framed(headers: &HeaderMap) -> bool {
+    let essence = essence(content_type(headers));
+    essence.eq_ignore_ascii_case(JSON) || starts_with(essence, "multipart/")
+}
+
+fn content_type(headers: &HeaderMap) -> &str {
+    let value = headers.get(header::CONTENT_TYPE);
+    value
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+}
+
+/// A media type without its parameters.
+fn essence(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or_default().trim()
+}
+
+fn starts_with(text: &str, word: &str) -> bool {
+    let start = text.as_bytes().get(..word.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(word.as_bytes()))
+}
+
 /// The encoded pictures in a body: at least one, at most [`MOST_PICTURES`].
 ///
 /// # Errors
 /// [`Error::MalformedRequest`] when the framing is broken or holds no picture.
 pub(crate) async fn pictures(headers: &HeaderMap, body: Bytes) -> Result<Vec<Bytes>> {
-    let content_type = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let content_type = content_type(headers);
+    let essence = essence(content_type);
     if essence.eq_ignore_ascii_case("multipart/form-data") {
         return from_multipart(content_type, body).await;
     }
     if body.is_empty() {
         return Err(Error::MalformedRequest(
             "the body is empty; send a picture, for example with curl --data-binary @cat.jpg"
-                .to_owned(),
+                .into(),
         ));
     }
-    if essence.eq_ignore_ascii_case("application/json") {
+    if essence.eq_ignore_ascii_case(JSON) {
         return Ok(vec![from_json(&body)?]);
+    }
+    // Whatever the header says, a picture is a picture; but no picture begins like this.
+    if starts_with(essence, "multipart/") && body.starts_with(b"--") {
+        let found = Excerpt(essence);
+        return Err(Error::MalformedRequest(
+            format_args!("a body of type `{found}` is not read; send multipart/form-data").into(),
+        ));
     }
     Ok(vec![body])
 }
 
 async fn from_multipart(content_type: &str, body: Bytes) -> Result<Vec<Bytes>> {
-    let broken = |why: multer::Error| Error::MalformedRequest(format!("multipart body: {why}"));
+    let broken = |why: multer::Error| {
+        Error::MalformedRequest(format_args!("multipart body: {}", Excerpt(why)).into())
+    };
     let boundary = multer::parse_boundary(content_type).map_err(broken)?;
     let whole = futures_of(body);
     let mut parts = multer::Multipart::new(whole, boundary);
@@ -161,22 +210,38 @@ async fn from_multipart(content_type: &str, body: Bytes) -> Result<Vec<Bytes>> {
     while let Some(part) = parts.next_field().await.map_err(broken)? {
         let name = part.name().unwrap_or_default();
         if !PARTS.contains(&name) {
-            return Err(Error::MalformedRequest(format!(
-                "multipart part `{}` is not known; pictures are parts named `image` or `file`",
-                name.escape_debug()
-            )));
+            return Err(Error::MalformedRequest(
+                format_args!(
+                    "multipart part `{}` is not known; pictures are parts named `image` or `file`",
+                    Excerpt(name)
+                )
+                .into(),
+            ));
         }
         if pictures.len() == MOST_PICTURES {
-            return Err(Error::MalformedRequest(format!(
-                "more than {MOST_PICTURES} pictures in one request"
-            )));
+            return Err(Error::MalformedRequest(
+                format_args!("more than {MOST_PICTURES} pictures in one request").into(),
+            ));
+        }
+        // RFC 7578, section 4.3: several files of one field come as several parts.
+        if let Some(kind) = part.content_type()
+            && kind.type_() == "multipart"
+        {
+            return Err(Error::MalformedRequest(
+                format_args!(
+                    "multipart part `{name}` is itself of type `{}`; send each picture as a part \
+                     of its own, all of them named `image`",
+                    Excerpt(kind.essence_str())
+                )
+                .into(),
+            ));
         }
         pictures.push(part.bytes().await.map_err(broken)?);
     }
     if pictures.is_empty() {
         return Err(Error::MalformedRequest(
             "the multipart body has no part named `image`, for example curl -F image=@cat.jpg"
-                .to_owned(),
+                .into(),
         ));
     }
     Ok(pictures)
@@ -200,43 +265,21 @@ pub(super) struct PictureForm {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PictureJson<'a> {
-    /// Base64, with padding or without, or a data: URL of it.
+    /// Base64 or a data: URL of it; with padding or without, the alphabet for URLs or the other one.
     #[schema(value_type = String)]
     #[serde(borrow)]
     image: Cow<'a, str>,
 }
 
 fn from_json(body: &[u8]) -> Result<Bytes> {
-    let envelope: PictureJson<'_> = serde_json::from_slice(body).map_err(|why| {
-        Error::MalformedRequest(format!(
-            "JSON body: {why}; expected {{\"image\": \"<base64 or data: URL>\"}}"
-        ))
+    let envelope: PictureJson<'_> = serde_json::from_slice(bom::strip(body)).map_err(|why| {
+        let why = Excerpt(why);
+        Error::MalformedRequest(
+            format_args!("JSON body: {why}; expected {{\"image\": \"<base64 or data: URL>\"}}")
+                .into(),
+        )
     })?;
-    from_base64(&envelope.image)
-}
-
-/// A picture as a string in JSON: base64, or a data: URL of it.
-///
-/// # Errors
-/// [`Error::MalformedRequest`] when it is neither, or empty.
-pub(super) fn from_base64(text: &str) -> Result<Bytes> {
-    let malformed = |why: &str| {
-        Err(Error::MalformedRequest(format!(
-            "the picture in the JSON body {why}"
-        )))
-    };
-    let encoded = match text.strip_prefix("data:") {
-        None => text,
-        Some(rest) => match rest.split_once(";base64,") {
-            Some((_, encoded)) => encoded,
-            None => return malformed("is a data: URL that is not base64"),
-        },
-    };
-    match BASE64.decode(encoded.trim_ascii()) {
-        Ok(bytes) if bytes.is_empty() => malformed("is empty"),
-        Ok(bytes) => Ok(bytes.into()),
-        Err(why) => malformed(&format!("is not base64: {why}")),
-    }
+    base64::decode(&envelope.image)
 }
 
 #[cfg(test)]

@@ -16,13 +16,16 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::Datatype;
-use crate::{Error, Result};
+use crate::{Error, Result, bom, escape::Excerpt};
 
 /// More dimensions than any tensor here has.
 const MOST_DIMENSIONS: usize = 8;
 
 /// More inputs or outputs than any model here has.
 const MOST_TENSORS: usize = 16;
+
+/// Bytes of a request's own name, which is repeated in its answer.
+const MAX_ID: usize = 1024;
 
 /// A request, its framing undone.
 #[derive(Clone, Debug)]
@@ -80,40 +83,52 @@ pub struct Requested {
 pub fn decode(body: &Bytes, json_length: Option<usize>) -> Result<InferRequest> {
     let json_length = json_length.unwrap_or(body.len());
     if json_length > body.len() {
-        return malformed(format!(
+        return malformed(format_args!(
             "Inference-Header-Content-Length is {json_length}, the body has {} bytes",
             body.len()
         ));
     }
     let mut binary = body.slice(json_length..);
     let json = body.slice(..json_length);
+    let json = json.slice_ref(bom::strip(&json));
     let document: Document<'_> = match serde_json::from_slice(&json) {
         Ok(document) => document,
-        Err(why) => return malformed(format!("the JSON of the inference request: {why}")),
+        Err(why) => {
+            return malformed(format_args!(
+                "the JSON of the inference request: {}",
+                Excerpt(why)
+            ));
+        }
     };
 
+    if let Some(id) = document.id.as_ref().filter(|id| id.len() > MAX_ID) {
+        return malformed(format_args!(
+            "the id has {} bytes, it may have {MAX_ID} at most",
+            id.len()
+        ));
+    }
     let mut inputs = Vec::with_capacity(document.inputs.len());
     for input in document.inputs {
         let data = match (input.data, input.parameters.binary_data_size) {
             (Some(text), None) => Data::Json(json.slice_ref(text.get().as_bytes())),
             (None, Some(size)) if size <= binary.len() => Data::Binary(binary.split_to(size)),
             (None, Some(size)) => {
-                return malformed(format!(
+                return malformed(format_args!(
                     "input `{}` has binary_data_size {size}, the body has {} bytes left",
-                    input.name.escape_debug(),
+                    Excerpt(&input.name),
                     binary.len()
                 ));
             }
             (Some(_), Some(_)) => {
-                return malformed(format!(
+                return malformed(format_args!(
                     "input `{}` has both data and binary_data_size",
-                    input.name.escape_debug()
+                    Excerpt(&input.name)
                 ));
             }
             (None, None) => {
-                return malformed(format!(
+                return malformed(format_args!(
                     "input `{}` has neither data nor binary_data_size",
-                    input.name.escape_debug()
+                    Excerpt(&input.name)
                 ));
             }
         };
@@ -125,7 +140,7 @@ pub fn decode(body: &Bytes, json_length: Option<usize>) -> Result<InferRequest> 
         });
     }
     if !binary.is_empty() {
-        return malformed(format!(
+        return malformed(format_args!(
             "{} bytes of the body belong to no input",
             binary.len()
         ));
@@ -163,7 +178,7 @@ pub struct Document<'a> {
     /// The client's own name for the request, repeated in the response.
     #[serde(default)]
     id: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     parameters: DocumentParameters,
     /// The models here have one.
     #[schema(max_items = 16)]
@@ -198,7 +213,7 @@ struct DocumentInput<'a> {
     #[schema(max_items = 8)]
     #[serde(deserialize_with = "few::<_, _, MOST_DIMENSIONS>")]
     shape: Vec<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     parameters: InputParameters,
     /// Its values, flat or nested, row-major; those of `BYTES` are strings, pictures in base64.
     #[schema(value_type = Option<Vec<serde_json::Value>>)]
@@ -220,7 +235,7 @@ struct InputParameters {
 #[schema(as = InferRequestedOutput)]
 struct DocumentOutput {
     name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     parameters: OutputParameters,
 }
 
@@ -235,6 +250,15 @@ struct OutputParameters {
     #[schema(minimum = 1)]
     #[serde(default)]
     classification: Option<usize>,
+}
+
+/// A member that is `null` is as if it were not there: MLServer's client writes all of them.
+fn or_default<'de, D, T>(deserializer: D) -> std::result::Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// An array of at most `MOST` elements.
@@ -291,8 +315,8 @@ where
     Ok(Option::<Given<T, MOST>>::deserialize(deserializer)?.map(|given| given.0))
 }
 
-pub(super) fn malformed<T>(why: String) -> Result<T> {
-    Err(Error::MalformedRequest(why))
+pub(super) fn malformed<T>(why: fmt::Arguments<'_>) -> Result<T> {
+    Err(Error::MalformedRequest(why.into()))
 }
 
 #[cfg(test)]

@@ -119,8 +119,8 @@ async fn whatever_is_wrong_is_said_in_the_protocol_s_words() {
     };
     is_error(
         &coded("br", "1", vec![0; 9]).await,
-        400,
-        "malformed_request",
+        415,
+        "unsupported_encoding",
     );
     is_error(
         &coded("gzip", "1", vec![0; 9]).await,

@@ -7,10 +7,13 @@ use bytes::Bytes;
 use super::coding::Coding;
 use crate::{
     Error, Result,
+    error::Detail,
+    escape::Excerpt,
     http::upload,
     model::ModelInfo,
     oip::{
         Data, Face, Input, Requested,
+        bound::{self, MAX_RESPONSE_BYTES},
         face::LOGITS,
         request::{self, InferRequest},
     },
@@ -36,6 +39,15 @@ pub(super) enum Rows {
     Tensors(Vec<Vec<f32>>),
     /// Encoded pictures.
     Pictures(Vec<Bytes>),
+}
+
+impl Rows {
+    pub(super) fn count(&self) -> usize {
+        match self {
+            Self::Tensors(rows) => rows.len(),
+            Self::Pictures(rows) => rows.len(),
+        }
+    }
 }
 
 /// An output in the form that is wanted.
@@ -78,13 +90,15 @@ impl Asked {
         let request = request::decode(&body, framing.json_length)?;
         let outputs = outputs(&request, face)?;
         let [input] = request.inputs.as_slice() else {
-            return Err(Error::MalformedRequest(format!(
-                "the model has one input, the request has {}",
-                request.inputs.len()
-            )));
+            let found = request.inputs.len();
+            return Err(Error::MalformedRequest(
+                format_args!("the model has one input, the request has {found}").into(),
+            ));
         };
+        let rows = rows(input, face, model, framing.most)?;
+        check_length(&outputs, rows.count(), model)?;
         Ok(Self {
-            rows: rows(input, face, model, framing.most)?,
+            rows,
             id: request.id,
             timeout: request.timeout,
             outputs,
@@ -124,7 +138,7 @@ impl Asked {
 fn rows(input: &Input, face: Face, model: &ModelInfo, most: usize) -> Result<Rows> {
     let name = face.input(&model.manifest);
     if input.name != name {
-        return input.refuse(&format!("the model's input is called `{name}`"));
+        return input.refuse(format_args!("the model's input is called `{name}`"));
     }
     let single = face.input_shape(&model.manifest);
     let fits = |rest: &[u64]| {
@@ -139,17 +153,21 @@ fn rows(input: &Input, face: Face, model: &ModelInfo, most: usize) -> Result<Row
         _ => {
             let lengths: String = single.iter().map(|length| format!(", {length}")).collect();
             let found = &input.shape;
-            return input.refuse(&format!("its shape is {found:?} instead of [n{lengths}]"));
+            return input.refuse(format_args!(
+                "its shape is {found:?} instead of [n{lengths}]"
+            ));
         }
     };
     let count = usize::try_from(count)
         .ok()
         .filter(|&n| (1..=most).contains(&n));
     let Some(count) = count else {
-        return input.refuse(&format!("a request has 1 to {most} rows"));
+        return input.refuse(format_args!("a request has 1 to {most} rows"));
     };
     if face == Face::Image {
-        return input.bytes(count, upload::from_base64).map(Rows::Pictures);
+        return input
+            .bytes(count, upload::base64::decode)
+            .map(Rows::Pictures);
     }
     let values: usize = single.iter().product();
     let all = input.fp32(count * values)?;
@@ -169,19 +187,16 @@ fn outputs(request: &InferRequest, face: Face) -> Result<Vec<Wanted>> {
         return Ok(all.collect());
     };
     let wanted = |output: &Requested| {
-        let refuse = |why: String| {
-            let name = output.name.escape_debug();
-            Err(Error::MalformedRequest(format!("output `{name}`: {why}")))
-        };
+        let refuse = |why: &str| Err(refused_output(&output.name, why));
         let known = face.outputs();
         let Some(&name) = known.iter().find(|&&name| name == output.name) else {
-            return refuse(format!("the model's outputs are {}", known.join(", ")));
+            return refuse(&format!("the model's outputs are {}", known.join(", ")));
         };
         if output.classification.is_some() && name != LOGITS {
-            return refuse("only logits have classes".to_owned());
+            return refuse("only logits have classes");
         }
         if output.classification == Some(0) {
-            return refuse("classification must be 1 or more".to_owned());
+            return refuse("classification must be 1 or more");
         }
         Ok(Wanted {
             name,
@@ -189,7 +204,48 @@ fn outputs(request: &InferRequest, face: Face) -> Result<Vec<Wanted>> {
             classes: output.classification,
         })
     };
-    requested.iter().map(wanted).collect()
+    let wanted: Vec<Wanted> = requested.iter().map(wanted).collect::<Result<_>>()?;
+    for (before, output) in wanted.iter().enumerate() {
+        if wanted[..before]
+            .iter()
+            .any(|other| other.name == output.name)
+        {
+            let why = "it is asked for twice; each output comes once";
+            return Err(refused_output(output.name, why));
+        }
+    }
+    Ok(wanted)
+}
+
+fn refused_output(name: &str, why: &str) -> Error {
+    Error::MalformedRequest(Detail::new(format_args!(
+        "output `{}`: {why}",
+        Excerpt(name)
+    )))
+}
+
+/// # Errors
+/// [`Error::MalformedRequest`] when the answer could become too long.
+fn check_length(outputs: &[Wanted], rows: usize, model: &ModelInfo) -> Result<()> {
+    let bytes = |output: &Wanted| {
+        let &Wanted {
+            name,
+            binary,
+            classes,
+        } = output;
+        bound::max_bytes(&model.manifest, &model.labels, name, classes, binary, rows)
+    };
+    let most = outputs.iter().map(bytes).fold(0, usize::saturating_add);
+    if most <= MAX_RESPONSE_BYTES {
+        return Ok(());
+    }
+    Err(Error::MalformedRequest(
+        format_args!(
+            "the answer could have {most} bytes, and at most {MAX_RESPONSE_BYTES} are sent; ask for \
+             fewer rows, for fewer classes, or for binary data"
+        )
+        .into(),
+    ))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Bodies that were or will be compressed: gzip and deflate, the latter being a zlib stream as in
+//! Bodies, of whatever route, that were or will be compressed: gzip and deflate, the latter being a zlib stream as in
 //! RFC 9110, section 8.4.1.
 
 use std::io::{self, Read, Write};
@@ -11,11 +11,14 @@ use flate2::{
     write::{GzEncoder, ZlibEncoder},
 };
 
-use crate::{Error, Result};
+use crate::{Error, Result, error::Detail};
+
+/// What is read, as `Accept-Encoding` says it.
+pub(in crate::http) const READ: &str = "gzip, deflate";
 
 /// How a body is compressed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Coding {
+pub(in crate::http) enum Coding {
     Identity,
     Gzip,
     Deflate,
@@ -25,22 +28,18 @@ impl Coding {
     /// What `Content-Encoding` says of a request's body.
     ///
     /// # Errors
-    /// [`Error::MalformedRequest`] when it is neither gzip nor deflate.
-    pub(super) fn of_body(headers: &HeaderMap) -> Result<Self> {
-        let Some(value) = headers.get(header::CONTENT_ENCODING) else {
-            return Ok(Self::Identity);
-        };
-        let named = value.to_str().ok().map(|text| text.trim());
-        match named.and_then(Self::named) {
-            Some(coding) => Ok(coding),
-            None => Err(Error::MalformedRequest(
-                "Content-Encoding: this server reads gzip and deflate".to_owned(),
-            )),
-        }
+    /// [`Error::UnsupportedEncoding`] when it is neither gzip nor deflate, or both.
+    pub(in crate::http) fn of_body(headers: &HeaderMap) -> Result<Self> {
+        let values = headers.get_all(header::CONTENT_ENCODING).iter();
+        let names: Vec<&[u8]> = values.map(HeaderValue::as_bytes).collect();
+        let name = String::from_utf8_lossy(&names.join(&b", "[..])).into_owned();
+        Self::named(name.trim()).ok_or_else(|| Error::UnsupportedEncoding {
+            coding: Detail::quoting(&name),
+        })
     }
 
     /// What `Accept-Encoding` prefers of what can be made; gzip of two that are liked alike.
-    pub(super) fn accepted(headers: &HeaderMap) -> Self {
+    pub(in crate::http) fn accepted(headers: &HeaderMap) -> Self {
         let mut best = (0.0, Self::Identity);
         let values = headers.get_all(header::ACCEPT_ENCODING).into_iter();
         let items = values.filter_map(|value| value.to_str().ok());
@@ -83,7 +82,7 @@ impl Coding {
     /// # Errors
     /// [`Error::BodyTooLarge`], with no more than `limit` bytes unpacked;
     /// [`Error::MalformedRequest`] when it is damaged or something follows it.
-    pub(super) fn unpack(self, body: Bytes, limit: u64) -> Result<Bytes> {
+    pub(in crate::http) fn unpack(self, body: Bytes, limit: u64) -> Result<Bytes> {
         let mut unpacked = Vec::new();
         let rest = match self {
             Self::Identity => return Ok(body),
@@ -101,7 +100,7 @@ impl Coding {
         match rest.is_empty() {
             true => Ok(unpacked.into()),
             false => Err(Error::MalformedRequest(
-                "something follows the compressed body".to_owned(),
+                "something follows the compressed body".into(),
             )),
         }
     }
@@ -128,7 +127,8 @@ impl Coding {
 }
 
 fn read(decoder: impl Read, limit: u64, unpacked: &mut Vec<u8>) -> Result<()> {
-    let damaged = |why: io::Error| Error::MalformedRequest(format!("compressed body: {why}"));
+    let damaged =
+        |why: io::Error| Error::MalformedRequest(format_args!("compressed body: {why}").into());
     let mut limited = decoder.take(limit.saturating_add(1));
     limited.read_to_end(unpacked).map_err(damaged)?;
     match unpacked.len() as u64 > limit {
@@ -192,8 +192,14 @@ mod tests {
         let headers = |text| {
             HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static(text))])
         };
-        assert!(Coding::of_body(&headers("br")).is_err());
-        assert!(Coding::of_body(&headers("gzip, gzip")).is_err());
+        for other in ["br", "zstd", "gzip, gzip"] {
+            let coding = other.into();
+            let why = Coding::of_body(&headers(other)).unwrap_err();
+            assert_eq!(why, Error::UnsupportedEncoding { coding });
+        }
+        let mut twice = headers("gzip");
+        twice.append(header::CONTENT_ENCODING, HeaderValue::from_static("br"));
+        assert!(Coding::of_body(&twice).is_err());
         assert_eq!(Coding::of_body(&headers("GZIP")).unwrap(), Coding::Gzip);
         assert_eq!(
             Coding::of_body(&HeaderMap::new()).unwrap(),

@@ -31,10 +31,12 @@ use crate::{
     classify::Classifier,
     http::{
         AppState, Problem, RequestId,
+        auth::Allowance,
         openapi::{Binary, OIP, OipRefused},
         request_timeout::{RequestTimeout, time_allowed},
         upload,
     },
+    metrics::ShedReason,
     model::{ModelInfo, scores},
     oip::{
         Encoded, Face, InferResponse, Passed, Tensor, VERSION, Values, face::ROLLOUT,
@@ -80,18 +82,19 @@ const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-conten
             (inline(Binary) = "application/octet-stream"),
         )),
         OipRefused<400>, OipRefused<404>, OipRefused<408>, OipRefused<413>, OipRefused<415>,
-        OipRefused<422>, OipRefused<500>, OipRefused<503>, OipRefused<504>,
+        OipRefused<422>, OipRefused<429>, OipRefused<500>, OipRefused<503>, OipRefused<504>,
     ),
 )]
 pub(super) async fn infer(
     State(state): State<AppState>,
     Extension(id): Extension<RequestId>,
+    Extension(allowance): Extension<Allowance>,
     target: Target,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
     // The room is held until the answer is made, as the body is.
-    let admitted = admit(&state, &target.classifier, &parts.headers);
+    let admitted = admit(&state, &allowance, &target.classifier, &parts.headers);
     let (deadline, framing, announced, _room) = match admitted {
         Ok(admitted) => admitted,
         Err(why) => return Problem::new(&why, &id).into_response(),
@@ -101,7 +104,7 @@ pub(super) async fn infer(
     let outcome = async {
         let coding = Coding::accepted(&parts.headers);
         let body = (read?, announced);
-        answer(&state, &target, body, framing, coding, deadline).await
+        answer(&state, &target, &allowance, body, framing, coding, deadline).await
     };
     match outcome.await {
         Ok((response, rows, took)) => {
@@ -123,15 +126,17 @@ pub(super) async fn infer(
 /// What can be said before the body is read.
 fn admit(
     state: &AppState,
+    allowance: &Allowance,
     classifier: &Classifier,
     headers: &HeaderMap,
 ) -> Result<(Deadline, Framing, Announced, OwnedSemaphorePermit)> {
     let framing = framing(headers, state.limits.max_body, most_rows(classifier))?;
+    allowance.admit(&state.metrics)?;
     let deadline = Deadline::after(time_allowed(headers, state.limits.request_timeout)?);
     let announced = classifier.admit(deadline)?;
     let room = state.uploads.admit(headers, state.limits);
     if room.is_err() {
-        state.metrics.shed("upload_memory");
+        state.metrics.shed(ShedReason::UploadMemory);
     }
     Ok((deadline, framing, announced, room?))
 }
@@ -143,7 +148,7 @@ pub(super) fn framing(headers: &HeaderMap, limit: u64, most: usize) -> Result<Fr
         text.and_then(|text| text.parse().ok())
             .ok_or_else(|| Error::InvalidParameter {
                 name: "Inference-Header-Content-Length",
-                detail: "it must be a number of bytes".to_owned(),
+                detail: "it must be a number of bytes".into(),
             })
     });
     Ok(Framing {
@@ -168,15 +173,13 @@ pub(crate) fn count_rows(
 ) -> Result<usize> {
     let framing = framing(headers, 1 << 20, most)?;
     let asked = Asked::read(body, framing, face, model)?;
-    Ok(match asked.rows {
-        Rows::Tensors(rows) => rows.len(),
-        Rows::Pictures(rows) => rows.len(),
-    })
+    Ok(asked.rows.count())
 }
 
 async fn answer(
     state: &AppState,
     target: &Target,
+    allowance: &Allowance,
     (body, announced): (Bytes, Announced),
     framing: Framing,
     coding: Coding,
@@ -193,6 +196,7 @@ async fn answer(
         Some(timeout) => deadline.within(timeout),
         None => deadline,
     };
+    allowance.pictures(asked.rows.count());
     // From here on each row announces itself.
     drop(announced);
     let (inferences, prepared) = run(&target.classifier, asked.rows, deadline).await?;
@@ -243,7 +247,7 @@ async fn run(
             let inferences = try_join_all(rows).await.map_err(|why| match why {
                 // The model is sound, so it is the tensor that overflows its arithmetic.
                 Error::NotFinite => Error::MalformedRequest(
-                    "the model's output for this input is not finite".to_owned(),
+                    "the model's output for this input is not finite".into(),
                 ),
                 why => why,
             })?;
@@ -318,7 +322,7 @@ fn written(response: &InferResponse, coding: Coding) -> Result<Response> {
 }
 
 /// Does what computes on a blocking thread, of which only a few work on bodies at a time.
-async fn at_desk<T: Send + 'static>(
+pub(super) async fn at_desk<T: Send + 'static>(
     desks: &Arc<Semaphore>,
     deadline: Deadline,
     work: impl FnOnce() -> T + Send + 'static,

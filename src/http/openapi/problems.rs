@@ -170,7 +170,7 @@ fn about(status: u16) -> Option<&'static str> {
         408 => "The body took too long to arrive.",
         409 => "There is no such map of this picture, or it cannot be changed so.",
         413 => "The body is too large.",
-        415 => "Not a picture that is read here.",
+        415 => "Not a picture that is read here, or compressed in a way that is not.",
         422 => "The picture is damaged or has too many pixels, or the model directory is refused.",
         429 => "This client's quota is used up; Retry-After says when there is more.",
         500 => "Our fault.",
@@ -209,16 +209,16 @@ fn errors() -> Vec<Error> {
     vec![
         Error::MalformedRequest(
             "the body is empty; send a picture, for example with curl --data-binary @cat.jpg"
-                .to_owned(),
+                .into(),
         ),
         Error::InvalidParameter {
             name: "top_k",
-            detail: "0 is not between 1 and 1000, the number of classes".to_owned(),
+            detail: "0 is not between 1 and 1000, the number of classes".into(),
         },
         Error::Unauthorized,
         Error::VerifyNotAllowed,
         Error::NoSuchModel {
-            name: "vit-h-14".to_owned(),
+            name: "vit-h-14".into(),
         },
         Error::NoSuchMap,
         Error::NoSuchJob,
@@ -231,30 +231,33 @@ fn errors() -> Vec<Error> {
         Error::MapNotKept(
             "single layers and heads are kept on demand: classify the picture again with \
              `attention=heads`"
-                .to_owned(),
+                .into(),
         ),
         Error::NotForgettable { expires_in_s: 3599 },
         Error::NotVerifiable(
             "the picture of this map is not kept any more; classify it again and test that map",
         ),
         Error::DefaultModel {
-            name: "demo".to_owned(),
+            name: "demo".into(),
         },
         Error::BodyTooLarge { limit: 10 << 20 },
         Error::UnsupportedFormat {
-            found: "PDF".to_owned(),
+            found: "PDF".into(),
+        },
+        Error::UnsupportedEncoding {
+            coding: "br".into(),
         },
         Error::ImageUndecodable {
             format: "JPEG",
-            detail: "the file ends in the middle of the picture".to_owned(),
+            detail: "the file ends in the middle of the picture".into(),
         },
         Error::ImageTooLarge {
             width: 60_000,
             height: 60_000,
-            detail: "it has more than 40000000 pixels".to_owned(),
+            detail: "it has more than 40000000 pixels".into(),
         },
         Error::ModelRefused {
-            why: "model.onnx has another digest than model.toml says".to_owned(),
+            why: "model.onnx has another digest than model.toml says".into(),
         },
         Error::QuotaExceeded { retry_after: SOON },
         Error::TooManyJobs { retry_after: SOON },

@@ -101,6 +101,54 @@ fn lists_and_shapes_have_an_end() {
     assert!(refusal(&inputs, b"").contains("at most 16"));
 }
 
+/// As MLServer's client writes a request: every member that it knows.
+#[test]
+fn null_is_as_if_it_were_not_there() {
+    let request = read(
+        &json!({
+            "id": null, "parameters": null, "outputs": [{"name": "logits", "parameters": null}],
+            "inputs": [
+                {"name": "a", "datatype": "FP32", "shape": [1], "parameters": null, "data": [1]},
+                {"name": "b", "datatype": "UINT8", "shape": [1], "data": null,
+                 "parameters": {"binary_data_size": 1}},
+                {"name": "c", "datatype": "FP32", "shape": [1], "data": [2],
+                 "parameters": {"binary_data_size": null}},
+            ],
+        }),
+        b"x",
+    )
+    .unwrap();
+    assert_eq!((request.id, request.timeout), (None, None));
+    assert!(matches!(&request.inputs[0].data, Data::Json(text) if &**text == b"[1]"));
+    assert!(matches!(&request.inputs[1].data, Data::Binary(bytes) if &**bytes == b"x"));
+    assert!(matches!(&request.inputs[2].data, Data::Json(text) if &**text == b"[2]"));
+    assert_eq!(request.outputs.unwrap()[0].binary, None);
+}
+
+/// RFC 8259, section 8.1. The binary tensors begin behind the bytes that the header counts.
+#[test]
+fn a_byte_order_mark_is_no_json() {
+    let text = json!({"inputs": [input("a", 2)]}).to_string();
+    let json = format!("\u{feff}{text}");
+    let body = [json.as_bytes(), b"xy"].concat();
+    let request = decode(&body.into(), Some(json.len())).unwrap();
+    assert!(matches!(&request.inputs[0].data, Data::Binary(bytes) if &**bytes == b"xy"));
+}
+
+/// A gzip body of 10 KB held names of 10 MB, and the answer had 73 MB.
+#[test]
+fn names_are_quoted_in_a_hundred_characters() {
+    let name = "\u{7f}".repeat(10 << 20);
+    let mut wrong = json!({"inputs": [{"name": name, "datatype": "FP32", "shape": [1]}]});
+    let why = refusal(&wrong, b"");
+    assert!(why.len() < 200 && why.contains("neither data nor"), "{why}");
+    wrong["inputs"][0]["shape"] = json!(name);
+    assert!(refusal(&wrong, b"").len() < 300);
+    let long = "a".repeat(1025);
+    assert!(refusal(&json!({"id": long, "inputs": []}), b"").contains("1025 bytes"));
+    assert!(read(&json!({"id": long[1..], "inputs": []}), b"").is_ok());
+}
+
 #[test]
 fn null_is_no_list_of_outputs() {
     let request = read(&json!({"inputs": [], "outputs": null}), b"").unwrap();

@@ -137,6 +137,40 @@ fn outputs_that_cannot_be_are_named() {
     assert!(refusal(Face::Plain, &plain).contains("outputs are logits"));
 }
 
+/// 2.7 KB with sixteen times the same output were answered with 299 MB.
+#[test]
+fn an_output_comes_once() {
+    let mut request = pictures(&json!([1]), 1);
+    for twice in [
+        json!([{"name": "logits"}, {"name": "logits"}]),
+        json!([{"name": "logits"}, {"name": "rollout"},
+               {"name": "logits", "parameters": {"classification": 2}}]),
+    ] {
+        request["outputs"] = twice;
+        let why = refusal(Face::Image, &request);
+        assert!(
+            why.contains("output `logits`: it is asked for twice"),
+            "{why}"
+        );
+    }
+}
+
+#[test]
+fn an_answer_that_could_become_too_long_is_refused_unmade() {
+    let mut model = demo();
+    // Four rows of a million numbers in JSON are 64 MB at the most, in binary 16 MB.
+    model.manifest.task.classes = 1_000_000;
+    let mut request = pictures(&json!([4]), 4);
+    let read = |request: &Value| {
+        let body = serde_json::to_vec(request).unwrap();
+        Asked::read(body.into(), FRAMING, Face::Image, &model)
+    };
+    let why = read(&request).unwrap_err().to_string();
+    assert!(why.contains("at most 33554432 are sent"), "{why}");
+    request["parameters"] = json!({"binary_data_output": true});
+    assert!(read(&request).is_ok());
+}
+
 #[test]
 fn a_header_of_zero_makes_the_body_the_only_input() {
     let framing = Framing {
