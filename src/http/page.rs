@@ -189,8 +189,8 @@ mod tests {
             for part in text.split('"').filter(|part| part.len() < 60) {
                 let target = match part.strip_prefix("./") {
                     Some(module) => format!("/page/{module}"),
-                    None if part.starts_with("/page/") || part.starts_with("/samples/") => {
-                        part.to_owned()
+                    None if part.starts_with("page/") || part.starts_with("samples/") => {
+                        format!("/{part}")
                     }
                     None => continue,
                 };
@@ -205,6 +205,22 @@ mod tests {
             referred >= files().count(),
             "only {referred} references were found"
         );
+    }
+
+    /// Behind a proxy that puts a path before ours, what begins with `/` leads elsewhere.
+    #[test]
+    fn nothing_is_asked_for_from_the_root() {
+        for (route, text) in texts() {
+            for quotation in ['"', '\'', '`'] {
+                for part in text.split(quotation).skip(1) {
+                    let mut start = part.chars();
+                    let is_rooted = start.next() == Some('/')
+                        && start.next().is_some_and(|c| c.is_ascii_alphabetic())
+                        && !part.contains(char::is_whitespace);
+                    assert!(!is_rooted, "{route}: {part}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -83,17 +83,34 @@ fn page_works_in_chromium() {
     );
 }
 
+/// Runs `tests/page/prefix.test.mjs`, which wants no browser.
+#[test]
+fn page_stays_below_the_path_that_a_proxy_puts_before_it() {
+    if !runs("node") {
+        assert!(env::var_os("CI").is_none(), "node is not here");
+        eprintln!("skipped: node is not here; .ci/run installs it");
+        return;
+    }
+    let tested = Command::new("node")
+        .args(["--test", "prefix.test.mjs"])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page"))
+        .stdin(Stdio::null())
+        .status();
+    assert!(tested.expect("node runs").success());
+}
+
+fn runs(program: &str) -> bool {
+    let asked = Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    asked.is_ok_and(|status| status.success())
+}
+
 /// What is needed to drive a browser and is not here.
 fn missing() -> Option<&'static str> {
-    let runs = |program: &str| {
-        let asked = Command::new(program)
-            .arg("--version")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        asked.is_ok_and(|status| status.success())
-    };
     // The names in tests/page/browser.mjs.
     let browsers = ["chromium", "chromium-browser", "google-chrome"];
     if !runs("node") || !runs("npm") {

@@ -20,7 +20,7 @@ export const setKey = (value) => key.set(value.trim());
 
 /** Labels of a picture. `query` is `{attention: "heads"}` and the like. */
 export async function classify(picture, query, signal) {
-  const answer = await ask(path("/classify", query), {
+  const answer = await ask(path("classify", query), {
     method: "POST",
     // The bytes decide what it is.
     headers: { "content-type": "application/octet-stream" },
@@ -42,11 +42,17 @@ export const start = async (url, signal) => (await ask(url, { method: "POST", si
 
 export const forget = (url) => ask(url, { method: "DELETE" });
 
+/** A path of the service as seen from this page: a proxy may have put another one before it. */
+const here = (path) => path.replace(/^\//, "");
+
+/** What comes before paths of the service, for other programs. */
+export const base = () => new URL(".", document.baseURI).href;
+
 /** A path with the query parameters that are not empty. */
-export function path(base, query) {
+export function path(plain, query) {
   const given = Object.entries(query).filter(([, value]) => value !== "" && value != null);
   const text = new URLSearchParams(given).toString();
-  return text ? `${base}?${text}` : base;
+  return here(text ? `${plain}?${text}` : plain);
 }
 
 async function ask(url, options) {
@@ -54,7 +60,7 @@ async function ask(url, options) {
   if (hasKey()) headers.set("authorization", `Bearer ${key.get()}`);
   let answer;
   try {
-    answer = await fetch(url, { ...options, headers });
+    answer = await fetch(here(url), { ...options, headers });
   } catch (why) {
     if (why.name === "AbortError") throw why;
     throw new Failure(

@@ -1,4 +1,4 @@
-// Draws /openapi.json: operations by tag, their parameters, bodies and answers, with schemas and examples.
+// Draws openapi.json: operations by tag, their parameters, bodies and answers, with schemas and examples.
 
 const main = document.querySelector("#operations");
 
@@ -121,7 +121,7 @@ document.querySelector("#find").addEventListener("input", ({ target }) => {
 });
 
 try {
-  const answer = await fetch("/openapi.json");
+  const answer = await fetch("openapi.json");
   draw(await answer.json());
 } catch (why) {
   main.replaceChildren(element("p", {}, `The document could not be read: ${why.message}`));

@@ -229,9 +229,9 @@ function showLinks() {
 function commands(map) {
   const { name, query } = current;
   return {
-    origin: location.origin,
+    base: client.base(),
     file: name,
-    classify: client.path("/classify", query),
+    classify: client.path("classify", query),
     map,
     key: client.hasKey(),
   };
@@ -324,7 +324,7 @@ document.addEventListener("drop", (event) => {
 });
 offerSamples(async (file) => {
   try {
-    take(await client.blob(`/samples/${file}`), file);
+    take(await client.blob(`samples/${file}`), file);
   } catch (why) {
     fail(why, () => $("samples").querySelector(`[data-sample="${file}"]`).click());
   }

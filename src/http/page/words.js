@@ -70,10 +70,10 @@ function ninths(map) {
 }
 
 /** The two commands that do what the page did. */
-export function curl({ origin, file, classify, map, key }) {
+export function curl({ base, file, classify, map, key }) {
   const auth = key ? ` -H "Authorization: Bearer $PATCHLIGHT_KEY"` : "";
-  const lines = [`curl${auth} -F image=@${quoted(file)} ${quoted(origin + classify)}`];
-  if (map) lines.push(`curl${auth} -o map.png ${quoted(origin + map)}`);
+  const lines = [`curl${auth} -F image=@${quoted(file)} ${quoted(base + classify)}`];
+  if (map) lines.push(`curl${auth} -o map.png ${quoted(base + map)}`);
   return lines.join("\n");
 }
 
