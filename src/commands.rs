@@ -13,7 +13,10 @@ use std::{fmt::Display, process::ExitCode};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::args::{Cli, Command};
+use crate::{
+    args::{Cli, Command},
+    escape::Escaped,
+};
 
 /// Wrong usage, as clap reports it.
 const USAGE: u8 = 2;
@@ -39,7 +42,7 @@ pub fn run(cli: Cli) -> ExitCode {
 /// Says why, a line each, and gives the status.
 fn fail(status: u8, why: impl Display) -> ExitCode {
     for line in why.to_string().lines() {
-        eprintln!("patchlight: {line}");
+        eprintln!("patchlight: {}", Escaped(line));
     }
     ExitCode::from(status)
 }

@@ -8,7 +8,7 @@
 mod excerpt;
 
 use std::{
-    fmt::{self, Write},
+    fmt::{self, Display, Formatter, Write},
     io,
 };
 
@@ -61,6 +61,16 @@ impl<W: io::Write> io::Write for Escape<W> {
     }
 }
 
+/// Shows something with [`Escape`], however long it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Escaped<T>(pub T);
+
+impl<T: Display> Display for Escaped<T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(Escape(f), "{}", self.0)
+    }
+}
+
 /// Whether a character does something to what displays it, or cannot be seen: controls (Unicode's
 /// `Cc`), line and paragraph separators, marks of the reading direction, and what has no width.
 fn is_active(character: char) -> bool {
@@ -100,9 +110,7 @@ mod tests {
     use super::*;
 
     fn shown(text: &str) -> String {
-        let mut shown = Escape(String::new());
-        shown.write_str(text).unwrap();
-        shown.0
+        Escaped(text).to_string()
     }
 
     #[test]

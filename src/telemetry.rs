@@ -1,10 +1,13 @@
 //! Logs to standard error, as text for people or JSON for machines; traces.
 //!
+//! What comes from outside is escaped in every line ([`lines`]).
+//!
 //! Every request has a place in a trace, its caller's or one of its own, whose id its log lines and
 //! its answer carry. With the feature `otlp` and `--otlp-endpoint`, the spans of requests and their
 //! stages are sent to a collector.
 
 mod context;
+mod lines;
 #[cfg(feature = "otlp")]
 mod otlp;
 
@@ -14,9 +17,7 @@ use hyper::Uri;
 use tracing::Span;
 #[cfg(feature = "otlp")]
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::{
-    EnvFilter, Layer, Registry, fmt, layer::SubscriberExt, util::SubscriberInitExt,
-};
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 pub use self::context::TraceContext;
 
@@ -59,11 +60,7 @@ pub fn install(
 ) -> Result<Installed, String> {
     let filter =
         EnvFilter::try_new(filter).map_err(|why| format!("log filter `{filter}`: {why}"))?;
-    let lines = fmt::layer().with_writer(io::stderr);
-    let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
-        LogFormat::Text => Box::new(lines.with_ansi(io::stderr().is_terminal())),
-        LogFormat::Json => Box::new(lines.json().flatten_event(true)),
-    };
+    let lines = lines::layer(format, io::stderr().is_terminal(), io::stderr);
     let registry = tracing_subscriber::registry().with(lines.with_filter(filter));
     #[cfg(feature = "otlp")]
     if let Some(export) = export {

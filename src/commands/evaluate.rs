@@ -14,6 +14,7 @@ use crate::{
     args::EvaluateArgs,
     config::Config,
     engine::{OrtEngine, Runtime, SessionOptions, threads},
+    escape::Escaped,
     evaluate::{self, Bench, Listing, Measured, Protocol, Summary},
     model::ModelInfo,
     perturb::Fill,
@@ -103,7 +104,8 @@ fn evaluate_all(
             Ok(found) => measured.push(found),
             Err(why) => {
                 failed += 1;
-                bar.suspend(|| eprintln!("patchlight: {}: {why}", picture.path.display()));
+                let path = Escaped(picture.path.display());
+                bar.suspend(|| eprintln!("patchlight: {path}: {}", Escaped(why)));
             }
         }
         bar.inc(1);

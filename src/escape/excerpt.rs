@@ -149,7 +149,7 @@ mod tests {
                 cut.write_str(piece).unwrap();
             }
             let at_once = Excerpt(pieces.concat()).to_string();
-            proptest::prop_assert_eq!(cut.finish(), at_once.clone());
+            proptest::prop_assert_eq!(&cut.finish(), &at_once);
             proptest::prop_assert!(at_once.chars().count() <= 101);
             proptest::prop_assert!(!at_once.chars().any(is_active));
         }

@@ -34,13 +34,18 @@ struct Managed {
 
 impl Managed {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         copy_of_demo(&folder.path().join("first"));
         let keys = NamedTempFile::new().unwrap();
         fs::write(keys.path(), KEY).unwrap();
-        let server = Server::start(&[
+        let first = folder.path().join("first");
+        let always = [
             "--model",
-            folder.path().join("first").to_str().unwrap(),
+            first.to_str().unwrap(),
             "--api-key-file",
             keys.path().to_str().unwrap(),
             "--admin-listen",
@@ -49,7 +54,8 @@ impl Managed {
             "4m",
             "--drain-delay",
             "0s",
-        ]);
+        ];
+        let server = Server::start(&[&always, flags].concat());
         Self {
             admin: server.admin(),
             server,
@@ -76,6 +82,18 @@ impl Managed {
         let body = serde_json::json!({ "directory": self.directory(directory) });
         let path = format!("/admin/models/{name}");
         self.admin(Method::PUT, &path, &body.to_string()).await
+    }
+
+    /// The log once it has a line with this word.
+    async fn log_with(&self, word: &str) -> Vec<String> {
+        for _ in 0..1000 {
+            let log = self.server.log();
+            if log.iter().any(|line| line.contains(word)) {
+                return log;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("`{word}` was not logged: {:#?}", self.server.log());
     }
 
     /// The digest of what is served under this name.

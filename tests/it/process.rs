@@ -89,7 +89,10 @@ impl Server {
     pub(crate) fn admin(&self) -> String {
         let mut lines = self.start_up.iter();
         let address = lines.find_map(|line| line.split("administration on http://").nth(1));
-        address.expect("an admin listener").trim().to_owned()
+        let address = address.expect("an admin listener");
+        // In a JSON line a quotation mark and more fields follow.
+        let (address, _) = address.split_once('"').unwrap_or((address, ""));
+        address.trim().to_owned()
     }
 
     /// How many threads of the program have this name.

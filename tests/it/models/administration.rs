@@ -74,3 +74,26 @@ async fn administration_wants_a_key_and_tells_what_is_wrong() {
         assert_eq!(get(address, path).await.status, 200, "{path}");
     }
 }
+
+/// The audit log is written for whoever asks later who did what: nobody writes lines of his own.
+#[tokio::test]
+async fn what_is_asked_for_stays_within_its_line_of_the_audit_log() {
+    let forged = "2027-01-01T00:00:00Z  INFO patchlight::audit: done";
+    for format in ["text", "json"] {
+        let managed = Managed::start_with(&["--log-format", format]);
+        let directory = format!("/nowhere\n{forged}\r\u{1b}[1A\u{9b}2K\u{202e}");
+        let body = serde_json::json!({ "directory": directory }).to_string();
+        let answer = managed.admin(Method::PUT, "/admin/models/x", &body).await;
+        answer.is_problem(422, "model_refused");
+
+        let log = managed.log_with("refused").await;
+        let line = log.iter().find(|line| line.contains("/nowhere")).unwrap();
+        assert!(
+            line.contains("patchlight::audit") && line.contains(forged),
+            "{line}"
+        );
+        assert!(!log.iter().any(|line| line.starts_with(forged)), "{log:#?}");
+        let acts = |c: char| c.is_control() || c == '\u{202e}';
+        assert!(!line.contains(acts), "{line:?}");
+    }
+}
