@@ -66,7 +66,7 @@ def open_files(pid):
 
 def head(method, path, length=0, more=""):
     return (
-        f"{method} {path} HTTP/1.1\r\nHost: load\r\nContent-Length: {length}\r\n{more}\r\n"
+        f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{more}\r\n"
     ).encode()
 
 

@@ -96,6 +96,7 @@ impl App {
             readiness: readiness.clone(),
             keys: config.api_keys.clone(),
             cors: config.cors.clone(),
+            hosts: Arc::new(config.allowed_hosts.clone()),
             uploads: UploadBudget::new(config.decode_memory),
             easels: Easels::new(config.threads, config.http.request_timeout),
             verify: config.allow_verify.then(|| {

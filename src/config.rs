@@ -15,7 +15,7 @@ use crate::{
     batch::{Policy, policy::Batching},
     decode::JpegScaling,
     engine::{Device, threads},
-    http::{CorsOrigins, HttpLimits, KeyRing},
+    http::{AllowedHosts, CorsOrigins, HttpLimits, KeyRing},
     server::Tls,
     store::{Place, StoreOptions},
     telemetry::{LogFormat, TraceExport},
@@ -64,6 +64,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Pages from elsewhere that may ask.
     pub cors: Option<CorsOrigins>,
+    /// The names that requests may call the server by.
+    pub allowed_hosts: AllowedHosts,
     /// How log lines look.
     pub log_format: LogFormat,
     /// What is logged.
@@ -125,7 +127,7 @@ impl Config {
 
     fn read(args: &ServeArgs, faults: &mut Faults) -> Option<Self> {
         let models = models::read(&args.model, faults);
-        let listen = faults.parse(
+        let listen = faults.parse::<SocketAddr>(
             "--listen",
             &args.listen,
             "an address and port such as 127.0.0.1:8080",
@@ -208,6 +210,8 @@ impl Config {
         let tls = faults.take("--tls-cert", tls);
         let cors = args.cors_origin.as_deref().map(str::parse).transpose();
         let cors = faults.take::<Option<CorsOrigins>>("--cors-origin", cors);
+        let hosts = args.allowed_hosts.as_deref().map(str::parse).transpose();
+        let hosts = faults.take::<Option<AllowedHosts>>("--allowed-hosts", hosts);
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
         let log_format = faults.one_of("--log-format", &args.log_format, &formats);
 
@@ -217,12 +221,14 @@ impl Config {
             faults.add("--request-timeout", "it must be longer than 0");
         }
 
-        let max_batch = max_batch?;
+        let (listen, max_batch) = (listen?, max_batch?);
+        let with_keys = args.api_key_file.is_some();
+        let by_default = AllowedHosts::by_default(listen.ip(), with_keys);
         let (model, more_models) = models?;
         Some(Self {
             model,
             more_models,
-            listen: listen?,
+            listen,
             admin_listen: admin_listen?,
             device: device?,
             threads: threads?.get(),
@@ -251,6 +257,7 @@ impl Config {
             api_keys: api_keys?,
             tls: tls?,
             cors: cors?,
+            allowed_hosts: hosts?.unwrap_or(by_default),
             log_format: log_format?,
             log: args.log.clone(),
             traces,

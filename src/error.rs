@@ -35,6 +35,16 @@ pub enum Error {
     #[error("an API key is needed: send it as `Authorization: Bearer KEY`")]
     Unauthorized,
 
+    /// The request names a host that the server does not answer to.
+    #[error(
+        "this server does not answer to the name `{host}`; ask for localhost, or whoever runs it \
+         can allow the name with --allowed-hosts"
+    )]
+    HostNotAllowed {
+        /// As the client wrote it.
+        host: Detail,
+    },
+
     /// The body is longer than the server takes.
     #[error("the body is larger than the {limit} bytes that this server takes")]
     BodyTooLarge {
@@ -218,6 +228,7 @@ impl Error {
             Self::MalformedRequest(_) => "malformed_request",
             Self::InvalidParameter { .. } => "invalid_parameter",
             Self::Unauthorized => "unauthorized",
+            Self::HostNotAllowed { .. } => "host_not_allowed",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::UploadTooSlow { .. } => "upload_too_slow",
             Self::UnsupportedFormat { .. } => "unsupported_format",

@@ -1,7 +1,8 @@
 //! The routes, and what every request passes.
 //!
 //! From the outside in: [`observe`](self) names the request, counts and times it and writes one log
-//! line; a body that nobody wants is read on for a moment ([`linger`]); a caught panic becomes a
+//! line; a body that nobody wants is read on for a moment ([`linger`]); a name that is not ours is
+//! refused ([`hosts`]); a caught panic becomes a
 //! 500; then the route. Every error, also the router's own and that
 //! of a panic, leaves as `application/problem+json` ([`problem`]).
 
@@ -11,6 +12,7 @@ mod auth;
 mod classify;
 mod cors;
 mod health;
+mod hosts;
 mod linger;
 mod negotiate;
 pub(crate) mod oip;
@@ -46,8 +48,8 @@ use tracing::{Instrument, field::Empty};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::{
-    admin::admin_router, attention::Easels, auth::KeyRing, cors::CorsOrigins, oip::Oip,
-    problem::Problem, request_id::RequestId, upload::UploadBudget,
+    admin::admin_router, attention::Easels, auth::KeyRing, cors::CorsOrigins, hosts::AllowedHosts,
+    oip::Oip, problem::Problem, request_id::RequestId, upload::UploadBudget,
 };
 use crate::{
     Error, escape::Excerpt, metrics::Metrics, registry::Registry, store::Store, telemetry,
@@ -80,6 +82,8 @@ pub struct AppState {
     pub keys: Option<KeyRing>,
     /// Pages from elsewhere that may ask.
     pub cors: Option<CorsOrigins>,
+    /// The names that requests may call the server by.
+    pub hosts: Arc<AllowedHosts>,
     /// Memory for bodies.
     pub uploads: UploadBudget,
     /// Where maps are drawn.
@@ -158,6 +162,10 @@ fn observed(routes: Router, state: AppState) -> Router {
         .layer(SetResponseHeaderLayer::if_not_present(
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
+        ))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&state.hosts),
+            hosts::only_allowed,
         ))
         .layer(middleware::from_fn(linger::over_refused_bodies))
         .layer(middleware::from_fn_with_state(state, observe))

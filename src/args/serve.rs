@@ -276,6 +276,16 @@ pub struct ServeArgs {
     )]
     pub cors_origin: Option<String>,
 
+    /// Names that the server may be called by besides localhost, such as example.org; several with
+    /// commas, or * [default: none on a loopback address without keys, otherwise *]
+    #[arg(
+        long,
+        value_name = "HOST",
+        env = "PATCHLIGHT_ALLOWED_HOSTS",
+        help_heading = "Network"
+    )]
+    pub allowed_hosts: Option<String>,
+
     /// Let clients test maps by perturbation, in the background: some fifty runs a test
     #[arg(long, env = "PATCHLIGHT_ALLOW_VERIFY", help_heading = "Attention maps")]
     pub allow_verify: bool,

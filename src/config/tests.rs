@@ -23,6 +23,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.store.bytes, 128 << 20);
     assert!(config.keep_pictures);
     assert!(config.threads >= 1);
+    assert_eq!(config.allowed_hosts, AllowedHosts::LoopbackAnd(Vec::new()));
 }
 
 #[test]
@@ -39,6 +40,7 @@ fn every_fault_is_reported_at_once() {
         "--keep-pictures=maybe",
         "--attention-ttl=-1s",
         "--log-format=xml",
+        "--allowed-hosts=http://a",
     ];
     let said = config(&wrong).unwrap_err().to_string();
     assert_eq!(said.lines().count(), wrong.len(), "{said}");

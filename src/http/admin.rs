@@ -17,11 +17,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use self::bodies::{Card, Changed, List, Name, Wanted, Word, example};
 use super::{
     AppState, Problem, RequestId, auth, health, method_not_allowed, observed,
+    oip::coding::Coding,
     openapi::{self, ADMINISTRATION, Refused},
     page, upload,
 };
 use crate::{
-    Error, Result,
+    Error, Result, bom,
     escape::Excerpt,
     registry::{Change, Keeper, Outcome},
     store::Owner,
@@ -126,7 +127,7 @@ async fn show(
          example = json!({"outcome": "replaced", "took_ms": 1830, "model": example()})),
         (status = 201, description = "It is added.", body = Changed,
          example = json!({"outcome": "added", "took_ms": 1830, "model": example()})),
-        Refused<400>, Refused<408>, Refused<413>, Refused<422>, Refused<500>, Refused<503>,
+        Refused<400>, Refused<408>, Refused<413>, Refused<415>, Refused<422>, Refused<500>, Refused<503>,
     ),
 )]
 async fn put(
@@ -139,8 +140,11 @@ async fn put(
     let outcome = async {
         check_name(&name)?;
         let (parts, body) = request.into_parts();
-        let body = upload::read(&parts.headers, body, state.app.limits, &state.app.metrics).await?;
-        let wanted: Wanted = serde_json::from_slice(&body).map_err(|why| {
+        let coding = Coding::of_body(&parts.headers)?;
+        let limits = state.app.limits;
+        let body = upload::read(&parts.headers, body, limits, &state.app.metrics).await?;
+        let body = coding.unpack(body, limits.max_body)?;
+        let wanted: Wanted = serde_json::from_slice(bom::strip(&body)).map_err(|why| {
             let why = Excerpt(why);
             Error::MalformedRequest(
                 format_args!("JSON body: {why}; expected {{\"directory\": \"/models/NAME\"}}")

@@ -155,6 +155,7 @@ fn status(error: &Error) -> StatusCode {
     match error {
         Error::MalformedRequest(_) | Error::InvalidParameter { .. } => StatusCode::BAD_REQUEST,
         Error::Unauthorized => StatusCode::UNAUTHORIZED,
+        Error::HostNotAllowed { .. } => StatusCode::MISDIRECTED_REQUEST,
         Error::NoSuchModel { .. } | Error::NoSuchMap => StatusCode::NOT_FOUND,
         Error::NotAcceptable { .. } => StatusCode::NOT_ACCEPTABLE,
         Error::UploadTooSlow { .. } => StatusCode::REQUEST_TIMEOUT,

@@ -63,10 +63,10 @@ pub(crate) async fn send(
         .await
         .expect("a connection");
     let connection = tokio::spawn(connection);
-    let mut request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", address);
+    let mut request = Request::builder().method(method).uri(path);
+    if !headers.iter().any(|(name, _)| *name == "host") {
+        request = request.header("host", address);
+    }
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

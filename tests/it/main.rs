@@ -13,12 +13,14 @@ mod commands;
 #[cfg(target_os = "linux")]
 mod cores;
 mod docs;
+mod encodings;
 mod evaluate;
 mod evidence;
 mod exported;
 mod faults;
 mod graph;
 mod hostile;
+mod hosts;
 mod importers;
 mod keys;
 mod life;

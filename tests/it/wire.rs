@@ -17,7 +17,7 @@ fn dog() -> Vec<u8> {
 }
 
 fn post(headers: &str) -> String {
-    format!("POST /classify HTTP/1.1\r\nHost: a\r\n{headers}\r\n")
+    format!("POST /classify HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n")
 }
 
 /// RFC 9112, §6: whoever reads the end of a message elsewhere than the proxy before it can be made
@@ -25,7 +25,7 @@ fn post(headers: &str) -> String {
 #[tokio::test]
 async fn a_body_whose_end_is_in_doubt_is_refused_or_ends_the_connection() {
     let server = Server::demo();
-    let smuggled = "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n";
+    let smuggled = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
     for (doubt, headers, body) in [
         (
             "two lengths",
@@ -144,7 +144,7 @@ async fn whoever_is_refused_unread_still_sees_why() {
         ("POST /healthz HTTP/1.1", 405),
     ] {
         let head = format!(
-            "{request}\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            "{request}\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
         let answers = ask(&server, [head.as_bytes(), &body].concat()).await;
@@ -237,7 +237,10 @@ async fn a_page_from_elsewhere_may_ask_only_if_it_is_named() {
         let headers = [
             ("origin", origin),
             ("access-control-request-method", "POST"),
-            ("access-control-request-headers", "authorization"),
+            (
+                "access-control-request-headers",
+                "authorization, traceparent",
+            ),
         ];
         let address = server.address.clone();
         async move { send(&address, hyper::Method::OPTIONS, "/classify", &headers, "").await }
@@ -247,11 +250,10 @@ async fn a_page_from_elsewhere_may_ask_only_if_it_is_named() {
         named.header("access-control-allow-origin"),
         "https://a.example"
     );
-    assert!(
-        named
-            .header("access-control-allow-headers")
-            .contains("authorization")
-    );
+    let allowed = named.header("access-control-allow-headers");
+    for name in ["authorization", "traceparent", "tracestate"] {
+        assert!(allowed.contains(name), "{name} is missing in {allowed}");
+    }
     let other = preflight("https://b.example").await;
     assert_eq!(other.header("access-control-allow-origin"), "");
     let origin = [("origin", "https://a.example")];
@@ -329,9 +331,9 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 async fn answers_seen_one_after_the_other_on_one_connection_keep_their_order() {
     let server = Server::demo();
     let requests = [
-        "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
-        "GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n",
-        "GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     ];
     let answers = ask(&server, requests.concat()).await;
     let statuses: Vec<u16> = answers

@@ -171,6 +171,7 @@ fn about(status: u16) -> Option<&'static str> {
         409 => "There is no such map of this picture, or it cannot be changed so.",
         413 => "The body is too large.",
         415 => "Not a picture that is read here, or compressed in a way that is not.",
+        421 => "The request names a host that this server does not answer to.",
         422 => "The picture is damaged or has too many pixels, or the model directory is refused.",
         429 => "This client's quota is used up; Retry-After says when there is more.",
         500 => "Our fault.",
@@ -216,6 +217,9 @@ fn errors() -> Vec<Error> {
             detail: "0 is not between 1 and 1000, the number of classes".into(),
         },
         Error::Unauthorized,
+        Error::HostNotAllowed {
+            host: "example.org".into(),
+        },
         Error::VerifyNotAllowed,
         Error::NoSuchModel {
             name: "vit-h-14".into(),
