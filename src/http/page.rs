@@ -188,6 +188,7 @@ mod tests {
         for (route, text) in texts() {
             for part in text.split('"').filter(|part| part.len() < 60) {
                 let target = match part.strip_prefix("./") {
+                    Some("") => "/".to_owned(),
                     Some(module) => format!("/page/{module}"),
                     None if part.starts_with("page/") || part.starts_with("samples/") => {
                         format!("/{part}")

