@@ -8,7 +8,7 @@ mod secret;
 mod serve;
 mod tracing;
 
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -69,8 +69,8 @@ pub struct ClassifyArgs {
     pub model: Option<PathBuf>,
 
     /// How many labels a picture
-    #[arg(long, value_name = "N", default_value_t = 5, env = "PATCHLIGHT_TOP_K")]
-    pub top_k: usize,
+    #[arg(long, value_name = "N", default_value = "5", env = "PATCHLIGHT_TOP_K")]
+    pub top_k: NonZeroUsize,
 
     /// One JSON object a picture and line
     #[arg(long, env = "PATCHLIGHT_JSON")]

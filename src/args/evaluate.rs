@@ -1,6 +1,6 @@
 //! Flags of `patchlight evaluate`.
 
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::Args;
 
@@ -21,7 +21,7 @@ pub struct EvaluateArgs {
 
     /// Take only the first so many pictures
     #[arg(long, value_name = "N", env = "PATCHLIGHT_PICTURES")]
-    pub pictures: Option<usize>,
+    pub pictures: Option<NonZeroUsize>,
 
     /// What replaces a patch: mean (the picture's mean colour), blur, or zero (in the model's units)
     #[arg(

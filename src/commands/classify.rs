@@ -62,7 +62,7 @@ async fn classify_all(
     let classifier = keeper.registry().default_model();
     let classes = classifier.model.manifest.task.classes;
     let options = Options {
-        top_k: args.top_k.clamp(1, classes),
+        top_k: args.top_k.get().min(classes),
         min_score: 0.0,
         attention: match args.overlay {
             Some(_) => Keep::Rollout,

@@ -76,7 +76,9 @@ fn evaluate_all(
     Listing(mut listed): Listing,
     protocol: Protocol,
 ) -> Result<usize, LoadError> {
-    listed.truncate(args.pictures.unwrap_or(usize::MAX));
+    if let Some(pictures) = args.pictures {
+        listed.truncate(pictures.get());
+    }
     let runtime = Runtime::load()?;
     let model = ModelInfo::open(&config.model.directory)?;
     let pipeline = Pipeline::new(&model.manifest.preprocess).map_err(LoadError::Preprocess)?;

@@ -1,12 +1,21 @@
 //! Which files are meant.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::Read,
     path::{Path, PathBuf},
 };
 
-/// Endings that are looked for inside folders; a file that is named is taken whatever its name.
-const ENDINGS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "gif"];
+use crate::{
+    decode::{self, Limits},
+    error::Error,
+};
+
+/// Endings of pictures inside folders, whatever is in the files; others are looked into. A file that is
+/// named is taken whatever its name.
+const ENDINGS: [&str; 9] = [
+    "jpg", "jpeg", "jpe", "jif", "jfif", "jfi", "png", "webp", "gif",
+];
 
 /// The files that were named, the pictures below the folders that were, and what patterns match, by
 /// name. A file whose name looks like a pattern is that file.
@@ -37,7 +46,7 @@ fn matching(pattern: &Path, found: &mut Vec<PathBuf>) -> Result<(), String> {
     for path in paths {
         let path = path.map_err(|why| why.to_string())?;
         // `**` matches folders, too.
-        if path.is_file() {
+        if path.is_file() && (!is_of_macos(&path) || is_of_macos(pattern)) {
             found.push(path);
         }
     }
@@ -59,21 +68,39 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), String> {
         // The entry's own type: links to folders are not followed, so there is no endless round.
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             walk(&path, found)?;
-        } else if is_picture(&path) {
+        } else if !is_of_macos(&path) && may_be_read(&path) && is_picture(&path) {
             found.push(path);
         }
     }
     Ok(())
 }
 
+/// What macOS leaves beside each file on other file systems: `._photo.jpg` holds no picture.
+fn is_of_macos(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    name.as_encoded_bytes().starts_with(b"._")
+}
+
+/// A pipe, a socket or a device gives no file: reading it may wait for ever. A file that cannot be
+/// examined is left to the reader, who says why.
+fn may_be_read(path: &Path) -> bool {
+    fs::metadata(path).map_or(true, |metadata| metadata.is_file())
+}
+
 fn is_picture(path: &Path) -> bool {
-    let ending = path
-        .extension()
-        .and_then(|ending| ending.to_str())
-        .unwrap_or_default();
-    ENDINGS
-        .iter()
-        .any(|known| known.eq_ignore_ascii_case(ending))
+    let ending = path.extension().unwrap_or_default();
+    let known = |known: &&str| ending.eq_ignore_ascii_case(known);
+    ENDINGS.iter().any(|ending| known(ending)) || begins_as_one(path)
+}
+
+/// Whether a file begins with the signature of a format that is served.
+fn begins_as_one(path: &Path) -> bool {
+    const LONGEST_SIGNATURE: u64 = 12;
+    let mut start = Vec::new();
+    let read =
+        File::open(path).and_then(|file| file.take(LONGEST_SIGNATURE).read_to_end(&mut start));
+    let header = decode::peek(&start, &Limits::default());
+    read.is_ok() && !matches!(header, Err(Error::UnsupportedFormat { .. }))
 }
 
 #[cfg(test)]
@@ -84,7 +111,11 @@ mod tests {
     fn folders_are_searched_by_ending_and_in_order() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("b")).unwrap();
-        for name in ["c.JPG", "a.png", "b/x.webp", "notes.txt"] {
+        let names = ["c.JPG", "a.png", "b/x.webp", "d.jfif", "e.Jpe", "notes.txt"];
+        for name in names
+            .into_iter()
+            .chain(["._c.JPG", "b/._x.webp", ".DS_Store"])
+        {
             fs::write(folder.path().join(name), b"").unwrap();
         }
         let found = find(&[folder.path().to_owned()]).unwrap();
@@ -92,7 +123,60 @@ mod tests {
             .iter()
             .map(|path| path.strip_prefix(folder.path()).unwrap().to_str().unwrap())
             .collect();
-        assert_eq!(names, ["a.png", "b/x.webp", "c.JPG"]);
+        assert_eq!(names, ["a.png", "b/x.webp", "c.JPG", "d.jfif", "e.Jpe"]);
+    }
+
+    /// As they come from a camera's app, a cache or a crawler: the ending is another or none.
+    #[test]
+    fn pictures_without_a_known_ending_are_found_by_their_first_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, start) in [
+            ("a", &b"\xff\xd8\xff\xe0\0\x10JFIF"[..]),
+            ("b.jpg_large", b"\xff\xd8\xff"),
+            ("c.tmp", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"),
+            ("d.dat", b"RIFF\x24\0\0\0WEBPVP8 "),
+            ("e.bin", b"GIF89a"),
+            ("f.wav", b"RIFF\x24\0\0\0WAVEfmt "),
+            ("g.txt", b"\xff\xd8"),
+            ("h", b""),
+        ] {
+            fs::write(folder.path().join(name), start).unwrap();
+        }
+        let found = find(&[folder.path().to_owned()]).unwrap();
+        let names: Vec<_> = found.iter().map(|path| path.file_name().unwrap()).collect();
+        assert_eq!(names, ["a", "b.jpg_large", "c.tmp", "d.dat", "e.bin"]);
+    }
+
+    /// Opening it would wait for somebody to write.
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_or_a_socket_in_a_folder_is_no_picture() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["pipe.jpg", "pipe"] {
+            let made = std::process::Command::new("mkfifo")
+                .arg(folder.path().join(name))
+                .status();
+            assert!(made.unwrap().success());
+        }
+        let socket = folder.path().join("socket.jpg");
+        let _socket = std::os::unix::net::UnixListener::bind(socket).unwrap();
+        std::os::unix::fs::symlink("pipe.jpg", folder.path().join("link.jpg")).unwrap();
+        std::os::unix::fs::symlink("nowhere", folder.path().join("broken.jpg")).unwrap();
+        let found = find(&[folder.path().to_owned()]).unwrap();
+        // What a broken link lacks is said when it is read.
+        assert_eq!(found, [folder.path().join("broken.jpg")]);
+    }
+
+    #[test]
+    fn what_macos_leaves_is_taken_only_if_it_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.jpg", "._a.jpg"] {
+            fs::write(folder.path().join(name), b"").unwrap();
+        }
+        let [photo, left] = ["a.jpg", "._a.jpg"].map(|name| folder.path().join(name));
+        assert_eq!(find(&[folder.path().join("*.jpg")]).unwrap(), [photo]);
+        assert_eq!(find(&[folder.path().join("._*")]).unwrap(), [left.clone()]);
+        assert_eq!(find(std::slice::from_ref(&left)).unwrap(), [left]);
     }
 
     #[test]

@@ -101,3 +101,16 @@ fn one_bad_picture_makes_the_status_1_and_spoils_no_other() {
     assert_eq!(lines.len(), 2);
     assert!(lines[0].contains("\"error\"") && lines[1].contains("\"predictions\""));
 }
+
+#[test]
+fn no_label_and_no_picture_is_wrong_usage() {
+    let samples = models("samples");
+    let folder = samples.to_str().unwrap();
+    for (command, flag) in [("classify", "--top-k"), ("evaluate", "--pictures")] {
+        let done = run(&[command, flag, "0", folder]);
+        assert_eq!(done.status.code(), Some(2), "{command}");
+        let said = text(&done.stderr);
+        assert!(said.contains(flag) && said.contains('0'), "{said}");
+        assert!(done.stdout.is_empty(), "{command}");
+    }
+}
