@@ -25,6 +25,7 @@ mod layout;
 mod onnx;
 mod preprocessing;
 mod random;
+mod small_file;
 mod source;
 mod summary;
 pub(crate) mod tensor_file;
@@ -41,6 +42,7 @@ pub use error::ImportError;
 pub use preprocessing::PreprocessSource;
 pub use random::Arch;
 pub use summary::Summary;
+pub use tensor_file::Stripped;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use onnx::look as look_at_graph;
@@ -185,6 +187,7 @@ fn write(
     let (labels, named) = labels::settle(given, checkpoint.labels.take(), checkpoint.spec.classes)?;
 
     let mut directory = Directory::prepare(out)?;
+    let stripped = checkpoint.stripped.take();
     let mut weights = Counted {
         inner: checkpoint.weights.as_mut(),
         options,
@@ -196,7 +199,10 @@ fn write(
     directory.write_labels(&labels)?;
     let manifest = directory::manifest(&checkpoint, arithmetic.precision, checked);
     let manifest = directory.finish(manifest)?;
-    Ok(Summary::new(out.to_owned(), manifest, named))
+    Ok(Summary {
+        stripped,
+        ..Summary::new(out.to_owned(), manifest, named)
+    })
 }
 
 /// Weights whose reading is reported.

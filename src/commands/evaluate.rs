@@ -81,6 +81,9 @@ fn evaluate_all(
     }
     let runtime = Runtime::load()?;
     let model = ModelInfo::open(&config.model.directory)?;
+    if let Some(reason) = model.manifest.graph.why_without_map() {
+        return Err(LoadError::WithoutMap(reason.to_owned()));
+    }
     let pipeline = Pipeline::new(&model.manifest.preprocess).map_err(LoadError::Preprocess)?;
     let options = SessionOptions {
         device: config.device,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    import::ImportError,
+    import::{ImportError, Stripped},
     model::manifest::TaskKind,
     onnx::vit::{VitSpec, Weights},
     preprocess::Preprocess,
@@ -15,6 +15,8 @@ pub(super) struct Checkpoint {
     pub(super) spec: VitSpec,
     /// Its constants, read when asked for.
     pub(super) weights: Box<dyn Weights<Error = ImportError>>,
+    /// What was left out of the names of its tensors.
+    pub(super) stripped: Option<Stripped>,
     /// Number of trained values.
     pub(super) parameters: u64,
     /// One a class, in order; `None` if the source has none.

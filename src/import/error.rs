@@ -1,6 +1,7 @@
 //! Why a checkpoint cannot become a model directory.
 
 use std::{
+    borrow::Cow,
     io,
     path::{Path, PathBuf},
 };
@@ -123,7 +124,7 @@ impl ImportError {
     pub(super) fn malformed(path: &Path, detail: impl ToString) -> Self {
         Self::Malformed {
             path: path.to_owned(),
-            detail: detail.to_string(),
+            detail: cut(&detail.to_string(), MAX_DETAIL).into_owned(),
         }
     }
 
@@ -131,15 +132,61 @@ impl ImportError {
         Self::Field {
             path: path.to_owned(),
             field,
-            detail: detail.into(),
+            detail: cut(&detail.into(), MAX_DETAIL).into_owned(),
         }
     }
 
     pub(super) fn tensor(path: &Path, name: &str, detail: impl Into<String>) -> Self {
         Self::Tensor {
             path: path.to_owned(),
-            name: name.to_owned(),
-            detail: detail.into(),
+            name: quoted(name).into_owned(),
+            detail: cut(&detail.into(), MAX_DETAIL).into_owned(),
         }
+    }
+}
+
+/// Characters of a name or value out of a file that a message shows.
+const MAX_QUOTED: usize = 100;
+
+/// Characters of what a message says is wrong: parsers quote values, too.
+const MAX_DETAIL: usize = 1000;
+
+/// A name or value out of a file, as a message shows it: cut, and without characters that would steer a
+/// terminal.
+pub(super) fn quoted(text: &str) -> Cow<'_, str> {
+    cut(text, MAX_QUOTED)
+}
+
+fn cut(text: &str, limit: usize) -> Cow<'_, str> {
+    let end = text.char_indices().nth(limit).map(|(at, _)| at);
+    if end.is_none() && !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::new();
+    for character in text[..end.unwrap_or(text.len())].chars() {
+        match character.is_control() {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    if end.is_some() {
+        shown.push('…');
+    }
+    Cow::Owned(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_quoted_is_cut_and_steers_no_terminal() {
+        assert_eq!(quoted("vit.cls"), "vit.cls");
+        assert_eq!(quoted(&"é".repeat(100)), "é".repeat(100));
+        assert_eq!(quoted(&"é".repeat(101)), format!("{}…", "é".repeat(100)));
+        assert_eq!(quoted("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\\n");
+        let path = Path::new("model.safetensors");
+        let error = ImportError::tensor(path, &"x".repeat(1 << 20), "y".repeat(1 << 20));
+        assert!(error.to_string().chars().count() < 1200);
     }
 }

@@ -1,16 +1,18 @@
 //! A directory as Hugging Face's `save_pretrained` writes it for a ViT or DeiT classifier:
 //! `config.json`, `preprocessor_config.json`, and the weights.
 
+mod classes;
 mod config;
 mod names;
 pub(super) mod processor;
 
-use self::{config::Config, names::Names};
+use self::{classes::Classes, config::Config, names::Names};
 use super::{
     Checkpoint, Described, ImportError, ImportOptions,
     layout::{Sizes, Understood, check_names},
     preprocessing::{self, Digests},
-    source::{Located, json},
+    small_file::json,
+    source::Located,
     tensor_file::{self, named_digest},
 };
 use crate::{onnx::vit::VitSpec, preprocess::Preprocess};
@@ -22,6 +24,7 @@ pub(super) fn open(located: &Located, options: &ImportOptions) -> Result<Checkpo
     let config: Config = json(config_path)?;
     let root = config.root(config_path)?;
     let file = tensor_file::open(&located.weights()?)?;
+    let file = tensor_file::by_anchor(file, &names::anchor(root))?;
     let layout = Names::new(root, file.as_ref());
     let Sizes {
         classes, prefix, ..
@@ -32,7 +35,8 @@ pub(super) fn open(located: &Located, options: &ImportOptions) -> Result<Checkpo
         ..config.spec(config_path, classes, options.head_fusion)?
     };
     check_names(file.as_ref(), &layout, &spec)?;
-    let (preprocess, source_files) = preprocess(located, options, spec.image)?;
+    let described = Classes::read(config_path)?;
+    let (preprocess, source_files) = preprocess(located, options, Some(spec.image))?;
     Understood {
         file,
         layout,
@@ -41,49 +45,63 @@ pub(super) fn open(located: &Located, options: &ImportOptions) -> Result<Checkpo
         // Not asked for where others take their place: they may be incomplete.
         labels: match options.labels {
             Some(_) => None,
-            None => Some(config.labels(config_path, classes)?),
+            None => Some(described.labels(classes)?),
         },
-        task: config.task(config_path, classes)?,
+        task: described.task(classes)?,
         source: "huggingface",
         source_files,
     }
     .checkpoint(options)
 }
 
-/// What the files beside a graph say that was exported from a model of transformers.
+/// What the files beside a graph say that was exported from a model of transformers. Where no map is
+/// asked for, the network may be any.
 pub(super) fn describe(
     located: &Located,
     options: &ImportOptions,
     classes: usize,
 ) -> Result<Described, ImportError> {
     let config_path = located.config()?;
-    let config: Config = json(config_path)?;
-    let spec = config.spec(config_path, classes, options.head_fusion)?;
-    let (preprocess, source_files) = preprocess(located, options, spec.image)?;
+    let described = Classes::read(config_path)?;
+    let network = match options.without_map {
+        true => None,
+        false => {
+            let config: Config = json(config_path)?;
+            let spec = config.spec(config_path, classes, options.head_fusion)?;
+            Some((spec, config.readout()))
+        }
+    };
+    let spec = network.as_ref().map(|(spec, _)| spec);
+    let (preprocess, source_files) = preprocess(located, options, spec.map(|spec| spec.image))?;
     Ok(Described {
-        layers: Some(spec.layers),
-        heads: Some(options.heads.unwrap_or(spec.heads)),
-        image: Some(spec.image),
-        readout: config.readout(),
+        name: described.architecture().map(str::to_owned),
+        layers: spec.map(|spec| spec.layers),
+        heads: options.heads.or(spec.map(|spec| spec.heads)),
+        image: spec.map(|spec| spec.image),
+        readout: network.as_ref().and_then(|(_, readout)| *readout),
         preprocess,
         labels: match options.labels {
             Some(_) => None,
-            None => Some(config.labels(config_path, classes)?),
+            None => Some(described.labels(classes)?),
         },
-        task: config.task(config_path, classes)?,
+        task: described.task(classes)?,
         source_files,
     })
 }
 
-/// What was asked for, or `preprocessor_config.json`; with the digests of what was read.
+/// What was asked for, or `preprocessor_config.json`, which has to make pictures of the network's size
+/// where that is known; with the digests of what was read.
 fn preprocess(
     located: &Located,
     options: &ImportOptions,
-    image: [usize; 2],
+    image: Option<[usize; 2]>,
 ) -> Result<(Preprocess, Digests), ImportError> {
     let (preprocess, mut source_files) = preprocessing::of(located, options, || {
         let path = processor::find(located)?;
-        let preprocess = processor::read(&path, image)?;
+        let preprocess = match image {
+            Some(image) => processor::read(&path, image)?,
+            None => processor::any_size(&path)?,
+        };
         Ok((preprocess, Some(path)))
     })?;
     source_files.extend([named_digest(located.config()?)?]);

@@ -26,7 +26,12 @@ pub(super) fn open(
     located: &Located,
     options: &ImportOptions,
 ) -> Result<Checkpoint, ImportError> {
-    let file = Unstacked::over(tensor_file::open(path)?);
+    let file = tensor_file::open(path)?;
+    let file = match names::root(file.as_ref()) {
+        Some(_) => file,
+        None => tensor_file::by_anchor(file, names::ANCHOR)?,
+    };
+    let file = Unstacked::over(file);
     let layout = Names::new(file.as_ref())?;
     let sizes = Sizes::read(file.as_ref(), &layout)?;
     let grid = square_grid(file.as_ref(), layout.positions(), sizes.patches)?;

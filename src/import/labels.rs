@@ -1,15 +1,14 @@
 //! Class labels: one a line, UTF-8, byte for byte as the source has them.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
-use super::ImportError;
+use super::{ImportError, small_file};
 use crate::model::manifest::WholeLabel;
 
 /// Reads a file of labels. Only what editors add goes: a mark of the byte order, the ends of lines
 /// as Windows writes them, and empty lines at the end.
 fn read(path: &Path) -> Result<Vec<String>, ImportError> {
-    let text = fs::read_to_string(path).map_err(ImportError::file(path, "read it as UTF-8"))?;
-    lines(&text).map_err(|why| ImportError::malformed(path, why))
+    lines(&small_file::text(path)?).map_err(|why| ImportError::malformed(path, why))
 }
 
 fn lines(text: &str) -> Result<Vec<String>, String> {

@@ -304,8 +304,8 @@ pub(super) fn check_names<L: Layout>(
     }
     match expected.first() {
         Some(missing) => {
-            let detail = "is missing: what is known of the network tells that it is there";
-            Err(ImportError::tensor(file.path(), missing, detail))
+            let expected = "what is known of the network tells that it is there";
+            Err(file.missing(missing, expected))
         }
         None => Ok(()),
     }

@@ -42,7 +42,7 @@ use super::{
     tensor_file::named_digest,
 };
 use crate::{
-    model::manifest::{self, FORMAT, Manifest, Precision, Rollout, Task, Tokens},
+    model::manifest::{self, Architecture, FORMAT, Manifest, Precision, Rollout, Task, Tokens},
     onnx::{
         proto::ModelProto,
         vit::{self, VitSpec},
@@ -72,8 +72,9 @@ pub(super) fn run(
     let runtime = options.loaded_runtime()?;
 
     let classes = check::classes(&model, &signature);
-    let described = Described::read(&located, options, signature.patch, classes)?;
-    let sides = sides(&signature, &described, path)?;
+    let patch = signature.patches.map(|patches| patches.side);
+    let described = Described::read(&located, options, patch, classes)?;
+    let sides = sides(&signature, &described)?;
     let before = Answers::of_export(&runtime, path, &signature, sides)?;
     let classes = before.classes(path)?;
 
@@ -83,22 +84,45 @@ pub(super) fn run(
     let parameters = model.graph.as_ref().map_or(0, file::parameters);
     place_constants(path, &mut model, &mut directory, options, progress)?;
 
+    // Labels need no map, so then the network may be any.
     let network = match options.without_map {
-        true => {
-            let nodes = model.graph.iter().flat_map(|graph| &graph.node);
-            let count = probe::activations(nodes).len();
-            Network::unseen(&described, &signature, count, path)?
+        true => None,
+        false => {
+            let network =
+                Network::seen(&runtime, &directory, &model, &signature, &described, sides)
+                    .map_err(|why| why.at(path))?;
+            let spec = network.spec(sides, classes, options);
+            Some((network, spec))
         }
-        false => Network::seen(&runtime, &directory, &model, &signature, &described, sides)
-            .map_err(|why| why.at(path))?,
     };
-    let spec = network.spec(&signature, sides, classes, options);
+    let half = network
+        .as_ref()
+        .map_or(signature.half, |(network, _)| network.is_half());
     options.go_on()?;
-    let outputs = finish_graph(&mut model, &spec, &network, &signature)?;
+    let outputs = finish_graph(&mut model, network.as_ref(), sides, classes, &signature)?;
     directory.write(GRAPH, &model.encode_to_vec())?;
     let after = Answers::of_import(&runtime, &directory.path(GRAPH), sides)?;
-    before.agree_with(&after, path, network.precision() == Precision::Fp16)?;
-    network.agrees_with(&after, &spec, path)?;
+    before.agree_with(&after, path, half)?;
+    if let Some((network, spec)) = &network {
+        network.agrees_with(&after, spec, path)?;
+    }
+    let precision = match half {
+        true => Precision::Fp16,
+        false => Precision::Fp32,
+    };
+    let (architecture, tokens) = match &network {
+        Some((_, spec)) => (
+            directory::architecture(spec, parameters),
+            Tokens {
+                prefix: spec.prefix,
+                grid: spec.grid(),
+            },
+        ),
+        None => (
+            Architecture::unknown(described.name, parameters),
+            Tokens::UNKNOWN,
+        ),
+    };
 
     let own_labels = described.labels;
     let (labels, named) = labels::settle(options.labels.as_deref(), own_labels, classes)?;
@@ -109,20 +133,17 @@ pub(super) fn run(
     }
     let manifest = directory.finish(Manifest {
         format: FORMAT,
-        architecture: directory::architecture(&spec, parameters),
+        architecture,
         task: Task {
             kind: described.task,
             classes,
             caution: None,
             whole_labels: Vec::new(),
         },
-        graph: described_graph(&outputs, network.precision()),
-        tokens: Tokens {
-            prefix: spec.prefix,
-            grid: spec.grid(),
-        },
+        graph: described_graph(&outputs, precision),
+        tokens,
         rollout: Rollout {
-            head_fusion: spec.head_fusion,
+            head_fusion: options.head_fusion,
         },
         preprocess: described.preprocess,
         files: Default::default(),
@@ -182,11 +203,7 @@ fn place_constants(
 }
 
 /// Height and width of the input: fixed in the graph, or as described; and as asked for.
-fn sides(
-    signature: &Signature,
-    described: &Described,
-    path: &Path,
-) -> Result<[usize; 2], ImportError> {
+fn sides(signature: &Signature, described: &Described) -> Result<[usize; 2], ImportError> {
     let made = described.preprocess.input_size().unwrap_or_default();
     let made = [made.0 as usize, made.1 as usize];
     let stored = described.image.unwrap_or(made);
@@ -198,35 +215,24 @@ fn sides(
             made[0], made[1], sides[0], sides[1]
         )));
     }
-    if let Some(side) = sides
-        .iter()
-        .find(|side| !side.is_multiple_of(signature.patch))
-    {
-        return Err(ImportError::malformed(
-            path,
-            format!(
-                "takes pictures with a side of {side}, no multiple of its patches' {}",
-                signature.patch
-            ),
-        ));
-    }
     Ok(sides)
 }
 
 /// Adds the rollout, declares the ends, and makes the batch free. What comes out, in order.
 fn finish_graph(
     model: &mut ModelProto,
-    spec: &VitSpec,
-    network: &Network,
+    network: Option<&(Network, VitSpec)>,
+    sides: [usize; 2],
+    classes: usize,
     signature: &Signature,
 ) -> Result<Vec<Output>, ImportError> {
-    let mut outputs = vec![(vit::LOGITS.to_owned(), vec![spec.classes])];
+    let mut outputs = vec![(vit::LOGITS.to_owned(), vec![classes])];
     let Some(graph) = &mut model.graph else {
         return Ok(outputs);
     };
-    if let Some(blocks) = network.blocks() {
+    if let Some((network, spec)) = network {
         let (layers, tokens) = (spec.layers, spec.tokens());
-        surgery::append(graph, vit::tap(spec, signature.opset, blocks)?);
+        surgery::append(graph, vit::tap(spec, signature.opset, network.blocks())?);
         outputs.push((vit::ROLLOUT.to_owned(), vec![spec.patches()]));
         outputs.push((vit::ROLLOUT_BY_START.to_owned(), vec![layers, tokens]));
         if spec.readout == vit::Readout::ClassToken {
@@ -234,8 +240,8 @@ fn finish_graph(
             outputs.push((vit::CLASS_ATTENTION.to_owned(), axes));
         }
     }
-    surgery::for_any_batch(graph, signature.batch, spec.image, &outputs);
-    surgery::declare(graph, spec.image, &outputs);
+    surgery::for_any_batch(graph, signature.batch, sides, &outputs);
+    surgery::declare(graph, sides, &outputs);
     Ok(outputs)
 }
 

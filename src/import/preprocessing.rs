@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    fs,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -11,8 +10,8 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    ImportError, ImportOptions, huggingface::processor, source::Located, tensor_file::named_digest,
-    timm, torchvision,
+    ImportError, ImportOptions, huggingface::processor, small_file, source::Located,
+    tensor_file::named_digest, timm, torchvision,
 };
 use crate::{
     onnx::vit::VitSpec,
@@ -167,7 +166,7 @@ fn from_file(path: &Path) -> Result<Preprocess, ImportError> {
     {
         return processor::any_size(path);
     }
-    let text = fs::read_to_string(path).map_err(ImportError::file(path, "read it"))?;
+    let text = small_file::text(path)?;
     let table: Table = toml::from_str(&text).map_err(|e| {
         let detail = format!(
             "a table [preprocess] as in model.toml is expected, or a preprocessor_config.json: {e}"

@@ -110,6 +110,7 @@ pub(super) fn checkpoint(arch: Arch, head_fusion: HeadFusion) -> Checkpoint {
         labels: None,
         spec,
         task: TaskKind::SingleLabel,
+        stripped: None,
         caution: Some("The weights are random: labels, scores and maps mean nothing.".to_owned()),
         preprocess: Preprocess {
             resize: Resize::Squash { height, width },

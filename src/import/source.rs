@@ -5,11 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    Checkpoint, ImportError, ImportOptions, huggingface, jax, tensor_file, timm, torchvision,
+    Checkpoint, ImportError, ImportOptions, error::quoted, huggingface, jax, small_file::json,
+    tensor_file, timm, torchvision,
 };
 
 const CONFIG: &str = "config.json";
@@ -22,13 +22,24 @@ pub(super) struct Located {
     config: Option<PathBuf>,
 }
 
-/// The exported graph that a source is: an `.onnx` file, or a directory with `model.onnx` and no
-/// weights of another kind.
+/// The exported graph that a source is: an `.onnx` file, or a directory with `model.onnx` or a single
+/// other `.onnx` file, and no weights of another kind.
 pub(super) fn graph(path: &Path) -> Option<PathBuf> {
     if path.is_dir() {
+        if tensor_file::find_named(path).is_some() {
+            return None;
+        }
         let graph = path.join("model.onnx");
-        return (graph.is_file() && tensor_file::find(path).is_err()).then_some(graph);
+        let found = match graph.is_file() {
+            true => graph,
+            false => tensor_file::find(path).ok()?,
+        };
+        return graph_file(&found);
     }
+    graph_file(path)
+}
+
+fn graph_file(path: &Path) -> Option<PathBuf> {
     let extension = path.extension()?.to_ascii_lowercase();
     (extension == "onnx").then(|| path.to_owned())
 }
@@ -36,9 +47,10 @@ pub(super) fn graph(path: &Path) -> Option<PathBuf> {
 /// Finds out what a directory or file is and opens it.
 pub(super) fn open(path: &Path, options: &ImportOptions) -> Result<Checkpoint, ImportError> {
     let located = Located::at(path)?;
-    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
-    if extension == "npz" {
-        return jax::open(path, &located, options);
+    let weights = located.weights()?;
+    let extension = weights.extension().unwrap_or_default();
+    if extension.eq_ignore_ascii_case("npz") {
+        return jax::open(&weights, &located, options);
     }
     if let Some(config) = &located.config {
         return match description(config)? {
@@ -46,19 +58,12 @@ pub(super) fn open(path: &Path, options: &ImportOptions) -> Result<Checkpoint, I
             Description::Timm => timm::open(&located, options),
         };
     }
-    let Some(weights) = &located.weights else {
-        return Err(ImportError::Missing {
-            path: path.join(CONFIG),
-            advice: "it tells the network's size; checkpoints of Hugging Face and timm have one. \
-                     Of torchvision and JAX name the file of weights instead of its directory",
-        });
-    };
-    let file = tensor_file::open(weights)?;
-    if file.shape(torchvision::MARK).is_some() {
+    let file = tensor_file::open(&weights)?;
+    let has = |name: &str| tensor_file::has(file.as_ref(), name);
+    if has(torchvision::MARK) {
         return torchvision::open(file, &located, options);
     }
-    let has = |name: &str| file.shape(name).is_some();
-    let detail = if has("patch_embed.proj.weight") {
+    let detail = if has(timm::MARK) {
         "has timm's tensor names, but no config.json beside it; take both from the model's page, \
          or write them with timm.models.save_for_hf"
             .to_owned()
@@ -70,12 +75,20 @@ pub(super) fn open(path: &Path, options: &ImportOptions) -> Result<Checkpoint, I
         format!(
             "is of no known layout: expected are tensors such as `{}` (torchvision), \
              `patch_embed.proj.weight` (timm) or `vit.embeddings.cls_token` (transformers), \
-             found are {:?} and others",
+             found are {} tensors, such as {}",
             torchvision::MARK,
-            file.names().into_iter().take(3).collect::<Vec<_>>()
+            file.names().len(),
+            quoted(
+                &file
+                    .names()
+                    .into_iter()
+                    .take(3)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )
         )
     };
-    Err(ImportError::malformed(weights, detail))
+    Err(ImportError::malformed(&weights, detail))
 }
 
 impl Located {
@@ -154,10 +167,4 @@ pub(super) fn description(path: &Path) -> Result<Description, ImportError> {
         return Ok(Description::Timm);
     }
     Ok(Description::HuggingFace)
-}
-
-/// Reads a JSON file.
-pub(super) fn json<T: DeserializeOwned>(path: &Path) -> Result<T, ImportError> {
-    let text = fs::read(path).map_err(ImportError::file(path, "read it"))?;
-    serde_json::from_slice(&text).map_err(|e| ImportError::malformed(path, e))
 }

@@ -2,8 +2,9 @@
 
 use std::{fmt, path::PathBuf};
 
+use super::{Stripped, error::quoted};
 use crate::{
-    model::manifest::{Checked, Manifest, Precision},
+    model::manifest::{Checked, Manifest, Precision, Tokens},
     onnx::vit::Layer,
     preprocess::{Crop, Filter, Preprocess, Resize},
 };
@@ -17,6 +18,8 @@ pub struct Summary {
     pub manifest: Manifest,
     /// Whether the classes have names, and not just numbers.
     pub named: bool,
+    /// What was left out of the names of the checkpoint's tensors, if anything was.
+    pub stripped: Option<Stripped>,
     /// What eight bits change in each layer by itself, as a share of what it gives; largest first.
     /// Empty where that was not measured.
     pub errors: Vec<(Layer, f32)>,
@@ -28,6 +31,7 @@ impl Summary {
             out,
             manifest,
             named,
+            stripped: None,
             errors: Vec::new(),
         }
     }
@@ -47,20 +51,29 @@ impl fmt::Display for Summary {
         } = &self.manifest;
         writeln!(
             f,
-            "{}: {:.1} million parameters, {:.1} GFLOP a picture, {} classes",
-            architecture.name,
+            "{}: {:.1} million parameters, {}{} classes",
+            quoted(&architecture.name),
             architecture.parameters as f64 / 1e6,
-            2.0 * architecture.gmac,
+            match *tokens == Tokens::UNKNOWN {
+                true => String::new(),
+                false => format!("{:.1} GFLOP a picture, ", 2.0 * architecture.gmac),
+            },
             task.classes
         )?;
         let [rows, columns] = tokens.grid;
         let plural = if tokens.prefix == 1 { "" } else { "s" };
-        writeln!(
-            f,
-            "{rows}×{columns} patches of {0}×{0} pixels after {1} prefix token{plural}",
-            architecture.patch, tokens.prefix
-        )?;
+        match &graph.without_map {
+            Some(_) => writeln!(f, "labels only: the graph makes no map")?,
+            None => writeln!(
+                f,
+                "{rows}×{columns} patches of {0}×{0} pixels after {1} prefix token{plural}",
+                architecture.patch, tokens.prefix
+            )?,
+        }
         writeln!(f, "{}", Described(preprocess))?;
+        if let Some(stripped) = &self.stripped {
+            writeln!(f, "{}", LeftOut(stripped))?;
+        }
         if !self.named {
             writeln!(
                 f,
@@ -92,6 +105,28 @@ impl fmt::Display for Summary {
             self.out.display(),
             graph.file
         )
+    }
+}
+
+struct LeftOut<'a>(&'a Stripped);
+
+impl fmt::Display for LeftOut<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(stripped) = self;
+        write!(
+            f,
+            "`{}` before the tensors' names was left out",
+            quoted(&stripped.prefix)
+        )?;
+        match &stripped.other {
+            Some(other) => write!(
+                f,
+                "; {} without it are no part of the network, such as `{}`",
+                stripped.others,
+                quoted(other)
+            ),
+            None => Ok(()),
+        }
     }
 }
 

@@ -4,30 +4,32 @@
 //! first two may be split into shards that an index file lists. Whatever the container, headers are
 //! read and checked on opening, values when they are asked for.
 
+mod nearest;
 mod npz;
+mod prefixed;
 mod safetensors;
 mod shards;
 mod torch;
-mod unwrapped;
 
 use std::{
     collections::BTreeMap,
     fmt,
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
 };
 
 use sha2::{Digest, Sha256};
 
+pub use self::prefixed::Stripped;
+pub(super) use self::prefixed::{by_anchor, has};
 use self::{
     npz::NpzFile,
     safetensors::SafetensorsFile,
     shards::Shards,
     torch::{LegacyFile, TorchFile},
-    unwrapped::unwrapped,
 };
-use super::{ImportError, directory::hexadecimal};
+use super::{ImportError, directory::hexadecimal, error::quoted};
 use crate::onnx::tensor::Tensor;
 
 /// A checkpoint's tensors by name.
@@ -37,6 +39,16 @@ pub(crate) trait TensorFile: fmt::Debug {
 
     /// Names of all tensors.
     fn names(&self) -> Vec<String>;
+
+    /// The same as the file has them, and of those that are left out.
+    fn stored_names(&self) -> Vec<String> {
+        self.names()
+    }
+
+    /// What was left out of the names, if anything was.
+    fn stripped(&self) -> Option<&Stripped> {
+        None
+    }
 
     /// Shape of a tensor, if there is one of this name.
     fn shape(&self, name: &str) -> Option<&[usize]>;
@@ -54,7 +66,7 @@ pub(crate) trait TensorFile: fmt::Debug {
     }
 }
 
-impl dyn TensorFile {
+impl dyn TensorFile + '_ {
     /// Reads one tensor of this shape.
     pub(crate) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ImportError> {
         match self.shape(name) {
@@ -63,11 +75,18 @@ impl dyn TensorFile {
                 let detail = format!("has the shape {found:?}, expected is {shape:?}");
                 Err(ImportError::tensor(self.path(), name, detail))
             }
-            None => {
-                let detail = format!("is missing; a shape of {shape:?} is expected");
-                Err(ImportError::tensor(self.path(), name, detail))
-            }
+            None => Err(self.missing(name, format_args!("a shape of {shape:?} is expected"))),
         }
+    }
+
+    /// That there is no tensor of this name, with what is expected, and the names that are most like it.
+    pub(super) fn missing(&self, name: &str, expected: impl fmt::Display) -> ImportError {
+        let nearest = nearest::told(&self.stored_names(), name);
+        ImportError::tensor(
+            self.path(),
+            name,
+            format!("is missing: {expected}{nearest}"),
+        )
     }
 
     /// SHA-256 of every file, by name.
@@ -79,30 +98,87 @@ impl dyn TensorFile {
 /// Opens a file of tensors. What it is, its content decides, except that an index is known by its
 /// name.
 pub(crate) fn open(path: &Path) -> Result<Box<dyn TensorFile>, ImportError> {
-    let file = match path.to_string_lossy().ends_with(".index.json") {
-        true => Box::new(Shards::open(path)?),
-        false => open_single(path)?,
-    };
-    Ok(unwrapped(file))
+    match path.to_string_lossy().ends_with(".index.json") {
+        true => Ok(Box::new(Shards::open(path)?)),
+        false => open_single(path),
+    }
 }
 
-/// The weights in a directory: safetensors before torch's own format, one file before shards.
+/// The weights in a directory that have the usual name: safetensors before torch's own format, one file
+/// before shards.
+pub(super) fn find_named(directory: &Path) -> Option<PathBuf> {
+    let mut found = NAMES.iter().map(|name| directory.join(name));
+    found.find(|path| path.is_file())
+}
+
+/// The same, or else the only file that is one of weights by its ending.
 pub(super) fn find(directory: &Path) -> Result<PathBuf, ImportError> {
-    const NAMES: [&str; 4] = [
-        "model.safetensors",
-        "model.safetensors.index.json",
-        "pytorch_model.bin",
-        "pytorch_model.bin.index.json",
-    ];
-    let found = NAMES.iter().map(|name| directory.join(name));
-    found
-        .into_iter()
-        .find(|path| path.is_file())
-        .ok_or_else(|| ImportError::Missing {
+    if let Some(path) = find_named(directory) {
+        return Ok(path);
+    }
+    let mut others = by_ending(directory)?;
+    match others.len() {
+        0 => Err(ImportError::Missing {
             path: directory.join(NAMES[0]),
             advice: "it holds the weights; model.safetensors.index.json with its shards, \
-                     pytorch_model.bin and pytorch_model.bin.index.json would do as well",
-        })
+                     pytorch_model.bin and pytorch_model.bin.index.json would do as well, and so would \
+                     a single file that ends in .safetensors, .bin, .pth, .pt, .ckpt, .npz or .onnx",
+        }),
+        1 => Ok(others.remove(0)),
+        _ => {
+            let names = others.iter().filter_map(|path| path.file_name()).take(5);
+            let names: Vec<_> = names
+                .map(|name| quoted(&name.to_string_lossy()).into_owned())
+                .collect();
+            let detail = format!(
+                "has several files of weights ({}), and none that is called {}; name the one that is \
+                 to be imported",
+                names.join(", "),
+                NAMES[0]
+            );
+            Err(ImportError::malformed(directory, detail))
+        }
+    }
+}
+
+/// Usual names of weights, the best first.
+const NAMES: [&str; 4] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
+
+/// Endings of files of weights.
+const ENDINGS: [&str; 7] = ["safetensors", "bin", "pth", "pt", "ckpt", "npz", "onnx"];
+
+/// What training programs write beside the weights, and is none.
+const OF_TRAINING: [&str; 5] = [
+    "training_args.bin",
+    "optimizer.pt",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state.pth",
+];
+
+/// The files of weights in a directory by their endings, by name. Hidden ones, such as macOS leaves on
+/// other file systems, are none of the user's.
+fn by_ending(directory: &Path) -> Result<Vec<PathBuf>, ImportError> {
+    let mut found = Vec::new();
+    let entries = fs::read_dir(directory).map_err(ImportError::file(directory, "read it"))?;
+    for entry in entries {
+        let path = entry
+            .map_err(ImportError::file(directory, "read it"))?
+            .path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+        let meant = ENDINGS.iter().any(|known| ending == *known);
+        if meant && !name.starts_with('.') && !OF_TRAINING.contains(&&*name) && path.is_file() {
+            found.push(path);
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
 }
 
 fn open_single(path: &Path) -> Result<Box<dyn TensorFile>, ImportError> {

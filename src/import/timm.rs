@@ -13,10 +13,14 @@ use super::{
     Checkpoint, Described, ImportError, ImportOptions,
     layout::{Sizes, Understood, Unshaped, check_names},
     preprocessing::{self, Digests},
-    source::{Located, json},
+    small_file::json,
+    source::Located,
     tensor_file::{self, named_digest},
 };
 use crate::{model::manifest::TaskKind, preprocess::Preprocess};
+
+/// A tensor by which the layout is known.
+pub(super) const MARK: &str = "patch_embed.proj.weight";
 
 /// Opens the directory and checks that everything is there and understood; tensors' values are
 /// read later.
@@ -24,6 +28,7 @@ pub(super) fn open(located: &Located, options: &ImportOptions) -> Result<Checkpo
     let config_path = located.config()?;
     let config = Config::read(config_path)?;
     let file = tensor_file::open(&located.weights()?)?;
+    let file = tensor_file::by_anchor(file, MARK)?;
     let layout = Names::new(file.as_ref());
     let mut sizes = Sizes::read(file.as_ref(), &layout)?;
     let image = config.image(config_path, sizes.patch)?;
@@ -68,7 +73,7 @@ pub(super) fn open(located: &Located, options: &ImportOptions) -> Result<Checkpo
 pub(super) fn describe(
     located: &Located,
     options: &ImportOptions,
-    patch: usize,
+    patch: Option<usize>,
     classes: usize,
 ) -> Result<Described, ImportError> {
     let path = located.config()?;
@@ -77,7 +82,8 @@ pub(super) fn describe(
     Ok(Described {
         layers: config.depth(),
         heads: options.heads.or_else(|| config.known_heads()),
-        image: Some(config.image(path, patch)?),
+        name: Some(config.architecture().name().to_owned()),
+        image: patch.map(|patch| config.image(path, patch)).transpose()?,
         readout: config.readout(),
         preprocess,
         labels: match options.labels {

@@ -11,7 +11,7 @@ use super::{
     layout::{Sizes, Understood, Unshaped, check_names, square_grid},
     preprocessing,
     source::Located,
-    tensor_file::TensorFile,
+    tensor_file::{self, TensorFile},
 };
 use crate::{
     model::manifest::TaskKind,
@@ -27,6 +27,7 @@ pub(super) fn open(
     located: &Located,
     options: &ImportOptions,
 ) -> Result<Checkpoint, ImportError> {
+    let file = tensor_file::by_anchor(file, MARK)?;
     let layout = Names::new(file.as_ref());
     let sizes = Sizes::read(file.as_ref(), &layout)?;
     let grid = square_grid(file.as_ref(), names::POSITIONS, sizes.patches)?;

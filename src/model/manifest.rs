@@ -62,13 +62,18 @@ impl Manifest {
         let patch = self.architecture.patch;
         let [rows, columns] = self.tokens.grid;
         let (height, width) = self.input_size();
-        if patch == 0 || rows != height / patch || columns != width / patch {
+        let maps = self.graph.rollout.is_some();
+        let unknown = !maps && patch == 0 && self.tokens == Tokens::UNKNOWN;
+        if !unknown && (patch == 0 || rows != height / patch || columns != width / patch) {
             faults.push(format!(
                 "tokens.grid {rows}×{columns} does not fit an input of {height}×{width} in patches of {patch}"
             ));
         }
-        if self.task.classes == 0 || self.architecture.layers == 0 || self.architecture.heads == 0 {
-            faults.push("classes, layers and heads must be at least 1".to_owned());
+        if self.task.classes == 0 {
+            faults.push("task.classes must be at least 1".to_owned());
+        }
+        if maps && (self.architecture.layers == 0 || self.architecture.heads == 0) {
+            faults.push("architecture.layers and architecture.heads must be at least 1".to_owned());
         }
         let labels = self.graph.evidence.as_ref().map_or(1, |e| e.labels);
         if labels == 0 || labels > self.task.classes {
@@ -98,7 +103,8 @@ impl Manifest {
     }
 }
 
-/// Size and shape of the network.
+/// Size and shape of the network. Of a graph that makes no map only the name and the parameters are
+/// known; all else is 0.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Architecture {
@@ -118,6 +124,22 @@ pub struct Architecture {
     pub parameters: u64,
     /// Multiply–accumulate operations of one forward pass on one picture, in units of 10⁹.
     pub gmac: f64,
+}
+
+impl Architecture {
+    /// Of a graph of any kind, which makes no map.
+    pub fn unknown(name: Option<String>, parameters: u64) -> Self {
+        Self {
+            name: name.unwrap_or_else(|| "exported graph".to_owned()),
+            layers: 0,
+            heads: 0,
+            hidden: 0,
+            mlp: 0,
+            patch: 0,
+            parameters,
+            gmac: 0.0,
+        }
+    }
 }
 
 /// How outputs become scores.
@@ -255,6 +277,12 @@ pub struct Tokens {
 }
 
 impl Tokens {
+    /// Of a graph that makes no map.
+    pub const UNKNOWN: Self = Self {
+        prefix: 0,
+        grid: [0, 0],
+    };
+
     /// Number of patches.
     pub fn patches(&self) -> usize {
         self.grid[0] * self.grid[1]

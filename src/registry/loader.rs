@@ -30,6 +30,9 @@ pub enum LoadError {
     /// Its preprocessing cannot be done.
     #[error("preprocessing: {}", .0.join("; "))]
     Preprocess(Vec<String>),
+    /// What is asked for needs a map.
+    #[error("the model makes no map: {0}")]
+    WithoutMap(String),
     /// The runtime or the device does not take it.
     #[error("{0}")]
     Engine(#[from] EngineError),

@@ -11,6 +11,7 @@ use std::{
 use patchlight::{
     import::{self, ImportOptions, PreprocessSource, Source},
     model::manifest::HeadFusion,
+    preprocess::{Crop, CropRounding, Resize},
 };
 use serde_json::Value;
 
@@ -263,4 +264,84 @@ async fn without_a_map_labels_are_served_and_the_answer_says_why() {
     let shown = program().arg("inspect").arg(&out).output().unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains("without_map = "), "{shown}");
+}
+
+/// Labels need neither patches nor heads: any classifier will do.
+#[test]
+fn convolutional_networks_are_imported_to_serve_labels() {
+    for (name, called) in [("resnet", "resnet"), ("convnext", "convnext")] {
+        let text = fs::read_to_string(golden(name).join("expected.json")).unwrap();
+        let expected: Value = serde_json::from_str(&text).unwrap();
+        let options = options(&golden(name).join("model.onnx"));
+        // Not without being asked: the message says how.
+        let message = refusal(&options);
+        assert!(message.contains("--without-map"), "{message}");
+
+        let (folder, manifest) = imported_with(ImportOptions {
+            without_map: true,
+            ..options
+        });
+        let mut runner = Runner::from_file(&folder.path().join("model.onnx"));
+        assert_eq!(runner.outputs(), ["logits"]);
+        let pixels = flat(&expected["pixel_values"]);
+        let run = runner.run("pixel_values", &[2, 3, 32, 32], &pixels);
+        close(&run[0].1, &flat(&expected["logits"]), 1e-4, name);
+        let labels = fs::read_to_string(folder.path().join("labels.txt")).unwrap();
+        assert_eq!(labels, "cat\ndog\ncar\n");
+        assert_eq!(manifest.architecture.name, called);
+        // int(32 / 0.875) and the centre of it, as `ConvNextImageProcessor` does.
+        assert_eq!(
+            (manifest.preprocess.resize, manifest.preprocess.crop),
+            (
+                Resize::ShortestEdge { size: 36 },
+                Some(Crop {
+                    height: 32,
+                    width: 32,
+                    rounding: CropRounding::Floor
+                })
+            )
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_convolutional_network_is_served_and_refuses_what_needs_a_map() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let out = folder.path().join("model");
+    // A directory with one exported graph of any name.
+    let source = folder.path().join("source");
+    fs::create_dir(&source).unwrap();
+    for (from, to) in [
+        ("model.onnx", "resnet.onnx"),
+        ("config.json", "config.json"),
+        ("preprocessor_config.json", "preprocessor_config.json"),
+    ] {
+        fs::copy(golden("resnet").join(from), source.join(to)).unwrap();
+    }
+    let options = ImportOptions {
+        out: out.clone(),
+        without_map: true,
+        ..options(&source)
+    };
+    let summary = import::run(&options, &mut |_| {}).unwrap().to_string();
+    assert!(summary.contains("labels only"), "{summary}");
+
+    let server = Server::start(&["--drain-delay", "0s", "--model", out.to_str().unwrap()]);
+    let answer = post(&server.address, "/classify", sample("dog.jpg")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let body = answer.json();
+    assert_eq!(body["predictions"].as_array().unwrap().len(), 3);
+    assert_eq!(body["attention"], Value::Null);
+    let described = get(&server.address, "/v2/models/model").await;
+    assert_eq!(described.status, 200, "{}", described.text());
+
+    let samples = crate::process::models("samples");
+    let evaluated = program()
+        .args(["evaluate", "--pictures", "1", "--model"])
+        .args([&out, &samples])
+        .output()
+        .unwrap();
+    assert_eq!(evaluated.status.code(), Some(1));
+    let said = String::from_utf8(evaluated.stderr).unwrap();
+    assert!(said.contains("makes no map"), "{said}");
 }

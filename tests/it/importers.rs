@@ -281,3 +281,74 @@ fn sizes_that_patches_do_not_divide_are_refused() {
         "{message}"
     );
 }
+
+/// Nothing but one file of weights, whatever its name.
+#[test]
+fn a_directory_with_one_file_of_weights_is_that_file() {
+    for (file, name) in [
+        ("torchvision/tiny/weights.pth", "net.pt"),
+        ("torchvision/tiny/weights.safetensors", "net.safetensors"),
+    ] {
+        let (_folder, options) = torchvision("weights.pth");
+        let alone = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        fs::copy(golden(file), alone.path().join(name)).unwrap();
+        // None of these is one.
+        for other in ["._net.pt", "optimizer.pt", "README.md"] {
+            fs::write(alone.path().join(other), b"").unwrap();
+        }
+        let options = ImportOptions {
+            source: Source::Checkpoint(alone.path().to_owned()),
+            ..options
+        };
+        agrees(&options, &golden("torchvision/tiny/expected.json"));
+    }
+    let alone = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    fs::copy(golden("jax/augreg.npz"), alone.path().join("B_16.npz")).unwrap();
+    let source = Source::Checkpoint(alone.path().to_owned());
+    let options = ImportOptions::new(source, PathBuf::new());
+    agrees(&options, &golden("jax/augreg.json"));
+
+    fs::write(alone.path().join("L_16.npz"), b"").unwrap();
+    let message = refusal(&options);
+    assert!(message.contains("B_16.npz, L_16.npz"), "{message}");
+    let empty = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let source = Source::Checkpoint(empty.path().to_owned());
+    let message = refusal(&ImportOptions::new(source, PathBuf::new()));
+    assert!(
+        message.contains(".safetensors, .bin, .pth, .pt, .ckpt, .npz or .onnx"),
+        "{message}"
+    );
+}
+
+/// timm's and torchvision's names below a wrapper's.
+#[test]
+fn checkpoints_of_wrapper_classes_answer_the_same() {
+    let wrapped = |path: &str, folder: &Path| {
+        let bytes = fs::read(golden(path)).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let named = tensors
+            .iter()
+            .map(|(name, view)| (format!("model.net.{name}"), view));
+        safetensors::serialize_to_file(named, None, &folder.join("model.safetensors")).unwrap();
+    };
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    wrapped("timm/class_token/model.safetensors", folder.path());
+    fs::copy(
+        golden("timm/class_token/config.json"),
+        folder.path().join("config.json"),
+    )
+    .unwrap();
+    let source = Source::Checkpoint(folder.path().to_owned());
+    agrees(
+        &ImportOptions::new(source.clone(), PathBuf::new()),
+        &golden("timm/class_token/expected.json"),
+    );
+
+    fs::remove_file(folder.path().join("config.json")).unwrap();
+    wrapped("torchvision/tiny/weights.safetensors", folder.path());
+    let (_folder, options) = torchvision("weights.pth");
+    agrees(
+        &ImportOptions { source, ..options },
+        &golden("torchvision/tiny/expected.json"),
+    );
+}

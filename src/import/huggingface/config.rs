@@ -1,12 +1,12 @@
-//! `config.json`: the network's size, its conventions and its labels.
+//! `config.json`: the network's size and its conventions.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use serde::Deserialize;
 
 use crate::{
     import::ImportError,
-    model::manifest::{HeadFusion, TaskKind},
+    model::manifest::HeadFusion,
     onnx::vit::{Activation, Readout, VitSpec},
 };
 
@@ -27,8 +27,6 @@ pub(super) struct Config {
     patch_size: Sides,
     num_channels: usize,
     qkv_bias: bool,
-    id2label: Option<BTreeMap<String, String>>,
-    problem_type: Option<String>,
 }
 
 impl Default for Config {
@@ -46,8 +44,6 @@ impl Default for Config {
             patch_size: Sides::Square(16),
             num_channels: 3,
             qkv_bias: true,
-            id2label: None,
-            problem_type: None,
         }
     }
 }
@@ -153,46 +149,6 @@ impl Config {
             readout: Readout::ClassToken,
             head_fusion,
         })
-    }
-
-    /// The labels in the order of their classes. A file without `id2label` has transformers'
-    /// own names for them, `LABEL_0` and so on.
-    pub(super) fn labels(&self, path: &Path, classes: usize) -> Result<Vec<String>, ImportError> {
-        let Some(by_id) = &self.id2label else {
-            return Ok((0..classes).map(|class| format!("LABEL_{class}")).collect());
-        };
-        let label = |class: usize| {
-            by_id.get(&class.to_string()).cloned().ok_or_else(|| {
-                let detail = format!(
-                    "has no label for class {class} of {classes}; give labels with --labels FILE"
-                );
-                ImportError::field(path, "id2label", detail)
-            })
-        };
-        if by_id.len() > classes {
-            let detail = format!(
-                "has {} labels, but the classifier has {classes} classes",
-                by_id.len()
-            );
-            return Err(ImportError::field(path, "id2label", detail));
-        }
-        (0..classes).map(label).collect()
-    }
-
-    /// Whether classes exclude each other. A single class has none to exclude: transformers'
-    /// pipeline gives it a sigmoid, too.
-    pub(super) fn task(&self, path: &Path, classes: usize) -> Result<TaskKind, ImportError> {
-        match self.problem_type.as_deref() {
-            None | Some("single_label_classification") if classes == 1 => Ok(TaskKind::MultiLabel),
-            None | Some("single_label_classification") => Ok(TaskKind::SingleLabel),
-            Some("multi_label_classification") => Ok(TaskKind::MultiLabel),
-            Some(other) => {
-                let detail = format!(
-                    "is \"{other}\"; this program serves single_label_classification and multi_label_classification"
-                );
-                Err(ImportError::field(path, "problem_type", detail))
-            }
-        }
     }
 
     fn activation(&self, path: &Path) -> Result<Activation, ImportError> {

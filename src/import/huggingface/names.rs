@@ -31,6 +31,11 @@ enum Generation {
     Native,
 }
 
+/// A tensor by which a network is known.
+pub(super) fn anchor(root: &str) -> String {
+    format!("{root}.embeddings.patch_embeddings.projection.weight")
+}
+
 const TEACHER: &str = "distillation_classifier.weight";
 
 impl Names {
@@ -64,7 +69,7 @@ impl Layout for Names {
     fn place(&self, role: Role) -> Place {
         let root = self.root;
         Place::Torch(match role {
-            Role::PatchKernel => format!("{root}.embeddings.patch_embeddings.projection.weight"),
+            Role::PatchKernel => anchor(root),
             Role::PatchBias => format!("{root}.embeddings.patch_embeddings.projection.bias"),
             Role::Prefix => self.class_token.clone(),
             Role::Positions => self.positions.clone(),

@@ -11,10 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    import::{
-        ImportError,
-        source::{Located, json},
-    },
+    import::{ImportError, small_file::json, source::Located},
     preprocess::{Crop, CropRounding, Filter, Normalize, Preprocess, Resize},
 };
 
@@ -90,6 +87,7 @@ struct File {
     image_mean: Option<PerChannel>,
     image_std: Option<PerChannel>,
     do_pad: Option<bool>,
+    crop_pct: Option<f64>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -134,6 +132,8 @@ enum Class {
     Square,
     /// The same, but a number is the shorter side.
     Shortest,
+    /// `ConvNextImageProcessor`, which convolutional networks have: resizing and cropping are one step.
+    ConvNext,
 }
 
 struct Reader<'a> {
@@ -153,24 +153,31 @@ impl Reader<'_> {
                 "is false; pictures of any size must be resized, set it and `size`",
             ));
         }
+        let (resize, crop) = match class {
+            Class::ConvNext => self.resize_and_crop()?,
+            _ => (self.resize(class)?, self.crop(class)?),
+        };
         Ok(Preprocess {
-            resize: self.resize(class)?,
+            resize,
             filter: self.filter(class)?,
-            crop: self.crop(class)?,
+            crop,
             normalize: self.normalize(class)?,
         })
     }
 
-    fn class(&self) -> Result<Class, ImportError> {
+    /// Name of the processor's class.
+    fn class_name(&self) -> Option<&str> {
         let File {
             image_processor_type,
             feature_extractor_type,
             ..
         } = &self.file;
-        let Some(name) = image_processor_type
-            .as_ref()
-            .or(feature_extractor_type.as_ref())
-        else {
+        let name = image_processor_type.as_ref();
+        name.or(feature_extractor_type.as_ref()).map(String::as_str)
+    }
+
+    fn class(&self) -> Result<Class, ImportError> {
+        let Some(name) = self.class_name() else {
             return Ok(Class::Vit);
         };
         let stem = [
@@ -185,9 +192,10 @@ impl Reader<'_> {
             Some("ViT") => Ok(Class::Vit),
             Some("DeiT" | "Beit") => Ok(Class::Square),
             Some("CLIP" | "Bit") => Ok(Class::Shortest),
+            Some("ConvNext") => Ok(Class::ConvNext),
             _ => {
                 let detail = format!(
-                    "is \"{name}\", whose steps are not known here; known are those of ViT, DeiT, Beit, CLIP and Bit"
+                    "is \"{name}\", whose steps are not known here; known are those of ViT, DeiT, Beit, CLIP, Bit and ConvNext"
                 );
                 Err(self.field("image_processor_type", detail))
             }
@@ -205,7 +213,9 @@ impl Reader<'_> {
                 }),
                 _,
             )
-            | (Some(Size::Number(size)), Class::Shortest) => Ok(Resize::ShortestEdge { size }),
+            | (Some(Size::Number(size)), Class::Shortest | Class::ConvNext) => {
+                Ok(Resize::ShortestEdge { size })
+            }
             (Some(Size::Number(side)), Class::Vit | Class::Square) => Ok(Resize::Squash {
                 height: side,
                 width: side,
@@ -222,6 +232,38 @@ impl Reader<'_> {
             }),
             (None, _) => Err(self.missing("size")),
         }
+    }
+
+    /// Below 384 the shorter side becomes larger by `crop_pct` than the crop out of its middle; from there
+    /// on pictures are squeezed.
+    fn resize_and_crop(&self) -> Result<(Resize, Option<Crop>), ImportError> {
+        let Resize::ShortestEdge { size: side } = self.resize(Class::ConvNext)? else {
+            return Err(self.field("size", "is not a number, nor shortest_edge"));
+        };
+        if self.file.do_center_crop == Some(true) {
+            return Err(self.field("do_center_crop", "is true, beside the crop of this class"));
+        }
+        if side >= 384 {
+            let squash = Resize::Squash {
+                height: side,
+                width: side,
+            };
+            return Ok((squash, None));
+        }
+        let share = self.file.crop_pct.unwrap_or(224.0 / 256.0);
+        if !(share > 0.0 && share <= 1.0) {
+            let detail = format!("is {share}; a share above 0 and up to 1 is expected");
+            return Err(self.field("crop_pct", detail));
+        }
+        let resize = Resize::ShortestEdge {
+            size: (f64::from(side) / share) as u32,
+        };
+        let crop = Crop {
+            height: side,
+            width: side,
+            rounding: CropRounding::Floor,
+        };
+        Ok((resize, Some(crop)))
     }
 
     /// Numbers are those of Pillow's `Resampling`.

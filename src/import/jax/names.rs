@@ -25,17 +25,23 @@ pub(super) struct Names {
 
 const ROOTS: [&str; 3] = ["", "opt/target/", "params/"];
 
+/// A tensor by which a network is known.
+pub(super) const ANCHOR: &str = "embedding/kernel";
+
+/// What the authors' programs put before the network's names.
+pub(super) fn root(file: &dyn TensorFile) -> Option<&'static str> {
+    let has = |root: &&str| file.shape(&format!("{root}{ANCHOR}")).is_some();
+    ROOTS.into_iter().find(has)
+}
+
 impl Names {
     /// Looks which generation it is.
     pub(super) fn new(file: &dyn TensorFile) -> Result<Self, ImportError> {
         let has = |name: &str| file.shape(name).is_some();
-        let Some(root) = ROOTS
-            .into_iter()
-            .find(|root| has(&format!("{root}embedding/kernel")))
-        else {
-            let detail = "is missing, also below opt/target/ and params/: this is no Vision \
-                          Transformer of its authors' JAX code";
-            return Err(ImportError::tensor(file.path(), "embedding/kernel", detail));
+        let Some(root) = root(file) else {
+            let expected = "also below opt/target/ and params/, so this is no Vision Transformer of its \
+                            authors' JAX code";
+            return Err(file.missing(ANCHOR, expected));
         };
         let old = has(&format!(
             "{root}Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel"

@@ -9,9 +9,12 @@ use std::{
 };
 
 use crate::{
-    import::{ImportError, tensor_file::TensorFile},
+    import::{ImportError, Stripped, tensor_file::TensorFile},
     onnx::tensor::Tensor,
 };
+
+/// Blocks of a stack: far above any network's. An array of no elements may claim any number.
+const MAX_LAYERS: usize = 1 << 10;
 
 const STACKED: &str = "Transformer/encoderblock/";
 
@@ -44,6 +47,9 @@ impl Unstacked {
             let Some((&count, shape)) = file.shape(&stack).and_then(<[usize]>::split_first) else {
                 continue;
             };
+            if count > MAX_LAYERS {
+                continue;
+            }
             for at in 0..count {
                 let name = format!("{root}Transformer/encoderblock_{at}/{rest}");
                 let layer = Layer {
@@ -68,6 +74,10 @@ impl Unstacked {
 impl TensorFile for Unstacked {
     fn path(&self) -> &Path {
         self.file.path()
+    }
+
+    fn stripped(&self) -> Option<&Stripped> {
+        self.file.stripped()
     }
 
     fn names(&self) -> Vec<String> {

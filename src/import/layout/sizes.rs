@@ -50,7 +50,7 @@ impl Sizes {
             .count();
         if layers == 0 {
             let first = layout.place(Role::Block(0, B::AttentionNormScale));
-            return fail(first.name(), "is missing, so there is no transformer block");
+            return Err(file.missing(first.name(), "without it there is no transformer block"));
         }
         let up = layout.place(Role::Block(0, B::UpKernel));
         let mlp = match (&up, shape::<2>(file, up.name())?) {
@@ -60,10 +60,9 @@ impl Sizes {
         let classifiers = layout.classifiers();
         let head = classifiers[0][0];
         if file.shape(head).is_none() {
-            return fail(
-                head,
-                "is missing: the checkpoint has no classifier; import one that was trained to classify",
-            );
+            let expected =
+                "the checkpoint has no classifier; import one that was trained to classify";
+            return Err(file.missing(head, expected));
         }
         let classes = match (&patch_kernel, shape::<2>(file, head)?) {
             (Place::Flax(_), [_, classes]) | (_, [classes, _]) => classes,
@@ -164,9 +163,6 @@ fn shape<const RANK: usize>(
             let detail = format!("has the shape {shape:?}; {RANK} axes are expected");
             ImportError::tensor(file.path(), name, detail)
         }),
-        None => {
-            let detail = format!("is missing; a tensor with {RANK} axes is expected");
-            Err(ImportError::tensor(file.path(), name, detail))
-        }
+        None => Err(file.missing(name, format_args!("a tensor with {RANK} axes is expected"))),
     }
 }

@@ -47,6 +47,7 @@ impl<L: Layout + 'static> Understood<L> {
         Ok(Checkpoint {
             labels: self.labels,
             task: self.task,
+            stripped: file.stripped().cloned(),
             parameters: parameters(file.as_ref(), &layout),
             weights: Box::new(LayoutWeights {
                 file,

@@ -17,6 +17,8 @@ use crate::{
 /// What is said; `None` where nothing is.
 #[derive(Debug)]
 pub(in crate::import) struct Described {
+    /// What the network is called.
+    pub(in crate::import) name: Option<String>,
     pub(in crate::import) layers: Option<usize>,
     pub(in crate::import) heads: Option<usize>,
     /// Height and width of the input.
@@ -40,7 +42,7 @@ impl Described {
     pub(super) fn read(
         located: &Located,
         options: &ImportOptions,
-        patch: usize,
+        patch: Option<usize>,
         classes: usize,
     ) -> Result<Self, ImportError> {
         if let Ok(config) = located.config() {
@@ -58,6 +60,7 @@ impl Described {
             ))
         })?;
         Ok(Self {
+            name: None,
             layers: None,
             heads: options.heads,
             image: None,

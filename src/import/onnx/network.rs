@@ -8,11 +8,11 @@ use super::{
     Described, Signature, attention,
     check::{self, Answers},
     probe::{self, Probe, Read, Shown},
+    signature::Patches,
 };
 use crate::{
     engine::{EngineError, Runtime},
     import::{ImportError, ImportOptions, directory::Directory},
-    model::manifest::Precision,
     onnx::{
         graph::OLDEST_OPSET,
         proto::{GraphProto, ModelProto, NodeProto},
@@ -21,15 +21,19 @@ use crate::{
     },
 };
 
-/// A network whose attention was seen, or one that is taken as described.
+/// A network whose attention was seen.
 pub(super) struct Network {
+    patches: Patches,
     layers: usize,
     heads: usize,
     prefix: usize,
     mlp: usize,
     readout: Readout,
     half: bool,
-    seen: Option<Seen>,
+    /// The blocks' attention probabilities.
+    blocks: Vec<Probabilities>,
+    /// What they were for the first test picture: `[heads, tokens, tokens]` of each block.
+    attention: Vec<Vec<f32>>,
 }
 
 /// An operator by which a graph takes the largest of its tokens. Nothing else in a Vision Transformer
@@ -40,13 +44,6 @@ fn maximum(graph: &GraphProto) -> Option<&str> {
     operators
         .into_iter()
         .find(|found| OPERATORS.contains(found))
-}
-
-/// The blocks' attention, and what it was for the first test picture.
-struct Seen {
-    blocks: Vec<Probabilities>,
-    /// `[heads, tokens, tokens]` of each block.
-    attention: Vec<Vec<f32>>,
 }
 
 /// Why attention is not known for sure.
@@ -105,6 +102,19 @@ impl Network {
                 signature.opset
             )));
         }
+        let Some(patches) = signature.patches else {
+            return Err(Unknown::Map(
+                "it has no convolution of its input that cuts it into square patches, so it is no \
+                 Vision Transformer of the plain kind"
+                    .to_owned(),
+            ));
+        };
+        if let Some(side) = sides.iter().find(|side| !side.is_multiple_of(patches.side)) {
+            return Err(Unknown::Map(format!(
+                "it takes pictures with a side of {side}, no multiple of its patches' {}",
+                patches.side
+            )));
+        }
         let found = attention::find(graph, signature.opset).map_err(Unknown::Map)?;
         let pictures = check::pictures(sides);
         let showing = probe::graph(model.clone(), &found, signature.opset).encode_to_vec();
@@ -113,10 +123,10 @@ impl Network {
         let shown = probe.look()?.map_err(Unknown::Map)?;
         agree(&shown, described)?;
 
-        let patches: usize = sides.iter().map(|side| side / signature.patch).product();
-        let Some(prefix) = shown.tokens.checked_sub(patches) else {
+        let count: usize = sides.iter().map(|side| side / patches.side).product();
+        let Some(prefix) = shown.tokens.checked_sub(count) else {
             return Err(Unknown::Map(format!(
-                "attention is over {} tokens, but pictures have {patches} patches",
+                "attention is over {} tokens, but pictures have {count} patches",
                 shown.tokens
             )));
         };
@@ -128,6 +138,7 @@ impl Network {
             )));
         }
         Ok(Self {
+            patches,
             layers: shown.blocks.len(),
             heads: shown.heads,
             prefix,
@@ -137,40 +148,14 @@ impl Network {
                 .blocks
                 .iter()
                 .any(|block| block.element == Element::F16),
-            seen: Some(Seen {
-                blocks: shown.blocks,
-                attention: shown.attention,
-            }),
-        })
-    }
-
-    /// As described: labels need no map. The prefix is not known then, and nothing asks for it.
-    pub(super) fn unseen(
-        described: &Described,
-        signature: &Signature,
-        nonlinearities: usize,
-        path: &Path,
-    ) -> Result<Self, ImportError> {
-        let heads = described.heads.filter(|&heads| heads > 0).ok_or_else(|| {
-            let detail = "does not tell its number of attention heads, nor does a config.json beside \
-                          it; give it with --heads N";
-            ImportError::malformed(path, detail)
-        })?;
-        Ok(Self {
-            layers: described.layers.unwrap_or(nonlinearities).max(1),
-            heads,
-            prefix: 0,
-            mlp: 0,
-            readout: described.readout.unwrap_or(Readout::ClassToken),
-            half: signature.half,
-            seen: None,
+            blocks: shown.blocks,
+            attention: shown.attention,
         })
     }
 
     /// The same as a specification. What only a network of our own needs is left at its usual value.
     pub(super) fn spec(
         &self,
-        signature: &Signature,
         sides: [usize; 2],
         classes: usize,
         options: &ImportOptions,
@@ -178,10 +163,10 @@ impl Network {
         VitSpec {
             layers: self.layers,
             heads: self.heads,
-            hidden: signature.hidden,
+            hidden: self.patches.hidden,
             mlp: self.mlp,
             image: sides,
-            patch: signature.patch,
+            patch: self.patches.side,
             prefix: self.prefix,
             classes,
             norm_epsilon: 0.0,
@@ -193,16 +178,14 @@ impl Network {
         }
     }
 
-    /// The blocks' attention probabilities, if they were seen.
-    pub(super) fn blocks(&self) -> Option<&[Probabilities]> {
-        Some(&self.seen.as_ref()?.blocks)
+    /// The blocks' attention probabilities.
+    pub(super) fn blocks(&self) -> &[Probabilities] {
+        &self.blocks
     }
 
-    pub(super) fn precision(&self) -> Precision {
-        match self.half {
-            true => Precision::Fp16,
-            false => Precision::Fp32,
-        }
+    /// Whether it computes in float16.
+    pub(super) fn is_half(&self) -> bool {
+        self.half
     }
 
     /// Compares the rollout that the new graph gave with the product, in float64 and matrix by
@@ -213,10 +196,7 @@ impl Network {
         spec: &VitSpec,
         path: &Path,
     ) -> Result<(), ImportError> {
-        let Some(seen) = &self.seen else {
-            return Ok(());
-        };
-        check::rollout(after, &seen.attention, spec, self.half).map_err(|detail| ImportError::Map {
+        check::rollout(after, &self.attention, spec, self.half).map_err(|detail| ImportError::Map {
             path: path.to_owned(),
             detail,
         })

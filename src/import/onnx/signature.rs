@@ -23,12 +23,19 @@ pub(super) struct Signature {
     /// Height and width, where they are fixed.
     pub(super) sides: [Option<usize>; 2],
     pub(super) logits: String,
-    /// Side of a patch in pixels.
-    pub(super) patch: usize,
-    /// Width of the residual stream.
-    pub(super) hidden: usize,
+    /// The patches, if the graph cuts its input into square ones.
+    pub(super) patches: Option<Patches>,
     /// Version of ONNX's own operators.
     pub(super) opset: i64,
+}
+
+/// How a Vision Transformer cuts its input.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Patches {
+    /// Side of a patch in pixels.
+    pub(super) side: usize,
+    /// Width of the residual stream.
+    pub(super) hidden: usize,
 }
 
 /// How many pictures a run takes.
@@ -113,13 +120,6 @@ impl Signature {
                 node.op_type()
             ));
         }
-        let Some([hidden, patch]) = patches(&wiring, input.name()) else {
-            return fail(
-                "has no convolution of its input that cuts it into square patches, so it is no \
-                 Vision Transformer of the plain kind"
-                    .to_owned(),
-            );
-        };
         let own = |domain: Option<&str>| domain.unwrap_or_default().is_empty();
         let opset = model
             .opset_import
@@ -131,8 +131,7 @@ impl Signature {
             batch,
             sides: [height, width],
             logits,
-            patch,
-            hidden,
+            patches: patches(&wiring, input.name()),
             opset: opset.map_or(1, |set| set.version()),
         })
     }
@@ -153,8 +152,8 @@ fn logits(graph: &GraphProto, path: &Path) -> Result<String, ImportError> {
     }
 }
 
-/// `[hidden, patch]` of the convolution that reads the input, with a stride of its kernel's side.
-fn patches(wiring: &Wiring<'_>, input: &str) -> Option<[usize; 2]> {
+/// Those of the convolution that reads the input, with a stride of its kernel's side.
+fn patches(wiring: &Wiring<'_>, input: &str) -> Option<Patches> {
     let mut values = vec![input.to_owned()];
     let mut seen = HashSet::new();
     while let Some(value) = values.pop() {
@@ -173,7 +172,9 @@ fn patches(wiring: &Wiring<'_>, input: &str) -> Option<[usize; 2]> {
                     let square = rows == columns && *strides == [rows, columns];
                     let sizes = [hidden, rows].map(usize::try_from);
                     return match sizes {
-                        [Ok(hidden), Ok(patch)] if square && patch > 0 => Some([hidden, patch]),
+                        [Ok(hidden), Ok(side)] if square && side > 0 => {
+                            Some(Patches { side, hidden })
+                        }
                         _ => None,
                     };
                 }

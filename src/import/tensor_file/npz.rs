@@ -11,12 +11,25 @@ use zip::ZipArchive;
 
 use super::TensorFile;
 use crate::{
-    import::ImportError,
+    import::{ImportError, error::quoted},
     onnx::tensor::{Element, Tensor},
 };
 
 /// NumPy itself limits headers to 10,000 bytes.
-const MAX_HEADER: usize = 1 << 16;
+const MAX_HEADER: usize = 10_000;
+
+/// Letters of an element type; of longer ones none is read.
+const MAX_DESCR: usize = 16;
+
+/// Axes of an array: far above any weight's.
+const MAX_RANK: usize = 8;
+
+/// How much larger than the file all its arrays together may be. Trained weights deflate to no less than
+/// about half; what deflates further is a bomb, or zeros.
+const MAX_INFLATION: u64 = 16;
+
+/// Bytes that arrays may have whatever the size of the file.
+const ALWAYS: u64 = 16 << 20;
 
 /// An open archive with the headers of its arrays.
 #[derive(Debug)]
@@ -39,6 +52,11 @@ impl NpzFile {
     /// Reads the directory of the archive and every array's header.
     pub(super) fn open(path: &Path) -> Result<Self, ImportError> {
         let file = File::open(path).map_err(ImportError::file(path, "open it"))?;
+        let length = file
+            .metadata()
+            .map_err(ImportError::file(path, "examine it"))?
+            .len();
+        let mut left = length.saturating_mul(MAX_INFLATION).max(ALWAYS);
         let damaged =
             |e: &dyn std::fmt::Display| ImportError::malformed(path, format!("damaged: {e}"));
         let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|e| damaged(&e))?;
@@ -53,6 +71,13 @@ impl NpzFile {
                 continue;
             };
             let size = reader.size();
+            left = left.checked_sub(size).ok_or_else(|| {
+                let detail = format!(
+                    "holds arrays of more than {MAX_INFLATION} times its own {length} bytes, which \
+                     weights do not deflate to; save them with numpy.savez"
+                );
+                ImportError::malformed(path, detail)
+            })?;
             let (header, read) =
                 header(&mut reader).map_err(|detail| ImportError::tensor(path, &name, detail))?;
             let (mut array, item) =
@@ -169,9 +194,13 @@ fn parse(header: &str) -> Result<(Array, usize), String> {
         let (_, rest) = header.split_once(&format!("'{key}':"))?;
         Some(rest.trim_start())
     };
-    let unknown = || format!("has a header that is not understood: {}", header.trim());
+    let unknown = || {
+        let header = quoted(header.trim());
+        format!("has a header that is not understood: {header}")
+    };
     let descr = after("descr")
         .and_then(|rest| rest.strip_prefix('\'')?.split('\'').next())
+        .filter(|descr| descr.len() <= MAX_DESCR)
         .ok_or_else(unknown)?;
     let item = descr
         .trim_start_matches(|c: char| !c.is_ascii_digit())
@@ -180,12 +209,16 @@ fn parse(header: &str) -> Result<(Array, usize), String> {
     let shape = after("shape")
         .and_then(|rest| Some(rest.strip_prefix('(')?.split_once(')')?.0))
         .ok_or_else(unknown)?;
-    let shape = shape
+    let shape: Vec<usize> = shape
         .split(',')
         .map(str::trim)
         .filter(|length| !length.is_empty())
+        .take(MAX_RANK + 1)
         .map(|length| length.parse().map_err(|_| unknown()))
         .collect::<Result<_, _>>()?;
+    if shape.len() > MAX_RANK {
+        return Err(format!("has more than {MAX_RANK} axes"));
+    }
     let array = Array {
         entry: 0,
         shape,
@@ -197,7 +230,45 @@ fn parse(header: &str) -> Result<(Array, usize), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use std::io::Write;
+
+    use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
+
+    use super::*;
+    use crate::import::tensor_file::open;
+
+    /// An archive of one array, whose values are `bytes` zeros, deflated.
+    fn refusal(header: &str, bytes: u64) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("B_16.npz");
+        let mut zip = ZipWriter::new(File::create(&path).unwrap());
+        let deflated = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
+        zip.start_file("kernel.npy", deflated).unwrap();
+        zip.write_all(b"\x93NUMPY\x01\0").unwrap();
+        zip.write_all(&u16::try_from(header.len()).unwrap().to_le_bytes())
+            .unwrap();
+        zip.write_all(header.as_bytes()).unwrap();
+        std::io::copy(&mut std::io::repeat(0).take(bytes), &mut zip).unwrap();
+        zip.finish().unwrap();
+        open(&path).unwrap_err().to_string()
+    }
+
+    /// 16,777,216 floats, which deflate to 65 KB.
+    #[test]
+    fn arrays_much_larger_than_their_file_are_refused() {
+        let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (16777216,), }\n";
+        let message = refusal(header, 64 << 20);
+        assert!(message.contains("more than 16 times its own"), "{message}");
+        assert!(message.contains("numpy.savez"), "{message}");
+    }
+
+    #[test]
+    fn axes_are_bounded() {
+        let shape = "1, ".repeat(9);
+        let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}), }}\n");
+        let message = refusal(&header, 4);
+        assert!(message.contains("more than 8 axes"), "{message}");
+    }
 
     #[test]
     fn headers_of_any_rank_are_read() {

@@ -14,8 +14,9 @@ use crate::{
     onnx::tensor::{Element, Tensor},
 };
 
-/// No header of a real checkpoint is near this; the format's own limit.
-const MAX_HEADER: u64 = 100_000_000;
+/// Bytes of a header; a tensor takes about 150. The format's own limit is 100 MB, which would take ten
+/// times as much in memory.
+const MAX_HEADER: u64 = 16 << 20;
 
 /// An open file whose header is known and valid.
 #[derive(Debug)]
@@ -39,7 +40,10 @@ impl SafetensorsFile {
             .map_err(ImportError::file(path, "read its header"))?;
         let header_length = u64::from_le_bytes(prefix);
         if header_length > MAX_HEADER.min(length) {
-            let detail = format!("not a safetensors file: a header of {header_length} bytes");
+            let detail = format!(
+                "not a safetensors file: a header of {header_length} bytes, where at most \
+                 {MAX_HEADER} are read"
+            );
             return Err(ImportError::malformed(path, detail));
         }
         let mut header = Vec::new();

@@ -2,14 +2,16 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
 
 use super::{TensorFile, open_single};
-use crate::{import::ImportError, onnx::tensor::Tensor};
+use crate::{
+    import::{ImportError, small_file},
+    onnx::tensor::Tensor,
+};
 
 /// All shards of a checkpoint, opened.
 #[derive(Debug)]
@@ -28,9 +30,7 @@ struct Index {
 impl Shards {
     /// Opens every shard and checks that each holds what the index says.
     pub(super) fn open(path: &Path) -> Result<Self, ImportError> {
-        let text = fs::read(path).map_err(ImportError::file(path, "read it"))?;
-        let index: Index =
-            serde_json::from_slice(&text).map_err(|e| ImportError::malformed(path, e))?;
+        let index: Index = small_file::json(path)?;
         let directory = path.parent().unwrap_or_else(|| Path::new("."));
         let mut shards: Vec<Box<dyn TensorFile>> = Vec::new();
         let mut opened = BTreeMap::new();

@@ -11,7 +11,7 @@ mod pickle;
 use std::{
     collections::BTreeMap,
     fmt::Display,
-    fs::{self, File},
+    fs::File,
     io::{BufReader, Read},
     path::{Path, PathBuf},
 };
@@ -27,13 +27,19 @@ use crate::{
 };
 
 /// State dicts of the largest models take less than 1 MB.
-const MAX_PICKLE: u64 = 64 << 20;
+const MAX_PICKLE: u64 = 16 << 20;
+
+/// Where the file is smaller than its pickle would be, as far as one is read all the same: archives may
+/// be deflated, and those of a tiny model then have a pickle larger than themselves.
+const MAX_DEFLATED_PICKLE: u64 = 1 << 20;
 
 /// An open archive whose tensors are known and lie inside their storages.
 #[derive(Debug)]
 pub(super) struct TorchFile {
     path: PathBuf,
     archive: ZipArchive<BufReader<File>>,
+    /// Bytes of the whole file.
+    length: u64,
     /// What the entries' names begin with.
     root: String,
     tensors: BTreeMap<String, View>,
@@ -44,6 +50,10 @@ impl TorchFile {
     pub(super) fn open(path: &Path) -> Result<Self, ImportError> {
         let fail = |detail: String| ImportError::malformed(path, detail);
         let file = File::open(path).map_err(ImportError::file(path, "open it"))?;
+        let length = file
+            .metadata()
+            .map_err(ImportError::file(path, "examine it"))?
+            .len();
         let archive = ZipArchive::new(BufReader::new(file))
             .map_err(|e| fail(format!("damaged: {e}; copy it again")))?;
         let names: Vec<String> = archive
@@ -65,6 +75,7 @@ impl TorchFile {
         let mut this = Self {
             path: path.to_owned(),
             archive,
+            length,
             root: root.to_owned(),
             tensors: BTreeMap::new(),
         };
@@ -80,26 +91,28 @@ impl TorchFile {
 
     /// A whole entry that ought to be small.
     fn small(&mut self, name: &str) -> Result<Vec<u8>, ImportError> {
+        let limit = self.length.clamp(MAX_DEFLATED_PICKLE, MAX_PICKLE);
         let mut bytes = Vec::new();
         let entry = self.archive.by_name(&format!("{}{name}", self.root));
         let read = entry.map_err(|e| e.to_string()).and_then(|entry| {
             entry
-                .take(MAX_PICKLE + 1)
+                .take(limit + 1)
                 .read_to_end(&mut bytes)
                 .map_err(|e| e.to_string())
         });
         let detail = match read {
-            Ok(_) if bytes.len() as u64 <= MAX_PICKLE => return Ok(bytes),
-            Ok(_) => format!("{name} has more than {MAX_PICKLE} bytes: this is no state dict"),
+            Ok(_) if bytes.len() as u64 <= limit => return Ok(bytes),
+            Ok(_) => format!(
+                "{name} has more than {limit} bytes: this is no state dict. Save tensors only: \
+                 torch.save(model.state_dict(), FILE)"
+            ),
             Err(why) => format!("damaged: {name}: {why}; copy it again"),
         };
         Err(ImportError::malformed(&self.path, detail))
     }
 
     fn check(&mut self) -> Result<(), ImportError> {
-        let length = fs::metadata(&self.path)
-            .map_err(ImportError::file(&self.path, "examine it"))?
-            .len();
+        let length = self.length;
         for (name, view) in &self.tensors {
             let fail = |detail: String| ImportError::tensor(&self.path, name, detail);
             let entry = format!("{}data/{}", self.root, view.storage.key);

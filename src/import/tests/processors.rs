@@ -75,10 +75,14 @@ fn refuses_preprocessing_that_is_unknown_or_does_not_fit() {
         ),
         (
             json!({"image_processor_type": "ConvNextImageProcessor"}),
-            ["ConvNext", "not known"],
+            ["`size`", "shortest_edge"],
         ),
         (
             json!({"image_processor_type": "DeiTImageProcessor"}),
+        (
+            json!({"image_processor_type": "MobileViTImageProcessor"}),
+            ["MobileViT", "not known"],
+        ),
             ["`do_center_crop`", "is missing"],
         ),
     ] {

@@ -46,6 +46,11 @@ impl<'a> Architecture<'a> {
         }
     }
 
+    /// The whole name.
+    pub(super) fn name(self) -> &'a str {
+        self.whole
+    }
+
     /// Refuses what is known to be something else than a plain Vision Transformer.
     pub(super) fn check(self) -> Result<(), String> {
         const FAMILIES: [&str; 5] = ["vit", "deit", "deit3", "flexivit", "test"];

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::MARK;
 use crate::{
     import::{
         ImportError,
@@ -81,7 +82,7 @@ impl Layout for Names {
     fn place(&self, role: Role) -> Place {
         let norm = if self.fc_norm { "fc_norm" } else { "norm" };
         Place::Torch(match role {
-            Role::PatchKernel => "patch_embed.proj.weight".to_owned(),
+            Role::PatchKernel => MARK.to_owned(),
             Role::PatchBias => "patch_embed.proj.bias".to_owned(),
             Role::Prefix => "cls_token".to_owned(),
             Role::Positions => self.positions().to_owned(),

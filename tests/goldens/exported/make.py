@@ -5,8 +5,10 @@
 
 Each folder holds an exported graph, the description that lies beside it where the library writes
 one, and `expected.json` with logits and the rollout in float64, over the probabilities that the
-library itself computed. What a name says is what the export is about.
+library itself computed. What a name says is what the export is about. Networks that have no attention
+have logits only.
 """
+import json
 import logging
 import pathlib
 import shutil
@@ -15,7 +17,8 @@ import warnings
 
 import onnx
 import torch
-from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+from transformers import (ConvNextConfig, ConvNextForImageClassification, ConvNextImageProcessorPil, ResNetConfig,
+                          ResNetForImageClassification, ViTConfig, ViTForImageClassification, ViTImageProcessor)
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -167,6 +170,22 @@ def untrained_layer_scale(name, seed):
     reference.write(folder / "expected.json", pixels, logits, attentions, 1, "class")
 
 
+def without_attention(name, model, seed):
+    """A convolutional network, with the processor that transformers has for it."""
+    folder = folder_for(name)
+    generator = torch.Generator().manual_seed(seed)
+    reference.livelier(model.eval(), generator)
+    model.config.save_pretrained(folder)
+    ConvNextImageProcessorPil(size=dict(shortest_edge=32), crop_pct=0.875, resample=3).save_pretrained(folder)
+    pixels = reference.pictures((32, 32), generator)
+    torchscript(Logits(model), pixels, folder / "model.onnx")
+    with torch.no_grad():
+        logits = model(pixels).logits
+    assert (logits[0] - logits[1]).abs().max() > 0.1, logits
+    numbers = dict(pixel_values=pixels.tolist(), logits=logits.tolist())
+    (folder / "expected.json").write_text(json.dumps(numbers) + "\n")
+
+
 def optimum():
     from optimum.exporters.onnx import main_export
     folder = folder_for("optimum")
@@ -200,6 +219,11 @@ def main():
     untrained_layer_scale("timm_untrained_layer_scale", 14)
     from_torchvision("torchvision_torchscript", torchscript, 20)
     from_torchvision("torchvision_dynamo", dynamo, 21)
+    labels = {"id2label": {0: "cat", 1: "dog", 2: "car"}, "label2id": {"cat": 0, "dog": 1, "car": 2}}
+    without_attention("resnet", ResNetForImageClassification(ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", **labels)), 40)
+    without_attention("convnext", ConvNextForImageClassification(ConvNextConfig(
+        num_stages=2, hidden_sizes=[8, 16], depths=[1, 1], image_size=32, **labels)), 41)
 
 
 if __name__ == "__main__":

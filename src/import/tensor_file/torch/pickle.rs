@@ -161,24 +161,24 @@ pub(super) struct Legacy {
 /// Why it is not that.
 pub(super) fn legacy(program: &[u8]) -> Result<Legacy, String> {
     let (machine, _) = Machine::run(program)?;
-    let (machine, _) = Machine::run(machine.rest())?;
-    let (machine, system) = Machine::run(machine.rest())?;
+    let (machine, _) = machine.run_next()?;
+    let (machine, system) = machine.run_next()?;
     let little = field(&machine, system, "little_endian").map(|id| machine.value(id));
     if little != Some(&Value::Bool(true)) {
         return Err("was written on a big-endian machine".to_owned());
     }
-    let (machine, top) = Machine::run(machine.rest())?;
+    let (machine, top) = machine.run_next()?;
     let tensors = state_dict_in(&machine, top)?;
     let named: BTreeMap<&str, &Storage> = machine
         .storages()
         .map(|storage| (storage.key.as_str(), storage))
         .collect();
-    let (keys, list) = Machine::run(machine.rest())?;
+    let (keys, list) = machine.run_next()?;
     let Value::List(ids) = keys.value(list) else {
         return Err(damaged());
     };
     let storage = |&id: &Id| match keys.value(id) {
-        Value::Text(key) => named.get(key.as_str()).copied().cloned(),
+        Value::Text(key) => named.get(key).copied().cloned(),
         _ => None,
     };
     let storages: Option<Vec<Storage>> = ids.iter().map(storage).collect();
@@ -213,10 +213,13 @@ fn tensors(machine: &Machine<'_>, dict: Id) -> BTreeMap<String, View> {
         return BTreeMap::new();
     };
     let tensor = |&(key, value): &(Id, Id)| match (machine.value(key), machine.value(value)) {
-        (Value::Text(name), Value::Tensor(view)) => Some((name.clone(), view.clone())),
+        (Value::Text(name), Value::Tensor(view)) => Some((*name, &**view)),
         _ => None,
     };
-    items.iter().filter_map(tensor).collect()
+    // References first: a name that is set again and again is copied once.
+    let named: BTreeMap<&str, &View> = items.iter().filter_map(tensor).collect();
+    let owned = |(name, view): (&str, &View)| (name.to_owned(), view.clone());
+    named.into_iter().map(owned).collect()
 }
 
 fn field(machine: &Machine<'_>, dict: Id, key: &str) -> Option<Id> {
@@ -224,6 +227,6 @@ fn field(machine: &Machine<'_>, dict: Id, key: &str) -> Option<Id> {
         return None;
     };
     items.iter().find_map(|&(name, value)| {
-        matches!(machine.value(name), Value::Text(text) if text == key).then_some(value)
+        matches!(machine.value(name), Value::Text(text) if *text == key).then_some(value)
     })
 }

@@ -1,5 +1,6 @@
 //! The stack machine. Its values lie in a list and refer to each other by position, so that no
-//! program, however nested, makes it recurse; each instruction adds at most one.
+//! program, however nested, makes it recurse. Each instruction adds at most one value, one place on
+//! the stack, one mark and one entry of the memo, so a limit on instructions bounds them all.
 
 use std::collections::HashMap;
 
@@ -12,13 +13,19 @@ use super::{
 /// Axes of a tensor: far above any weight's.
 const MAX_RANK: usize = 8;
 
+/// Instructions of all pickles of a file together. A tensor takes about 45 of them, so this is room for
+/// twenty thousand, with everything that a training program keeps beside them.
+pub(super) const MAX_INSTRUCTIONS: usize = 1 << 20;
+
 /// Digits of a storage's number.
 const MAX_KEY: usize = 20;
 
 /// The machine, and the rest of its program.
 pub(super) struct Machine<'p> {
     program: Program<'p>,
-    values: Vec<Value>,
+    /// Instructions that may still be executed.
+    left: usize,
+    values: Vec<Value<'p>>,
     stack: Vec<Id>,
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
@@ -27,8 +34,18 @@ pub(super) struct Machine<'p> {
 impl<'p> Machine<'p> {
     /// Runs a program to its end: the machine and the value that is left.
     pub(super) fn run(program: &'p [u8]) -> Result<(Self, Id), String> {
+        Self::run_within(program, MAX_INSTRUCTIONS)
+    }
+
+    /// Runs the program that follows, within what this one has left of its instructions.
+    pub(super) fn run_next(&self) -> Result<(Self, Id), String> {
+        Self::run_within(self.program.0, self.left)
+    }
+
+    fn run_within(program: &'p [u8], limit: usize) -> Result<(Self, Id), String> {
         let mut machine = Self {
             program: Program(program),
+            left: limit,
             values: Vec::new(),
             stack: Vec::new(),
             marks: Vec::new(),
@@ -39,7 +56,7 @@ impl<'p> Machine<'p> {
         Ok((machine, top))
     }
 
-    pub(super) fn value(&self, id: Id) -> &Value {
+    pub(super) fn value(&self, id: Id) -> &Value<'p> {
         &self.values[id]
     }
 
@@ -58,6 +75,12 @@ impl<'p> Machine<'p> {
 
     /// One instruction; false for the last.
     fn step(&mut self) -> Result<bool, String> {
+        self.left = self.left.checked_sub(1).ok_or_else(|| {
+            format!(
+                "has more than {MAX_INSTRUCTIONS} instructions, which no state dict needs. Save \
+                 tensors only: torch.save(model.state_dict(), FILE)"
+            )
+        })?;
         match self.program.byte()? {
             b'.' => return Ok(false),
             0x80 => match self.program.byte()? {
@@ -190,7 +213,7 @@ impl<'p> Machine<'p> {
         }
         let storage = Storage {
             element: element.clone(),
-            key: key.clone(),
+            key: (*key).to_owned(),
         };
         self.push(Value::Storage(storage));
         Ok(())
@@ -219,10 +242,10 @@ impl<'p> Machine<'p> {
                     shape: shape.into_iter().map(|n| n as usize).collect(),
                     strides: self.lengths(strides)?,
                 };
-                if view.shape.len() != view.strides.len() || view.shape.len() > MAX_RANK {
+                if view.shape.len() != view.strides.len() {
                     return Err(damaged());
                 }
-                Value::Tensor(view)
+                Value::Tensor(Box::new(view))
             }
             _ => {
                 return Err(
@@ -288,13 +311,15 @@ impl<'p> Machine<'p> {
 
     fn text(&mut self, length: usize) -> Result<(), String> {
         let text = str::from_utf8(self.program.take(length)?).map_err(|_| damaged())?;
-        self.push(Value::Text(text.to_owned()));
+        self.push(Value::Text(text));
         Ok(())
     }
 
     fn lengths(&self, tuple: Id) -> Result<Vec<u64>, String> {
         match self.value(tuple) {
-            Value::Tuple(items) => items.iter().map(|&item| self.length(item)).collect(),
+            Value::Tuple(items) if items.len() <= MAX_RANK => {
+                items.iter().map(|&item| self.length(item)).collect()
+            }
             _ => Err(damaged()),
         }
     }
@@ -318,7 +343,7 @@ impl<'p> Machine<'p> {
         Ok(())
     }
 
-    fn push(&mut self, value: Value) {
+    fn push(&mut self, value: Value<'p>) {
         self.values.push(value);
         self.stack.push(self.values.len() - 1);
     }

@@ -1,7 +1,7 @@
 use std::{fs, io::Write, path::PathBuf};
 
 use tempfile::TempDir;
-use zip::{ZipWriter, write::SimpleFileOptions};
+use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use super::*;
 use crate::import::tensor_file::{TensorFile, open};
@@ -43,11 +43,17 @@ fn program(offset: u8, shape: &[i64], strides: &[i64]) -> Vec<u8> {
 
 /// An archive as torch.save writes it, with six floats in its storage.
 fn archive(program: &[u8]) -> (TempDir, PathBuf) {
+    archive_with(program, CompressionMethod::Stored)
+}
+
+/// The same with its pickle stored or deflated.
+fn archive_with(program: &[u8], method: CompressionMethod) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.pth");
     let mut zip = ZipWriter::new(fs::File::create(&path).unwrap());
-    let stored = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-    zip.start_file("model/data.pkl", stored).unwrap();
+    let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    zip.start_file("model/data.pkl", stored.compression_method(method))
+        .unwrap();
     zip.write_all(program).unwrap();
     zip.start_file("model/data/0", stored).unwrap();
     for value in 0..6_u8 {
@@ -203,4 +209,59 @@ fn every_cut_of_the_format_before_archives_is_noticed() {
         let message = open(&path).unwrap_err().to_string();
         assert!(message.contains("model.pth"), "{message}");
     }
+}
+
+/// Deflated they take 65 KB, and would be 64 Mi values.
+#[test]
+fn a_pickle_much_larger_than_its_file_is_refused() {
+    let mut program = b"\x80\x02".to_vec();
+    program.resize(64 << 20, b'N');
+    let (_folder, path) = archive_with(&program, CompressionMethod::Deflated);
+    assert!(fs::metadata(&path).unwrap().len() < 100_000);
+    let message = open(&path).unwrap_err().to_string();
+    let said = "data.pkl has more than 1048576 bytes";
+    assert!(message.contains(said), "{message}");
+}
+
+/// Whatever they leave: values, marks, places on the stack, entries of the memo.
+#[test]
+fn instructions_are_bounded() {
+    for instruction in [&b"N"[..], b"(", b"h\0", b"\x94", b"]", b"}", b"K\x01"] {
+        let mut program = b"\x80\x04N\x94".to_vec();
+        program.extend(instruction.repeat((1 << 20) + 1));
+        refused(&program, "has more than 1048576 instructions");
+    }
+}
+
+/// Of a file from before archives, whose pickles follow each other.
+#[test]
+fn instructions_of_several_pickles_are_counted_together() {
+    let pickle = [&b"\x80\x02"[..], &b"N".repeat(1 << 19), b"."].concat();
+    let why = legacy(&pickle.repeat(3)).unwrap_err();
+    assert!(why.contains("1048576 instructions"), "{why}");
+}
+
+/// Each entry would copy the name: 26 GB.
+#[test]
+fn a_long_name_that_is_set_again_and_again_is_there_once() {
+    let whole = program(0, &[2, 3], &[3, 1]);
+    let name = text(&"n".repeat(100_000));
+    let tensor = &whole[whole.windows(7).position(|w| w == b"ctorch.").unwrap()..whole.len() - 2];
+    let mut program = [b"\x80\x02}q\0(", &name[..], b"q\x01", tensor, b"q\x02"].concat();
+    program.extend(b"h\x01h\x02".repeat(260_000));
+    program.extend(b"u.");
+    let found = state_dict(&program).unwrap();
+    assert_eq!(found.into_keys().collect::<Vec<_>>(), ["n".repeat(100_000)]);
+}
+
+/// Every storage would keep it.
+#[test]
+fn a_storage_of_a_class_with_a_long_name_is_refused() {
+    let class = format!("{}Storage", "A".repeat(1 << 20));
+    let program = format!("\u{2}ctorch\n{class}\n.").into_bytes();
+    let program = [&b"\x80"[..], &program].concat();
+    refused(&program, "asks for `torch.AAAA");
+    let (_folder, path) = archive(&program);
+    let length = open(&path).unwrap_err().to_string().len();
+    assert!(length < 1500, "{length}");
 }
