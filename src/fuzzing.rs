@@ -28,7 +28,7 @@ use crate::{
     explain::{self, KEPT_SIDE, RgbView},
     http::upload,
     model::{Labels, Manifest},
-    preprocess::{Crop, CropRounding, Filter, Normalize, Pipeline, Preprocess, Resize},
+    preprocess::{Backend, Crop, CropRounding, Filter, Normalize, Pipeline, Preprocess, Resize},
 };
 
 /// A picture as it was uploaded: its header, its pixels whole and reduced, the tensors that models
@@ -93,6 +93,7 @@ fn preprocesses() -> [Preprocess; 3] {
     let of = |resize, filter, crop| Preprocess {
         resize,
         filter,
+        backend: Backend::Pillow,
         crop,
         normalize: Normalize {
             scale: 1.0 / 255.0,

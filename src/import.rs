@@ -57,6 +57,7 @@ use crate::{
     model::manifest::{Checked, HeadFusion, Precision},
     onnx::tensor::Tensor,
     onnx::vit::{Arithmetic, Role, VitSpec, Weights},
+    preprocess::Backend,
 };
 
 /// What to import, and where to.
@@ -74,6 +75,8 @@ pub struct ImportOptions {
     pub heads: Option<usize>,
     /// Where the preprocessing is described, instead of the checkpoint's own place.
     pub preprocess: Option<PreprocessSource>,
+    /// The library whose arithmetic resizes, instead of the one that the checkpoint's own runs with.
+    pub resize: Option<Backend>,
     /// Side of the input in pixels, if not that of the training: positions are resampled.
     pub image_size: Option<usize>,
     /// Arithmetic of the large matrix products.
@@ -98,6 +101,7 @@ impl ImportOptions {
             labels: None,
             heads: None,
             preprocess: None,
+            resize: None,
             image_size: None,
             precision: Precision::Fp32,
             check: None,
@@ -183,11 +187,11 @@ fn write(
         },
         Source::RandomWeights(arch) => random::checkpoint(*arch, options.head_fusion),
     };
+    let stripped = checkpoint.stripped.take();
     let given = options.labels.as_deref();
     let (labels, named) = labels::settle(given, checkpoint.labels.take(), checkpoint.spec.classes)?;
 
     let mut directory = Directory::prepare(out)?;
-    let stripped = checkpoint.stripped.take();
     let mut weights = Counted {
         inner: checkpoint.weights.as_mut(),
         options,

@@ -3,15 +3,16 @@
 //!
 //! ```text
 //!  picture ──► geometry: what to resize to, what to keep of it
-//!                 ├──► resample: Pillow's 8-bit arithmetic, only the pixels that are kept
+//!                 ├──► resample: the library's 8-bit arithmetic, only the pixels that are kept
 //!                 │       └──► normalize: 0…255 → f32, channel planes (3 × height × width)
 //!                 └──► region: what of the picture the model saw
 //! ```
 //!
 //! A [`Preprocess`] is what `model.toml` says; a [`Pipeline`] is built from it once and run for
 //! each picture. Wrong preprocessing costs accuracy without any error, so it is data beside the
-//! model, and every step is compared with goldens that Pillow and NumPy made.
+//! model, and every step is compared with goldens that Pillow, NumPy and torchvision made.
 
+mod backend;
 mod geometry;
 mod normalize;
 mod pipeline;
@@ -22,6 +23,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    backend::Backend,
     geometry::{ExactRegion, Region},
     pipeline::{Pipeline, Prepared},
 };
@@ -32,8 +34,11 @@ pub use self::{
 pub struct Preprocess {
     /// What the picture is resized to.
     pub resize: Resize,
-    /// The filter, with Pillow's definition and arithmetic.
+    /// The filter, with Pillow's definition.
     pub filter: Filter,
+    /// Whose arithmetic resizes and normalises.
+    #[serde(default, skip_serializing_if = "Backend::is_default")]
+    pub backend: Backend,
     /// What is cut out of the middle after resizing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crop: Option<Crop>,
@@ -94,8 +99,11 @@ pub enum CropRounding {
     /// `round((size - crop) / 2)` with halves to even: torchvision and timm. Padding puts the odd
     /// pixel behind.
     HalfEven,
-    /// `(size - crop) / 2` rounded down: transformers. Padding puts the odd pixel in front.
+    /// `(size - crop) / 2` rounded down: transformers on Pillow's pictures. Padding puts the odd pixel
+    /// in front.
     Floor,
+    /// The same, but padding puts the odd pixel behind: transformers on torchvision's tensors.
+    FloorPadBehind,
 }
 
 /// How 0…255 becomes the model's range: `(v · scale − mean) / std`, in the order and precision of

@@ -70,6 +70,11 @@ pub struct ImportArgs {
     #[arg(long, value_name = "WHICH", env = "PATCHLIGHT_PREPROCESS")]
     pub preprocess: Option<String>,
 
+    /// Whose arithmetic resizes pictures: pillow or torchvision [default: that of the checkpoint's own
+    /// processor]
+    #[arg(long, value_name = "LIBRARY", env = "PATCHLIGHT_RESIZE")]
+    pub resize: Option<String>,
+
     /// Side of the input in pixels, if not that of the training; positions are resampled
     #[arg(long, value_name = "N", env = "PATCHLIGHT_IMAGE_SIZE")]
     pub image_size: Option<usize>,

@@ -14,6 +14,7 @@ use crate::{
     args::ImportArgs,
     import::{self, Cancel, CheckOptions, ImportOptions, Source},
     model::manifest::{HeadFusion, Precision},
+    preprocess::Backend,
     server::Signals,
 };
 
@@ -66,7 +67,9 @@ fn options(args: ImportArgs) -> Result<ImportOptions, String> {
         (None, None) => return Err("name a checkpoint, or --arch with --random-weights".to_owned()),
     };
     let Ok(preprocess) = args.preprocess.map(|text| text.parse()).transpose();
+    let resize = args.resize.map(|text| text.parse::<Backend>()).transpose();
     Ok(ImportOptions {
+        resize: resize.map_err(|error| format!("--resize: {error}"))?,
         head_fusion: head_fusion(&args.head_fusion)?,
         labels: args.labels,
         heads: args.heads,

@@ -98,9 +98,10 @@ fn preprocess(
 ) -> Result<(Preprocess, Digests), ImportError> {
     let (preprocess, mut source_files) = preprocessing::of(located, options, || {
         let path = processor::find(located)?;
+        let choice = processor::Choice::new(options.resize, located.config().ok())?;
         let preprocess = match image {
-            Some(image) => processor::read(&path, image)?,
-            None => processor::any_size(&path)?,
+            Some(image) => processor::read(&path, image, choice)?,
+            None => processor::any_size(&path, choice)?,
         };
         Ok((preprocess, Some(path)))
     })?;

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     model::manifest::TaskKind,
     onnx::vit::{Activation, BlockRole as B, Role, VitSpec},
-    preprocess::{Filter, Normalize, Preprocess, Resize},
+    preprocess::{Backend, Filter, Normalize, Preprocess, Resize},
 };
 
 /// Opens the file and checks that everything is there and understood; values are read later.
@@ -80,6 +80,7 @@ fn own_preprocessing(spec: &VitSpec) -> Preprocess {
     Preprocess {
         resize: Resize::Squash { height, width },
         filter: Filter::Bilinear,
+        backend: Backend::Pillow,
         crop: None,
         normalize: Normalize {
             scale: 1.0 / 255.0,

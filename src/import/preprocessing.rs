@@ -54,19 +54,27 @@ pub(super) fn of(
     own: impl FnOnce() -> Result<(Preprocess, Option<PathBuf>), ImportError>,
 ) -> Result<(Preprocess, Digests), ImportError> {
     const ADVICE: &str = "--preprocess names it";
-    let (preprocess, path) = match &options.preprocess {
+    let choice = || processor::Choice::new(options.resize, located.config().ok());
+    let (mut preprocess, path) = match &options.preprocess {
         None => own()?,
         Some(PreprocessSource::HuggingFace) => {
             let path = processor::find(located)?;
-            (processor::any_size(&path)?, Some(path))
+            (processor::any_size(&path, choice()?)?, Some(path))
         }
         Some(PreprocessSource::Timm) => {
             let path = located.require("config.json", ADVICE)?;
             (timm::preprocess(&path)?, Some(path))
         }
         Some(PreprocessSource::TorchVision(name)) => (torchvision::preset(name)?, None),
-        Some(PreprocessSource::File(path)) => (from_file(path)?, Some(path.clone())),
+        Some(PreprocessSource::File(path)) => {
+            // Another checkpoint's file may be older or newer than this one's.
+            let choice = processor::Choice::new(options.resize, None)?;
+            (from_file(path, choice)?, Some(path.clone()))
+        }
     };
+    if let Some(backend) = options.resize {
+        preprocess.backend = backend;
+    }
     let digests = match path {
         Some(path) => Digests::from([named_digest(&path)?]),
         None => Digests::new(),
@@ -155,7 +163,7 @@ fn scaled(preprocess: Preprocess, side: u32) -> Preprocess {
 }
 
 /// A file that the user names.
-fn from_file(path: &Path) -> Result<Preprocess, ImportError> {
+fn from_file(path: &Path, choice: processor::Choice) -> Result<Preprocess, ImportError> {
     #[derive(Deserialize)]
     struct Table {
         preprocess: Preprocess,
@@ -164,7 +172,7 @@ fn from_file(path: &Path) -> Result<Preprocess, ImportError> {
         .extension()
         .is_some_and(|extension| extension == "json")
     {
-        return processor::any_size(path);
+        return processor::any_size(path, choice);
     }
     let text = small_file::text(path)?;
     let table: Table = toml::from_str(&text).map_err(|e| {

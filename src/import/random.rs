@@ -9,7 +9,7 @@ use crate::{
         tensor::{Element, Tensor},
         vit::{Activation, BlockRole as B, Readout, Role, VitSpec, Weights},
     },
-    preprocess::{Filter, Normalize, Preprocess, Resize},
+    preprocess::{Backend, Filter, Normalize, Preprocess, Resize},
     splitmix::SplitMix64,
 };
 
@@ -115,6 +115,7 @@ pub(super) fn checkpoint(arch: Arch, head_fusion: HeadFusion) -> Checkpoint {
         preprocess: Preprocess {
             resize: Resize::Squash { height, width },
             filter: Filter::Bilinear,
+            backend: Backend::Pillow,
             crop: None,
             normalize: Normalize {
                 scale: 1.0 / 255.0,

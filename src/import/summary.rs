@@ -6,7 +6,7 @@ use super::{Stripped, error::quoted};
 use crate::{
     model::manifest::{Checked, Manifest, Precision, Tokens},
     onnx::vit::Layer,
-    preprocess::{Crop, Filter, Preprocess, Resize},
+    preprocess::{Backend, Crop, Filter, Preprocess, Resize},
 };
 
 /// What an import made. Its `Display` is a few lines for people.
@@ -158,6 +158,7 @@ impl fmt::Display for Described<'_> {
         let Preprocess {
             resize,
             filter,
+            backend,
             crop,
             normalize,
         } = self.0;
@@ -165,6 +166,10 @@ impl fmt::Display for Described<'_> {
             Filter::Bilinear => "bilinear",
             Filter::Bicubic => "bicubic",
             Filter::Lanczos => "Lanczos",
+        };
+        let filter = match backend {
+            Backend::Pillow => filter.to_owned(),
+            Backend::Torchvision => format!("{filter}, as torchvision does"),
         };
         match resize {
             Resize::Squash { height, width } => {

@@ -149,7 +149,7 @@ fn in_proportion(size: u32, long: u32, short: u32) -> u32 {
 fn margin_cut(margin: u32, rounding: CropRounding) -> u32 {
     let half = margin / 2;
     match rounding {
-        CropRounding::Floor => half,
+        CropRounding::Floor | CropRounding::FloorPadBehind => half,
         CropRounding::HalfEven => half + (margin % 2) * (half % 2),
     }
 }
@@ -158,7 +158,7 @@ fn margin_cut(margin: u32, rounding: CropRounding) -> u32 {
 fn margin_added(margin: u32, rounding: CropRounding) -> u32 {
     match rounding {
         CropRounding::Floor => margin.div_ceil(2),
-        CropRounding::HalfEven => margin / 2,
+        CropRounding::HalfEven | CropRounding::FloorPadBehind => margin / 2,
     }
 }
 

@@ -1,21 +1,32 @@
 //! 0…255 → f32, by a table per channel: exact, because it is built in the source library's own
 //! order of operations, and faster than computing.
 
-use super::Normalize;
+use super::{Backend, Normalize};
 
 /// What each byte becomes, for R, G and B.
 #[derive(Clone, Debug)]
 pub(super) struct Table([[f32; 256]; 3]);
 
 impl Table {
-    /// In transformers' order and precision: the product in f64 rounded to f32, then the mean
-    /// subtracted and the deviation divided by in f32. torchvision divides by 255 in f32 instead,
-    /// which gives the same 256 values (a golden checks that).
-    pub(super) fn new(normalize: &Normalize) -> Self {
+    /// In the order and precision of the library.
+    pub(super) fn new(normalize: &Normalize, backend: Backend) -> Self {
+        let plain = normalize.mean == [0.0; 3] && normalize.std == [1.0; 3];
         Self(std::array::from_fn(|channel| {
             let mean = normalize.mean[channel] as f32;
             let std = normalize.std[channel] as f32;
-            std::array::from_fn(|value| ((value as f64 * normalize.scale) as f32 - mean) / std)
+            let scale = normalize.scale;
+            std::array::from_fn(|value| match backend {
+                // The product in f64 rounded to f32, then the mean subtracted and the deviation divided
+                // by in f32: transformers on NumPy's arrays. torchvision's `ToTensor` divides by 255 in
+                // f32 instead, which gives the same 256 values (a golden checks that).
+                Backend::Pillow => ((value as f64 * scale) as f32 - mean) / std,
+                Backend::Torchvision if plain => value as f32 * scale as f32,
+                // Scaling and normalising in one.
+                Backend::Torchvision => {
+                    let stretch = (1.0 / scale) as f32;
+                    (value as f32 - mean * stretch) / (std * stretch)
+                }
+            })
         }))
     }
 

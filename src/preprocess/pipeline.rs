@@ -1,7 +1,7 @@
 //! The validated steps of one model, run for each picture.
 
 use super::{
-    Crop, ExactRegion, Filter, Normalize, Preprocess, Region, Resize,
+    Backend, Crop, ExactRegion, Filter, Normalize, Preprocess, Region, Resize,
     geometry::{self, Side},
     normalize::Table,
     resample::{self, Axis},
@@ -17,6 +17,7 @@ const MAX_INPUT_SIDE: u32 = 4096;
 pub struct Pipeline {
     resize: Resize,
     filter: Filter,
+    backend: Backend,
     crop: Option<Crop>,
     table: Table,
     input_size: (u32, u32),
@@ -117,8 +118,9 @@ impl Pipeline {
         Ok(Self {
             resize: preprocess.resize.clone(),
             filter: preprocess.filter,
+            backend: preprocess.backend,
             crop: preprocess.crop.clone(),
-            table: Table::new(&preprocess.normalize),
+            table: Table::new(&preprocess.normalize, preprocess.backend),
             input_size,
         })
     }
@@ -166,6 +168,7 @@ impl Pipeline {
     pub(super) fn axis(&self, side: &Side, samples: u32, reduction: u32) -> Axis {
         Axis::of_part(
             self.filter,
+            self.backend,
             samples,
             f64::from(side.size) / f64::from(reduction),
             side.resized,

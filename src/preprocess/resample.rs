@@ -1,8 +1,9 @@
-//! Resizing with Pillow's 8-bit arithmetic, to the last bit.
+//! Resizing with Pillow's or torchvision's 8-bit arithmetic, to the last bit.
 //!
 //! The algorithm is that of Pillow up to 12.1 (`src/libImaging/Resample.c`), the version the goldens
-//! pin; Pillow 13 takes the vertical pass first for some shapes, which rounds differently. Weights
-//! in f64, normalised, then fixed point with 22 fractional bits ([`Axis`]); a horizontal pass with
+//! pin; Pillow 13 takes the vertical pass first for some shapes, which rounds differently. torch took it
+//! over (`aten/src/ATen/native/cpu/UpSampleKernel.cpp`), with coarser weights. Weights
+//! in f64, normalised, then in fixed point ([`Axis`]); a horizontal pass with
 //! its result rounded and clipped to bytes, then a vertical pass over that. The clipping between the
 //! passes is why a resize in floating point differs by up to 13 levels on hard edges with bicubic.
 //! A pass whose size does not change is left out.
@@ -18,7 +19,6 @@ mod axis;
 use fearless_simd::{Level, Simd, dispatch};
 
 pub(super) use self::axis::Axis;
-use self::axis::{FRACTION_BITS, HALF};
 use crate::decode::Rgb8;
 
 /// Rows that the horizontal pass takes together: a row of lanes for each colour of a column.
@@ -48,6 +48,7 @@ fn both_passes(picture: &Rgb8, horizontal: &Axis, vertical: &Axis) -> Vec<u8> {
         mix_rows(
             &narrow[(start - rows.start) * width..],
             weights,
+            vertical.fraction_bits(),
             &mut sums,
             line,
         );
@@ -90,9 +91,10 @@ fn narrowed(source: &[u8], axis: &Axis) -> Vec<u8> {
 #[inline(always)]
 fn mix_columns(columns: &[[u8; TOGETHER]], axis: &Axis, out: &mut [u8]) {
     let width = 3 * axis.len();
+    let bits = axis.fraction_bits();
     let (columns, _) = columns.as_chunks::<3>();
     for (at, (start, weights)) in axis.windows().enumerate() {
-        let mut sums = [[HALF; TOGETHER]; 3];
+        let mut sums = [[1 << (bits - 1); TOGETHER]; 3];
         for (column, &weight) in columns[start..].iter().zip(weights) {
             for (sums, values) in sums.iter_mut().zip(column) {
                 for (sum, &value) in sums.iter_mut().zip(values) {
@@ -102,7 +104,7 @@ fn mix_columns(columns: &[[u8; TOGETHER]], axis: &Axis, out: &mut [u8]) {
         }
         for (row, line) in out.chunks_exact_mut(width).enumerate() {
             for (channel, sums) in sums.iter().enumerate() {
-                line[3 * at + channel] = to_byte(sums[row]);
+                line[3 * at + channel] = to_byte(sums[row], bits);
             }
         }
     }
@@ -110,22 +112,23 @@ fn mix_columns(columns: &[[u8; TOGETHER]], axis: &Axis, out: &mut [u8]) {
 
 /// The vertical pass for one output row: `rows` begins with the first row that is mixed.
 #[inline(always)]
-fn mix_rows(rows: &[u8], weights: &[i32], sums: &mut [i32], out: &mut [u8]) {
-    sums.fill(HALF);
+fn mix_rows(rows: &[u8], weights: &[i32], bits: u32, sums: &mut [i32], out: &mut [u8]) {
+    sums.fill(1 << (bits - 1));
     for (row, &weight) in rows.chunks_exact(out.len()).zip(weights) {
         for (sum, &value) in sums.iter_mut().zip(row) {
             *sum += i32::from(value) * weight;
         }
     }
     for (byte, &sum) in out.iter_mut().zip(sums.iter()) {
-        *byte = to_byte(sum);
+        *byte = to_byte(sum, bits);
     }
 }
 
+/// Sums begin at one half, so the shift rounds.
 #[inline(always)]
-fn to_byte(sum: i32) -> u8 {
+fn to_byte(sum: i32, bits: u32) -> u8 {
     // Clamped to the range of a byte, so the cast keeps the value.
-    (sum >> FRACTION_BITS).clamp(0, 255) as u8
+    (sum >> bits).clamp(0, 255) as u8
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ fn plain(resize: Resize, filter: Filter, crop: Option<Crop>) -> Preprocess {
     Preprocess {
         resize,
         filter,
+        backend: Backend::Pillow,
         crop,
         normalize: Normalize {
             scale: 1.0 / 255.0,

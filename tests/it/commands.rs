@@ -114,3 +114,14 @@ fn no_label_and_no_picture_is_wrong_usage() {
         assert!(done.stdout.is_empty(), "{command}");
     }
 }
+
+#[test]
+fn a_library_that_nobody_resizes_with_is_wrong_usage() {
+    let done = run(&["import", "nowhere", "--out", "never", "--resize", "nearest"]);
+    assert_eq!(done.status.code(), Some(2));
+    let said = text(&done.stderr);
+    assert!(
+        said.contains("--resize: `nearest` is not one of pillow, torchvision"),
+        "{said}"
+    );
+}

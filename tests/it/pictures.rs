@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use patchlight::import::{self, ImportOptions, PreprocessSource, Source};
+use patchlight::{
+    import::{self, ImportOptions, PreprocessSource, Source},
+    preprocess::Backend,
+};
 
 use crate::{
     client::{get, post},
@@ -35,8 +38,8 @@ fn golden(path: &str) -> PathBuf {
     root().join("tests/goldens/pictures").join(path)
 }
 
-/// Imports one of the models to `out/NAME`.
-fn import(name: &str, out: &Path) -> PathBuf {
+/// Imports one of the models to `out/NAME`, with the library that the processor runs with.
+fn import(name: &str, processor: Option<&str>, out: &Path) -> PathBuf {
     let (source, preprocess) = match name {
         "torchvision" => (
             "torchvision/weights.safetensors",
@@ -49,6 +52,10 @@ fn import(name: &str, out: &Path) -> PathBuf {
     let options = ImportOptions {
         heads: preprocess.map(|_| 2),
         preprocess: preset,
+        resize: processor.map(|class| match class.ends_with("Pil") {
+            true => Backend::Pillow,
+            false => Backend::Torchvision,
+        }),
         ..ImportOptions::new(Source::Checkpoint(golden(source)), out.clone())
     };
     import::run(&options, &mut |_| {}).unwrap();
@@ -63,8 +70,9 @@ async fn pictures_of_every_kind_are_answered_as_by_every_library() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let mut failures = Vec::new();
     for (library, pictures) in &libraries {
-        let name = library.split('/').next().unwrap();
-        let model = import(name, folder.path());
+        let mut names = library.split('/');
+        let name = names.next().unwrap();
+        let model = import(name, names.next(), folder.path());
         let server = Server::start(&[
             "--drain-delay",
             "0s",

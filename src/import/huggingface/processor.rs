@@ -5,14 +5,17 @@
 //! fields). All run resize, centre crop, rescale, normalise in this order. Since version 5 the same
 //! may lie in a `processor_config.json` under `image_processor`.
 
+mod choice;
+
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
 
+pub(in crate::import) use self::choice::Choice;
 use crate::{
     import::{ImportError, small_file::json, source::Located},
-    preprocess::{Crop, CropRounding, Filter, Normalize, Preprocess, Resize},
+    preprocess::{Backend, Crop, CropRounding, Filter, Normalize, Preprocess, Resize},
 };
 
 const ALONE: &str = "preprocessor_config.json";
@@ -35,9 +38,16 @@ pub(in crate::import) fn find(located: &Located) -> Result<PathBuf, ImportError>
 }
 
 /// Reads the file; what comes out of it must have the height and width that the network takes.
-pub(in crate::import) fn read(path: &Path, image: [usize; 2]) -> Result<Preprocess, ImportError> {
-    let file = file(path)?;
-    let reader = Reader { path, file };
+pub(in crate::import) fn read(
+    path: &Path,
+    image: [usize; 2],
+    choice: Choice,
+) -> Result<Preprocess, ImportError> {
+    let reader = Reader {
+        path,
+        file: file(path)?,
+        choice,
+    };
     let preprocess = reader.preprocess()?;
     let [height, width] = image;
     let produced = match (&preprocess.crop, &preprocess.resize) {
@@ -59,9 +69,13 @@ pub(in crate::import) fn read(path: &Path, image: [usize; 2]) -> Result<Preproce
 }
 
 /// Reads the file, whatever the height and width that come out of it.
-pub(in crate::import) fn any_size(path: &Path) -> Result<Preprocess, ImportError> {
-    let file = file(path)?;
-    Reader { path, file }.preprocess()
+pub(in crate::import) fn any_size(path: &Path, choice: Choice) -> Result<Preprocess, ImportError> {
+    let reader = Reader {
+        path,
+        file: file(path)?,
+        choice,
+    };
+    reader.preprocess()
 }
 
 fn file(path: &Path) -> Result<File, ImportError> {
@@ -139,6 +153,7 @@ enum Class {
 struct Reader<'a> {
     path: &'a Path,
     file: File,
+    choice: Choice,
 }
 
 impl Reader<'_> {
@@ -160,6 +175,7 @@ impl Reader<'_> {
         Ok(Preprocess {
             resize,
             filter: self.filter(class)?,
+            backend: self.backend(),
             crop,
             normalize: self.normalize(class)?,
         })
@@ -174,6 +190,17 @@ impl Reader<'_> {
         } = &self.file;
         let name = image_processor_type.as_ref();
         name.or(feature_extractor_type.as_ref()).map(String::as_str)
+    }
+
+    fn backend(&self) -> Backend {
+        self.choice.backend(self.class_name())
+    }
+
+    fn rounding(&self) -> CropRounding {
+        match self.backend() {
+            Backend::Pillow => CropRounding::Floor,
+            Backend::Torchvision => CropRounding::FloorPadBehind,
+        }
     }
 
     fn class(&self) -> Result<Class, ImportError> {
@@ -258,10 +285,11 @@ impl Reader<'_> {
         let resize = Resize::ShortestEdge {
             size: (f64::from(side) / share) as u32,
         };
+        let own = self.choice.rounding_of_convnext(self.class_name());
         let crop = Crop {
             height: side,
             width: side,
-            rounding: CropRounding::Floor,
+            rounding: own.unwrap_or(self.rounding()),
         };
         Ok((resize, Some(crop)))
     }
@@ -298,7 +326,7 @@ impl Reader<'_> {
         Ok(Some(Crop {
             height,
             width,
-            rounding: CropRounding::Floor,
+            rounding: self.rounding(),
         }))
     }
 

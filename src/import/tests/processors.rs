@@ -2,10 +2,17 @@
 
 use std::fs;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Case;
-use crate::preprocess::{Crop, CropRounding, Filter, Resize};
+use super::{
+    super::{ImportOptions, Source, huggingface::processor, huggingface::processor::Choice, run},
+    Case,
+};
+use crate::{
+    decode::goldens,
+    preprocess::{Backend, Crop, CropRounding, Filter, Pipeline, Resize},
+};
 
 #[test]
 fn feature_extractors_of_the_first_generation_are_read() {
@@ -36,6 +43,7 @@ fn feature_extractors_of_the_first_generation_are_read() {
 #[test]
 fn shortest_edge_and_crop_are_read() {
     let case = Case::new();
+    case.edit("config.json", json!({"transformers_version": "4.57.6"}));
     let fields = json!({
         "size": {"shortest_edge": 36}, "do_center_crop": true,
         "crop_size": {"height": 32, "width": 32}, "do_normalize": false, "do_rescale": false
@@ -74,15 +82,15 @@ fn refuses_preprocessing_that_is_unknown_or_does_not_fit() {
             ["`size`", "longest_edge"],
         ),
         (
+            json!({"image_processor_type": "MobileViTImageProcessor"}),
+            ["MobileViT", "not known"],
+        ),
+        (
             json!({"image_processor_type": "ConvNextImageProcessor"}),
             ["`size`", "shortest_edge"],
         ),
         (
             json!({"image_processor_type": "DeiTImageProcessor"}),
-        (
-            json!({"image_processor_type": "MobileViTImageProcessor"}),
-            ["MobileViT", "not known"],
-        ),
             ["`do_center_crop`", "is missing"],
         ),
     ] {
@@ -126,4 +134,115 @@ fn a_processor_inside_another_file_comes_first() {
         message.contains("preprocessor_config.json is missing"),
         "{message}"
     );
+}
+
+#[derive(Deserialize)]
+struct Golden {
+    transformers: String,
+    cases: Vec<GoldenCase>,
+}
+
+/// What a version of transformers made of a picture with a processor as the file describes it.
+#[derive(Deserialize)]
+struct GoldenCase {
+    name: String,
+    config: Value,
+    backend: Backend,
+    input: String,
+    shape: [u32; 3],
+    bits: Vec<u32>,
+}
+
+/// By the library that each processor really runs with, to the last bit.
+#[test]
+fn every_processor_makes_what_its_own_version_of_transformers_makes() {
+    for text in [
+        include_str!("../../../tests/goldens/processors/transformers-4.json"),
+        include_str!("../../../tests/goldens/processors/transformers-5.json"),
+    ] {
+        let golden: Golden = serde_json::from_str(text).unwrap();
+        assert!(golden.cases.len() > 70);
+        for case in golden.cases {
+            let folder = tempfile::tempdir().unwrap();
+            let [file, config] =
+                ["preprocessor_config.json", "config.json"].map(|name| folder.path().join(name));
+            fs::write(&file, case.config.to_string()).unwrap();
+            let version = json!({"transformers_version": golden.transformers});
+            fs::write(&config, version.to_string()).unwrap();
+
+            let name = format!("{} {}", golden.transformers, case.name);
+            let choice = Choice::new(None, Some(&config)).unwrap();
+            let found = processor::any_size(&file, choice).unwrap();
+            assert_eq!(found.backend, case.backend, "{name}");
+            let prepared = Pipeline::new(&found)
+                .unwrap()
+                .run(&goldens::pixels(&case.input));
+            let [_, height, width] = case.shape;
+            assert_eq!(found.input_size(), Some((height, width)), "{name}");
+            let bits: Vec<u32> = prepared
+                .tensor
+                .iter()
+                .map(|value| value.to_bits())
+                .collect();
+            assert_eq!(bits, case.bits, "{name}, {}", case.config);
+        }
+    }
+}
+
+#[test]
+fn the_version_that_wrote_the_checkpoint_decides_and_the_command_line_first() {
+    let resized_by = |version: Value, class: &str, given: Option<Backend>| {
+        let case = Case::new();
+        case.edit("config.json", json!({"transformers_version": version}));
+        let fields = json!({"image_processor_type": class});
+        case.edit("preprocessor_config.json", fields);
+        let options = ImportOptions {
+            resize: given,
+            ..ImportOptions::new(
+                Source::Checkpoint(case.folder.path().join("checkpoint")),
+                case.out(),
+            )
+        };
+        run(&options, &mut |_| {}).unwrap()
+    };
+    for (version, class, given, expected) in [
+        (json!("4.57.6"), "ViTImageProcessor", None, Backend::Pillow),
+        (json!(null), "ViTImageProcessor", None, Backend::Pillow),
+        (
+            json!("4.6.0.dev0"),
+            "ViTFeatureExtractor",
+            None,
+            Backend::Pillow,
+        ),
+        (
+            json!("4.57.6"),
+            "ViTImageProcessorFast",
+            None,
+            Backend::Torchvision,
+        ),
+        (
+            json!("5.0.0"),
+            "ViTImageProcessor",
+            None,
+            Backend::Torchvision,
+        ),
+        (
+            json!("5.23.0"),
+            "ViTImageProcessor",
+            Some(Backend::Pillow),
+            Backend::Pillow,
+        ),
+        (
+            json!("4.57.6"),
+            "ViTImageProcessor",
+            Some(Backend::Torchvision),
+            Backend::Torchvision,
+        ),
+    ] {
+        let summary = resized_by(version.clone(), class, given);
+        let found = summary.manifest.preprocess.backend;
+        assert_eq!(found, expected, "{version} {class} {given:?}");
+        let said = summary.to_string().contains("as torchvision does");
+        assert_eq!(said, expected == Backend::Torchvision, "{summary}");
+    }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::config::PretrainedCfg;
 use crate::{
     import::ImportError,
-    preprocess::{Crop, CropRounding, Filter, Normalize, Preprocess, Resize},
+    preprocess::{Backend, Crop, CropRounding, Filter, Normalize, Preprocess, Resize},
 };
 
 /// timm's own values where the file is silent.
@@ -74,6 +74,7 @@ pub(super) fn read(config: &PretrainedCfg, path: &Path) -> Result<Preprocess, Im
     Ok(Preprocess {
         resize,
         filter,
+        backend: Backend::Pillow,
         crop: Some(crop),
         normalize: Normalize {
             scale: 1.0 / 255.0,

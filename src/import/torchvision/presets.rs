@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::{
     import::ImportError,
     onnx::vit::VitSpec,
-    preprocess::{Crop, CropRounding, Filter, Normalize, Preprocess, Resize},
+    preprocess::{Backend, Crop, CropRounding, Filter, Normalize, Preprocess, Resize},
 };
 
 /// One published set of weights.
@@ -114,6 +114,7 @@ pub(in crate::import) fn preset(name: &str) -> Result<Preprocess, ImportError> {
             size: preset.resize,
         },
         filter: preset.filter,
+        backend: Backend::Pillow,
         crop: Some(Crop {
             height: preset.crop,
             width: preset.crop,

@@ -2,18 +2,18 @@
 
 use std::ops::Range;
 
-use crate::preprocess::Filter;
+use crate::preprocess::{Backend, Filter};
 
-/// Fractional bits of a weight: 32, less 8 for the sample and 2 for overshoot.
-pub(super) const FRACTION_BITS: u32 = 32 - 8 - 2;
-/// One half in the accumulator: rounds the shift at the end.
-pub(super) const HALF: i32 = 1 << (FRACTION_BITS - 1);
+/// Fractional bits of a weight for Pillow: 32, less 8 for the sample and 2 for overshoot.
+pub(super) const PILLOW_BITS: u32 = 32 - 8 - 2;
 
 /// Which input samples each wanted output sample mixes, and with what weights.
 #[derive(Clone, Debug)]
 pub(in crate::preprocess) struct Axis {
     input: usize,
     identity: bool,
+    /// Fractional bits of a weight.
+    fraction_bits: u32,
     windows: Vec<Window>,
     /// The windows' weights, one after the other; none where the size does not change.
     weights: Vec<i32>,
@@ -39,13 +39,21 @@ impl Axis {
         output: u32,
         wanted: Range<u32>,
     ) -> Self {
-        Self::of_part(filter, input, f64::from(input), output, wanted)
+        Self::of_part(
+            filter,
+            Backend::Pillow,
+            input,
+            f64::from(input),
+            output,
+            wanted,
+        )
     }
 
     /// The same where only the first `extent` of the samples stand for the picture: the last one
     /// of a reduced decode may lie over its edge. Pillow calls this `box`.
     pub(in crate::preprocess) fn of_part(
         filter: Filter,
+        backend: Backend,
         input: u32,
         extent: f64,
         output: u32,
@@ -54,6 +62,7 @@ impl Axis {
         let mut axis = Self {
             input: input as usize,
             identity: extent == f64::from(output) && input == output,
+            fraction_bits: PILLOW_BITS,
             windows: Vec::with_capacity(wanted.len()),
             weights: Vec::new(),
         };
@@ -68,22 +77,25 @@ impl Axis {
         let scale = extent / f64::from(output);
         let kernel = Kernel::new(filter, scale);
         let mut exact = Vec::new();
+        if backend == Backend::Torchvision {
+            // Of all windows, kept or not: all have the same number of bits.
+            let mut largest = 0.0_f64;
+            for index in 0..output {
+                kernel.window(index, scale, input, &mut exact);
+                largest = exact.iter().copied().fold(largest, f64::max);
+            }
+            axis.fraction_bits = torch_bits(largest);
+        }
         for index in wanted {
-            let center = (f64::from(index) + 0.5) * scale;
-            let samples = kernel.samples(center, input);
-            exact.clear();
-            exact.extend(samples.clone().map(|sample| kernel.weight(sample, center)));
+            let samples = kernel.window(index, scale, input, &mut exact);
             axis.windows.push(Window {
                 start: samples.start as usize,
                 len: samples.len(),
                 weights: axis.weights.len(),
             });
-            let sum: f64 = exact.iter().sum();
-            axis.weights.extend(
-                exact
-                    .iter()
-                    .map(|&weight| fixed_point(if sum == 0.0 { weight } else { weight / sum })),
-            );
+            let bits = axis.fraction_bits;
+            axis.weights
+                .extend(exact.iter().map(|&weight| fixed_point(weight, bits)));
         }
         axis
     }
@@ -96,6 +108,11 @@ impl Axis {
     /// How many samples come out.
     pub(super) fn len(&self) -> usize {
         self.windows.len()
+    }
+
+    /// Fractional bits of a weight.
+    pub(super) fn fraction_bits(&self) -> u32 {
+        self.fraction_bits
     }
 
     /// Whether the samples stay as they are, but for those that are not wanted.
@@ -158,6 +175,19 @@ impl Kernel {
         start..end.min(input)
     }
 
+    /// The samples that an output mixes; `weights` becomes how much of each, together 1.
+    fn window(&self, index: u32, scale: f64, input: u32, weights: &mut Vec<f64>) -> Range<u32> {
+        let center = (f64::from(index) + 0.5) * scale;
+        let samples = self.samples(center, input);
+        weights.clear();
+        weights.extend(samples.clone().map(|sample| self.weight(sample, center)));
+        let sum: f64 = weights.iter().sum();
+        if sum != 0.0 {
+            weights.iter_mut().for_each(|weight| *weight /= sum);
+        }
+        samples
+    }
+
     fn weight(&self, sample: u32, center: f64) -> f64 {
         let x = (f64::from(sample) - center + 0.5) * self.inverse_stretch;
         match self.filter {
@@ -168,9 +198,17 @@ impl Kernel {
     }
 }
 
+/// As many fractional bits as leave the largest weight below 2¹⁵, and 22 at most: torch multiplies
+/// numbers of 16 bits.
+fn torch_bits(largest: f64) -> u32 {
+    const MAX_BITS: u32 = 22;
+    let fits = |bits: &u32| 0.5 + largest * f64::from(1 << bits) < f64::from(1 << 15);
+    (1..=MAX_BITS).take_while(fits).last().unwrap_or(1)
+}
+
 /// Rounds half away from zero.
-fn fixed_point(weight: f64) -> i32 {
-    let scaled = weight * f64::from(1 << FRACTION_BITS);
+fn fixed_point(weight: f64, bits: u32) -> i32 {
+    let scaled = weight * f64::from(1 << bits);
     // `as` truncates toward zero.
     (if scaled < 0.0 {
         scaled - 0.5

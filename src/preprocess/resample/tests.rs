@@ -1,8 +1,12 @@
 use proptest::prelude::*;
 use serde::Deserialize;
 
+use super::axis::PILLOW_BITS;
 use super::*;
-use crate::{decode::goldens, preprocess::Filter};
+use crate::{
+    decode::goldens,
+    preprocess::{Backend, Filter},
+};
 
 #[derive(Deserialize)]
 struct Case {
@@ -20,6 +24,28 @@ fn every_pixel_equals_pillows() {
         let horizontal = Axis::new(case.filter, picture.width(), case.width, 0..case.width);
         let vertical = Axis::new(case.filter, picture.height(), case.height, 0..case.height);
         let expected = goldens::pixels(&case.expected);
+        assert!(
+            resize(&picture, &horizontal, &vertical) == expected.pixels(),
+            "{}: pixels differ",
+            case.expected
+        );
+    }
+}
+
+/// `tests/goldens/processors/make.py` resized uint8 tensors.
+#[test]
+fn every_pixel_equals_torchvisions() {
+    let cases: Vec<Case> = goldens::json("../processors/resize.json");
+    assert!(cases.len() > 60, "{}", cases.len());
+    for case in cases {
+        let picture = goldens::pixels(&case.input);
+        let axis = |from: u32, to| {
+            let backend = Backend::Torchvision;
+            Axis::of_part(case.filter, backend, from, f64::from(from), to, 0..to)
+        };
+        let horizontal = axis(picture.width(), case.width);
+        let vertical = axis(picture.height(), case.height);
+        let expected = goldens::pixels(&format!("../processors/{}", case.expected));
         assert!(
             resize(&picture, &horizontal, &vertical) == expected.pixels(),
             "{}: pixels differ",
@@ -77,7 +103,7 @@ proptest! {
             prop_assert!(start + weights.len() <= input as usize);
             let sum: i32 = weights.iter().sum();
             // Each weight is off by half a unit at most.
-            prop_assert!((sum - (1 << FRACTION_BITS)).unsigned_abs() as usize <= weights.len().div_ceil(2));
+            prop_assert!((sum - (1 << PILLOW_BITS)).unsigned_abs() as usize <= weights.len().div_ceil(2));
         }
     }
 
@@ -103,7 +129,7 @@ fn a_part_of_the_samples_gives_what_pillow_gives_for_a_box() {
     // picture, output centres lie at (i + ½) · 7.5 / 3.
     let ramp: Vec<u8> = (0..8).flat_map(|at| [20 * at; 3]).collect();
     let picture = Rgb8::new(8, 1, ramp).unwrap();
-    let across = Axis::of_part(Filter::Bilinear, 8, 7.5, 3, 1..2);
+    let across = Axis::of_part(Filter::Bilinear, Backend::Pillow, 8, 7.5, 3, 1..2);
     let down = Axis::new(Filter::Bilinear, 1, 1, 0..1);
     let expected = (20.0 * (1.5 * 7.5 / 3.0 - 0.5)) as u8;
     assert_eq!(resize(&picture, &across, &down), [expected; 3]);
