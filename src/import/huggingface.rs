@@ -76,7 +76,7 @@ pub(super) fn describe(
     Ok(Described {
         name: described.architecture().map(str::to_owned),
         layers: spec.map(|spec| spec.layers),
-        heads: options.heads.or(spec.map(|spec| spec.heads)),
+        heads: options.heads.or_else(|| spec.map(|spec| spec.heads)),
         image: spec.map(|spec| spec.image),
         readout: network.as_ref().and_then(|(_, readout)| *readout),
         preprocess,

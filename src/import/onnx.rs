@@ -37,6 +37,7 @@ use self::{
 use super::{
     ImportError, ImportOptions, Progress, Summary,
     directory::{self, Directory, GRAPH},
+    error::quoted,
     labels,
     source::Located,
     tensor_file::named_digest,
@@ -69,6 +70,13 @@ pub(super) fn run(
     let located = Located::of_graph(path)?;
     let Exported { mut model, files } = Exported::read(path)?;
     let signature = Signature::of(&model, path)?;
+    // First, since what describes another kind of network would be taken for one that does not fit.
+    if !options.without_map
+        && let Err(detail) = signature.square_patches()
+    {
+        let path = path.to_owned();
+        return Err(ImportError::Map { path, detail });
+    }
     let runtime = options.loaded_runtime()?;
 
     let classes = check::classes(&model, &signature);
@@ -119,7 +127,7 @@ pub(super) fn run(
             },
         ),
         None => (
-            Architecture::unknown(described.name, parameters),
+            Architecture::unknown(described.name.as_deref().map(quoted), parameters),
             Tokens::UNKNOWN,
         ),
     };

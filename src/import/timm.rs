@@ -82,7 +82,7 @@ pub(super) fn describe(
     Ok(Described {
         layers: config.depth(),
         heads: options.heads.or_else(|| config.known_heads()),
-        name: Some(config.architecture().name().to_owned()),
+        name: Some(config.architecture().whole().to_owned()),
         image: patch.map(|patch| config.image(path, patch)).transpose()?,
         readout: config.readout(),
         preprocess,

@@ -4,7 +4,7 @@
 //! to the next and that a wrong guess would silently spoil (resize filter, crop, mean, prefix
 //! tokens, patch grid) stands here and nowhere in the code.
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{borrow::Cow, collections::BTreeMap, fmt, path::Path};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -128,9 +128,10 @@ pub struct Architecture {
 
 impl Architecture {
     /// Of a graph of any kind, which makes no map.
-    pub fn unknown(name: Option<String>, parameters: u64) -> Self {
+    pub fn unknown(name: Option<Cow<'_, str>>, parameters: u64) -> Self {
+        let name = name.unwrap_or(Cow::Borrowed("exported graph"));
         Self {
-            name: name.unwrap_or_else(|| "exported graph".to_owned()),
+            name: name.into_owned(),
             layers: 0,
             heads: 0,
             hidden: 0,

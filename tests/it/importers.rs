@@ -4,7 +4,8 @@ mod interrupted;
 mod refusals;
 
 use std::{
-    fs,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -13,6 +14,7 @@ use patchlight::{
     model::manifest::TaskKind,
     preprocess::{Crop, CropRounding, Filter, Resize},
 };
+use zip::{ZipArchive, ZipWriter, write::SimpleFileOptions};
 
 use crate::graph::{agrees, imported_with};
 
@@ -255,6 +257,23 @@ fn jax_files_of_three_generations() {
         let options = options(&format!("jax/{name}.npz"));
         agrees(&options, &golden(&format!("jax/{name}.json")));
     }
+}
+
+#[test]
+fn jax_files_below_another_name() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = folder.path().join("wrapped.npz");
+    let mut from = ZipArchive::new(File::open(golden("jax/augreg.npz")).unwrap()).unwrap();
+    let mut to = ZipWriter::new(File::create(&path).unwrap());
+    for entry in 0..from.len() {
+        let mut entry = from.by_index(entry).unwrap();
+        let name = format!("state/net/{}", entry.name().unwrap());
+        to.start_file(name, SimpleFileOptions::default()).unwrap();
+        io::copy(&mut entry, &mut to).unwrap();
+    }
+    to.finish().unwrap();
+    let options = ImportOptions::new(Source::Checkpoint(path), PathBuf::new());
+    agrees(&options, &golden("jax/augreg.json"));
 }
 
 #[test]

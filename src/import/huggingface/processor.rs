@@ -289,7 +289,7 @@ impl Reader<'_> {
         let crop = Crop {
             height: side,
             width: side,
-            rounding: own.unwrap_or(self.rounding()),
+            rounding: own.unwrap_or_else(|| self.rounding()),
         };
         Ok((resize, Some(crop)))
     }

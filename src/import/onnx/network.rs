@@ -102,13 +102,7 @@ impl Network {
                 signature.opset
             )));
         }
-        let Some(patches) = signature.patches else {
-            return Err(Unknown::Map(
-                "it has no convolution of its input that cuts it into square patches, so it is no \
-                 Vision Transformer of the plain kind"
-                    .to_owned(),
-            ));
-        };
+        let patches = signature.square_patches().map_err(Unknown::Map)?;
         if let Some(side) = sides.iter().find(|side| !side.is_multiple_of(patches.side)) {
             return Err(Unknown::Map(format!(
                 "it takes pictures with a side of {side}, no multiple of its patches' {}",

@@ -137,6 +137,17 @@ impl Signature {
     }
 }
 
+impl Signature {
+    /// The patches, as a Vision Transformer of the plain kind has them.
+    pub(super) fn square_patches(&self) -> Result<Patches, String> {
+        self.patches.ok_or_else(|| {
+            "it has no convolution of its input that cuts it into square patches, so it is no Vision \
+             Transformer of the plain kind"
+                .to_owned()
+        })
+    }
+}
+
 /// The output called so, or the only one.
 fn logits(graph: &GraphProto, path: &Path) -> Result<String, ImportError> {
     let names: Vec<&str> = graph.output.iter().map(|output| output.name()).collect();

@@ -46,8 +46,8 @@ impl<'a> Architecture<'a> {
         }
     }
 
-    /// The whole name.
-    pub(super) fn name(self) -> &'a str {
+    /// The name, with the tag of the weights.
+    pub(super) fn whole(self) -> &'a str {
         self.whole
     }
 
