@@ -14,8 +14,8 @@
 //! Differences by choice:
 //! * 16-bit grey keeps its high byte, as 16-bit colour does; Pillow turns all but the darkest
 //!   1/256 of it white.
-//! * Arithmetic-coded JPEG and GIF without any palette are refused.
-//! * The orientation comes from EXIF only, not from XMP.
+//! * Arithmetic-coded and lossless JPEG and GIF without any palette are refused.
+//! * JPEGs whose progression lacks scans are refused; libjpeg smooths over what is missing.
 //!
 //! A JPEG that is far larger than the model needs can be decoded at a half or a quarter of
 //! its size ([`decode_reduced`]), which is several times as fast and no longer exact.
@@ -100,6 +100,8 @@ pub struct Picture {
     /// One pixel of `rgb` stands for this many of the picture in each direction; those at the right
     /// and lower edge may stand for fewer.
     pub reduction: u32,
+    /// Whether the fast JPEG decoder took the file as it is: then its scan can be drawn again.
+    drawn_as_sent: bool,
 }
 
 /// What one format's header says; sizes are those stored, before orientation.
@@ -175,18 +177,22 @@ pub fn decode_reduced(bytes: &[u8], header: &Header, reduction: u32) -> Result<P
         let reduced = (reduction > 1)
             .then(|| jpeg::decode_reduced(bytes, header, reduction))
             .flatten();
-        let (stored, reduction) = match reduced {
-            Some(reduced) => (reduced, reduction),
-            None => (in_full(bytes, header)?, 1),
+        let (stored, reduction, drawn_as_sent) = match reduced {
+            Some(reduced) => (reduced, reduction, false),
+            None => {
+                let (stored, drawn_as_sent) = in_full(bytes, header)?;
+                (stored, 1, drawn_as_sent)
+            }
         };
-        Ok((exif::upright(stored, header.orientation), reduction))
-    }));
-    match decoded {
-        Ok(Ok((rgb, reduction))) => Ok(Picture {
-            rgb,
+        Ok(Picture {
+            rgb: exif::upright(stored, header.orientation),
             format,
             reduction,
-        }),
+            drawn_as_sent,
+        })
+    }));
+    match decoded {
+        Ok(Ok(picture)) => Ok(picture),
         Ok(Err(detail)) => Err(undecodable(format, detail)),
         Err(_) => Err(Error::DecoderPanicked {
             format: format.name(),
@@ -194,14 +200,15 @@ pub fn decode_reduced(bytes: &[u8], header: &Header, reduction: u32) -> Result<P
     }
 }
 
-/// Every stored pixel.
-fn in_full(bytes: &[u8], header: &Header) -> std::result::Result<Rgb8, String> {
-    match header.format {
-        Format::Jpeg => jpeg::decode(bytes, header),
+/// Every stored pixel, and [`Picture::drawn_as_sent`].
+fn in_full(bytes: &[u8], header: &Header) -> std::result::Result<(Rgb8, bool), String> {
+    let rgb = match header.format {
+        Format::Jpeg => return jpeg::decode(bytes, header),
         Format::Png => png::decode(bytes, header),
         Format::WebP => webp::decode(bytes, header),
         Format::Gif => gif::decode(bytes, header),
-    }
+    };
+    Ok((rgb?, false))
 }
 
 impl Header {
@@ -237,22 +244,6 @@ impl Header {
     /// and what half of it would.
     const MARGIN: f64 = 3.0;
 
-    /// The file itself as a copy to keep, if it is a JPEG of the plainest kind, upright, of at most
-    /// `max_side` pixels a side and no larger than such files usually are (two bits a pixel): without
-    /// EXIF, comments and whatever else does not draw. `bytes` are those that were decoded.
-    pub fn plain_copy(&self, bytes: &[u8], max_side: u32) -> Option<Vec<u8>> {
-        let small = self.width.max(self.height) <= max_side;
-        let upright = self.orientation == Orientation::NoTransforms;
-        if self.format != Format::Jpeg || !small || !upright {
-            return None;
-        }
-        let usual = self.width as usize * self.height as usize / 4 + Self::TABLES;
-        jpeg::plain(bytes).filter(|copy| copy.len() <= usual)
-    }
-
-    /// What a JPEG takes besides its pixels.
-    const TABLES: usize = 4096;
-
     /// Width and height as stored, before orientation.
     fn stored_size(&self) -> (u32, u32) {
         if exif::swaps_sides(self.orientation) {
@@ -261,6 +252,26 @@ impl Header {
             (self.width, self.height)
         }
     }
+}
+
+impl Picture {
+    /// The file itself as a copy to keep, if it is an upright JPEG in one sequential scan, of at most
+    /// `max_side` pixels a side and no larger than such files usually are (two bits a pixel): without
+    /// EXIF, comments and whatever else does not draw. `header` and `bytes` are those that this was
+    /// decoded from. That the copy can be drawn is proven: the decoder that draws it has drawn this
+    /// from the same tables and the same scan.
+    pub fn plain_copy(&self, header: &Header, bytes: &[u8], max_side: u32) -> Option<Vec<u8>> {
+        let small = header.width.max(header.height) <= max_side;
+        let upright = header.orientation == Orientation::NoTransforms;
+        if !self.drawn_as_sent || !small || !upright {
+            return None;
+        }
+        let usual = header.width as usize * header.height as usize / 4 + Self::TABLES;
+        jpeg::plain(bytes).filter(|copy| copy.len() <= usual)
+    }
+
+    /// What a JPEG takes besides its pixels.
+    const TABLES: usize = 4096;
 }
 
 impl Limits {

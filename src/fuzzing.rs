@@ -63,6 +63,7 @@ fn seen(bytes: &[u8], header: &Header, decoded: crate::Result<Picture>) {
         Err(Error::ImageUndecodable { .. } | Error::DecoderPanicked { .. }) => return,
         Err(why) => panic!("{why}"),
     };
+    let plain = picture.plain_copy(header, bytes, KEPT_SIDE);
     let (rgb, reduction) = (picture.rgb, picture.reduction);
     let side = |pixels: u32| pixels.div_ceil(reduction);
     let expected = (side(header.width), side(header.height));
@@ -76,9 +77,7 @@ fn seen(bytes: &[u8], header: &Header, decoded: crate::Result<Picture>) {
         assert!(region.x + region.width <= header.width);
         assert!(region.y + region.height <= header.height);
     }
-    if reduction == 1
-        && let Some(plain) = header.plain_copy(bytes, KEPT_SIDE)
-    {
+    if let Some(plain) = plain {
         let copy = explain::restore(&plain).expect("what could be decoded can be restored");
         assert_eq!(copy.pixels(), rgb.pixels());
     }

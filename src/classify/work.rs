@@ -73,7 +73,8 @@ impl Work {
     /// A JPEG to draw maps on. A small one that was sent is kept as it is but for its metadata:
     /// making another would cost as much as decoding it did.
     fn copy(&self, picture: &decode::Picture) -> std::result::Result<Vec<u8>, Invalid> {
-        if let Some(plain) = self.header.plain_copy(&self.upload, explain::KEPT_SIDE) {
+        let (header, max_side) = (&self.header, explain::KEPT_SIDE);
+        if let Some(plain) = picture.plain_copy(header, &self.upload, max_side) {
             return Ok(plain);
         }
         let (width, height) = (picture.rgb.width(), picture.rgb.height());

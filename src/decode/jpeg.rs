@@ -1,16 +1,26 @@
 //! JPEG: the frame header, the orientation, whether the file is complete, and what decoding costs.
 //!
+//! Three decoders draw. What is usual ([`common`]) goes to a fast one, or to one that does less work at
+//! a fraction of the size; everything else, and what a fast one refuses, to [`exact`], which does what
+//! libjpeg-turbo does.
+//!
 //! Layout: ITU-T T.81, annex B.
 
+mod common;
+mod exact;
 mod plain;
+#[cfg(test)]
+mod tests;
 
-use std::io::Cursor;
-
-use image::{codecs::jpeg::JpegDecoder, metadata::Orientation};
-use jpeg_decoder::PixelFormat;
+use jpeg_decoder::{ColorTransform, PixelFormat};
+use memchr::memchr;
+use zune_jpeg::{
+    JpegDecoder,
+    zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions},
+};
 
 pub(super) use self::plain::plain;
-use super::{Announced, Header, Rgb8, color, exif};
+use super::{Announced, Header, Rgb8, exif};
 
 const SOF_BASELINE: u8 = 0xc0;
 const SOF_EXTENDED: u8 = 0xc1;
@@ -28,6 +38,9 @@ const APP14: u8 = 0xee;
 const APP15: u8 = 0xef;
 const COM: u8 = 0xfe;
 
+/// What XMP begins with in a segment.
+const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
+
 /// Pixels times scans: sixteen scans of 40 megapixels. Writers make ten to fourteen.
 const MOST_SCANNED: u64 = 16 * 40_000_000;
 
@@ -36,7 +49,7 @@ const MOST_SCANS: u64 = 100;
 
 pub(super) fn peek(bytes: &[u8]) -> Result<Announced, String> {
     let mut frame = None;
-    let mut orientation = None;
+    let mut turned = exif::Sources::default();
     for (marker, body) in (Segments { rest: &bytes[2..] }) {
         match marker {
             SOF_BASELINE | SOF_EXTENDED | SOF_PROGRESSIVE if frame.is_none() => {
@@ -44,16 +57,17 @@ pub(super) fn peek(bytes: &[u8]) -> Result<Announced, String> {
             }
             DHT | JPG | DAC => {}
             0xc0..=0xcf => return Err(unsupported_frame(marker)),
-            APP1 if orientation.is_none() => {
-                orientation = body.strip_prefix(b"Exif\0\0").map(exif::orientation);
+            APP1 if body.starts_with(b"Exif\0\0") => {
+                turned.exif = turned.exif.or(Some(body));
             }
+            APP1 => turned.xmp = body.strip_prefix(XMP).or(turned.xmp),
             SOS => {
                 let frame = frame.ok_or("its pixels begin before its header")?;
                 let scanned = body.first().copied().map_or(0, usize::from);
                 return Ok(Announced {
                     width: frame.width,
                     height: frame.height,
-                    orientation: orientation.unwrap_or(Orientation::NoTransforms),
+                    orientation: turned.orientation(),
                     decoding_bytes: frame.decoding_bytes(scanned),
                     reducible: frame.components.len() != 4,
                 });
@@ -65,23 +79,58 @@ pub(super) fn peek(bytes: &[u8]) -> Result<Announced, String> {
     Err("it ends before its pixels".to_owned())
 }
 
-pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Rgb8, String> {
+/// Every pixel, and whether the fast decoder took the file without a complaint.
+pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<(Rgb8, bool), String> {
     check_scans(bytes, header)?;
-    let decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(|error| error.to_string())?;
-    color::read(decoder, header.stored_size())
+    let common = common::guarded(bytes);
+    if let Some(rgb) = common.and_then(|copy| decode_common(&copy, header.stored_size())) {
+        return Ok((rgb, true));
+    }
+    let rgb = exact::decode(bytes)?;
+    if (rgb.width(), rgb.height()) != header.stored_size() {
+        return Err("its size is not the one that it announced".to_owned());
+    }
+    Ok((rgb, false))
+}
+
+/// By the fast decoder, which gives up on whatever is damaged.
+fn decode_common(bytes: &[u8], (width, height): (u32, u32)) -> Option<Rgb8> {
+    let options = DecoderOptions::default()
+        .set_strict_mode(true)
+        .set_max_width(usize::MAX)
+        .set_max_height(usize::MAX);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode_headers().ok()?;
+    let grey = decoder.input_colorspace()? == ColorSpace::Luma;
+    let output = if grey {
+        ColorSpace::Luma
+    } else {
+        ColorSpace::RGB
+    };
+    decoder.set_options(options.jpeg_set_out_colorspace(output));
+    let pixels = decoder.decode().ok()?;
+    let pixels = match grey {
+        true => pixels.iter().flat_map(|&grey| [grey; 3]).collect(),
+        false => pixels,
+    };
+    Rgb8::new(width, height, pixels)
 }
 
 /// Decodes at `1 / reduction` of the size, sides rounded up: each block of 8×8 pixels becomes one of
-/// `8 / reduction`, out of its lowest frequencies. `None` where this decoder gives up on what the
-/// other one may take.
+/// `8 / reduction`, out of its lowest frequencies. `None` where the file is not usual, or this decoder
+/// gives up on what another one may take.
 pub(super) fn decode_reduced(bytes: &[u8], header: &Header, reduction: u32) -> Option<Rgb8> {
     check_scans(bytes, header).ok()?;
+    let copy = common::guarded(bytes)?;
     let (width, height) = header.stored_size();
     let side = |pixels: u32| u16::try_from(pixels.div_ceil(reduction));
     let (width, height) = (side(width).ok()?, side(height).ok()?);
-    let mut decoder = jpeg_decoder::Decoder::new(bytes);
+    let mut decoder = jpeg_decoder::Decoder::new(&copy[..]);
     if decoder.scale(width, height).ok()? != (width, height) {
         return None;
+    }
+    if decoder.info()?.pixel_format == PixelFormat::RGB24 {
+        decoder.set_color_transform(ColorTransform::YCbCr);
     }
     let pixels = decoder.decode().ok()?;
     let pixels = match decoder.info()?.pixel_format {
@@ -113,8 +162,11 @@ impl Frame {
             ));
         }
         let (components, _) = components.as_chunks::<3>();
-        if components.len() != usize::from(count) || !(1..=4).contains(&count) {
+        if components.len() != usize::from(count) {
             return Err("its frame header is damaged".to_owned());
+        }
+        if !matches!(count, 1 | 3 | 4) {
+            return Err(format!("it has {count} color components"));
         }
         Ok(Self {
             width: u32::from(u16::from_be_bytes([w0, w1])),
@@ -191,7 +243,7 @@ impl<'a> Iterator for Segments<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let start = self.rest.iter().position(|&byte| byte == 0xff)?;
+            let start = memchr(0xff, self.rest)?;
             let (&marker, rest) = self.rest[start + 1..].split_first()?;
             match marker {
                 // Fill byte: the next may be the marker.

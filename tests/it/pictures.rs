@@ -135,3 +135,27 @@ fn best(scores: &[f64]) -> Vec<usize> {
     classes.truncate(5);
     classes
 }
+
+/// A webcam's frame without Huffman tables was classified, and every map of it was 500: the copy that was
+/// kept lacked the marker that stands for them.
+#[tokio::test]
+async fn whatever_was_classified_can_be_drawn() {
+    let server = Server::start(&[]);
+    let odd = [
+        "avi1-without-tables",
+        "420-three-scans",
+        "factor-3",
+        "cmyk-progressive",
+        "420",
+    ];
+    for name in odd {
+        let file = root().join(format!("tests/goldens/jpeg/{name}.jpg"));
+        let answer = post(&server.address, "/classify", fs::read(file).unwrap()).await;
+        assert_eq!(answer.status, 200, "{name}");
+        let url = map_of(&answer);
+        for view in ["overlay", "heatmap"] {
+            let map = get(&server.address, &format!("{url}?view={view}")).await;
+            assert_eq!(map.status, 200, "{name}: {}", map.text());
+        }
+    }
+}

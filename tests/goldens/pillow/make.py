@@ -287,6 +287,27 @@ def make_decode():
     add("orientation-6-little-endian.jpg",
         save(small, "JPEG", quality=95, exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"),
         lossy=True)
+    long_exif = b"Exif\0\0MM\0*\0\0\0\x08\0\1\x01\x12\0\4\0\0\0\1\0\0\0\6\0\0\0\0"
+    add("orientation-6-long.jpg", save(small, "JPEG", quality=95, exif=long_exif), lossy=True)
+    exif[0x0112] = 6
+    tiff = exif.tobytes()[6:]
+    profile = f"\nexif\n{len(tiff) + 6:8}\n" + (b"Exif\0\0" + tiff).hex() + "\n"
+    profile = b"Raw profile type exif\0", profile.encode()
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    itxt = b"XML:com.adobe.xmp\0"
+    for name, part in [
+        ("text", (b"tEXt", b"".join(profile))),
+        ("compressed-text", (b"zTXt", profile[0] + b"\0" + zlib.compress(profile[1]))),
+        ("prefixed", (b"eXIf", b"Exif\0\0" + tiff)),
+        ("xmp", (b"iTXt", itxt + b"\0\0\0\0" + xmp)),
+        ("compressed-xmp", (b"iTXt", itxt + b"\1\0\0\0" + zlib.compress(xmp))),
+    ]:
+        add(f"orientation-6-{name}.png", with_chunk(save(small, "PNG"), part))
+    add("orientation-6-xmp.jpg", save(small, "JPEG", quality=95, xmp=xmp), lossy=True)
+    add("orientation-6-xmp.webp", save(small, "WEBP", lossless=True, xmp=xmp))
+    both = Image.Exif()
+    both[0x0112] = 1
+    add("orientation-1-beside-xmp.jpg", save(small, "JPEG", quality=95, exif=both, xmp=xmp), lossy=True)
     exif[0x0112] = 99
     add("orientation-invalid.jpg", save(small, "JPEG", quality=95, exif=exif), lossy=True)
 
@@ -310,6 +331,9 @@ def make_decode():
     add("rgb-8-trns.png", png(width, height, 8, 2, rgb8,
         [(b"tRNS", struct.pack(">HHH", *map(int, rgb8[3, 4])))]))
     add("rgb-16.png", png(width, height, 16, 2, rng.integers(0, 65536, (height, width, 3))))
+    gamma = (b"gAMA", struct.pack(">I", 20000))
+    add("profile.png", with_chunk(save(scene(24, 16, 11), "PNG", icc_profile=b"is not looked at"), gamma))
+    add("profile.jpg", save(scene(24, 16, 11), "JPEG", quality=90, icc_profile=b"is not looked at"), lossy=True)
     add("gray-alpha-8.png", png(width, height, 8, 4, rng.integers(0, 256, (height, width, 2))))
     add("gray-alpha-16.png", png(width, height, 16, 4, rng.integers(0, 65536, (height, width, 2))))
     add("rgba-8.png", png(width, height, 8, 6, rng.integers(0, 256, (height, width, 4))))
@@ -320,12 +344,20 @@ def make_decode():
     frames = [scene(20, 14, s) for s in (1, 2)]
     add("animated.png", save(frames[0], "PNG", save_all=True, append_images=frames[1:]))
 
+    exif_6 = Image.Exif()
+    exif_6[0x0112] = 6
     rgba = picture.convert("RGBA")
     rgba.putalpha(Image.fromarray((np.mgrid[0:61, 0:83][1] * 3).astype(np.uint8)))
     add("lossy.webp", save(picture, "WEBP", quality=85), lossy=True)
     add("lossless.webp", save(picture.crop((0, 0, 41, 33)), "WEBP", lossless=True))
     add("lossy-alpha.webp", save(rgba, "WEBP", quality=85), lossy=True)
     add("lossless-alpha.webp", save(rgba.crop((0, 0, 41, 33)), "WEBP", lossless=True, exact=True))
+    turned = save(small, "WEBP", lossless=True, exif=exif_6)
+    add("exif-not-announced.webp", with_flags(turned, 0))
+    plain = save(picture.crop((0, 0, 41, 33)), "WEBP", quality=85)
+    for name, flag in [("icc", 0x20), ("alpha", 0x10), ("exif", 0x08), ("xmp", 0x04)]:
+        add(f"{name}-announced-only.webp", extended(plain, 41, 33, flag), lossy=True)
+    add("all-announced-only-lossless.webp", extended(save(small, "WEBP", lossless=True), 24, 16, 0x3C))
     add("animated.webp",
         save(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True))
 
@@ -348,7 +380,9 @@ def make_decode():
         verdict(f"{name}-no-eoi.jpg", data[:-2])
         verdict(f"{name}-half-eoi.jpg", data[:-1])
         verdict(f"{name}-cut.jpg", data[: len(data) // 2])
-        verdict(f"{name}-cut-closed.jpg", data[: len(data) // 2] + b"\xff\xd9")
+        # A progression that lacks scans is refused: see ../jpeg.
+        if name == "baseline":
+            verdict(f"{name}-cut-closed.jpg", data[: len(data) // 2] + b"\xff\xd9")
         verdict(f"{name}-trailing.jpg", data + b"trailing bytes")
     thumbnail = Image.Exif()
     thumbnail[0x010E] = "x\xff\xd9y"
@@ -468,6 +502,22 @@ def png(width, height, bits, colour, samples, chunks=(), interlace=False):
 def chunk(part):
     kind, body = part
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def with_chunk(data, part):
+    """Behind the header."""
+    return data[:33] + chunk(part) + data[33:]
+
+
+def extended(webp, width, height, flags):
+    """A WebP of one chunk behind a canvas that announces what is not there."""
+    canvas = b"VP8X" + struct.pack("<IB3x", 10, flags) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    return b"RIFF" + struct.pack("<I", len(webp) - 8 + len(canvas)) + b"WEBP" + canvas + webp[12:]
+
+
+def with_flags(webp, flags):
+    assert webp[12:16] == b"VP8X"
+    return webp[:20] + bytes([flags]) + webp[21:]
 
 
 def move_exif_after_data(data):

@@ -1,0 +1,173 @@
+//! Every structure against libjpeg-turbo, through Pillow (`tests/goldens/jpeg/make.py`).
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use super::common::guarded;
+use crate::decode::{Limits, Picture, Rgb8, decode, decode_reduced, peek};
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    file: PathBuf,
+    /// Pixels as PNG; absent where Pillow refuses.
+    expected: Option<PathBuf>,
+    /// Why patchlight may refuse what Pillow takes.
+    may_refuse: Option<String>,
+}
+
+fn cases(folder: &Path) -> Vec<(Case, Vec<u8>, Option<Rgb8>)> {
+    let read = |name: &Path| fs::read(folder.join(name)).unwrap();
+    let cases: Vec<Case> = serde_json::from_slice(&read(Path::new("cases.json"))).unwrap();
+    let with_pixels = cases.into_iter().map(|case| {
+        let bytes = read(&case.file);
+        let expected = case.expected.as_ref().map(|name| {
+            let pixels = image::load_from_memory(&read(name)).unwrap();
+            pixels.into_rgb8().into()
+        });
+        (case, bytes, expected)
+    });
+    with_pixels.collect()
+}
+
+fn goldens() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/jpeg")
+}
+
+/// What is wrong with an answer, if anything is.
+fn fault(case: &Case, bytes: &[u8], expected: Option<&Rgb8>) -> Option<String> {
+    let header = match peek(bytes, &Limits::default()) {
+        Ok(header) => header,
+        Err(error) => return refused(case, &error),
+    };
+    let picture = match decode(bytes, &header) {
+        Ok(picture) => picture,
+        Err(error) => return refused(case, &error),
+    };
+    let Some(expected) = expected else {
+        return Some("is taken, and Pillow refuses it".to_owned());
+    };
+    if let Some(fault) = difference(&picture.rgb, expected) {
+        return Some(format!("{fault} (usual: {})", guarded(bytes).is_some()));
+    }
+    if header.width.min(header.height) < 24 {
+        return None;
+    }
+    // At half the size it is another picture, but the same one.
+    let reduced = decode_reduced(bytes, &header, 2).unwrap();
+    let far = match reduced.reduction {
+        1 => (reduced.rgb != picture.rgb).then_some(255.0),
+        _ => Some(mean_difference(&reduced, expected)).filter(|&mean| mean > 6.0),
+    };
+    far.map(|mean| format!("is {mean} levels off on average when it is reduced"))
+}
+
+fn refused(case: &Case, error: &crate::Error) -> Option<String> {
+    let allowed = case.expected.is_none() || case.may_refuse.is_some();
+    (!allowed).then(|| format!("is refused: {error}"))
+}
+
+/// The promise: at most two levels for 999 of 1000 values (one in small pictures), never more than four.
+fn difference(found: &Rgb8, expected: &Rgb8) -> Option<String> {
+    let size = |rgb: &Rgb8| (rgb.width(), rgb.height());
+    if size(found) != size(expected) {
+        return Some(format!("is {:?}, not {:?}", size(found), size(expected)));
+    }
+    let pairs = found.pixels().iter().zip(expected.pixels());
+    let levels: Vec<u8> = pairs.map(|(a, b)| a.abs_diff(*b)).collect();
+    let above = levels.iter().filter(|&&level| level > 2).count();
+    let worst = levels.iter().max().copied().unwrap_or(0);
+    let fits = worst <= 4 && above <= levels.len().div_ceil(1000);
+    (!fits).then(|| {
+        format!(
+            "has {above} of {} values off, by up to {worst}",
+            levels.len()
+        )
+    })
+}
+
+/// Between a picture of half the size and the mean of each four pixels of a whole one.
+fn mean_difference(reduced: &Picture, whole: &Rgb8) -> f64 {
+    let (width, height) = (whole.width() as usize / 2, whole.height() as usize / 2);
+    let stride = reduced.rgb.width() as usize;
+    let mut sum = 0.0;
+    for index in 0..width * height * 3 {
+        let (x, y, part) = (index / 3 % width, index / 3 / width, index % 3);
+        let at = |dx: usize, dy: usize| {
+            let pixel = (2 * y + dy) * whole.width() as usize + 2 * x + dx;
+            f64::from(whole.pixels()[3 * pixel + part])
+        };
+        let mean = (at(0, 0) + at(1, 0) + at(0, 1) + at(1, 1)) / 4.0;
+        let found = f64::from(reduced.rgb.pixels()[3 * (y * stride + x) + part]);
+        sum += (mean - found).abs();
+    }
+    sum / (width * height * 3).max(1) as f64
+}
+
+fn check(folder: &Path) {
+    let cases = cases(folder);
+    let faults: Vec<String> = cases
+        .iter()
+        .filter_map(|(case, bytes, expected)| {
+            let fault = fault(case, bytes, expected.as_ref())?;
+            Some(format!("{} {fault}", case.name))
+        })
+        .collect();
+    assert!(
+        faults.is_empty(),
+        "{} of {} cases:\n{}",
+        faults.len(),
+        cases.len(),
+        faults.join("\n")
+    );
+}
+
+#[test]
+fn every_structure_is_drawn_as_libjpeg_turbo_draws_it_or_refused() {
+    check(&goldens());
+}
+
+/// `.ci/full` names a folder of random structures.
+#[test]
+fn structures_from_elsewhere_are_drawn_as_libjpeg_turbo_draws_them_or_refused() {
+    if let Some(folder) = env::var_os("JPEG_STRUCTURES") {
+        check(Path::new(&folder));
+    }
+}
+
+/// What the promise of two levels cannot tell from another filter: the slow decoder has none of its own.
+#[test]
+fn the_slow_decoder_gives_the_very_pixels_of_libjpeg_turbo() {
+    let mut compared = 0;
+    for (case, bytes, expected) in cases(&goldens()) {
+        let (Some(expected), Ok(found)) = (expected, super::exact::decode(&bytes)) else {
+            continue;
+        };
+        assert_eq!(found, expected, "{}", case.name);
+        compared += 1;
+    }
+    assert!(compared > 100, "{compared}");
+}
+
+#[test]
+fn what_is_kept_of_a_file_can_be_drawn_and_is_the_same() {
+    let mut kept = 0;
+    for (case, bytes, _) in cases(&goldens()) {
+        let Ok(header) = peek(&bytes, &Limits::default()) else {
+            continue;
+        };
+        let Ok(picture) = decode(&bytes, &header) else {
+            continue;
+        };
+        if let Some(copy) = picture.plain_copy(&header, &bytes, 1024) {
+            let drawn = crate::explain::restore(&copy).unwrap();
+            assert_eq!(drawn.pixels(), picture.rgb.pixels(), "{}", case.name);
+            kept += 1;
+        }
+    }
+    assert!(kept > 10, "{kept}");
+}
