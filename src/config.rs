@@ -46,6 +46,8 @@ pub struct Config {
     pub drain: Drain,
     /// The most pixels of a picture.
     pub max_pixels: u64,
+    /// The longest side of a picture.
+    pub max_side: u32,
     /// Bytes for pictures being decoded, all together.
     pub decode_memory: u64,
     /// Whether large JPEGs are decoded at a fraction of their size.
@@ -173,6 +175,7 @@ impl Config {
         let drain_timeout = faults.duration("--drain-timeout", &args.drain_timeout);
         let max_body = faults.size("--max-body", &args.max_body);
         let max_pixels = faults.count("--max-pixels", &args.max_pixels);
+        let max_side = faults.count("--max-side", &args.max_side);
         let decode_memory = faults.size("--decode-memory", &args.decode_memory);
         let jpeg_scaling = faults.one_of(
             "--jpeg-scaling",
@@ -240,6 +243,8 @@ impl Config {
                 timeout: drain_timeout?,
             },
             max_pixels: max_pixels?.get() as u64,
+            // No format can say more.
+            max_side: u32::try_from(max_side?.get()).unwrap_or(u32::MAX),
             decode_memory: decode_memory?,
             jpeg_scaling: jpeg_scaling?,
             store: store?,

@@ -149,6 +149,16 @@ pub struct ServeArgs {
     )]
     pub max_pixels: String,
 
+    /// The longest side of a picture, in pixels
+    #[arg(
+        long,
+        value_name = "N",
+        env = "PATCHLIGHT_MAX_SIDE",
+        default_value = "16384",
+        help_heading = "Limits"
+    )]
+    pub max_side: String,
+
     /// Memory for pictures being decoded, all together, and as much again for uploads
     #[arg(
         long,

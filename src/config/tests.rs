@@ -18,6 +18,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.drain.delay, Duration::from_secs(5));
     assert_eq!(config.drain.timeout, Duration::from_secs(20));
     assert_eq!(config.max_pixels, 40_000_000);
+    assert_eq!(config.max_side, 16_384);
     assert_eq!(config.decode_memory, 512 << 20);
     assert_eq!(config.store.ttl, Duration::from_secs(3600));
     assert_eq!(config.store.bytes, 128 << 20);

@@ -97,15 +97,36 @@ fn guess(bytes: &[u8]) -> &'static str {
         return words;
     }
     if bytes.get(4..8) == Some(b"ftyp") {
-        return match bytes.get(8..12) {
-            Some(b"avif" | b"avis") => "it looks like AVIF",
-            Some(b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis" | b"mif1" | b"msf1") => {
-                "it looks like HEIC"
-            }
-            _ => "it looks like a video",
-        };
+        return guess_brands(bytes);
     }
     guess_text(&bytes[..bytes.len().min(512)])
+}
+
+/// Of files in boxes (ISO/IEC 14496-12, section 4.3): by the major brand, or where that names only the
+/// family, by those that it is compatible with.
+fn guess_brands(bytes: &[u8]) -> &'static str {
+    let length = bytes
+        .first_chunk()
+        .map_or(0, |&length| u32::from_be_bytes(length)) as usize;
+    let brands = &bytes[8..length.clamp(12, bytes.len().max(12)).min(bytes.len())];
+    let (brands, _) = brands.as_chunks::<4>();
+    // What stands between is a version, and no brand.
+    let codec = |brand: &[u8; 4]| match brand {
+        b"avif" | b"avis" => Some("it looks like AVIF"),
+        b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis" => Some("it looks like HEIC"),
+        _ => None,
+    };
+    let family = matches!(brands.first(), Some(b"mif1" | b"msf1" | b"miaf"));
+    let named = match brands {
+        [major, _, others @ ..] if family => codec(major).or_else(|| others.iter().find_map(codec)),
+        [major, ..] => codec(major),
+        [] => None,
+    };
+    named.unwrap_or(if family {
+        "it looks like HEIF"
+    } else {
+        "it looks like a video"
+    })
 }
 
 fn guess_text(start: &[u8]) -> &'static str {

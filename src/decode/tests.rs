@@ -113,6 +113,10 @@ fn other_formats_are_named() {
         (b"II*\0....", "TIFF"),
         (b"\0\0\0\x18ftypheic", "HEIC"),
         (b"\0\0\0\x18ftypavif", "AVIF"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf", "AVIF"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heicavif", "HEIC"),
+        (b"\0\0\0\x14ftypmif1\0\0\0\0mif1avif", "HEIF"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0avif", "video"),
         (b"<?xml version='1.0'?><svg/>", "SVG"),
         (b"<!DOCTYPE html>", "HTML"),
         (b"%PDF-1.7", "PDF"),
@@ -225,4 +229,139 @@ fn what_the_reducing_decoder_refuses_is_decoded_in_full() {
     assert_eq!(header.reduction_for(1, 1), 1);
     let picture = decode_reduced(&bytes, &header, 2).unwrap();
     assert_eq!(picture, decode(&bytes, &header).unwrap());
+}
+
+/// The tables under "Which pictures are read" in docs/api.md, row by row: words of the row, a file, and
+/// whether it is read. Pixels are compared above and in `jpeg::tests`.
+#[test]
+fn what_the_documentation_says_is_read_is_and_the_rest_is_not() {
+    let pillow = |name: &str| goldens::bytes(&format!("decode/{name}"));
+    let jpeg = |name: &str| goldens::bytes(&format!("../jpeg/{name}.jpg"));
+    let marked = |marker: u8, depth: u8| {
+        let mut bytes = jpeg("420");
+        let frame = bytes.windows(2).position(|at| at == [0xff, 0xc0]).unwrap();
+        bytes[frame + 1] = marker;
+        bytes[frame + 4] = depth;
+        bytes
+    };
+    let many_scans = || {
+        let bytes = jpeg("420-three-scans");
+        let last = bytes.windows(2).rposition(|at| at == [0xff, 0xda]).unwrap();
+        let scan = &bytes[last..bytes.len() - 2];
+        [&bytes[..last], &scan.repeat(100), &[0xff, 0xd9]].concat()
+    };
+    let mut other_canvas = pillow("alpha-announced-only.webp");
+    other_canvas[24] += 1;
+    let mut without_palette = pillow("plain.gif");
+    without_palette.drain(13..13 + 3 * 16);
+    without_palette[10] &= 0x7f;
+
+    let rows = [
+        ("baseline", pillow("420.jpg"), true),
+        ("extended", jpeg("420-extended"), true),
+        ("progressive", pillow("420-progressive.jpg"), true),
+        ("grey", pillow("gray.jpg"), true),
+        ("RGB", pillow("rgb.jpg"), true),
+        ("CMYK", pillow("cmyk.jpg"), true),
+        ("YCCK", pillow("ycck.jpg"), true),
+        (
+            "sampling factors that divide the largest",
+            jpeg("mixed"),
+            true,
+        ),
+        (
+            "any number and order of scans",
+            jpeg("420-scans-reversed"),
+            true,
+        ),
+        ("restarts", pillow("restarts.jpg"), true),
+        ("Motion JPEG", jpeg("avi1-without-tables"), true),
+        ("arithmetic coding", jpeg("arithmetic"), false),
+        ("lossless", marked(0xc3, 8), false),
+        ("12 bits", marked(0xc1, 12), false),
+        ("two components", jpeg("two-components"), false),
+        ("do not divide", jpeg("fractional"), false),
+        ("only DNL says", jpeg("dnl-in-place-of-the-height"), false),
+        ("more than 100 scans", many_scans(), false),
+        (
+            "last scans are missing",
+            jpeg("420-progressive-first-scan"),
+            false,
+        ),
+        ("1 to 16 bits", pillow("gray-1.png"), true),
+        ("1 to 16 bits", pillow("rgb-16.png"), true),
+        ("palettes", pillow("palette-4-trns.png"), true),
+        ("interlaced", pillow("interlaced.png"), true),
+        ("default image", pillow("animated.png"), true),
+        ("lossy and lossless", pillow("lossy.webp"), true),
+        ("lossy and lossless", pillow("lossless.webp"), true),
+        (
+            "of an animated one the first frame",
+            pillow("animated.webp"),
+            true,
+        ),
+        (
+            "announced and not there",
+            pillow("exif-announced-only.webp"),
+            true,
+        ),
+        ("not as large as its canvas", other_canvas, false),
+        (
+            "the first frame, on its canvas",
+            pillow("animated.gif"),
+            true,
+        ),
+        ("no palette at all", without_palette, false),
+        ("16 bits a sample", pillow("gray-16.png"), true),
+        ("alpha", pillow("rgba-8.png"), true),
+        ("color profiles", pillow("profile.png"), true),
+        ("color profiles", pillow("profile.jpg"), true),
+        ("orientation", pillow("orientation-6-xmp.webp"), true),
+        ("lacks nothing but its end", pillow("no-iend.png"), true),
+        ("files that are cut off", pillow("cut.png"), false),
+        (
+            "files that are cut off",
+            pillow("baseline-no-eoi.jpg"),
+            false,
+        ),
+        (
+            "grey where it is missing",
+            pillow("baseline-cut-closed.jpg"),
+            true,
+        ),
+        (
+            "what follows the end",
+            pillow("baseline-trailing.jpg"),
+            true,
+        ),
+    ];
+    let page = include_str!("../../docs/api.md");
+    let (_, section) = page.split_once("### Which pictures are read").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    for (words, bytes, expected) in rows {
+        assert!(section.contains(words), "{words}");
+        let answer = read(&bytes);
+        assert_eq!(answer.is_ok(), expected, "{words}: {:?}", answer.err());
+    }
+    let Limits {
+        max_side,
+        max_pixels,
+    } = Limits::default();
+    assert_eq!((max_side, max_pixels), (16_384, 40_000_000));
+    assert!(section.contains("`--max-side` (16,384) and `--max-pixels` (40,000,000)"));
+}
+
+#[test]
+fn a_side_beyond_the_limit_is_refused_by_the_header() {
+    let bytes = goldens::bytes("decode/420.jpg");
+    let at_most = |max_side| {
+        let limits = Limits {
+            max_side,
+            ..Limits::default()
+        };
+        peek(&bytes, &limits)
+    };
+    assert!(at_most(83).is_ok());
+    let refused = at_most(82).unwrap_err().to_string();
+    assert!(refused.contains("82 pixels"), "{refused}");
 }

@@ -4,7 +4,7 @@
 //! limit of its own and allocates by the frame's size before it compares it with the canvas, so
 //! both are read and compared here.
 
-use std::io::Cursor;
+use std::{borrow::Cow, io::Cursor};
 
 use image::{Rgba, codecs::webp::WebPDecoder, metadata::Orientation};
 
@@ -26,13 +26,13 @@ pub(super) fn peek(bytes: &[u8]) -> Result<Announced, String> {
         return Err("its canvas is damaged".to_owned());
     };
     let canvas = (size_24(w0, w1, w2), size_24(h0, h1, h2));
-    let animated = flags & 0b10 != 0;
-    let mut orientation = Orientation::NoTransforms;
+    let animated = flags & ANIMATION != 0;
+    let mut turned = exif::Sources::default();
     for (kind, body) in chunks {
         match kind {
-            b"EXIF" => {
-                orientation = exif::orientation(body.strip_prefix(b"Exif\0\0").unwrap_or(body));
-            }
+            // The first, and only if the canvas announces it: so does libwebp.
+            b"EXIF" if flags & EXIF != 0 => turned.exif = turned.exif.or(Some(body)),
+            b"XMP " if flags & XMP != 0 => turned.xmp = turned.xmp.or(Some(body)),
             b"ANMF" => check_animation_frame(body)?,
             b"VP8 " | b"VP8L" if frame_size(kind, body) != Some(canvas) => {
                 return Err("its frame and its canvas differ in size".to_owned());
@@ -40,11 +40,13 @@ pub(super) fn peek(bytes: &[u8]) -> Result<Announced, String> {
             _ => {}
         }
     }
+    let orientation = turned.orientation();
     Ok(announce(canvas.0, canvas.1, orientation, animated))
 }
 
 pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Rgb8, String> {
-    let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(|error| error.to_string())?;
+    let mut decoder =
+        WebPDecoder::new(Cursor::new(with_true_flags(bytes))).map_err(|error| error.to_string())?;
     if decoder.has_animation() {
         // libwebp's animation decoder ignores the file's background too.
         decoder
@@ -52,6 +54,37 @@ pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Rgb8, String> {
             .map_err(|error| error.to_string())?;
     }
     color::read(decoder, header.stored_size())
+}
+
+/// What a canvas announces (RFC 9649, section 2.7.1).
+const ALPHA: u8 = 0x10;
+const EXIF: u8 = 0x08;
+const XMP: u8 = 0x04;
+const ANIMATION: u8 = 0x02;
+
+/// Takes back what the canvas announces and the file does not have: libwebp and browsers do without it,
+/// the decoder does not. (The alpha of a lossless frame lies in the frame.)
+fn with_true_flags(bytes: &[u8]) -> Cow<'_, [u8]> {
+    const FLAGS: usize = 20;
+    let mut chunks = Chunks { rest: &bytes[12..] };
+    let Some((b"VP8X", &[flags, ..])) = chunks.next() else {
+        return Cow::Borrowed(bytes);
+    };
+    let mut missing = EXIF | XMP | ALPHA;
+    for (kind, _) in chunks {
+        missing &= !match kind {
+            b"EXIF" => EXIF,
+            b"XMP " => XMP,
+            b"ALPH" | b"VP8L" | b"ANMF" => ALPHA,
+            _ => 0,
+        };
+    }
+    if flags & missing == 0 {
+        return Cow::Borrowed(bytes);
+    }
+    let mut bytes = bytes.to_vec();
+    bytes[FLAGS] &= !missing;
+    Cow::Owned(bytes)
 }
 
 fn announce(width: u32, height: u32, orientation: Orientation, animated: bool) -> Announced {

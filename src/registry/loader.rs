@@ -68,7 +68,7 @@ impl Loader {
             policy: config.policy,
             limits: Limits {
                 max_pixels: config.max_pixels,
-                ..Limits::default()
+                max_side: config.max_side,
             },
             jpeg_scaling: config.jpeg_scaling,
             budget: DecodeBudget::new(config.decode_memory, config.threads),
