@@ -79,7 +79,9 @@ fn from_xmp(xmp: &[u8]) -> Option<u32> {
     const NAME: &[u8] = b"tiff:Orientation";
     memmem::find_iter(xmp, NAME).find_map(|at| {
         let rest = &xmp[at + NAME.len()..];
-        let value = rest.strip_prefix(b"=\"").or(rest.strip_prefix(b">"))?;
+        let value = rest
+            .strip_prefix(b"=\"")
+            .or_else(|| rest.strip_prefix(b">"))?;
         value
             .first()
             .filter(|digit| digit.is_ascii_digit())

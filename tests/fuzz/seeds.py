@@ -49,7 +49,7 @@ def files(endings, *folders):
 
 
 def pictures():
-    for path in files(PICTURES, GOLDENS / "pillow", GOLDENS / "pictures", ROOT / "models/samples"):
+    for path in files(PICTURES, GOLDENS / "pillow", GOLDENS / "jpeg", GOLDENS / "pictures", ROOT / "models/samples"):
         if path.stat().st_size <= LONGEST_PICTURE:
             yield path.read_bytes()
 

@@ -195,7 +195,7 @@ impl Seen {
         let (&count, rest) = body.split_first()?;
         let (named, spectrum) = rest.split_at_checked(2 * usize::from(count))?;
         let (named, _) = named.as_chunks::<2>();
-        let &[first, last, bits] = spectrum.as_array::<3>()?;
+        let &[first, last, bits]: &[u8; 3] = spectrum.try_into().ok()?;
         let (high, low) = (bits >> 4, bits & 0xf);
         let (first, last) = (usize::from(first), usize::from(last));
         let single = named.len() == 1;

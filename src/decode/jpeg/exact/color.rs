@@ -31,39 +31,41 @@ impl Conversion {
 
     /// Appends `width` pixels of a row whose components are `lines`.
     pub(super) fn row(self, lines: &[Vec<u8>], width: usize, pixels: &mut Vec<u8>) {
+        let start = pixels.len();
+        pixels.resize(start + 3 * width, 0);
+        let (row, _) = pixels[start..].as_chunks_mut::<3>();
         match (self, lines) {
-            (Self::Grey, [grey]) => {
-                pixels.extend(grey[..width].iter().flat_map(|&grey| [grey; 3]));
-            }
-            (Self::Rgb, [red, green, blue]) => {
-                let [red, green, blue] = [red, green, blue].map(|line| &line[..width]);
-                pixels.extend((0..width).flat_map(|x| [red[x], green[x], blue[x]]));
-            }
-            (Self::YCbCr, [luma, cb, cr]) => {
-                let [luma, cb, cr] = [luma, cb, cr].map(|line| &line[..width]);
-                pixels.extend((0..width).flat_map(|x| rgb(luma[x], cb[x], cr[x])));
-            }
-            (Self::Cmyk, [first, second, third, black]) => {
-                let at = |x: usize| ([first[x], second[x], third[x]], black[x]);
-                pixels.extend((0..width).flat_map(|x| under_black(at(x))));
-            }
-            (Self::Ycck, [luma, cb, cr, black]) => {
-                // Cyan, magenta and yellow are what is missing to this RGB, and what is stored of
-                // CMYK is the inverse.
-                let at = |x: usize| {
-                    (
-                        rgb(luma[x], cb[x], cr[x]).map(|value| 255 - value),
-                        black[x],
-                    )
-                };
-                pixels.extend((0..width).flat_map(|x| under_black(at(x))));
+            (Self::Grey, [grey]) => each(row, [grey; 3], |grey, _, _| [grey; 3]),
+            (Self::Rgb, [red, green, blue]) => each(row, [red, green, blue], |r, g, b| [r, g, b]),
+            (Self::YCbCr, [luma, cb, cr]) => each(row, [luma, cb, cr], rgb),
+            (Self::Cmyk | Self::Ycck, [first, second, third, black]) => {
+                let parts = [first, second, third];
+                match self {
+                    Self::Cmyk => each(row, parts, |c, m, y| [c, m, y]),
+                    // Cyan, magenta and yellow are what is missing to this RGB.
+                    _ => each(row, parts, |luma, cb, cr| {
+                        rgb(luma, cb, cr).map(|value| 255 - value)
+                    }),
+                }
+                for (pixel, &black) in row.iter_mut().zip(black) {
+                    *pixel = under_black(*pixel, black);
+                }
             }
             _ => {}
         }
     }
 }
 
+/// Makes each pixel of three parts.
+fn each(row: &mut [[u8; 3]], parts: [&Vec<u8>; 3], write: impl Fn(u8, u8, u8) -> [u8; 3]) {
+    let [a, b, c] = parts;
+    for (pixel, ((&a, &b), &c)) in row.iter_mut().zip(a.iter().zip(b).zip(c)) {
+        *pixel = write(a, b, c);
+    }
+}
+
 /// T.871's conversion with 16 fractional bits.
+#[inline]
 fn rgb(luma: u8, cb: u8, cr: u8) -> [u8; 3] {
     const HALF: i32 = 1 << 15;
     let (luma, cb, cr) = (i32::from(luma), i32::from(cb) - 128, i32::from(cr) - 128);
@@ -74,7 +76,7 @@ fn rgb(luma: u8, cb: u8, cr: u8) -> [u8; 3] {
 }
 
 /// Inverted CMYK, as Adobe stores it, to RGB.
-fn under_black((inks, black): ([u8; 3], u8)) -> [u8; 3] {
+fn under_black(inks: [u8; 3], black: u8) -> [u8; 3] {
     let light = u32::from(black);
     inks.map(|ink| {
         // Rounded division by 255.

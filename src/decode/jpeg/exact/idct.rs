@@ -24,6 +24,16 @@ const F_3_072: i32 = 25172;
 
 /// Writes the block's 8×8 samples to the start of `samples`, whose rows lie `stride` apart.
 pub(super) fn block(block: &Block, quantizers: &Quantizers, samples: &mut [u8], stride: usize) {
+    if block[1..].iter().all(|&value| value == 0) {
+        // Flat, as most blocks of chroma are: what is below comes to this.
+        let mean = i32::from(block[0].wrapping_mul(quantizers[0] as i16));
+        let mean = (mean << PASS_BITS).clamp(i16::MIN.into(), i16::MAX.into());
+        let mean = (((mean + (1 << 4)) >> (PASS_BITS + 3)) + 128).clamp(0, 255) as u8;
+        for row in samples.chunks_mut(stride).take(8) {
+            row[..8].fill(mean);
+        }
+        return;
+    }
     let mut columns = [0i16; 64];
     for x in 0..8 {
         let at = |y: usize| block[8 * y + x].wrapping_mul(quantizers[8 * y + x] as i16);
