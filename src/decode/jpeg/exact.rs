@@ -43,7 +43,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Rgb8, String> {
         return Err("it ends before its pixels".to_owned());
     };
     headers.fill_missing_tables();
-    let mut frame = headers.take_frame()?;
+    let mut frame = headers.drawn_frame()?;
     let conversion = Conversion::of(&headers, &frame)?;
     let mut rows = Rows::new(&frame, conversion)?;
 

@@ -76,7 +76,6 @@ impl<'a> Segments<'a> {
 #[derive(Default)]
 pub(super) struct Headers {
     frame: Option<Frame>,
-    framed: bool,
     quantizers: [Option<Quantizers>; 4],
     dc: [Option<Definition>; 4],
     ac: [Option<Definition>; 4],
@@ -111,10 +110,9 @@ impl Headers {
 
     fn segment(&mut self, marker: u8, body: &[u8]) -> Result<(), String> {
         match marker {
-            0xc0..=0xc2 if self.framed => Err("it has more than one frame".to_owned()),
+            0xc0..=0xc2 if self.frame.is_some() => Err("it has more than one frame".to_owned()),
             0xc0..=0xc2 => {
                 self.frame = Some(Frame::read(marker == 0xc2, body)?);
-                self.framed = true;
                 Ok(())
             }
             0xc4 => self.huffman_tables(body),
@@ -181,7 +179,6 @@ impl Headers {
 
     fn scan(&self, body: &[u8]) -> Result<Scan, String> {
         let damaged = || damaged("scan header");
-        // The first scan takes the frame out of here; its components stay known.
         let ids = &self
             .frame_ids()
             .ok_or("its pixels begin before its header")?;
@@ -235,7 +232,7 @@ impl Headers {
     }
 
     /// A copy of the frame, to be drawn.
-    pub(super) fn take_frame(&self) -> Result<Frame, String> {
+    pub(super) fn drawn_frame(&self) -> Result<Frame, String> {
         let frame = self.frame.clone();
         frame.ok_or_else(|| "its pixels begin before its header".to_owned())
     }
