@@ -20,6 +20,7 @@
 mod bits;
 mod color;
 mod entropy;
+mod frame;
 mod header;
 mod huffman;
 mod idct;
@@ -30,7 +31,8 @@ mod upsample;
 use self::{
     color::Conversion,
     entropy::{Coefficients, ScanDecoder},
-    header::{Event, Frame, Headers, Segments},
+    frame::Frame,
+    header::{Event, Headers, Segments},
     upsample::Upsampler,
 };
 use super::super::Rgb8;

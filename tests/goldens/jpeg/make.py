@@ -253,7 +253,7 @@ def sampled(count, seed):
         why = SMOOTHED if b"\xff\xc2" in data else None
         kind = "whole"
         if rng.random() < 0.3:
-            data, kind = damaged(rng, data), "damaged"
+            data, kind, why = damaged(rng, data), "damaged", "what is damaged may be refused"
         yield f"{number:05}-{kind}", data, why
 
 

@@ -1,6 +1,6 @@
 //! From components to RGB: libjpeg's rule for what they mean, and its arithmetic; for CMYK, Pillow's.
 
-use super::header::{Frame, Headers};
+use super::{frame::Frame, header::Headers};
 
 /// What the components are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -2,7 +2,8 @@
 
 use super::{
     bits::Bits,
-    header::{Frame, Headers, ZIGZAG},
+    frame::Frame,
+    header::{Headers, ZIGZAG},
     huffman::Table,
 };
 

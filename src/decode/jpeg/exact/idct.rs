@@ -4,7 +4,7 @@
 //! Coefficients beyond what a picture can have are cut as libjpeg-turbo's vector code cuts them, to
 //! 16 bits.
 
-use super::{entropy::Block, header::Quantizers};
+use super::{entropy::Block, frame::Quantizers};
 
 const CONSTANT_BITS: u32 = 13;
 const PASS_BITS: u32 = 2;

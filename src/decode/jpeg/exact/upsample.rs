@@ -5,7 +5,7 @@
 
 use std::{array, mem};
 
-use super::header::{Component, Frame};
+use super::frame::{Component, Frame};
 
 /// How samples become pixels.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
