@@ -1,10 +1,10 @@
-// Labels and a map with fetch. In a browser, the picture is a File of an <input type="file">.
+// Labels and a map with fetch. In a browser, the image is a File of an <input type="file">.
 import { readFile } from "node:fs/promises";
 
 const server = process.env.PATCHLIGHT ?? "http://localhost:8080";
 
-async function classify(picture) {
-  const answer = await fetch(`${server}/classify?top_k=3`, { method: "POST", body: picture, signal: AbortSignal.timeout(10_000) });
+async function classify(image) {
+  const answer = await fetch(`${server}/classify?top_k=3`, { method: "POST", body: image, signal: AbortSignal.timeout(10_000) });
   const body = await answer.json();
   if (!answer.ok) throw new Error(`${body.code}: ${body.detail}`);
   return body;
