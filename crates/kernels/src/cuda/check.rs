@@ -73,12 +73,7 @@ pub(super) fn check(kernels: &CudaKernels) -> Result<(), KernelError> {
             )?;
             let each = queries * shape.mean_stride();
             let found = of_image(&mean_found, groups[at] * each);
-            let mut sums = vec![0.0_f32; each];
-            for group in found.chunks_exact(each) {
-                for (sum, value) in sums.iter_mut().zip(group) {
-                    *sum += value.to_f32();
-                }
-            }
+            let sums = summed_groups(&found, each);
             compare("head mean", &sums, &widened(&expected.mean), HALF_TOLERANCE)?;
             let each = shape.heads * tokens;
             let found = &rows_found[image * each..][..each];
@@ -109,16 +104,10 @@ pub(super) fn check(kernels: &CudaKernels) -> Result<(), KernelError> {
     }?;
     let found = stream.clone_dtoh(&by_start)?;
     for image in 0..batch {
-        // Groups added up, as the kernel reads them.
         let summed = |at: usize, queries: usize| -> Vec<f16> {
             let each = queries * shape.mean_stride();
             let of_image = &means[at].1[image * groups[at] * each..][..groups[at] * each];
-            let mut sums = vec![0.0_f32; each];
-            for group in of_image.chunks_exact(each) {
-                for (sum, value) in sums.iter_mut().zip(group) {
-                    *sum += value.to_f32();
-                }
-            }
+            let sums = summed_groups(of_image, each);
             sums.into_iter().map(f16::from_f32).collect()
         };
         let (full, last) = (summed(0, tokens), summed(1, network.read));
@@ -221,6 +210,17 @@ impl OnCard<'_> {
         let (address, _recorded) = values.device_ptr(self.0);
         address as Pointer
     }
+}
+
+/// Head means of `each` values, added up over the groups of heads that they were kept apart for.
+fn summed_groups(groups: &[f16], each: usize) -> Vec<f32> {
+    let mut sums = vec![0.0_f32; each];
+    for group in groups.chunks_exact(each) {
+        for (sum, value) in sums.iter_mut().zip(group) {
+            *sum += value.to_f32();
+        }
+    }
+    sums
 }
 
 fn widened(values: &[f16]) -> Vec<f32> {

@@ -122,7 +122,7 @@ impl CudaKernels {
         debug_assert_eq!(means.len(), self.network.layers);
         let [groups, last_groups] = groups.map(|groups| groups as i32);
         let read = self.network.read as i32;
-        // Four rows of eight columns keep a thread's loads in registers.
+        // CHUNKS and SPLITS of rollout.cu.
         let chunks = self.network.attention.tokens.div_ceil(8);
         let splits = if chunks > 256 { 4 } else { 1024 / chunks };
         // A kernel's argument of several pointers is a struct by value: their bytes in a row.
