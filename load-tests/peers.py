@@ -286,8 +286,7 @@ def run(args):
         rows[name] = {"precision": setups[name].precision, "setting": setups[name].setting, **numbers, "failed": failed, "rounds": rounds}
     beside = over_peers(rows)
     show(args, rows)
-    for what, one in beside.items():
-        print(f"\n{what}: {one['ours']} over {one['peer']}: {one['ratio']:.2f}")
+    harness.table(["over the best peer", "throughput", "p50 of a single request"], [[own, *(f"{one['ratio']:.2f} ({one['peer']})" for one in over.values())] for own, over in beside.items()])
     figures = {
         "machine": harness.machine(),
         "model": str(args.model),
@@ -303,16 +302,14 @@ def run(args):
 
 
 def over_peers(rows):
-    """The best of ours over the best peer in any precision; more is better for both."""
-    own = [name for name in rows if name.startswith("patchlight")]
-    peers = [name for name in rows if name not in own]
-    if not own or not peers:
-        return {}
+    """Each of ours over the best peer in any precision, figure by figure; more is better for all of them."""
+    peers = [name for name in rows if not name.startswith("patchlight")]
     found = {}
-    for what, column, better in (("throughput", "per_s", max), ("p50 of a single request", "alone_p50_ms", min)):
-        mine, theirs = (better(names, key=lambda name: rows[name][column]) for names in (own, peers))
-        ratio = rows[mine][column] / rows[theirs][column]
-        found[what] = {"ours": mine, "peer": theirs, "ratio": ratio if column == "per_s" else 1 / ratio}
+    for own in [name for name in rows if name not in peers] if peers else []:
+        for what, column, better in (("throughput", "per_s", max), ("p50 of a single request", "alone_p50_ms", min)):
+            peer = better(peers, key=lambda name: rows[name][column])
+            ratio = rows[own][column] / rows[peer][column]
+            found.setdefault(own, {})[what] = {"peer": peer, "ratio": ratio if better is max else 1 / ratio}
     return found
 
 
