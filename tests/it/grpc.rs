@@ -216,7 +216,8 @@ async fn metrics_count_calls_by_what_became_of_them() {
     let mut other = image();
     other.model_name = "another".to_owned();
     answered(call(&server.address, &path, &[GRPC], once(framed(&other))).await).await;
-    let metrics = get(&server.address, "/metrics").await.text();
+    let metrics = get(&server.address, "/metrics").await;
+    let metrics = metrics.text();
     for code in [200, 404] {
         let line = format!("patchlight_requests_total{{code=\"{code}\",endpoint=\"{path}\"}} 1");
         assert!(metrics.contains(&line), "{line} is missing in\n{metrics}");

@@ -3,7 +3,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::service::Rows;
+use crate::{oip::OutputSpec, service::Rows};
 
 fn demo() -> ModelInfo {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
