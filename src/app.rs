@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     args::ServeArgs,
     config::{Config, ConfigError},
-    http::{self, AppState, Oip, RenderPool},
+    http::{self, AppState, Grpc, Oip, RenderPool},
     metrics::Metrics,
     readiness::Readiness,
     registry::{LoadError, Loader, ModelManager},
@@ -59,6 +59,8 @@ pub struct App {
     pub routes: Router,
     /// The routes of the admin listener, if there is one.
     pub admin: Option<Router>,
+    /// The routes of the listener for gRPC alone, if there is one.
+    pub grpc: Option<Router>,
     /// What `/readyz` says.
     pub readiness: Readiness,
     tls: Option<Tls>,
@@ -145,17 +147,20 @@ impl App {
                 )
             }),
             oip: Oip::new(config.threads),
+            grpc: Grpc::new(config.keep_alive, config.drain.delay),
             metrics: Arc::clone(loader.metrics()),
             metrics_on_admin: config.admin_listen.is_some(),
         };
         let admin = config
             .admin_listen
             .map(|_| http::admin_router(state.clone(), manager.clone()));
+        let grpc = config.grpc_listen.map(|_| http::grpc_router(state.clone()));
         let routes = http::router(state);
         readiness.set(true);
         Self {
             routes,
             admin,
+            grpc,
             readiness,
             tls: files.tls.clone(),
             manager,
@@ -185,11 +190,21 @@ impl App {
             }
         }));
 
+        let grpc = self.grpc.zip(listeners.grpc);
+        let grpc = grpc.map(|(routes, listener)| server(listener, routes));
         let server = server(listeners.service, self.routes);
+        let accepting_grpc = async {
+            match &grpc {
+                Some(grpc) => grpc.accept().await,
+                None => std::future::pending().await,
+            }
+        };
         let fatal = self.manager.loader().fatal().clone();
         let stop = tokio::select! {
             stop = server.run(&mut signals, &self.readiness, config.drain.delay) => Some(stop),
             () = fatal.raised() => None,
+            // It accepts as long as the other does.
+            () = accepting_grpc => None,
         };
         let limit = match stop {
             Some(_) => config.drain.timeout,
@@ -201,7 +216,14 @@ impl App {
         }
         let end = Instant::now() + limit;
         self.manager.cancel_background();
-        let finished = server.drain(limit).await;
+        let drain_grpc = async {
+            match grpc {
+                Some(grpc) => grpc.drain(limit).await,
+                None => true,
+            }
+        };
+        let (http_finished, grpc_finished) = tokio::join!(server.drain(limit), drain_grpc);
+        let finished = http_finished && grpc_finished;
         self.manager.close();
         // Perhaps only while what was accepted was being finished.
         if fatal.is_rung() {
@@ -224,6 +246,8 @@ impl App {
 pub struct Listeners {
     /// Where clients connect.
     pub service: TcpListener,
+    /// Where clients of gRPC do, if they have a listener of their own.
+    pub grpc: Option<TcpListener>,
     /// Where administrators do.
     pub admin: Option<TcpListener>,
     /// SIGHUP: look for changed model directories.

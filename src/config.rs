@@ -35,6 +35,8 @@ pub struct Config {
     pub more_models: Vec<ModelSource>,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where to listen for gRPC alone, if anywhere.
+    pub grpc_listen: Option<SocketAddr>,
     /// Where models are changed and metrics read, if anywhere but there.
     pub admin_listen: Option<SocketAddr>,
     /// What computes.
@@ -175,6 +177,16 @@ impl Config {
             &args.listen,
             "an address and port such as 127.0.0.1:8080",
         );
+        let grpc_listen = match &args.grpc_listen {
+            Some(text) => errors
+                .parse(
+                    "--grpc-listen",
+                    text,
+                    "an address and port such as 127.0.0.1:9000",
+                )
+                .map(Some),
+            None => Some(None),
+        };
         let admin_listen = match &args.admin_listen {
             Some(text) => errors
                 .parse(
@@ -273,6 +285,7 @@ impl Config {
             model,
             more_models,
             listen,
+            grpc_listen: grpc_listen?,
             admin_listen: admin_listen?,
             device: device?,
             kernels: kernels?,

@@ -71,6 +71,12 @@ pub enum Error {
         encoding: Detail,
     },
 
+    /// A route of gRPC, asked in another way.
+    #[error(
+        "this is a service of gRPC: call it with a gRPC client, or ask below /v2, which answers JSON"
+    )]
+    NotGrpc,
+
     /// The bytes are no image that is served: of another format, damaged or too large.
     #[error(transparent)]
     Image(#[from] ImageError),

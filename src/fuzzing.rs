@@ -33,7 +33,7 @@ use patchlight_model::{Labels, Manifest};
 
 pub use self::{
     connection::connection,
-    readers::{checkpoint, graph, map_codec, oip},
+    readers::{checkpoint, graph, grpc, map_codec, oip},
 };
 use crate::{
     Error,

@@ -14,6 +14,7 @@ mod client_address;
 mod content_encoding;
 mod cors;
 mod drain_body;
+mod grpc;
 mod health;
 mod host;
 mod negotiate;
@@ -44,8 +45,8 @@ use tracing::{Instrument, field::Empty};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::{
-    admin::admin_router, blocking_pool::RenderPool, client_address::ClientAddress, oip::Oip,
-    problem::Problem, request_id::RequestId,
+    admin::admin_router, blocking_pool::RenderPool, client_address::ClientAddress, grpc::Grpc,
+    oip::Oip, problem::Problem, request_id::RequestId,
 };
 use crate::{
     Error,
@@ -78,6 +79,8 @@ pub struct AppState {
     pub verify: Option<Jobs>,
     /// State of the Open Inference Protocol.
     pub oip: Oip,
+    /// State of gRPC.
+    pub grpc: Grpc,
     /// Counts and times everything.
     pub metrics: Arc<Metrics>,
     /// Whether `/metrics` is on the admin listener alone.
@@ -92,6 +95,7 @@ pub fn router(state: AppState) -> Router {
     });
     let cors = state.cors.as_ref().map(cors::layer);
     let routes = openapi::described(routes)
+        .merge(grpc::routes(&state))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(state.clone());
@@ -100,6 +104,11 @@ pub fn router(state: AppState) -> Router {
         None => routes,
     };
     observed(routes, state)
+}
+
+/// The routes of a listener for gRPC alone.
+pub fn grpc_router(state: AppState) -> Router {
+    grpc::router(state)
 }
 
 /// The routes. `require_auth` protects those that cost something or show a client's image, where
@@ -162,6 +171,7 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
     let method = request.method().clone();
     let version = request.version();
     let is_oip = oip_errors::is_below(request.uri().path());
+    let is_call = grpc::is_call(request.headers());
     let span = tracing::info_span!("request", request_id = %id, trace_id = Empty, %method, route, key = Empty, otel.kind = Empty);
     let context = telemetry::join(&span, trace_context::of(request.headers()));
     span.record("trace_id", format_args!("{:032x}", context.trace));
@@ -172,7 +182,9 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
     if response.extensions().get::<Panicked>().is_some() {
         response = Problem::new(&Error::Internal, &id).into_response();
     }
-    if is_oip {
+    if is_call {
+        response = grpc::as_status(response);
+    } else if is_oip {
         response = oip_errors::as_oip_error(response);
     }
     if let Some(value) = id.header() {
@@ -184,7 +196,7 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
-    let status = response.status().as_u16();
+    let status = grpc::status_of(&response).as_u16();
     let took = started.elapsed();
     state.metrics.request(route, status, took);
     // Probes and scrapes come every few seconds and say nothing.

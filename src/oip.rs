@@ -1,10 +1,12 @@
-//! The Open Inference Protocol, version 2: its frames and what they mean, apart from HTTP.
+//! The Open Inference Protocol, version 2: its frames and what they mean, apart from HTTP and gRPC.
 //!
 //! ```text
 //!  body ─► request::decode ─► InferRequest ─► tensors of the model ─► InferResponse::encode ─► body
 //!          JSON and the binary   names, shapes,                          JSON, or JSON followed
 //!          tensors behind it     where the data lies                     by binary tensors
 //! ```
+//!
+//! Over gRPC the same comes as protobuf ([`proto`]).
 //!
 //! Sources: the protocol's REST specification (`kserve/open-inference-protocol`) and Triton's
 //! extensions for binary tensors, classification and statistics. Everything here is pure: bytes
@@ -13,9 +15,12 @@
 pub mod bound;
 pub mod data;
 pub mod metadata;
+mod parsed_request;
+pub mod proto;
 pub mod request;
 pub mod response;
 pub mod statistics;
+mod target;
 pub mod variant;
 
 use serde::Serialize;
@@ -23,9 +28,11 @@ use utoipa::ToSchema;
 
 pub use self::{
     metadata::{ModelConfig, ModelMetadata},
+    parsed_request::{OutputSpec, ParsedInferRequest},
     request::{Data, InferRequest, Input, RequestedOutput},
     response::{EncodedResponse, InferResponse, Tensor, Values},
     statistics::{ModelStatistics, RowStats},
+    target::Target,
     variant::ModelVariant,
 };
 

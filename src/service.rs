@@ -19,7 +19,7 @@ use std::sync::Arc;
 use self::upload_budget::UploadBudget;
 pub(crate) use self::upload_pace::Pace;
 pub use self::{
-    admission::{Admitted, RequestDescriptor},
+    admission::{Admitted, RequestDescriptor, Unaddressed},
     api_keys::{Caller, KeyRing},
     params::RequestedOptions,
     run::{MAX_IMAGES, Rows, max_rows},

@@ -23,6 +23,10 @@ pub(crate) struct Args {
     #[arg(long, default_value = "http://127.0.0.1:8080/classify")]
     pub(crate) url: Uri,
 
+    /// Send the images over gRPC to the model of this name, at the host and port of --url
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) grpc: Option<String>,
+
     /// Where to read metrics, if not at /metrics of the same host and port
     #[arg(long, value_name = "URL")]
     pub(crate) metrics_url: Option<Uri>,

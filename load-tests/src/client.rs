@@ -1,4 +1,4 @@
-//! One request at a time over pooled HTTP/1.1 connections.
+//! One request at a time over pooled HTTP/1.1 connections, or as a call of gRPC.
 
 use std::time::Duration;
 
@@ -10,12 +10,14 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 
-use crate::{Result, tally::Outcome};
+use crate::{Result, grpc::Grpc, tally::Outcome};
 
 pub(crate) struct Client {
     pool: Pool<HttpConnector, Full<Bytes>>,
     url: Uri,
     images: Vec<Bytes>,
+    /// Where images go instead.
+    grpc: Option<Grpc>,
     timeout: Duration,
 }
 
@@ -27,17 +29,34 @@ impl Client {
             pool: Pool::builder(TokioExecutor::new()).build(connector),
             url,
             images,
+            grpc: None,
             timeout,
+        }
+    }
+
+    /// The same with its images sent as calls of gRPC.
+    pub(crate) fn over(self, grpc: Grpc) -> Self {
+        Self {
+            grpc: Some(grpc),
+            ..self
         }
     }
 
     /// Posts the image whose turn it is and reads the whole answer.
     pub(crate) async fn classify(&self, number: u64) -> Outcome {
-        let turn = number % self.images.len() as u64;
-        let image = self.images[turn as usize].clone();
-        let answer = self.exchange(Method::POST, self.url.clone(), image);
+        let turn = (number % self.images.len() as u64) as usize;
+        let answer = async {
+            match &self.grpc {
+                Some(grpc) => grpc.infer(turn).await,
+                None => {
+                    let image = self.images[turn].clone();
+                    let answer = self.exchange(Method::POST, self.url.clone(), image);
+                    Ok(answer.await?.0)
+                }
+            }
+        };
         match tokio::time::timeout(self.timeout, answer).await {
-            Ok(Ok((status, _))) => Outcome::Answer(status),
+            Ok(Ok(status)) => Outcome::Answer(status),
             Ok(Err(_)) => Outcome::ConnectionFailed,
             Err(_) => Outcome::TimedOut,
         }

@@ -11,6 +11,7 @@ mod arrivals;
 mod batch_sizes;
 mod client;
 mod drive;
+mod grpc;
 mod images;
 mod report;
 mod tally;
@@ -30,6 +31,7 @@ use crate::{
     batch_sizes::Histogram,
     client::Client,
     drive::{Plan, drive},
+    grpc::Grpc,
     report::Report,
 };
 
@@ -49,7 +51,14 @@ async fn main() -> ExitCode {
 async fn run(args: &Args) -> Result<()> {
     let target = args.target()?;
     let images = images::load(&args.images)?;
-    let client = Arc::new(Client::new(target.url.clone(), images, args.timeout));
+    let grpc = args.grpc.as_deref();
+    let grpc = grpc.map(|model| Grpc::new(&target.url, model, &images));
+    let grpc = grpc.transpose()?;
+    let client = Client::new(target.url.clone(), images, args.timeout);
+    let client = Arc::new(match grpc {
+        Some(grpc) => client.over(grpc),
+        None => client,
+    });
     let send = {
         let client = Arc::clone(&client);
         move |number| {

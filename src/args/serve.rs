@@ -10,7 +10,8 @@ use super::{Secret, SettingSources, TracingArgs};
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
     /// Model directory, as written by `patchlight import`; repeat it, or separate by commas, to
-    /// serve several, each called by its directory's name, the first by default [default: the demo]
+    /// serve several, each called by its directory's name or as in NAME=DIR, the first by default
+    /// [default: the demo]
     #[arg(
         long,
         value_name = "DIR",
@@ -29,6 +30,15 @@ pub struct ServeArgs {
         help_heading = "Network"
     )]
     pub listen: String,
+
+    /// Address and port for gRPC alone; gRPC is served at --listen in any case
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        env = "PATCHLIGHT_GRPC_LISTEN",
+        help_heading = "Network"
+    )]
+    pub grpc_listen: Option<String>,
 
     /// Address and port for changing models while running (needs --api-key-file); /metrics moves
     /// there

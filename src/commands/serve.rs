@@ -77,6 +77,10 @@ async fn serve(config: &Config, files: &Files) -> Result<ServeOutcome, StartErro
     // Before the load as well: a busy port is found out in milliseconds, not after a minute.
     let service = bind(config.listen).await?;
     let address = service.local_addr()?;
+    let grpc = match config.grpc_listen {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
     let admin = match config.admin_listen {
         Some(address) => Some(bind(address).await?),
         None => None,
@@ -87,6 +91,9 @@ async fn serve(config: &Config, files: &Files) -> Result<ServeOutcome, StartErro
     let scheme = if files.tls.is_some() { "https" } else { "http" };
     if let Some(admin) = &admin {
         tracing::info!("administration on {scheme}://{}", admin.local_addr()?);
+    }
+    if let Some(grpc) = &grpc {
+        tracing::info!("gRPC on {}", grpc.local_addr()?);
     }
     tracing::info!("listening on {scheme}://{address}");
     // Files that are followed while serving; dropping the set ends that.
@@ -102,6 +109,7 @@ async fn serve(config: &Config, files: &Files) -> Result<ServeOutcome, StartErro
     }
     let listeners = Listeners {
         service,
+        grpc,
         admin,
         reload_signals,
     };

@@ -1,6 +1,6 @@
 //! Which models are served, and what they are called.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use patchlight_model as model;
 
@@ -23,6 +23,26 @@ impl ModelSource {
             directory,
         }
     }
+
+    /// Reads what was typed: `NAME=DIR`, or a directory that gives the name. A directory that is
+    /// there is taken first, whatever its name looks like.
+    fn parse(typed: &Path) -> Self {
+        let text = typed.to_str().filter(|_| !typed.exists());
+        match text.and_then(|text| text.split_once('=')) {
+            Some((name, directory)) if is_model_name(name) => Self {
+                name: name.to_owned(),
+                directory: directory.into(),
+            },
+            _ => Self::new(typed.to_owned()),
+        }
+    }
+}
+
+/// Whether a model may be called so: a name becomes a part of URLs, a label of metrics and a word in
+/// logs.
+fn is_model_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=64).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with('.')
 }
 
 /// The first model and the others, or the demo if none is named. Two cannot have the same name.
@@ -30,13 +50,16 @@ pub(super) fn read(
     named: &[PathBuf],
     errors: &mut ConfigErrors,
 ) -> Option<(ModelSource, Vec<ModelSource>)> {
-    let mut sources: Vec<ModelSource> = named.iter().cloned().map(ModelSource::new).collect();
+    let mut sources: Vec<ModelSource> = named
+        .iter()
+        .map(|typed| ModelSource::parse(typed))
+        .collect();
     for (at, source) in sources.iter().enumerate() {
         if let Some(before) = sources[..at].iter().find(|other| other.name == source.name) {
             errors.add(
                 "--model",
                 format!(
-                    "{} and {} are both called `{}`; rename one directory",
+                    "{} and {} are both called `{}`; give one another name, as in --model NAME=DIR",
                     before.directory.display(),
                     source.directory.display(),
                     source.name
@@ -71,6 +94,22 @@ mod tests {
         assert_eq!(first.name, "birds");
         let names: Vec<&str> = others.iter().map(|model| &*model.name).collect();
         assert_eq!((names, errors), (vec!["plants", "fungi"], 0));
+    }
+
+    #[test]
+    fn a_name_may_be_given_and_a_directory_with_such_a_name_comes_first() {
+        let (models, _) = named(&["birds=/mnt/models", "no name=/mnt/models"]);
+        let (first, others) = models.unwrap();
+        assert_eq!(
+            (first.name.as_str(), first.directory),
+            ("birds", "/mnt/models".into())
+        );
+        assert_eq!(others[0].directory, PathBuf::from("no name=/mnt/models"));
+        let folder = tempfile::tempdir().unwrap();
+        let there = folder.path().join("a=b");
+        std::fs::create_dir(&there).unwrap();
+        let source = ModelSource::parse(&there);
+        assert_eq!((source.name.as_str(), source.directory), ("a=b", there));
     }
 
     #[test]

@@ -75,6 +75,7 @@ table! {
     "unsupported_encoding", 415: Error::UnsupportedEncoding { .. } => Error::UnsupportedEncoding {
         encoding: "br".into(),
     };
+    "not_grpc", 415: Error::NotGrpc => Error::NotGrpc;
     "image_undecodable", 422:
         Error::Image(ImageError::ImageUndecodable { .. } | ImageError::DecoderPanicked { .. }) => {
         Error::Image(ImageError::ImageUndecodable {

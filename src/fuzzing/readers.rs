@@ -21,7 +21,7 @@ use crate::{
     Error,
     explain::{self, Scale, Style, View},
     http::oip::infer::count_rows,
-    oip::ModelVariant,
+    oip::{ModelVariant, ParsedInferRequest, proto::ModelInferRequest},
     store::{self, Owner, SealedTokenStore, SealingKeys},
 };
 
@@ -116,6 +116,24 @@ pub fn oip(data: &[u8]) {
             | Error::UnsupportedEncoding { .. }
             | Error::InvalidParameter { .. },
         ) => {}
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// A message of gRPC that asks for inference. The first byte says of which variant of the model.
+pub fn grpc(data: &[u8]) {
+    const MAX: usize = 4;
+    let Some((&variant, message)) = data.split_first() else {
+        return;
+    };
+    let variant = ModelVariant::ALL[usize::from(variant) % ModelVariant::ALL.len()];
+    let no_text = |_: &str| Err(Error::Internal);
+    let read = ModelInferRequest::read(Bytes::copy_from_slice(message))
+        .and_then(ModelInferRequest::into_request)
+        .and_then(|request| ParsedInferRequest::new(request, variant, &MODEL, MAX, no_text));
+    match read {
+        Ok(parsed) => assert!((1..=MAX).contains(&parsed.rows.count())),
+        Err(Error::MalformedRequest(_)) => {}
         Err(error) => panic!("{error}"),
     }
 }

@@ -44,6 +44,27 @@ fn inference_requests() {
     read_all("oip", super::oip);
 }
 
+/// Those of a stock client besides, with every bit of them turned round.
+#[test]
+fn messages_of_grpc() {
+    read_all("grpc", super::grpc);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/grpc");
+    for name in ["request_raw.binpb", "request_typed.binpb"] {
+        let message = fs::read(folder.join(name)).unwrap();
+        for variant in 0..3 {
+            let whole = [&[variant], &message[..]].concat();
+            for at in 1..whole.len() {
+                super::grpc(&whole[..at]);
+                for bit in 0..8 {
+                    let mut turned = whole.clone();
+                    turned[at] ^= 1 << bit;
+                    super::grpc(&turned);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn kept_maps() {
     read_all("map_codec", super::map_codec);

@@ -38,6 +38,18 @@ impl ContentEncoding {
         })
     }
 
+    /// What `grpc-encoding` says of the messages of a call that are compressed.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedEncoding`] when it is neither gzip nor deflate.
+    pub(in crate::http) fn of_messages(value: Option<&HeaderValue>) -> Result<Self> {
+        let name = value.map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let name = name.unwrap_or_default();
+        Self::named(name.trim()).ok_or_else(|| Error::UnsupportedEncoding {
+            encoding: Detail::quoting(&name),
+        })
+    }
+
     /// What `Accept-Encoding` prefers of what can be made; gzip of two that are liked alike.
     pub(in crate::http) fn accepted(headers: &HeaderMap) -> Self {
         let mut best = (0.0, Self::Identity);

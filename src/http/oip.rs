@@ -6,8 +6,9 @@
 //! look for.
 
 mod answers;
+mod framing;
 pub(crate) mod infer;
-mod parsed_request;
+mod run;
 mod target;
 
 use std::{
@@ -26,7 +27,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{
     answers::{IndexEntry, Live, ModelReady, Ready, ServerMetadata, Statistics},
-    target::{ModelPath, Target, versioned},
+    target::{ModelPath, versioned},
 };
 use super::{
     AppState,
@@ -37,7 +38,7 @@ use crate::{
     Result,
     batch::Deadline,
     oip::{
-        EXTENSIONS, ModelConfig, ModelMetadata, ModelStatistics, ModelVariant, VERSION,
+        EXTENSIONS, ModelConfig, ModelMetadata, ModelStatistics, ModelVariant, Target, VERSION,
         statistics::Described,
     },
     service::max_rows,
@@ -75,7 +76,11 @@ impl Oip {
     }
 
     /// Looks at or changes the counters of one name.
-    fn statistics<R>(&self, target: &Target, with: impl FnOnce(&mut ModelStatistics) -> R) -> R {
+    pub(super) fn statistics<R>(
+        &self,
+        target: &Target,
+        with: impl FnOnce(&mut ModelStatistics) -> R,
+    ) -> R {
         let mut all = self
             .statistics
             .lock()
@@ -226,7 +231,7 @@ async fn statistics(State(state): State<AppState>, target: Target) -> Json<Stati
     responses((status = 200, description = "All counters.", body = Statistics)),
 )]
 async fn all_statistics(State(state): State<AppState>) -> Json<Statistics> {
-    let targets = Target::all(&state);
+    let targets = Target::all(&state.service.models);
     Json(Statistics {
         model_stats: targets
             .iter()
@@ -235,7 +240,8 @@ async fn all_statistics(State(state): State<AppState>) -> Json<Statistics> {
     })
 }
 
-fn described(state: &AppState, target: &Target) -> Described {
+/// The counters of one name.
+pub(super) fn described(state: &AppState, target: &Target) -> Described {
     let name = target.display_name();
     state
         .oip
@@ -254,5 +260,10 @@ async fn index(State(state): State<AppState>) -> Json<Vec<IndexEntry>> {
         state: "READY",
         reason: "",
     };
-    Json(Target::all(&state).iter().map(entry).collect())
+    Json(
+        Target::all(&state.service.models)
+            .iter()
+            .map(entry)
+            .collect(),
+    )
 }

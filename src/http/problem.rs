@@ -97,6 +97,11 @@ impl Problem {
         &self.request_id
     }
 
+    /// Seconds after which to try again, if it says so.
+    pub(super) fn retry_after(&self) -> Option<u64> {
+        self.retry_after
+    }
+
     /// Whether it says when to try again.
     pub(super) fn says_when(&self) -> bool {
         self.retry_after.is_some()

@@ -22,6 +22,8 @@ impl Input {
     pub fn fp32(&self, count: usize) -> Result<Vec<f32>> {
         self.expect(Datatype::Fp32)?;
         let values: Vec<f32> = match &self.data {
+            Data::Fp32(values) => self.complete(values.clone(), count)?,
+            Data::Elements(_) => return self.refuse(format_args!("it has bytes and no numbers")),
             Data::Binary(bytes) => {
                 if Some(bytes.len()) != count.checked_mul(4) {
                     return self.refuse(format_args!(
@@ -52,6 +54,8 @@ impl Input {
     pub fn bytes(&self, count: usize, text: impl Fn(&str) -> Result<Bytes>) -> Result<Vec<Bytes>> {
         self.expect(Datatype::Bytes)?;
         match &self.data {
+            Data::Elements(elements) => self.complete(elements.clone(), count),
+            Data::Fp32(_) => self.refuse(format_args!("it has numbers and no bytes")),
             Data::Binary(bytes) => self.elements(bytes.clone(), count),
             Data::Json(json) => {
                 let mut strings = Vec::new();

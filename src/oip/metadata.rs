@@ -15,85 +15,85 @@ const ANY: i64 = -1;
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ModelMetadata {
     /// As the client called it.
-    name: String,
+    pub(super) name: String,
     /// There is one: a model that is replaced keeps its number.
-    versions: Vec<&'static str>,
+    pub(super) versions: Vec<&'static str>,
     /// What runs it, by Triton's name.
-    platform: &'static str,
-    inputs: Vec<TensorMetadata>,
-    outputs: Vec<TensorMetadata>,
+    pub(super) platform: &'static str,
+    pub(super) inputs: Vec<TensorMetadata>,
+    pub(super) outputs: Vec<TensorMetadata>,
 }
 
 /// A tensor of a model.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct TensorMetadata {
-    name: String,
-    datatype: Datatype,
+    pub(super) name: String,
+    pub(super) datatype: Datatype,
     /// Lengths of its dimensions; -1 is what the request chooses.
-    shape: Vec<i64>,
+    pub(super) shape: Vec<i64>,
 }
 
 /// A model in the words of Triton's model configuration.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ModelConfig {
     /// As the client called it.
-    name: String,
-    platform: &'static str,
-    backend: &'static str,
-    version_policy: VersionPolicy,
+    pub(super) name: String,
+    pub(super) platform: &'static str,
+    pub(super) backend: &'static str,
+    pub(super) version_policy: VersionPolicy,
     /// The most rows of a request; 0 for a model whose input has no dimension besides.
-    max_batch_size: usize,
-    input: Vec<InputConfig>,
-    output: Vec<OutputConfig>,
-    dynamic_batching: DynamicBatching,
+    pub(super) max_batch_size: usize,
+    pub(super) input: Vec<InputConfig>,
+    pub(super) output: Vec<OutputConfig>,
+    pub(super) dynamic_batching: DynamicBatching,
 }
 
 /// Which versions are served.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-struct VersionPolicy {
-    latest: Latest,
+pub(super) struct VersionPolicy {
+    pub(super) latest: Latest,
 }
 
 /// The newest so many.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-struct Latest {
-    num_versions: u32,
+pub(super) struct Latest {
+    pub(super) num_versions: u32,
 }
 
 /// An input in the words of Triton's model configuration.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-struct InputConfig {
-    name: String,
+pub(super) struct InputConfig {
+    pub(super) name: String,
     #[schema(inline)]
-    data_type: DataType,
+    pub(super) data_type: DataType,
     #[schema(inline)]
-    format: Layout,
+    pub(super) format: Layout,
     /// Lengths of its dimensions without the batch's.
-    dims: Vec<i64>,
+    pub(super) dims: Vec<i64>,
 }
 
 /// An output in the words of Triton's model configuration.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-struct OutputConfig {
-    name: &'static str,
+pub(super) struct OutputConfig {
+    pub(super) name: &'static str,
     #[schema(inline)]
-    data_type: DataType,
+    pub(super) data_type: DataType,
     /// Lengths of its dimensions without the batch's.
-    dims: Vec<i64>,
+    pub(super) dims: Vec<i64>,
     /// Not empty where values are classes.
-    label_filename: &'static str,
+    pub(super) label_filename: &'static str,
 }
 
 /// How requests share batches.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-struct DynamicBatching {
+pub(super) struct DynamicBatching {
     /// None: a batch is what is waiting.
-    preferred_batch_size: Vec<u32>,
-    max_queue_delay_microseconds: u64,
+    pub(super) preferred_batch_size: Vec<u32>,
+    pub(super) max_queue_delay_microseconds: u64,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
-enum DataType {
+pub(super) enum DataType {
     #[serde(rename = "TYPE_FP32")]
     Fp32,
     #[serde(rename = "TYPE_STRING")]
@@ -101,7 +101,7 @@ enum DataType {
 }
 
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
-enum Layout {
+pub(super) enum Layout {
     #[serde(rename = "FORMAT_NCHW")]
     Planes,
     #[serde(rename = "FORMAT_NONE")]

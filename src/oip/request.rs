@@ -20,10 +20,10 @@ use crate::{Error, Result, bom};
 use patchlight_escape::Excerpt;
 
 /// More dimensions than any tensor here has.
-const MAX_DIMENSIONS: usize = 8;
+pub(super) const MAX_DIMENSIONS: usize = 8;
 
 /// More inputs or outputs than any model here has.
-const MAX_TENSORS: usize = 16;
+pub(super) const MAX_TENSORS: usize = 16;
 
 /// Bytes of a request's own name, which is repeated in its answer.
 const MAX_ID: usize = 1024;
@@ -63,6 +63,10 @@ pub enum Data {
     Json(Bytes),
     /// Little-endian, row-major, no padding.
     Binary(Bytes),
+    /// Numbers of an `FP32` tensor, row-major.
+    Fp32(Vec<f32>),
+    /// Elements of a `BYTES` tensor, row-major.
+    Elements(Vec<Bytes>),
 }
 
 /// An output that is wanted.
@@ -102,12 +106,7 @@ pub fn decode(body: &Bytes, json_length: Option<usize>) -> Result<InferRequest> 
         }
     };
 
-    if let Some(id) = document.id.as_ref().filter(|id| id.len() > MAX_ID) {
-        return malformed(format_args!(
-            "the id has {} bytes, it may have {MAX_ID} at most",
-            id.len()
-        ));
-    }
+    document.id.as_deref().map_or(Ok(()), check_id)?;
     let mut inputs = Vec::with_capacity(document.inputs.len());
     for input in document.inputs {
         let data = match (input.data, input.parameters.binary_data_size) {
@@ -158,6 +157,18 @@ pub fn decode(body: &Bytes, json_length: Option<usize>) -> Result<InferRequest> 
         outputs: document.outputs.map(requested),
         binary_output: parameters.binary_data_output.unwrap_or(false),
     })
+}
+
+/// # Errors
+/// [`Error::MalformedRequest`] when it is longer than is repeated.
+pub(super) fn check_id(id: &str) -> Result<()> {
+    if id.len() > MAX_ID {
+        return malformed(format_args!(
+            "the id has {} bytes, it may have {MAX_ID} at most",
+            id.len()
+        ));
+    }
+    Ok(())
 }
 
 fn requested(outputs: Vec<DocumentOutput>) -> Vec<RequestedOutput> {

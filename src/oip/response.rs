@@ -93,7 +93,7 @@ impl Values {
         }
     }
 
-    fn write(&self, body: &mut Vec<u8>) {
+    pub(super) fn write(&self, body: &mut Vec<u8>) {
         body.reserve(self.size());
         match self {
             Self::Fp32(values) => body.extend(values.iter().flat_map(|value| value.to_le_bytes())),

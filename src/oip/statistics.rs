@@ -151,44 +151,44 @@ impl ModelStatistics {
 #[schema(as = ModelStatistics)]
 pub struct Described {
     /// As clients call it.
-    name: String,
-    version: &'static str,
+    pub(super) name: String,
+    pub(super) version: &'static str,
     /// Milliseconds since 1970; 0 before the first.
-    last_inference: u64,
+    pub(super) last_inference: u64,
     /// Rows that were run.
-    inference_count: u64,
+    pub(super) inference_count: u64,
     /// Batches in which they ran.
-    execution_count: u64,
-    inference_stats: InferenceStats,
-    batch_stats: Vec<BatchStats>,
+    pub(super) execution_count: u64,
+    pub(super) inference_stats: InferenceStats,
+    pub(super) batch_stats: Vec<BatchStats>,
 }
 
 /// How requests went.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
-struct InferenceStats {
-    success: Count,
-    fail: Count,
+pub(super) struct InferenceStats {
+    pub(super) success: Count,
+    pub(super) fail: Count,
     /// Waiting for a batch.
-    queue: Count,
+    pub(super) queue: Count,
     /// Reading tensors, and decoding images.
-    compute_input: Count,
+    pub(super) compute_input: Count,
     /// The runs of batches.
-    compute_infer: Count,
+    pub(super) compute_infer: Count,
     /// Writing outputs.
-    compute_output: Count,
+    pub(super) compute_output: Count,
     /// Always 0, as the protocol's answers are not kept.
-    cache_hit: Count,
+    pub(super) cache_hit: Count,
     /// As above.
-    cache_miss: Count,
+    pub(super) cache_miss: Count,
 }
 
 /// How batches of one size went.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
-struct BatchStats {
-    batch_size: usize,
-    compute_input: Count,
-    compute_infer: Count,
-    compute_output: Count,
+pub(super) struct BatchStats {
+    pub(super) batch_size: usize,
+    pub(super) compute_input: Count,
+    pub(super) compute_infer: Count,
+    pub(super) compute_output: Count,
 }
 
 #[cfg(test)]

@@ -11,6 +11,9 @@
 //! | 7 | the body comes, within its limits | [`Admitted::receive`] | [`Error::BodyTooLarge`], [`Error::UploadTooSlow`], … |
 //! | 8 | there still is time | [`Admitted::receive`] | [`Error::Overloaded`], [`Error::DeadlinePassed`] |
 //!
+//! Where the body itself names the model (gRPC), what needs one comes after it: steps 1, 3, 4, 6 and 7
+//! ([`Service::admit_unaddressed`]), then 2, 5 and 8 ([`Unaddressed::address`]).
+//!
 //! A caller that is not known learns nothing else, not even which models there are, and a request
 //! that cannot be answered costs no quota. What costs the server something comes last: memory is
 //! taken as the body comes, and only a body that is there is something that others wait for.
@@ -56,6 +59,50 @@ pub struct Admitted {
     pub(super) reservation: Option<Reservation>,
 }
 
+/// A request that is let in although its body has yet to say which model it means. Its memory is
+/// given back when this is dropped.
+#[derive(Debug)]
+pub struct Unaddressed {
+    caller: Caller,
+    deadline: Deadline,
+    upload: Upload,
+}
+
+impl Unaddressed {
+    /// Receives the body. Step 7 of the [order](self).
+    ///
+    /// # Errors
+    /// Those of [`Upload::receive`].
+    pub async fn receive<E: std::fmt::Display>(
+        &mut self,
+        chunks: impl Stream<Item = std::result::Result<Bytes, E>>,
+        is_compressed: bool,
+    ) -> Result<Bytes> {
+        self.upload.receive(chunks, is_compressed).await
+    }
+
+    /// When its answer is no longer wanted.
+    pub fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// The body has named a model: from now on the request counts as one that others wait for.
+    /// Steps 5 and 8 of the [order](self).
+    ///
+    /// # Errors
+    /// Those of [`Classifier::admit`].
+    pub fn address(self, classifier: &Arc<Classifier>) -> Result<Admitted> {
+        let reservation = classifier.admit(self.deadline)?;
+        Ok(Admitted {
+            classifier: Arc::clone(classifier),
+            caller: self.caller,
+            request: classifier.batcher.new_request(self.deadline),
+            upload: self.upload,
+            reservation: Some(reservation),
+        })
+    }
+}
+
 impl Service {
     /// Lets in a request that is to bring at least one image: steps 3 to 6 of the [order](self).
     ///
@@ -81,6 +128,28 @@ impl Service {
             request: classifier.batcher.new_request(deadline),
             upload,
             reservation: None,
+        })
+    }
+
+    /// Lets in a request of which only the body says which model it means: steps 3, 4 and 6 of the
+    /// [order](self).
+    ///
+    /// # Errors
+    /// [`Error::QuotaExceeded`](crate::Error::QuotaExceeded), [`Error::Overloaded`](crate::Error::Overloaded).
+    pub fn admit_unaddressed(
+        &self,
+        caller: &Caller,
+        address: Option<IpAddr>,
+        timeout: Option<Duration>,
+        content_length: u64,
+    ) -> Result<Unaddressed> {
+        caller.rate_limit().admit(&self.metrics)?;
+        let longest = self.limits.request_timeout;
+        let timeout = timeout.map_or(longest, |timeout| timeout.min(longest));
+        Ok(Unaddressed {
+            caller: caller.clone(),
+            deadline: Deadline::after(timeout),
+            upload: self.admit_upload(caller, address, Some(content_length))?,
         })
     }
 
@@ -126,6 +195,14 @@ impl Admitted {
     /// When its answer is no longer wanted.
     pub fn deadline(&self) -> Deadline {
         self.request.deadline()
+    }
+
+    /// Takes memory for an answer of so many bytes that waits until its client takes it.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`](crate::Error::Overloaded) when there is no room for it.
+    pub fn hold(&mut self, bytes: u64) -> Result<()> {
+        self.upload.hold(bytes)
     }
 
     /// Its body says that the client wants to wait no longer than this from now.

@@ -56,7 +56,7 @@ pub struct Caller {
 
 impl Caller {
     /// Any caller, where no keys are configured.
-    pub(super) fn anyone() -> Self {
+    pub(crate) fn anyone() -> Self {
         Self {
             owner: Owner::ANYONE,
             name: None,

@@ -73,6 +73,11 @@ impl Upload {
         whole
     }
 
+    /// Takes so many bytes more, for what is made of the body.
+    pub(super) fn hold(&mut self, bytes: u64) -> Result<()> {
+        self.memory.take(bytes)
+    }
+
     async fn collect<E: Display>(
         &mut self,
         chunks: impl Stream<Item = std::result::Result<Bytes, E>>,

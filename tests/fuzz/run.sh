@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 minutes=${1:?how many minutes each}
 shift
 targets=("$@")
-((${#targets[@]})) || targets=(image body manifest checkpoint graph oip map_codec connection)
+((${#targets[@]})) || targets=(image body manifest checkpoint graph oip grpc map_codec connection)
 
 tests/fuzz/build.sh
 tests/fuzz/seeds.py target/fuzz/seeds

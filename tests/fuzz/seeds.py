@@ -31,6 +31,7 @@ def main(folder):
         "checkpoint": checkpoints(),
         "graph": graphs(),
         "oip": inference_requests(),
+        "grpc": grpc_messages(),
         "map_codec": map_codec(),
         "connection": connections(),
     }
@@ -85,6 +86,13 @@ def connections():
 
 def small_image():
     return (GOLDENS / "images/small-5x7.png").read_bytes()
+
+
+def grpc_messages():
+    """A byte that says which variant of the model, and a message that Triton's own classes encoded."""
+    for path in files([".binpb"], GOLDENS / "grpc"):
+        for variant in range(3):
+            yield bytes([variant]) + path.read_bytes()
 
 
 def bodies():

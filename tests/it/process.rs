@@ -95,6 +95,13 @@ impl Server {
         address.trim().to_owned()
     }
 
+    /// Where gRPC is alone, if `--grpc-listen` was given.
+    pub(crate) fn grpc(&self) -> String {
+        let mut lines = self.start_up.iter();
+        let address = lines.find_map(|line| line.split("gRPC on ").nth(1));
+        address.expect("a listener for gRPC").trim().to_owned()
+    }
+
     /// How many threads of the program have this name.
     #[cfg(target_os = "linux")]
     pub(crate) fn threads(&self, name: &str) -> usize {

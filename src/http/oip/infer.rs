@@ -1,9 +1,6 @@
 //! `POST /v2/models/{model}/infer`.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -11,17 +8,12 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
-use patchlight_model::{ModelInfo, scores};
+use patchlight_model::ModelInfo;
 
-use super::{
-    parsed_request::{Framing, OutputSpec, ParsedInferRequest},
-    target::{ModelPath, Target},
-};
+use super::{framing::Framing, target::ModelPath};
 use crate::http::content_encoding::ContentEncoding;
 use crate::{
     Error, Result,
-    batch::Inference,
     classify::Classifier,
     http::{
         AppState, Problem, RequestId, client_address,
@@ -29,11 +21,7 @@ use crate::{
         request_timeout::{RequestTimeout, requested_timeout},
         upload,
     },
-    oip::{
-        EncodedResponse, InferResponse, ModelVariant, RowStats, Tensor, VERSION, Values,
-        request::Document, response::classification, statistics::RequestDurations,
-        variant::ROLLOUT,
-    },
+    oip::{EncodedResponse, InferResponse, Target, request::Document},
     service::{Admitted, Caller, RequestDescriptor, max_rows},
 };
 
@@ -93,27 +81,19 @@ pub(super) async fn infer(
     };
     let is_compressed = upload::is_compressed(&parts.headers);
     let body = admitted.receive(body.into_data_stream(), is_compressed);
-    let body = body.await;
-    let started = Instant::now();
-    let outcome = async {
-        let encoding = ContentEncoding::accepted(&parts.headers);
-        answer(&state, &target, &mut admitted, body?, framing, encoding).await
-    };
-    match outcome.await {
-        Ok((response, rows, took)) => {
-            state.oip.statistics(&target, |statistics| {
-                let total = started.elapsed();
-                statistics.succeeded(&rows, RequestDurations { total, ..took }, now());
-            });
-            response
-        }
+    let body = match body.await {
+        Ok(body) => body,
         Err(error) => {
-            state.oip.statistics(&target, |statistics| {
-                statistics.failed(started.elapsed());
-            });
-            Problem::new(&error, &id).into_response()
+            state.oip.count_failure(&target, Duration::ZERO);
+            return Problem::new(&error, &id).into_response();
         }
-    }
+    };
+    let encoding = ContentEncoding::accepted(&parts.headers);
+    let variant = target.variant;
+    let read = move |model: &ModelInfo| framing.read(body, variant, model);
+    let write = move |response: InferResponse| to_response(&response, encoding);
+    let answer = state.oip.infer(&target, &mut admitted, read, write).await;
+    answer.unwrap_or_else(|error| Problem::new(&error, &id).into_response())
 }
 
 /// What can be said before the body is read.
@@ -160,98 +140,14 @@ pub(super) fn framing(headers: &HeaderMap, limit: u64, max_rows: usize) -> Resul
 #[cfg(any(test, fuzzing))]
 pub(crate) fn count_rows(
     headers: &HeaderMap,
-    body: Bytes,
+    body: bytes::Bytes,
     max_rows: usize,
-    variant: ModelVariant,
+    variant: crate::oip::ModelVariant,
     model: &ModelInfo,
 ) -> Result<usize> {
     let framing = framing(headers, 1 << 20, max_rows)?;
-    let parsed = ParsedInferRequest::read(body, framing, variant, model)?;
+    let parsed = framing.read(body, variant, model)?;
     Ok(parsed.rows.count())
-}
-
-async fn answer(
-    state: &AppState,
-    target: &Target,
-    admitted: &mut Admitted,
-    body: Bytes,
-    framing: Framing,
-    encoding: ContentEncoding,
-) -> Result<(Response, Vec<RowStats>, RequestDurations)> {
-    let body_pool = &state.oip.body_pool;
-    let reading = Instant::now();
-    let (model, variant) = (Arc::clone(&target.classifier.model), target.variant);
-    let read = move || ParsedInferRequest::read(body, framing, variant, &model);
-    let parsed = body_pool.run(admitted.deadline(), read).await??;
-    let read = reading.elapsed();
-
-    if let Some(timeout) = parsed.timeout {
-        admitted.shorten(timeout);
-    }
-    let (inferences, prepared) = admitted.infer(parsed.rows).await?;
-    let row_stats = inferences.iter().map(|inference| RowStats {
-        batch: inference.batch,
-        batch_size: inference.batch_size,
-        queued: inference.queued,
-        ran: inference.ran,
-    });
-    let row_stats: Vec<RowStats> = row_stats.collect();
-
-    let writing = Instant::now();
-    let model = Arc::clone(&target.classifier.model);
-    let (model_name, id, outputs) = (target.display_name(), parsed.id, parsed.outputs);
-    let write = move || {
-        let tensors = outputs.iter();
-        let outputs = tensors
-            .map(|output| tensor(*output, &inferences, &model))
-            .collect();
-        let response = InferResponse {
-            model_name,
-            model_version: VERSION,
-            id,
-            outputs,
-        };
-        to_response(&response, encoding)
-    };
-    let response = body_pool.run(admitted.deadline(), write).await??;
-    let took = RequestDurations {
-        input: read + prepared,
-        output: writing.elapsed(),
-        total: Duration::ZERO,
-    };
-    Ok((response, row_stats, took))
-}
-
-/// One output of all rows.
-fn tensor(spec: OutputSpec, inferences: &[Inference], model: &ModelInfo) -> Tensor {
-    let outputs = inferences.iter().map(|inference| &inference.output);
-    let OutputSpec {
-        name,
-        binary,
-        classes,
-    } = spec;
-    if let Some(count) = classes {
-        let rows: Vec<Vec<f32>> = outputs.map(|output| output.logits.clone()).collect();
-        let label = |class| model.labels.name(class);
-        return classification(name, &rows, count, scores::ranking, label, binary);
-    }
-    let tokens = &model.manifest.tokens;
-    let values: Vec<f32> = match name {
-        // The product over all blocks comes first; the prefix tokens first in it.
-        ROLLOUT => outputs
-            .flat_map(|output| &output.rollout[tokens.prefix..tokens.total()])
-            .copied()
-            .collect(),
-        _ => outputs.flat_map(|output| &output.logits).copied().collect(),
-    };
-    let mut shape = ModelVariant::output_shape(&model.manifest, name);
-    shape.insert(0, inferences.len());
-    Tensor {
-        name,
-        shape,
-        values: Values::Fp32(values),
-        binary,
-    }
 }
 
 fn to_response(response: &InferResponse, encoding: ContentEncoding) -> Result<Response> {
@@ -278,12 +174,4 @@ fn to_response(response: &InferResponse, encoding: ContentEncoding) -> Result<Re
         headers.insert(header::CONTENT_ENCODING, encoding);
     }
     Ok(response)
-}
-
-/// Milliseconds since 1970.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
 }

@@ -1,7 +1,5 @@
 //! Which model, under which of its names, a path below `/v2/models` means.
 
-use std::sync::Arc;
-
 use axum::{
     extract::{FromRequestParts, Path},
     http::request::Parts,
@@ -18,64 +16,9 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use crate::{
     Error,
-    classify::Classifier,
-    error::Detail,
     http::{AppState, Problem, RequestId, openapi},
-    oip::{ModelVariant, VERSION},
+    oip::{Target, VERSION},
 };
-use patchlight_escape::Excerpt;
-
-/// A served model and one of its variants.
-#[derive(Debug)]
-pub(super) struct Target {
-    /// The model's own name.
-    pub(super) name: Arc<str>,
-    pub(super) variant: ModelVariant,
-    pub(super) classifier: Arc<Classifier>,
-}
-
-impl Target {
-    /// Every name, model by model.
-    pub(super) fn all(state: &AppState) -> Vec<Self> {
-        let models = state.service.models.all().into_iter();
-        let variants = models.flat_map(|(name, classifier)| {
-            ModelVariant::ALL.map(|variant| Self {
-                name: Arc::clone(&name),
-                variant,
-                classifier: Arc::clone(&classifier),
-            })
-        });
-        variants.collect()
-    }
-
-    /// The name as clients write it.
-    pub(super) fn display_name(&self) -> String {
-        self.variant.name(&self.name)
-    }
-
-    fn find(state: &AppState, path: &ModelPath) -> Result<Self, Error> {
-        let models = state.service.models.all();
-        let known = |model: &str| models.iter().any(|(name, _)| **name == *model);
-        let version = path.version.as_deref();
-        if version.is_none_or(|version| version == VERSION)
-            && let Some((model, variant)) = ModelVariant::resolve(&path.model, known)
-            && let Some((name, classifier)) = models.iter().find(|(name, _)| **name == *model)
-        {
-            return Ok(Self {
-                name: Arc::clone(name),
-                variant,
-                classifier: Arc::clone(classifier),
-            });
-        }
-        let name = Excerpt(&path.model);
-        Err(Error::NoSuchModel {
-            name: match version {
-                None => Detail::new(name),
-                Some(version) => Detail::new(format_args!("{name}/versions/{}", Excerpt(version))),
-            },
-        })
-    }
-}
 
 /// How a path names a model.
 #[derive(Deserialize, IntoParams)]
@@ -129,7 +72,9 @@ impl FromRequestParts<AppState> for Target {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let path = Path::<ModelPath>::from_request_parts(parts, state).await;
         let found = match path {
-            Ok(Path(path)) => Self::find(state, &path),
+            Ok(Path(path)) => {
+                Self::find(&state.service.models, &path.model, path.version.as_deref())
+            }
             Err(error) => Err(Error::MalformedRequest(error.body_text().into())),
         };
         found.map_err(|error| Problem::new(&error, &RequestId::given(parts)))

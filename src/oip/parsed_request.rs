@@ -1,76 +1,92 @@
-//! A parsed inference request for one variant of a model: rows to run and outputs to write.
+//! A parsed inference request for one variant of a model, whichever protocol brought it: rows to run
+//! and outputs to write.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use patchlight_model::ModelInfo;
+use patchlight_model::{ModelInfo, scores};
 
-use crate::http::content_encoding::ContentEncoding;
-use crate::{
-    Error, Result,
-    error::Detail,
-    http::upload,
-    oip::{
-        Data, Input, ModelVariant, RequestedOutput,
-        bound::{self, MAX_RESPONSE_BYTES},
-        request::{self, InferRequest},
-        variant::LOGITS,
-    },
-    service::Rows,
+use super::{
+    Data, Input, ModelVariant, RequestedOutput, Tensor, Values,
+    bound::{self, MAX_RESPONSE_BYTES},
+    request::InferRequest,
+    response::classification,
+    variant::{LOGITS, ROLLOUT},
 };
+use crate::{Error, Result, batch::Inference, error::Detail, service::Rows};
 use patchlight_escape::Excerpt;
 
 /// A parsed inference request.
 #[derive(Debug)]
-pub(super) struct ParsedInferRequest {
+pub struct ParsedInferRequest {
     /// To be echoed.
-    pub(super) id: Option<String>,
+    pub id: Option<String>,
     /// What the client wants to wait at most.
-    pub(super) timeout: Option<Duration>,
+    pub timeout: Option<Duration>,
     /// Each becomes an entry of its own in the queue.
-    pub(super) rows: Rows,
+    pub rows: Rows,
     /// What is written, in this order.
-    pub(super) outputs: Vec<OutputSpec>,
+    pub outputs: Vec<OutputSpec>,
 }
 
 /// An output in the form that is wanted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct OutputSpec {
-    pub(super) name: &'static str,
-    pub(super) binary: bool,
+pub struct OutputSpec {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it goes out as binary.
+    pub binary: bool,
     /// As the best so many classes.
-    pub(super) classes: Option<usize>,
+    pub classes: Option<usize>,
 }
 
-/// How a body is framed, from its headers.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Framing {
-    pub(super) encoding: ContentEncoding,
-    /// `Inference-Header-Content-Length`.
-    pub(super) json_length: Option<usize>,
-    /// The most bytes, unpacked.
-    pub(super) limit: u64,
-    /// The most rows.
-    pub(super) max_rows: usize,
+impl OutputSpec {
+    /// This output of all rows.
+    pub fn tensor(self, inferences: &[Inference], model: &ModelInfo) -> Tensor {
+        let outputs = inferences.iter().map(|inference| &inference.output);
+        let Self {
+            name,
+            binary,
+            classes,
+        } = self;
+        if let Some(count) = classes {
+            let rows: Vec<Vec<f32>> = outputs.map(|output| output.logits.clone()).collect();
+            let label = |class| model.labels.name(class);
+            return classification(name, &rows, count, scores::ranking, label, binary);
+        }
+        let tokens = &model.manifest.tokens;
+        let values: Vec<f32> = match name {
+            // The product over all blocks comes first; the prefix tokens first in it.
+            ROLLOUT => outputs
+                .flat_map(|output| &output.rollout[tokens.prefix..tokens.total()])
+                .copied()
+                .collect(),
+            _ => outputs.flat_map(|output| &output.logits).copied().collect(),
+        };
+        let mut shape = ModelVariant::output_shape(&model.manifest, name);
+        shape.insert(0, inferences.len());
+        Tensor {
+            name,
+            shape,
+            values: Values::Fp32(values),
+            binary,
+        }
+    }
 }
 
 impl ParsedInferRequest {
-    /// Parses a body for one variant of a model. Computes for milliseconds on a large body.
+    /// Reads the tensors of a request for one variant of a model, of at most so many rows. `text`
+    /// makes the bytes of an image that came as text. Computes for milliseconds on a large request.
     ///
     /// # Errors
-    /// [`Error::MalformedRequest`] for whatever this model cannot take, [`Error::BodyTooLarge`] for
-    /// a body that unpacks to too much.
-    pub(super) fn read(
-        body: Bytes,
-        framing: Framing,
+    /// [`Error::MalformedRequest`] for whatever this model cannot take, and those of `text`.
+    pub fn new(
+        request: InferRequest,
         variant: ModelVariant,
         model: &ModelInfo,
+        max_rows: usize,
+        text: impl Fn(&str) -> Result<Bytes>,
     ) -> Result<Self> {
-        let body = framing.encoding.decompress(body, framing.limit)?;
-        if framing.json_length == Some(0) {
-            return Self::raw(body, variant, model);
-        }
-        let request = request::decode(&body, framing.json_length)?;
         let outputs = outputs(&request, variant)?;
         let [input] = request.inputs.as_slice() else {
             let found = request.inputs.len();
@@ -78,7 +94,7 @@ impl ParsedInferRequest {
                 format_args!("the model has one input, the request has {found}").into(),
             ));
         };
-        let rows = rows(input, variant, model, framing.max_rows)?;
+        let rows = rows(input, variant, model, max_rows, text)?;
         check_length(&outputs, rows.count(), model)?;
         Ok(Self {
             rows,
@@ -89,7 +105,10 @@ impl ParsedInferRequest {
     }
 
     /// The whole body is the only input: one row, answered in binary.
-    fn raw(body: Bytes, variant: ModelVariant, model: &ModelInfo) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`Error::MalformedRequest`] when it is not as long as the model's input.
+    pub fn raw(body: Bytes, variant: ModelVariant, model: &ModelInfo) -> Result<Self> {
         let rows = match variant {
             ModelVariant::Image => Rows::Images(vec![body]),
             ModelVariant::Plain | ModelVariant::Explain => {
@@ -118,7 +137,13 @@ impl ParsedInferRequest {
     }
 }
 
-fn rows(input: &Input, variant: ModelVariant, model: &ModelInfo, max_rows: usize) -> Result<Rows> {
+fn rows(
+    input: &Input,
+    variant: ModelVariant,
+    model: &ModelInfo,
+    max_rows: usize,
+    text: impl Fn(&str) -> Result<Bytes>,
+) -> Result<Rows> {
     let name = variant.input(&model.manifest);
     if input.name != name {
         return input.refuse(format_args!("the model's input is called `{name}`"));
@@ -148,7 +173,7 @@ fn rows(input: &Input, variant: ModelVariant, model: &ModelInfo, max_rows: usize
         return input.refuse(format_args!("a request has 1 to {max_rows} rows"));
     };
     if variant == ModelVariant::Image {
-        return input.bytes(count, upload::base64::decode).map(Rows::Images);
+        return input.bytes(count, text).map(Rows::Images);
     }
     let values: usize = single.iter().product();
     let all = input.fp32(count * values)?;
@@ -225,6 +250,3 @@ fn check_length(outputs: &[OutputSpec], rows: usize, model: &ModelInfo) -> Resul
         .into(),
     ))
 }
-
-#[cfg(test)]
-mod tests;

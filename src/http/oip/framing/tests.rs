@@ -3,6 +3,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::{oip::OutputSpec, service::Rows};
 
 fn demo() -> ModelInfo {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
@@ -18,7 +19,7 @@ const FRAMING: Framing = Framing {
 
 fn read(variant: ModelVariant, request: &Value) -> Result<ParsedInferRequest> {
     let body = serde_json::to_vec(request).unwrap();
-    ParsedInferRequest::read(body.into(), FRAMING, variant, &demo())
+    FRAMING.read(body.into(), variant, &demo())
 }
 
 fn refusal(variant: ModelVariant, request: &Value) -> String {
@@ -167,7 +168,7 @@ fn an_answer_that_could_become_too_long_is_refused_unmade() {
     let mut request = images(&json!([4]), 4);
     let read = |request: &Value| {
         let body = serde_json::to_vec(request).unwrap();
-        ParsedInferRequest::read(body.into(), FRAMING, ModelVariant::Image, &model)
+        FRAMING.read(body.into(), ModelVariant::Image, &model)
     };
     let error = read(&request).unwrap_err().to_string();
     assert!(error.contains("at most 33554432 are sent"), "{error}");
@@ -182,13 +183,19 @@ fn a_header_of_zero_makes_the_body_the_only_input() {
         ..FRAMING
     };
     let model = demo();
-    let parsed =
-        ParsedInferRequest::read("GIF".into(), framing, ModelVariant::Image, &model).unwrap();
+    let parsed = framing
+        .read("GIF".into(), ModelVariant::Image, &model)
+        .unwrap();
     assert!(matches!(parsed.rows, Rows::Images(rows) if rows == ["GIF"]));
     assert!(parsed.outputs.iter().all(|output| output.binary));
     let tensor = vec![0; 4 * 3 * 224 * 224];
-    let parsed =
-        ParsedInferRequest::read(tensor.into(), framing, ModelVariant::Explain, &model).unwrap();
+    let parsed = framing
+        .read(tensor.into(), ModelVariant::Explain, &model)
+        .unwrap();
     assert_eq!(parsed.outputs.len(), 2);
-    assert!(ParsedInferRequest::read("abc".into(), framing, ModelVariant::Plain, &model).is_err());
+    assert!(
+        framing
+            .read("abc".into(), ModelVariant::Plain, &model)
+            .is_err()
+    );
 }
