@@ -5,10 +5,13 @@
 //! without a model.
 
 mod batch_input;
+#[cfg(feature = "cuda")]
+mod card;
 mod cpu;
 pub mod device;
 #[cfg(feature = "cuda")]
 mod fused;
+mod graph_check;
 mod options;
 mod outputs;
 mod raw_session;
@@ -17,7 +20,7 @@ mod session;
 pub mod threads;
 
 pub use self::{
-    device::Device,
+    device::{CardMemory, Device},
     options::{Kernels, SessionOptions},
     raw_session::{BareSession, Values},
     runtime::Runtime,
@@ -132,6 +135,11 @@ pub enum EngineError {
     /// The graph does not have the tensors that the manifest names.
     #[error("the graph does not match its manifest: {0}")]
     Graph(String),
+
+    /// A run on a card of our own making failed.
+    #[cfg(feature = "cuda")]
+    #[error("{0}")]
+    Card(#[from] patchlight_kernels::cuda::KernelError),
 
     /// Anything that ONNX Runtime itself reports.
     #[error("ONNX Runtime: {0}")]

@@ -15,6 +15,8 @@ pub struct SessionOptions {
     pub spin: bool,
     /// Whether operators of our own may take the place of the runtime's.
     pub kernels: Kernels,
+    /// Whether a card's launches for small batches are recorded once and replayed.
+    pub replay: bool,
     /// The ONNX file; external data lies beside it.
     pub graph: PathBuf,
 }
