@@ -53,6 +53,16 @@ pub struct BenchArgs {
     #[arg(long, env = "PATCHLIGHT_NO_MAPS")]
     pub no_maps: bool,
 
+    /// Batches that run at a time; on an NVIDIA GPU they share one session where this program's
+    /// kernels run
+    #[arg(long, value_name = "N", env = "PATCHLIGHT_SESSIONS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub sessions: u16,
+
+    /// Launch each kernel of a small batch on an NVIDIA GPU, instead of recording the launches once
+    /// and replaying them
+    #[arg(long, env = "PATCHLIGHT_NO_REPLAY")]
+    pub no_replay: bool,
+
     /// Compare so many random images with the CPU's stock operators first
     #[arg(
         long,

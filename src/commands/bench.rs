@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write},
     process::ExitCode,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -29,6 +30,10 @@ struct Report {
     precision: String,
     device: String,
     threads: usize,
+    /// Batches that run at a time.
+    sessions: usize,
+    /// Whether they share one session.
+    shared: bool,
     /// What an image is sent as: bytes where the graph normalises.
     input: &'static str,
     maps: bool,
@@ -58,6 +63,7 @@ struct BatchTime {
     /// Median and 95th percentile of a run, inputs and outputs in the host's memory.
     median_ms: f64,
     p95_ms: f64,
+    /// Of all sessions together.
     images_per_s: f64,
     runs: usize,
 }
@@ -96,12 +102,14 @@ fn measure(args: &BenchArgs, device: Device, kernels: Kernels) -> Result<Report,
     let model = ModelInfo::open(&directory).map_err(|error| error.to_string())?;
     let runtime = Runtime::load().map_err(|error| error.to_string())?;
     let threads = args.threads.unwrap_or_else(threads::available).max(1);
+    let sessions = usize::from(args.sessions);
     let load = |device, kernels| {
         let options = SessionOptions {
             device,
-            threads,
+            threads: (threads / sessions).max(1),
             spin: threads::may_spin(),
             kernels,
+            replay: !args.no_replay,
             graph: model.graph(),
         };
         OrtEngine::load(&runtime, &model.manifest, &options)
@@ -133,26 +141,25 @@ fn measure(args: &BenchArgs, device: Device, kernels: Kernels) -> Result<Report,
         }
     };
 
+    let (device, shared) = (engine.device(), engine.shares_device());
+    let mut engines = vec![engine];
+    while engines.len() < sessions {
+        let more = engines[0].another().map_err(failed)?;
+        engines.push(more);
+    }
     let mut batches = Vec::with_capacity(args.batch.len());
     for &batch in &args.batch {
         let inputs = inputs(&images, batch.into(), !args.no_maps);
-        for _ in 0..3 {
-            engine.run(&inputs).map_err(failed)?;
-        }
-        let end = Instant::now() + Duration::from_secs(args.seconds.into());
-        let mut times = Vec::new();
-        while Instant::now() < end || times.len() < 5 {
-            let started = Instant::now();
-            engine.run(&inputs).map_err(failed)?;
-            times.push(started.elapsed().as_secs_f64() * 1e3);
-        }
-        batches.push(BatchTime::of(batch.into(), times));
+        let seconds = Duration::from_secs(args.seconds.into());
+        batches.push(time(&mut engines, &inputs, seconds).map_err(failed)?);
     }
     Ok(Report {
         model: model.manifest.architecture.name.clone(),
         precision: model.manifest.graph.precision.to_string(),
-        device: engine.device().to_string(),
+        device: device.to_string(),
         threads,
+        sessions,
+        shared,
         input: match form {
             TensorForm::Normalized => "float32",
             TensorForm::Pixels => "uint8",
@@ -162,6 +169,44 @@ fn measure(args: &BenchArgs, device: Device, kernels: Kernels) -> Result<Report,
         difference,
         batches,
     })
+}
+
+/// Every engine runs the same batch again and again, all at the same time.
+fn time(
+    engines: &mut [OrtEngine],
+    inputs: &[Input<'_>],
+    least: Duration,
+) -> Result<BatchTime, EngineError> {
+    // A size is new to the session in its first run, and recorded in its second.
+    for _ in 0..3 {
+        for engine in &mut *engines {
+            engine.run(inputs)?;
+        }
+    }
+    let started = Instant::now();
+    let run = |engine: &mut OrtEngine| -> Result<Vec<f64>, EngineError> {
+        let mut times = Vec::new();
+        while started.elapsed() < least || times.len() < 5 {
+            let started = Instant::now();
+            engine.run(inputs)?;
+            times.push(started.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok(times)
+    };
+    let times = thread::scope(|scope| {
+        let threads = engines.iter_mut().map(|engine| scope.spawn(|| run(engine)));
+        let threads: Vec<_> = threads.collect();
+        let times = threads.into_iter().map(|thread| {
+            let panicked = |_| EngineError::Graph("the engine panicked".to_owned());
+            thread.join().map_err(panicked)?
+        });
+        times.collect::<Result<Vec<_>, _>>()
+    })?;
+    Ok(BatchTime::of(
+        inputs.len(),
+        times.concat(),
+        started.elapsed(),
+    ))
 }
 
 /// Noise over the whole range of images.
@@ -217,15 +262,15 @@ impl Difference {
 }
 
 impl BatchTime {
-    /// `times` holds at least one, in milliseconds.
-    fn of(batch: usize, mut times: Vec<f64>) -> Self {
+    /// `times` holds at least one, in milliseconds; all of them took `elapsed` together.
+    fn of(batch: usize, mut times: Vec<f64>, elapsed: Duration) -> Self {
         times.sort_unstable_by(f64::total_cmp);
         let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
         Self {
             batch,
             median_ms: at(0.5),
             p95_ms: at(0.95),
-            images_per_s: batch as f64 * 1e3 / at(0.5),
+            images_per_s: (batch * times.len()) as f64 / elapsed.as_secs_f64(),
             runs: times.len(),
         }
     }
@@ -242,12 +287,19 @@ fn write(report: &Report, json: bool) -> io::Result<()> {
         device,
         input,
         maps,
+        sessions,
+        shared,
         ..
     } = report;
     let what = if *maps { "with maps" } else { "logits alone" };
     writeln!(
         out,
-        "{model}, {precision}, on {device}, {input} images, {what}; ready after {:.2} s",
+        "{model}, {precision}, on {device}, {input} images, {what}{}; ready after {:.2} s",
+        match (sessions, shared) {
+            (1, _) => String::new(),
+            (_, true) => format!(", {sessions} batches at a time in one session"),
+            (_, false) => format!(", {sessions} sessions"),
+        },
         report.ready_s
     )?;
     if let Some(difference) = &report.difference {

@@ -14,7 +14,7 @@ use patchlight_imaging::{
 use patchlight_model::manifest::{HeadFusion, Manifest};
 use patchlight_onnx::{
     proto::{ModelProto, ValueInfoProto},
-    vit::fused::{MAPS, NORMALIZE, PIXELS, fuse},
+    vit::fused::{NORMALIZE, fuse},
 };
 use prost::Message;
 
@@ -145,6 +145,7 @@ impl Engines {
                 threads: 1,
                 spin: false,
                 kernels: Kernels::Stock,
+                replay: false,
                 graph,
             };
             OrtEngine::load(runtime(), &manifest, &options).unwrap()

@@ -14,6 +14,7 @@ mod fused;
 mod graph_check;
 mod options;
 mod outputs;
+mod own_session;
 mod raw_session;
 pub mod runtime;
 mod session;
@@ -36,6 +37,12 @@ pub trait Engine: Send + 'static {
     /// # Errors
     /// A failed run says nothing about single inputs: the caller may try them one by one.
     fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EngineError>;
+
+    /// Whether its runs stand in line behind those of the other engines of its model, on one device
+    /// that they have in common.
+    fn shares_device(&self) -> bool {
+        false
+    }
 
     /// Rebuilds everything below it, after run upon run has failed.
     ///

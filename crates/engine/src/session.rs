@@ -1,11 +1,8 @@
 //! The real engine: a graph, loaded into ONNX Runtime.
 
-use ort::{
-    session::{
-        OutputSelector, RunOptions, Session,
-        builder::{GraphOptimizationLevel, SessionBuilder},
-    },
-    value::TensorRef,
+use ort::session::{
+    Session,
+    builder::{GraphOptimizationLevel, SessionBuilder},
 };
 use patchlight_imaging::preprocess::{ImageTensorRef, TensorForm};
 use patchlight_model::manifest::{Manifest, Precision};
@@ -15,10 +12,8 @@ use patchlight_onnx::vit::fused::{MAPS, PIXELS};
 use super::card::CardRunner;
 use super::{
     CardMemory, Device, Engine, EngineError, Input, Output, Runtime, SessionOptions,
-    batch_input::{BatchInput, Gathered},
-    cpu,
-    graph_check::check_tensors,
-    outputs::{BatchOutputs, TensorNames},
+    batch_input::BatchInput, cpu, graph_check::check_tensors, outputs::TensorNames,
+    own_session::OwnSession,
 };
 
 /// A session, or a part in one that several engines share, and the names and sizes of its tensors.
@@ -38,16 +33,6 @@ enum Runner {
     Own(Box<OwnSession>),
     #[cfg(feature = "cuda")]
     Card(CardRunner),
-}
-
-/// A session that only this engine uses.
-#[derive(Debug)]
-struct OwnSession {
-    /// Dropped before the session, whose allocator it may hold.
-    batch_input: BatchInput,
-    session: Session,
-    /// Whether the graph can be told that only the logits are wanted.
-    takes_maps: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -141,19 +126,25 @@ impl OrtEngine {
         }
     }
 
-    /// Whether [`another`](Self::another) is a part in the same session.
-    pub fn shares_session(&self) -> bool {
-        match &self.runner {
-            Runner::Own(_) => false,
-            #[cfg(feature = "cuda")]
-            Runner::Card(_) => true,
-        }
-    }
-
     /// Memory of the card that the session is on; `None` if it is on none, or its driver does not
     /// tell.
     pub fn card_memory(&self) -> Option<CardMemory> {
         super::device::card_memory(self.device)
+    }
+
+    /// Runs a batch for the sake of one float32 output that the manifest does not name.
+    ///
+    /// # Errors
+    /// If the graph has no such output, the run fails, or the session is shared.
+    pub fn read(&mut self, inputs: &[&[f32]], output: &str) -> Result<Vec<f32>, EngineError> {
+        let images: Vec<ImageTensorRef<'_>> = inputs.iter().map(|&values| values.into()).collect();
+        match &mut self.runner {
+            Runner::Own(own) => own.read(&self.names, &images, output),
+            #[cfg(feature = "cuda")]
+            Runner::Card(_) => Err(EngineError::Graph(format!(
+                "a session that is shared gives no output `{output}`"
+            ))),
+        }
     }
 
     /// How many values an image's tensor has.
@@ -185,6 +176,15 @@ impl Engine for OrtEngine {
         }
     }
 
+    /// Whether [`another`](Self::another) is a part in the same session.
+    fn shares_device(&self) -> bool {
+        match &self.runner {
+            Runner::Own(_) => false,
+            #[cfg(feature = "cuda")]
+            Runner::Card(_) => true,
+        }
+    }
+
     /// The old session goes only when the new one is there: for a moment there are two.
     fn rebuild(&mut self) -> Result<(), EngineError> {
         #[cfg(feature = "cuda")]
@@ -200,35 +200,6 @@ impl Engine for OrtEngine {
         }
         *self = Self::load_spec(self.spec.clone())?;
         Ok(())
-    }
-}
-
-impl OwnSession {
-    fn run(
-        &mut self,
-        names: &TensorNames,
-        inputs: &[Input<'_>],
-    ) -> Result<Vec<Output>, EngineError> {
-        let images: Vec<ImageTensorRef<'_>> = inputs.iter().map(|input| input.tensor).collect();
-        let Gathered { mut values, rows } = self.batch_input.gather(&names.input, &images)?;
-        let maps = [i64::from(inputs.iter().any(|input| input.maps))];
-        if self.takes_maps {
-            let maps = TensorRef::from_array_view(([1_usize], &maps[..]))?;
-            values.push((MAPS, maps.into()));
-        }
-        let wanted = names.wanted(inputs);
-        let selected = wanted
-            .into_iter()
-            .fold(OutputSelector::no_default(), OutputSelector::with);
-        let options = RunOptions::new()?.with_outputs(selected);
-        let outputs = self.session.run_with_options(values, &options)?;
-        let batch = BatchOutputs {
-            outputs: &outputs,
-            count: inputs.len(),
-        };
-        let rows = inputs.iter().zip(rows);
-        rows.map(|(input, row)| batch.output(names, input, row))
-            .collect()
     }
 }
 

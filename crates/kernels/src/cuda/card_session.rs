@@ -237,7 +237,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Memory of the card for this batch. Addresses are part of recorded runs.
+    /// Memory of the card for this batch. Addresses are part of recorded runs, which read none of
+    /// `values`.
     fn reserve(
         &mut self,
         stream: &ComputeStream,
@@ -247,16 +248,22 @@ impl Queue {
         let of_image = tensors.values_of_image();
         let outputs = OutputLayout::of(&tensors.outputs[..batch.outputs], batch.images());
         let wanted = [
-            (&mut self.pixels, batch.pixels * of_image),
-            (&mut self.values, batch.values * of_image * size_of::<f32>()),
-            (&mut self.outputs, outputs.bytes),
+            (&mut self.pixels, batch.pixels * of_image, true),
+            (&mut self.outputs, outputs.bytes, true),
+            (
+                &mut self.values,
+                batch.values * of_image * size_of::<f32>(),
+                false,
+            ),
         ];
-        let too_small = wanted
-            .into_iter()
-            .filter(|(memory, bytes)| memory.bytes() < *bytes);
-        for (memory, bytes) in too_small {
+        for (memory, bytes, is_recorded) in wanted {
+            if memory.bytes() >= bytes {
+                continue;
+            }
             stream.wait()?;
-            self.recorded.clear();
+            if is_recorded {
+                self.recorded.clear();
+            }
             *memory = DeviceMemory::new(&stream.context, bytes)?;
         }
         Ok(())

@@ -47,9 +47,9 @@ impl RecordedRun {
         unsafe { result::stream::begin_capture(stream, mode) }?;
         let ran = run();
         // SAFETY: recording began above.
-        let graph = unsafe { result::stream::end_capture(stream) };
+        let graph = unsafe { result::stream::end_capture(stream) }.map(Graph);
         ran?;
-        let graph = Graph(graph?);
+        let graph = graph?;
         if graph.0.is_null() {
             return Err(KernelError::Recording("nothing was recorded".to_owned()));
         }

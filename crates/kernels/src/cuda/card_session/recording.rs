@@ -25,10 +25,10 @@ impl Queue {
     ) -> Result<(), KernelError> {
         self.launch(tensors, batch, true)?;
         let recorded = self.recorded_run(stream, tensors, batch);
-        let recording = match recorded {
+        match recorded {
             Ok(run) => {
                 tracing::debug!(?batch, nodes = run.nodes, "run recorded");
-                Recording::Recorded(run)
+                self.recorded.insert(batch, Recording::Recorded(run));
             }
             Err(error) => {
                 tracing::warn!(
@@ -36,12 +36,11 @@ impl Queue {
                     images = batch.images(),
                     "a small batch cannot be replayed: each of its kernels is launched, which is slower"
                 );
+                self.recorded.insert(batch, Recording::Impossible);
                 // A recording that was broken off may have left the outputs undone.
                 self.launch(tensors, batch, true)?;
-                Recording::Impossible
             }
-        };
-        self.recorded.insert(batch, recording);
+        }
         Ok(())
     }
 
