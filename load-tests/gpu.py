@@ -1,27 +1,32 @@
 #!/usr/bin/env python3
 """ViT-L/16 in float16 on an NVIDIA card: right answers, the model alone beside PyTorch, and over HTTP.
 
-    load-tests/gpu.py --json report.json          # ends within six minutes; needs torch and timm for the peers
+    load-tests/gpu.py --json report.json          # ends within five minutes; needs torch and timm for the peers
+    load-tests/gpu.py --smoke                     # within a minute and a half: does everything run, and rightly?
 
 The program (`cargo build --release --features cuda`, or --program) is compared with the CPU first. Then the
 model alone is timed at batch 1, 8, 64 and 128 with inputs and outputs in the host's memory: with our kernels,
-with the runtime's operators alone, and without maps; beside PyTorch, whose inputs are on the card: compiled
-without a map, and compiled with a rollout from plain attention matrices. Last come 1, 64 and 256 clients over
-HTTP with photographs of 500×375 pixels, the generator on the same cores. Where nothing can be downloaded, make
-them before with images.py, and carry target/photographs.
+one and two batches at a time, with launches of small batches recorded and not, without maps, and with the
+runtime's operators alone; beside PyTorch, whose inputs are on the card: compiled without a map, and compiled
+with a rollout from plain attention matrices. Then come 1, 64 and 256 clients over HTTP with photographs of
+500×375 pixels, the generator on the same cores. Where nothing can be downloaded, make them before with images.py,
+and carry target/photographs. A part that fails is said and left out; the others run.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 import images
 from harness import ROOT, Server, status_bytes
 
-BATCHES = (1, 8, 64, 128)
+BEGAN = time.monotonic()
+PARTS = ("ours", "two", "no-replay", "logits", "stock", "torch", "http")
 
 
 def main():
@@ -29,27 +34,54 @@ def main():
     parser.add_argument("--program", type=Path, default=ROOT / "target/release/patchlight")
     parser.add_argument("--load", type=Path, default=ROOT / "target/release/patchlight-load")
     parser.add_argument("--model", type=Path, help="a model directory in float16 [default: random weights]")
-    parser.add_argument("--seconds", type=int, default=3, help="for each batch size and load")
-    parser.add_argument("--skip", nargs="*", default=[], choices=["torch", "stock", "http"])
+    parser.add_argument("--seconds", type=int, help="for each batch size and load [default: 2; 1 with --smoke]")
+    parser.add_argument("--skip", nargs="*", default=[], choices=PARTS)
+    parser.add_argument("--smoke", action="store_true", help="few sizes, one second each, no PyTorch")
+    parser.add_argument("--within", type=int, help="no part begins after so many seconds [default: 280; 80]")
     images.add_option(parser)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    found = {"card": card(), "images": args.images}
+    args.seconds = args.seconds or (1 if args.smoke else 2)
+    args.within = args.within or (80 if args.smoke else 280)
+    if args.smoke:
+        args.skip = [*args.skip, "torch", "no-replay", "logits"]
+    found = {"card": card(), "processor": processor()}
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         model = args.model or imported(args, folder)
-        found["ours"] = bench(args, model, "--compare", "4")
-        if "stock" not in args.skip:
-            found["stock operators"] = bench(args, model, "--kernels", "stock", batches=(1, 64, 128))
-        found["ours, logits alone"] = bench(args, model, "--no-maps", batches=(1, 64))
-        write(args, found)
-        if "torch" not in args.skip:
-            found["torch"] = torch_peers(args)
+        large = (1, 64) if args.smoke else (1, 8, 64, 128)
+        parts = {
+            "ours": lambda: bench(args, model, "--compare", "2" if args.smoke else "4", batches=large),
+            "two": lambda: bench(args, model, "--sessions", "2", batches=large),
+            "no-replay": lambda: bench(args, model, "--no-replay", batches=(1, 8)),
+            "logits": lambda: bench(args, model, "--no-maps", "--sessions", "2", batches=(1, 64)),
+            "http": lambda: over_http(args, model, images.small(args.images), folder),
+            "torch": lambda: torch_peers(args),
+            "stock": lambda: bench(args, model, "--kernels", "stock", batches=(64,) if args.smoke else (1, 64)),
+        }
+        for name, part in parts.items():
+            if name in args.skip:
+                continue
+            if time.monotonic() - BEGAN > args.within:
+                say(f"{name}: left out, for {args.within} s are over")
+                continue
+            say(name)
+            try:
+                found[name] = part()
+            except (Exception, SystemExit) as error:
+                found[name] = {"failed": f"{error}"[-2000:]}
+                say(f"{name} FAILED: {error}")
+                traceback.print_exc()
             write(args, found)
-        if "http" not in args.skip:
-            found["http"] = over_http(args, model, images.small(args.images), folder)
+    found["seconds"] = time.monotonic() - BEGAN
     write(args, found)
     table(found)
+    if any("failed" in part for part in found.values() if isinstance(part, dict)):
+        raise SystemExit(1)
+
+
+def say(what):
+    print(f"[{time.monotonic() - BEGAN:6.1f} s] {what}", flush=True)
 
 
 def card():
@@ -57,21 +89,29 @@ def card():
     return subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
 
 
+def processor():
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    return f"{len(os.sched_getaffinity(0))} cores of {name}"
+
+
 def imported(args, folder):
     out = folder / "vit-l"
     began = time.monotonic()
     command = [args.program, "import", "--arch", "vit-l-16", "--random-weights", "--precision", "fp16", "--out", out]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    print(f"imported in {time.monotonic() - began:.1f} s", flush=True)
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"import failed:\n{done.stderr}")
+    say(f"imported in {time.monotonic() - began:.1f} s")
     return out
 
 
-def bench(args, model, *flags, batches=BATCHES):
+def bench(args, model, *flags, batches):
     command = [args.program, "bench", "--model", model, "--device", "cuda", "--json", *flags]
     command += ["--seconds", str(args.seconds), "--batch", ",".join(map(str, batches))]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     if done.returncode:
-        raise SystemExit(f"bench failed:\n{done.stderr}")
+        raise SystemExit(f"bench failed:\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
     report = json.loads(done.stdout)
     # What the program warns of belongs beside its figures.
     report["warnings"] = [line for line in done.stderr.splitlines() if "WARN" in line or "kernels" in line]
@@ -127,36 +167,47 @@ def torch_peers(args):
         return sorted(times)[len(times) // 2]
 
     found = {}
-    plan = (("no map", net, "default", (64,)), ("rollout", rollout, "default", (64, 128)), ("rollout, CUDA graph", rollout, "reduce-overhead", (1,)))
+    plan = (
+        ("no map", net, "default", (64,)),
+        ("rollout", rollout, "default", (64,)),
+        ("rollout, CUDA graph", rollout, "reduce-overhead", (1,)),
+        ("no map, CUDA graph", net, "reduce-overhead", (1,)),
+    )
     for name, function, mode, batches in plan:
         for batch in batches:
+            if time.monotonic() - BEGAN > args.within:
+                say(f"torch, {name}, batch {batch}: left out")
+                continue
             compiled = torch.compile(function, mode=mode, dynamic=False)
             x = torch.randn(batch, 3, 224, 224, device="cuda", dtype=torch.float16)
             ms = median_ms(lambda: compiled(x))
             found[f"{name}, batch {batch}"] = {"batch": batch, "median_ms": ms, "images_per_s": batch * 1e3 / ms}
-            print(name, batch, found[f"{name}, batch {batch}"], flush=True)
+            say(f"torch, {name}, batch {batch}: {ms:.2f} ms, {batch * 1e3 / ms:.0f}/s")
     del net
     torch.cuda.empty_cache()
     return found
 
 
 def over_http(args, model, files, folder):
-    found = {}
-    flags = ["--model", model, "--device", "cuda", "--max-batch", "64", "--sessions", "2"]
-    with Server(*flags, program=args.program) as server:
-        found["ready_s"] = server.ready_s
-        for clients in (1, 64, 256):
-            report = folder / f"{clients}.json"
-            command = [args.load, "--url", f"http://127.0.0.1:{server.port}/classify", "--clients", str(clients)]
-            command += ["--duration", f"{2 * args.seconds}s", "--warmup", "2s", "--json", report, *files]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                raise SystemExit(f"the load generator failed:\n{done.stderr}")
-            found[f"{clients} clients"] = json.loads(report.read_text())
-            print(f"{clients} clients:\n{done.stdout}", flush=True)
-        found["memory_bytes"] = status_bytes(server.pid, "VmRSS")
-        query = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader"]
-        found["card_memory"] = subprocess.run(query, capture_output=True, text=True).stdout.strip()
+    found = {"images": args.images}
+    with tempfile.TemporaryFile("w+") as log:
+        with Server("--model", model, "--device", "cuda", "--max-batch", "64", program=args.program, log=log) as server:
+            found["ready_s"] = server.ready_s
+            say(f"ready after {server.ready_s:.1f} s")
+            for clients in (1, 64) if args.smoke else (1, 64, 256):
+                report = folder / f"{clients}.json"
+                command = [args.load, "--url", f"http://127.0.0.1:{server.port}/classify", "--clients", str(clients)]
+                command += ["--duration", f"{2 * args.seconds}s", "--warmup", "2s", "--json", report, *files]
+                done = subprocess.run(command, capture_output=True, text=True)
+                if done.returncode:
+                    raise SystemExit(f"the load generator failed:\n{done.stderr}")
+                found[f"{clients} clients"] = json.loads(report.read_text())
+                say(f"{clients} clients:\n{done.stdout}")
+            found["memory_bytes"] = status_bytes(server.pid, "VmRSS")
+            query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader"]
+            found["card_memory"] = subprocess.run(query, capture_output=True, text=True).stdout.strip()
+        log.seek(0)
+        found["log"] = [line for line in log.read().splitlines() if " WARN " in line or " INFO " in line][:40]
     return found
 
 
@@ -166,16 +217,22 @@ def write(args, found):
 
 
 def table(found):
-    print(f"\n{found['card']}")
-    for name in ("ours", "stock operators", "ours, logits alone"):
-        if name not in found:
+    print(f"\n{found['card']}, {found['processor']}; {found['seconds']:.0f} s")
+    for name, report in found.items():
+        if not isinstance(report, dict) or "batches" not in report:
             continue
-        report = found[name]
-        print(f"{name}: ready {report['ready_s']:.1f} s, differs {report.get('difference')}, {report['warnings']}")
+        print(f"{name}: ready {report['ready_s']:.1f} s, differs {report.get('difference')}")
+        for line in report["warnings"]:
+            print(f"  {line}")
         for time_of in report["batches"]:
-            print(f"  batch {time_of['batch']:>3}: {time_of['median_ms']:8.2f} ms {time_of['images_per_s']:8.0f}/s")
+            print(f"  batch {time_of['batch']:>3}: {time_of['median_ms']:8.2f} ms (p95 {time_of['p95_ms']:.2f}) {time_of['images_per_s']:8.0f}/s")
     for name, time_of in found.get("torch", {}).items():
-        print(f"torch, {name}: {time_of['median_ms']:8.2f} ms {time_of['images_per_s']:8.0f}/s")
+        if isinstance(time_of, dict):
+            print(f"torch, {name}: {time_of['median_ms']:8.2f} ms {time_of['images_per_s']:8.0f}/s")
+    http = found.get("http", {})
+    for name in ("ready_s", "memory_bytes", "card_memory"):
+        if name in http:
+            print(f"http, {name}: {http[name]}")
 
 
 if __name__ == "__main__":

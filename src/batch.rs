@@ -135,7 +135,7 @@ impl Batcher {
         metrics: Arc<Metrics>,
         fatal: &FatalSignal,
     ) -> io::Result<(Self, Workers)> {
-        let queue = Arc::new(Queue::new(policy, engines.len(), warm_up));
+        let queue = Arc::new(Queue::new(policy, &engines, warm_up));
         // Closes the queue if this ends early.
         let handle = Arc::new(QueueHandle(Arc::clone(&queue)));
         let workers = worker::spawn(engines, &queue, &metrics, fatal)?;

@@ -45,8 +45,9 @@ pub struct Config {
     pub kernels: Kernels,
     /// Threads that compute; also how many images are decoded at once.
     pub threads: usize,
-    /// Sessions of each model, among which these threads are divided.
-    pub sessions: NonZeroUsize,
+    /// Batches of each model that run at a time, each in a session of its own among which these
+    /// threads are divided, or in one that is shared on a card; `None` leaves it to the device.
+    pub sessions: Option<NonZeroUsize>,
     /// How batches are made.
     pub policy: Policy,
     /// Bounds of one request.
@@ -213,8 +214,11 @@ impl Config {
             Some(text) => errors.count("--threads", text),
             None => NonZeroUsize::new(threads::available()),
         };
-        let sessions = errors.count("--sessions", &args.sessions);
-        if let (Some(Device::Auto | Device::Cpu), Some(sessions), Some(threads)) =
+        let sessions = match &args.sessions {
+            Some(text) => errors.count("--sessions", text).map(Some),
+            None => Some(None),
+        };
+        if let (Some(Device::Auto | Device::Cpu), Some(Some(sessions)), Some(threads)) =
             (device, sessions, threads)
             && sessions > threads
         {

@@ -57,6 +57,11 @@ pub struct BenchArgs {
     #[arg(long, env = "PATCHLIGHT_NO_MAPS")]
     pub no_maps: bool,
 
+    /// Launch each kernel of a small batch on an NVIDIA GPU, instead of recording the launches once
+    /// and replaying them
+    #[arg(long, env = "PATCHLIGHT_NO_REPLAY")]
+    pub no_replay: bool,
+
     /// Compare so many random images with the CPU's stock operators first
     #[arg(
         long,

@@ -81,16 +81,17 @@ pub struct ServeArgs {
     )]
     pub threads: Option<String>,
 
-    /// Sessions of each model, which share the threads: more of them answer a crowd sooner and a
-    /// single request later, and each holds the weights
+    /// Batches of each model that run at a time. On a CPU each has a session, the threads divided
+    /// among them: more answer a crowd sooner and a single request later, and each holds the
+    /// weights. On an NVIDIA GPU they share one session where this program's kernels run
+    /// [default: 1; 2 where they share]
     #[arg(
         long,
         value_name = "N",
         env = "PATCHLIGHT_SESSIONS",
-        default_value = "1",
         help_heading = "Model"
     )]
-    pub sessions: String,
+    pub sessions: Option<String>,
 
     /// The most images that run together
     #[arg(

@@ -42,6 +42,19 @@ impl Policy {
     /// worth the wait while the queue is short.
     const MIN_BATCH_GAIN: f64 = 1.05;
 
+    /// So long before a device is free its next batch is closed: gathering it and launching its
+    /// kernels takes some milliseconds on a slow core.
+    const HEAD_START: Duration = Duration::from_millis(4);
+
+    /// How long a batch for a device that is busy for so long stays open, so many being in it: what
+    /// arrives meanwhile joins it. A full one has nothing to wait for.
+    pub(super) fn hold(&self, waiting: usize, busy: Duration) -> Duration {
+        match waiting >= self.max_batch.get() {
+            true => Duration::ZERO,
+            false => busy.saturating_sub(Self::HEAD_START),
+        }
+    }
+
     /// How many of those that wait run now, an engine being free: `left` has the time that is left
     /// for each, in the order in which they would be taken.
     ///

@@ -5,12 +5,15 @@
 //! is closed.
 
 use std::{
+    iter,
     sync::{
         Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
+
+use patchlight_engine::Engine;
 
 use super::{
     Load, Policy, admission,
@@ -49,6 +52,8 @@ pub(super) enum PushResult {
 #[derive(Debug)]
 pub(super) struct Queue {
     policy: Policy,
+    /// Whether the engines' runs stand in line on one device.
+    shared_device: bool,
     state: Mutex<State>,
     arrived: Condvar,
     /// See [`Load::reserved`].
@@ -68,12 +73,12 @@ struct State {
 }
 
 impl State {
-    fn engines(&self) -> EngineCounts {
-        let idle = self.running.iter().filter(|running| running.is_none());
-        EngineCounts {
-            total: self.running.len(),
-            idle: idle.count(),
-        }
+    /// Seconds until each engine that runs something is free.
+    fn busy(&self, now: Instant) -> impl Iterator<Item = f64> {
+        self.running.iter().flatten().map(move |running| {
+            let elapsed = now.saturating_duration_since(running.since);
+            admission::free_in(&self.latency, running.size, elapsed)
+        })
     }
 
     fn queue_mut(&mut self, priority: Priority) -> &mut FairQueue {
@@ -91,17 +96,22 @@ struct RunningBatch {
 }
 
 impl Queue {
-    /// For so many `engines`; `warm_up`: what each of them has run already.
-    pub(super) fn new(policy: Policy, engines: usize, warm_up: &[(usize, Duration)]) -> Self {
+    /// For these `engines`; `warm_up`: what each of them has run already.
+    pub(super) fn new<E: Engine>(
+        policy: Policy,
+        engines: &[E],
+        warm_up: &[(usize, Duration)],
+    ) -> Self {
         let state = State {
             foreground: FairQueue::default(),
             background: FairQueue::default(),
             latency: LatencyModel::new(policy.max_batch.get(), warm_up),
-            running: vec![None; engines],
+            running: vec![None; engines.len()],
             closed: false,
         };
         Self {
             policy,
+            shared_device: engines.iter().any(Engine::shares_device),
             state: Mutex::new(state),
             arrived: Condvar::new(),
             reserved: AtomicUsize::new(0),
@@ -158,7 +168,12 @@ impl Queue {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
-            let engines = state.engines();
+            let engines = self.engines(&state);
+            if let Some(hold) = self.hold(&state, now) {
+                let woken = self.arrived.wait_timeout(state, hold);
+                state = woken.unwrap_or_else(PoisonError::into_inner).0;
+                continue;
+            }
             let State {
                 foreground,
                 background,
@@ -191,6 +206,32 @@ impl Queue {
         }
     }
 
+    /// Engines that run at a time: those in line on one device are one.
+    fn engines(&self, state: &State) -> EngineCounts {
+        let idle = state.running.iter().filter(|running| running.is_none());
+        match (self.shared_device, idle.count()) {
+            (false, idle) => EngineCounts {
+                total: state.running.len(),
+                idle,
+            },
+            (true, idle) => EngineCounts {
+                total: 1,
+                idle: usize::from(idle == state.running.len()),
+            },
+        }
+    }
+
+    /// How long a worker leaves what waits to grow, because the device that it shares is busy.
+    fn hold(&self, state: &State, now: Instant) -> Option<Duration> {
+        let waiting = state.foreground.len();
+        if !self.shared_device || state.closed || waiting + state.background.len() == 0 {
+            return None;
+        }
+        let busy = Duration::from_secs_f64(state.busy(now).sum());
+        let hold = self.policy.hold(waiting, busy);
+        (!hold.is_zero()).then_some(hold)
+    }
+
     /// The worker runs so many again that [`next_batch`](Self::next_batch) gave it before.
     pub(super) fn begin(&self, worker: usize, size: usize) {
         self.lock().running[worker] = Some(RunningBatch {
@@ -215,22 +256,24 @@ impl Queue {
         let waiting = state.foreground.len();
         let reserved = self.reserved.load(Ordering::Relaxed);
         let ahead = waiting + reserved;
-        let share = (ahead + 1).div_ceil(state.running.len());
+        let engines = self.engines(&state);
+        let share = (ahead + 1).div_ceil(engines.total);
         let size = self.policy.size(ahead + 1, latency).min(share);
-        let free_in = state.running.iter().map(|running| match running {
-            Some(running) => {
-                let elapsed = now.saturating_duration_since(running.since);
-                admission::free_in(latency, running.size, elapsed)
+        let busy = state.busy(now);
+        let free_in: Vec<f64> = match self.shared_device {
+            true => vec![busy.sum()],
+            false => {
+                let idle = iter::repeat_n(0.0, engines.idle);
+                busy.chain(idle).collect()
             }
-            None => 0.0,
-        });
+        };
         Load {
             waiting,
             reserved,
             background: state.background.len(),
-            idle: state.engines().idle,
+            idle: engines.idle,
             running: running.map(|running| running.size).sum(),
-            predicted_wait: admission::predicted_wait(latency, size, ahead, free_in.collect()),
+            predicted_wait: admission::predicted_wait(latency, size, ahead, free_in),
         }
     }
 

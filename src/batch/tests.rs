@@ -3,7 +3,7 @@
 mod harness;
 mod worker_panic;
 
-use self::harness::{Harness, harness, harness_with_workers, logit};
+use self::harness::{Harness, harness, harness_with_shared_device, harness_with_workers, logit};
 use super::*;
 
 #[tokio::test]
@@ -61,6 +61,38 @@ async fn an_idle_engine_takes_what_comes_while_another_runs() {
     tokio::task::spawn_blocking(|| workers.join())
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn what_comes_while_a_shared_device_is_busy_goes_together() {
+    let harness = harness_with_shared_device(8, Duration::from_secs(60));
+    let mut requests = vec![harness.submit(1.0).await];
+    assert_eq!(harness.next_batch(), [1.0]);
+    for tag in [2.0, 3.0] {
+        requests.push(harness.submit(tag).await);
+    }
+    // The other engine leaves them to whichever is free when the device is.
+    assert_eq!(harness.batcher.load().waiting, 2);
+    harness.let_run(2);
+    assert_eq!(harness.next_batch(), [2.0, 3.0]);
+    for (request, tag) in requests.into_iter().zip([1.0, 2.0, 3.0]) {
+        assert_eq!(logit(request.await), tag);
+    }
+}
+
+#[tokio::test]
+async fn a_full_batch_stands_in_line_behind_the_one_that_runs() {
+    let harness = harness_with_shared_device(2, Duration::from_secs(60));
+    let mut requests = vec![harness.submit(1.0).await];
+    assert_eq!(harness.next_batch(), [1.0]);
+    for tag in [2.0, 3.0] {
+        requests.push(harness.submit(tag).await);
+    }
+    assert_eq!(harness.next_batch(), [2.0, 3.0]);
+    harness.let_run(2);
+    for (request, tag) in requests.into_iter().zip([1.0, 2.0, 3.0]) {
+        assert_eq!(logit(request.await), tag);
+    }
 }
 
 #[tokio::test]

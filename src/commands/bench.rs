@@ -67,14 +67,15 @@ fn measure(args: &BenchArgs, device: Device, kernels: Kernels) -> Result<Report,
     let model = ModelInfo::open(&directory).map_err(|error| error.to_string())?;
     let runtime = Runtime::load().map_err(|error| error.to_string())?;
     let sessions = usize::from(args.sessions);
-    let threads = args.threads.unwrap_or_else(threads::available);
-    let threads = (threads / sessions).max(1);
+    let threads = args.threads.unwrap_or_else(threads::available).max(1);
     let load = |device, kernels| {
         let options = SessionOptions {
             device,
             threads,
+            sessions,
             spin: threads::may_spin(),
             kernels,
+            replay: !args.no_replay,
             graph: model.graph(),
         };
         OrtEngine::load(&runtime, &model.manifest, &options)
@@ -87,10 +88,12 @@ fn measure(args: &BenchArgs, device: Device, kernels: Kernels) -> Result<Report,
         .run(&inputs(&noise(form, 1, values), 1, !args.no_maps))
         .map_err(failed)?;
     let ready_s = started.elapsed().as_secs_f64();
-    let device = engine.device();
+    let (device, shared) = (engine.device(), engine.shares_device());
+    let instructions = engine.instruction_set();
     engines.push(engine);
     while engines.len() < sessions {
-        engines.push(load(device, kernels).map_err(failed)?);
+        let more = engines[0].another().map_err(failed)?;
+        engines.push(more);
     }
 
     let (images, decode) = match args.images.is_empty() {
@@ -122,8 +125,10 @@ fn measure(args: &BenchArgs, device: Device, kernels: Kernels) -> Result<Report,
         precision: model.manifest.graph.precision.to_string(),
         device: device.to_string(),
         kernels: args.kernels.clone(),
-        sessions,
+        instructions,
         threads,
+        sessions,
+        shared,
         input: match form {
             TensorForm::Normalized => "float32",
             TensorForm::Pixels => "uint8",

@@ -91,6 +91,8 @@ fn evaluate_all(
         threads: config.threads,
         spin: threads::may_spin(),
         kernels: Kernels::default(),
+        replay: true,
+        sessions: 1,
         graph: model.graph(),
     };
     let mut engine = OrtEngine::load(&runtime, &model.manifest, &options)?;

@@ -55,12 +55,13 @@ fn every_fault_is_reported_at_once() {
 
 #[test]
 fn there_are_no_more_sessions_than_threads_on_a_cpu() {
-    let with = |flags: &[&str]| config(flags).map(|config| config.sessions.get());
-    assert_eq!(with(&["--threads=4", "--sessions=4"]).unwrap(), 4);
+    let with = |flags: &[&str]| config(flags).map(|config| config.sessions.map(NonZeroUsize::get));
+    assert_eq!(with(&["--threads=4", "--sessions=4"]).unwrap(), Some(4));
     let said = with(&["--threads=2", "--sessions=3"]).unwrap_err();
     assert!(said.to_string().contains("--sessions"), "{said}");
     let gpu = ["--device=cuda", "--threads=1", "--sessions=2"];
-    assert_eq!(with(&gpu).unwrap(), 2);
+    assert_eq!(with(&gpu).unwrap(), Some(2));
+    assert_eq!(with(&["--threads=1"]).unwrap(), None);
 }
 
 #[test]

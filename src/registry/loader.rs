@@ -15,7 +15,7 @@ use patchlight_imaging::{
     decode::{JpegScaling, Limits},
     preprocess::{ImageTensor, Pipeline, TensorForm},
 };
-use patchlight_model::{ModelDescriptor, ModelError, ModelInfo, manifest::Manifest};
+use patchlight_model::{ModelDescriptor, ModelError, ModelInfo};
 
 use crate::{
     batch::{Batcher, FatalSignal, Policy, Workers},
@@ -54,7 +54,7 @@ pub struct Loader {
     device: Device,
     kernels: Kernels,
     threads: usize,
-    sessions: NonZeroUsize,
+    sessions: Option<NonZeroUsize>,
     policy: Policy,
     limits: Limits,
     jpeg_scaling: JpegScaling,
@@ -155,27 +155,38 @@ impl Loader {
         Ok((classifier, workers))
     }
 
-    /// Loads the sessions, one after the other, and proves that they work.
+    /// Loads the sessions, one after the other, and proves that they work. Engines that share a
+    /// session are warmed up together: the first meets every batch size.
     fn sessions(&self, model: &ModelInfo) -> Result<Sessions, EngineError> {
         let started = Instant::now();
         let options = SessionOptions {
             device: self.device,
-            threads: (self.threads / self.sessions).max(1),
+            threads: self.threads,
+            sessions: self.sessions.map_or(1, NonZeroUsize::get),
             spin: threads::may_spin(),
             kernels: self.kernels,
+            replay: true,
             graph: model.graph(),
         };
         let manifest = &model.manifest;
-        let (first, warm_up) = self.engine(manifest, &options)?;
-        let (device, form) = (first.device(), first.tensor_form());
+        let mut first = OrtEngine::load(&self.runtime, manifest, &options)?;
+        let (device, form, shared) = (first.device(), first.tensor_form(), first.shares_device());
+        let max_batch = self.policy.max_batch.get();
+        let warm_up = run_sizes(&mut first, &warm_up(device, max_batch))?;
+        let by_default = if shared { IN_FLIGHT } else { 1 };
         let mut engines = vec![first];
-        while engines.len() < self.sessions.get() {
-            let (more, _) = self.engine(manifest, &options)?;
+        while engines.len() < self.sessions.map_or(by_default, NonZeroUsize::get) {
+            let mut more = engines[0].another()?;
             if more.device() != device {
                 // One queue has one latency model, which two kinds of engines would not fit.
                 tracing::warn!(%device, sessions = engines.len(), "the device has room for no more");
                 break;
             }
+            let sizes = match more.shares_device() {
+                true => vec![max_batch],
+                false => self::warm_up(device, max_batch),
+            };
+            run_sizes(&mut more, &sizes)?;
             engines.push(more);
         }
         let first_runs: Duration = warm_up.iter().map(|(_, took)| *took).sum();
@@ -184,10 +195,20 @@ impl Loader {
             %device,
             sessions = engines.len(),
             threads = options.threads,
+            shared,
             spin = options.spin,
             input = ?form,
             "device"
         );
+        if let Some(memory) = engines[0].card_memory() {
+            let mib = |bytes: usize| bytes >> 20;
+            tracing::info!(
+                %device,
+                free_mib = mib(memory.free),
+                total_mib = mib(memory.total),
+                "memory of the card with the model loaded"
+            );
+        }
         tracing::info!(
             model = model.name,
             architecture = manifest.architecture.name,
@@ -205,36 +226,34 @@ impl Loader {
             warm_up,
         })
     }
+}
 
-    /// One session, and how long each batch size took.
-    fn engine(
-        &self,
-        manifest: &Manifest,
-        options: &SessionOptions,
-    ) -> Result<(OrtEngine, Vec<(usize, Duration)>), EngineError> {
-        let mut engine = OrtEngine::load(&self.runtime, manifest, options)?;
-        let values = engine.image_len();
-        let image = match engine.tensor_form() {
-            TensorForm::Normalized => ImageTensor::Normalized(vec![0.0; values]),
-            TensorForm::Pixels => ImageTensor::Pixels(vec![0; values]),
+/// Runs batches of these sizes, and answers how long each took.
+fn run_sizes(
+    engine: &mut OrtEngine,
+    sizes: &[usize],
+) -> Result<Vec<(usize, Duration)>, EngineError> {
+    let values = engine.image_len();
+    let image = match engine.tensor_form() {
+        TensorForm::Normalized => ImageTensor::Normalized(vec![0.0; values]),
+        TensorForm::Pixels => ImageTensor::Pixels(vec![0; values]),
+    };
+    let mut times = Vec::with_capacity(sizes.len());
+    for &size in sizes {
+        let started = Instant::now();
+        let input = Input {
+            // Proven once. Requests want it seldom, and its size would spoil the times.
+            class_attention: times.is_empty(),
+            ..Input::in_full(&image)
         };
-        let mut times = Vec::new();
-        for size in warm_up(engine.device(), self.policy.max_batch.get()) {
-            let started = Instant::now();
-            let input = Input {
-                // Proven once. Requests want it seldom, and its size would spoil the times.
-                class_attention: times.is_empty(),
-                ..Input::in_full(&image)
-            };
-            let outputs = engine.run(&vec![input; size])?;
-            times.push((size, started.elapsed()));
-            if !outputs.iter().flat_map(Output::values).all(f32::is_finite) {
-                let error = "its first run gave values that are not finite".to_owned();
-                return Err(EngineError::Graph(error));
-            }
+        let outputs = engine.run(&vec![input; size])?;
+        times.push((size, started.elapsed()));
+        if !outputs.iter().flat_map(Output::values).all(f32::is_finite) {
+            let error = "its first run gave values that are not finite".to_owned();
+            return Err(EngineError::Graph(error));
         }
-        Ok((engine, times))
     }
+    Ok(times)
 }
 
 /// The sessions of a model.
@@ -246,16 +265,28 @@ struct Sessions {
     warm_up: Vec<(usize, Duration)>,
 }
 
+/// Batches in flight on a session that several engines share: one computes, the next is copied and
+/// launched meanwhile.
+const IN_FLIGHT: usize = 2;
+
+/// Every size up to this one is met before the model is ready, and every multiple of it.
+const FINE_SIZES: usize = 8;
+
 /// Batch sizes that run before the model is ready. On a CPU one image proves that it works. A GPU
 /// chooses kernels and takes memory for each size when it first meets it, the largest first, so
 /// that the others fit into what is there; then each once more, because the first run says nothing
-/// of the time that the following ones take.
+/// of the time that the following ones take. Launches of small batches are recorded in their second
+/// run, so these have a third.
 fn warm_up(device: Device, max_batch: usize) -> Vec<usize> {
     match device {
         Device::Auto | Device::Cpu => vec![1],
         Device::Cuda(_) | Device::TensorRt(_) => {
-            let sizes = (1..=max_batch).rev();
-            sizes.clone().chain(sizes).collect()
+            let met = |size: &usize| {
+                *size <= FINE_SIZES || size.is_multiple_of(FINE_SIZES) || *size == max_batch
+            };
+            let sizes = (1..=max_batch).rev().filter(met);
+            let small = sizes.clone().filter(|&size| size <= FINE_SIZES);
+            sizes.clone().chain(sizes).chain(small).collect()
         }
     }
 }
@@ -265,8 +296,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gpu_meets_every_batch_size_before_the_first_request() {
-        assert_eq!(warm_up(Device::Cuda(0), 3), [3, 2, 1, 3, 2, 1]);
+    fn a_gpu_meets_small_sizes_three_times_before_the_first_request() {
+        let met = [3, 2, 1, 3, 2, 1, 3, 2, 1];
+        assert_eq!(warm_up(Device::Cuda(0), 3), met);
         assert_eq!(warm_up(Device::Cpu, 8), [1]);
+    }
+
+    #[test]
+    fn of_large_sizes_a_gpu_meets_some_and_the_largest() {
+        let met = warm_up(Device::Cuda(0), 20);
+        assert_eq!(met[..10], [20, 16, 8, 7, 6, 5, 4, 3, 2, 1]);
+        assert_eq!(met[10..20], met[..10]);
+        assert_eq!(met[20..], met[2..10]);
     }
 }

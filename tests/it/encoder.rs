@@ -45,6 +45,8 @@ impl Engines {
             let options = SessionOptions {
                 device: Device::Cpu,
                 threads: 2,
+                sessions: 1,
+                replay: false,
                 spin: false,
                 kernels,
                 graph: folder.path().join("model.onnx"),

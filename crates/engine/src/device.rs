@@ -82,7 +82,7 @@ impl Device {
         match self {
             Self::Auto | Self::Cpu => Ok(None),
             #[cfg(feature = "cuda")]
-            Self::Cuda(index) => Ok(Some(cuda(index))),
+            Self::Cuda(index) => Ok(Some(cuda(index).build())),
             #[cfg(not(feature = "cuda"))]
             Self::Cuda(_) => Err("cuda"),
             #[cfg(feature = "tensorrt")]
@@ -101,12 +101,39 @@ impl Device {
 /// TF32 off: float32 answers stay those of the CPU. Heuristic search: the default tries every
 /// convolution algorithm again for each new batch size.
 #[cfg(feature = "cuda")]
-fn cuda(index: u32) -> ExecutionProviderDispatch {
+pub(super) fn cuda(index: u32) -> ort::ep::CUDA {
     ort::ep::CUDA::default()
         .with_device_id(index as i32)
         .with_tf32(false)
         .with_conv_algorithm_search(ort::ep::cuda::ConvAlgorithmSearch::Heuristic)
-        .build()
+}
+
+/// Memory of a card, in bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CardMemory {
+    /// What nobody uses.
+    pub free: usize,
+    /// All of it.
+    pub total: usize,
+}
+
+/// `None` for devices that are no card, and where the driver does not tell.
+#[cfg_attr(
+    not(feature = "cuda"),
+    expect(
+        clippy::missing_const_for_fn,
+        reason = "it asks the driver where there is one"
+    )
+)]
+pub(super) fn card_memory(device: Device) -> Option<CardMemory> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(card) | Device::TensorRt(card) => {
+            let (free, total) = patchlight_kernels::cuda::card_memory(card as usize).ok()?;
+            Some(CardMemory { free, total })
+        }
+        _ => None,
+    }
 }
 
 impl fmt::Display for Device {

@@ -1,11 +1,11 @@
 //! A CUDA session with the fused graph, and with kernels of our own where the card takes them.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc, thread, time::Instant};
 
-use ort::session::{Session, builder::SessionBuilder};
+use ort::session::builder::SessionBuilder;
 use patchlight_imaging::preprocess::Normalize;
 use patchlight_kernels::{
-    cuda::{CudaKernels, Network},
+    cuda::{ComputeStream, CudaKernels, Network},
     reference::AttentionShape,
 };
 use patchlight_model::manifest::{Manifest, Precision};
@@ -15,15 +15,18 @@ use patchlight_onnx::{
 };
 use prost::Message;
 
-use super::{EngineError, Kernels, SessionOptions, raw_session::EXTERNAL_DATA_FOLDER};
+use super::{
+    Device, EngineError, Kernels, SessionOptions, device, raw_session::EXTERNAL_DATA_FOLDER,
+    session::Opened,
+};
 
 /// Opens the graph in its fused form, or as it is where it has none.
 pub(super) fn open(
-    mut builder: SessionBuilder,
+    builder: SessionBuilder,
     options: &SessionOptions,
     manifest: &Manifest,
-    device: u32,
-) -> Result<Session, EngineError> {
+    card: u32,
+) -> Result<Opened, EngineError> {
     let fused = match manifest.graph.precision {
         Precision::Fp16 => read(&options.graph)
             .and_then(|model| fuse(model, &shape(manifest)?, &normalization(manifest))),
@@ -33,7 +36,11 @@ pub(super) fn open(
         Ok(fused) => fused,
         Err(reason) => {
             tracing::info!("the graph stays as it is, because {reason}");
-            return Ok(builder.commit_from_file(&options.graph)?);
+            let mut builder = Device::Cuda(card).add_to(builder, manifest.graph.precision)?;
+            return Ok(Opened {
+                session: builder.commit_from_file(&options.graph)?,
+                stream: None,
+            });
         }
     };
     let network = Network {
@@ -46,10 +53,23 @@ pub(super) fn open(
         read: fused.read,
         directions: fused.directions,
     };
-    match options.kernels {
-        Kernels::Stock => {}
-        Kernels::Auto => builder = with_kernels(builder, device, network)?,
-    }
+    // Writing half a gigabyte of graph takes as long as compiling kernels.
+    let (kernels, graph) = thread::scope(|scope| {
+        let compiling = match options.kernels {
+            Kernels::Stock => None,
+            Kernels::Auto => Some(scope.spawn(|| compiled(card, network))),
+        };
+        let graph = fused.model.encode_to_vec();
+        let kernels = compiling.and_then(|compiling| compiling.join().ok().flatten());
+        (kernels, graph)
+    });
+    let (builder, stream) = match kernels {
+        None => {
+            let builder = Device::Cuda(card).add_to(builder, manifest.graph.precision)?;
+            (builder, None)
+        }
+        Some(kernels) => with_kernels(builder, card, &kernels)?,
+    };
     let folder = options.graph.parent().unwrap_or_else(|| Path::new("."));
     let folder = folder.to_str().ok_or_else(|| {
         EngineError::Graph(format!(
@@ -59,30 +79,49 @@ pub(super) fn open(
     })?;
     let builder = builder.with_config_entry(EXTERNAL_DATA_FOLDER, folder);
     let mut builder = builder.map_err(ort::Error::from)?;
-    Ok(builder.commit_from_memory(&fused.model.encode_to_vec())?)
+    Ok(Opened {
+        session: builder.commit_from_memory(&graph)?,
+        stream,
+    })
 }
 
-/// Registers our kernels if the card takes them.
-fn with_kernels(
-    builder: SessionBuilder,
-    device: u32,
-    network: Network,
-) -> Result<SessionBuilder, EngineError> {
-    match CudaKernels::compile(device as usize, network) {
+/// Our kernels, if the card takes them.
+fn compiled(card: u32, network: Network) -> Option<Arc<CudaKernels>> {
+    let started = Instant::now();
+    match CudaKernels::compile(card as usize, network) {
         Ok(kernels) => {
-            tracing::info!(device, tiling = ?kernels.tiling(), "kernels compiled and checked");
-            let registered = builder.with_operators(kernels.operators()?);
-            Ok(registered.map_err(ort::Error::from)?)
+            let took_ms = started.elapsed().as_millis() as u64;
+            tracing::info!(card, took_ms, tiling = ?kernels.tiling(), "kernels compiled and checked");
+            Some(kernels)
         }
         Err(error) => {
             tracing::warn!(
-                device,
+                card,
                 %error,
                 "our own kernels cannot be used on this card: the runtime's operators run, which is slower"
             );
-            Ok(builder)
+            None
         }
     }
+}
+
+/// Registers our kernels, and lets the session launch on a stream of ours.
+fn with_kernels(
+    builder: SessionBuilder,
+    card: u32,
+    kernels: &Arc<CudaKernels>,
+) -> Result<(SessionBuilder, Option<ComputeStream>), EngineError> {
+    let builder = builder.with_operators(kernels.operators()?);
+    let builder = builder.map_err(ort::Error::from)?;
+    let stream = kernels.stream()?;
+    let provider = stream.add_to(device::cuda(card)).build();
+    let builder = builder
+        .with_execution_providers([provider.error_on_failure()])
+        .map_err(|error| EngineError::Device {
+            device: Device::Cuda(card),
+            error: error.to_string(),
+        })?;
+    Ok((builder, Some(stream)))
 }
 
 fn read(graph: &Path) -> Result<ModelProto, String> {

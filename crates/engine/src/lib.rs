@@ -5,20 +5,24 @@
 //! without a model.
 
 mod batch_input;
+#[cfg(feature = "cuda")]
+mod card;
 mod cpu;
 pub mod device;
 mod encoder;
 #[cfg(feature = "cuda")]
 mod fused;
+mod graph_check;
 mod options;
 mod outputs;
+mod own_session;
 mod raw_session;
 pub mod runtime;
 mod session;
 pub mod threads;
 
 pub use self::{
-    device::Device,
+    device::{CardMemory, Device},
     options::{Kernels, SessionOptions},
     raw_session::{BareSession, Values},
     runtime::Runtime,
@@ -34,6 +38,12 @@ pub trait Engine: Send + 'static {
     /// # Errors
     /// A failed run says nothing about single inputs: the caller may try them one by one.
     fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EngineError>;
+
+    /// Whether its runs stand in line behind those of the other engines of its model, on one device
+    /// that they have in common.
+    fn shares_device(&self) -> bool {
+        false
+    }
 
     /// Rebuilds everything below it, after run upon run has failed.
     ///
@@ -133,6 +143,11 @@ pub enum EngineError {
     /// The graph does not have the tensors that the manifest names.
     #[error("the graph does not match its manifest: {0}")]
     Graph(String),
+
+    /// A run on a card of our own making failed.
+    #[cfg(feature = "cuda")]
+    #[error("{0}")]
+    Card(#[from] patchlight_kernels::cuda::KernelError),
 
     /// Anything that ONNX Runtime itself reports.
     #[error("ONNX Runtime: {0}")]

@@ -11,10 +11,14 @@ pub struct SessionOptions {
     pub device: Device,
     /// Threads that compute; set explicitly because ONNX Runtime does not know of cgroups.
     pub threads: usize,
+    /// Sessions that divide these threads, or share them where the encoder is ours.
+    pub sessions: usize,
     /// Whether those threads may spin for a moment before they sleep.
     pub spin: bool,
     /// Whether operators of our own may take the place of the runtime's.
     pub kernels: Kernels,
+    /// Whether a card's launches for small batches are recorded once and replayed.
+    pub replay: bool,
     /// The ONNX file; external data lies beside it.
     pub graph: PathBuf,
 }

@@ -1,12 +1,12 @@
 //! Which outputs a batch needs, and what each image gets of them.
 
-use ort::{session::SessionOutputs, value::PrimitiveTensorElementType};
-use patchlight_model::manifest::AttributionOutputs;
+use ort::session::SessionOutputs;
+use patchlight_model::manifest::{AttributionOutputs, Graph};
 
 use super::{Attribution, EngineError, Input, Output};
 
 /// What the graph calls its tensors.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct TensorNames {
     pub(super) input: String,
     pub(super) logits: String,
@@ -16,7 +16,18 @@ pub(super) struct TensorNames {
 }
 
 impl TensorNames {
-    /// Outputs that somebody reads. Others are not copied from the device.
+    pub(super) fn of(graph: &Graph) -> Self {
+        Self {
+            input: graph.input.clone(),
+            logits: graph.logits.clone(),
+            rollout: graph.rollout_by_start.clone(),
+            attribution: graph.attribution.clone(),
+            class_attention: graph.class_attention.clone(),
+        }
+    }
+
+    /// Outputs that somebody reads. Others are not copied from the device. Whatever the batch, they
+    /// come in the same order, and whoever wants one wants those before it.
     pub(super) fn wanted(&self, inputs: &[Input<'_>]) -> Vec<&str> {
         let mut wanted = vec![self.logits.as_str()];
         if inputs.iter().any(|input| input.maps) {
@@ -37,13 +48,29 @@ fn wants_class_attention(input: &Input<'_>) -> bool {
     input.maps && input.class_attention
 }
 
+/// Values of outputs by name, of all images of a batch.
+pub(super) trait OutputValues {
+    fn floats(&self, name: &str) -> Result<&[f32], EngineError>;
+    fn integers(&self, name: &str) -> Result<&[i64], EngineError>;
+}
+
+impl OutputValues for SessionOutputs<'_> {
+    fn floats(&self, name: &str) -> Result<&[f32], EngineError> {
+        Ok(self[name].try_extract_tensor::<f32>()?.1)
+    }
+
+    fn integers(&self, name: &str) -> Result<&[i64], EngineError> {
+        Ok(self[name].try_extract_tensor::<i64>()?.1)
+    }
+}
+
 /// A batch's outputs, taken apart by image.
-pub(super) struct BatchOutputs<'a, 'run> {
-    pub(super) outputs: &'a SessionOutputs<'run>,
+pub(super) struct BatchOutputs<'a, V> {
+    pub(super) outputs: &'a V,
     pub(super) count: usize,
 }
 
-impl BatchOutputs<'_, '_> {
+impl<V: OutputValues> BatchOutputs<'_, V> {
     /// What the image in row `at` gets.
     pub(super) fn output(
         &self,
@@ -51,30 +78,30 @@ impl BatchOutputs<'_, '_> {
         input: &Input<'_>,
         at: usize,
     ) -> Result<Output, EngineError> {
-        let logits: Vec<f32> = self.values(&names.logits, at)?;
+        let logits = self.floats(&names.logits, at)?;
         let attribution = names.attribution.as_ref().filter(|_| input.maps);
         let attention = names.class_attention.as_ref();
         let attention = attention.filter(|_| wants_class_attention(input));
         Ok(Output {
             rollout: match &names.rollout {
-                Some(name) if input.maps => self.values(name, at)?,
+                Some(name) if input.maps => self.floats(name, at)?,
                 _ => Vec::new(),
             },
             attribution: attribution
                 .map(|names| self.attribution(names, at, logits.len()))
                 .transpose()?,
-            class_attention: attention.map(|name| self.values(name, at)).transpose()?,
+            class_attention: attention.map(|name| self.floats(name, at)).transpose()?,
             logits,
         })
     }
 
-    fn values<T>(&self, name: &str, at: usize) -> Result<Vec<T>, EngineError>
-    where
-        T: PrimitiveTensorElementType + Clone,
-    {
-        let (_, values) = self.outputs[name].try_extract_tensor::<T>()?;
+    fn floats(&self, name: &str, at: usize) -> Result<Vec<f32>, EngineError> {
+        Ok(self.of_image(self.outputs.floats(name)?, at))
+    }
+
+    fn of_image<T: Copy>(&self, values: &[T], at: usize) -> Vec<T> {
         let each = values.len() / self.count;
-        Ok(values[at * each..][..each].to_vec())
+        values[at * each..][..each].to_vec()
     }
 
     fn attribution(
@@ -83,14 +110,15 @@ impl BatchOutputs<'_, '_> {
         at: usize,
         classes: usize,
     ) -> Result<Attribution, EngineError> {
-        let found = self.values::<i64>(&names.classes, at)?.into_iter();
+        let found = self.outputs.integers(&names.classes)?;
+        let found = self.of_image(found, at).into_iter();
         let found = found.map(|class| usize::try_from(class).ok().filter(|&c| c < classes));
         Ok(Attribution {
             classes: found.collect::<Option<_>>().ok_or_else(|| {
                 EngineError::Graph(format!("`{}` names a class that is none", names.classes))
             })?,
-            patches: self.values(&names.patches, at)?,
-            rest: self.values(&names.rest, at)?,
+            patches: self.floats(&names.patches, at)?,
+            rest: self.floats(&names.rest, at)?,
         })
     }
 }

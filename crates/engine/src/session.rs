@@ -1,46 +1,65 @@
 //! The real engine: a graph, loaded into ONNX Runtime.
 
-use ort::{
-    session::{
-        OutputSelector, RunOptions, Session,
-        builder::{GraphOptimizationLevel, SessionBuilder},
-    },
-    value::TensorRef,
+use ort::session::{
+    Session,
+    builder::{GraphOptimizationLevel, SessionBuilder},
 };
 use patchlight_imaging::preprocess::{ImageTensorRef, TensorForm};
 use patchlight_model::manifest::{Manifest, Precision};
 use patchlight_onnx::vit::fused::{MAPS, PIXELS};
 
+#[cfg(feature = "cuda")]
+use super::card::CardRunner;
 use super::{
-    Device, Engine, EngineError, Input, Kernels, Output, Runtime, SessionOptions,
-    batch_input::{BatchInput, Gathered},
-    cpu,
-    encoder::SharedEncoder,
-    outputs::{BatchOutputs, TensorNames},
+    CardMemory, Device, Engine, EngineError, Input, Kernels, Output, Runtime, SessionOptions,
+    batch_input::BatchInput, cpu, encoder::SharedEncoder, graph_check::check_tensors,
+    outputs::TensorNames, own_session::OwnSession,
 };
 
-/// A session and the names and sizes of its tensors.
+/// A session, or a part in one that several engines share, and the names and sizes of its tensors.
 #[derive(Debug)]
 pub struct OrtEngine {
-    /// Dropped before the session, whose allocator it may hold.
-    batch_input: BatchInput,
-    session: Session,
+    runner: Runner,
     device: Device,
     names: TensorNames,
     input: [usize; 3],
-    /// Whether the graph can be told that only the logits are wanted.
-    takes_maps: bool,
     /// What [`rebuild`](Engine::rebuild) starts from.
     spec: SessionSpec,
 }
 
+/// What runs batches.
 #[derive(Debug)]
+enum Runner {
+    Own(Box<OwnSession>),
+    #[cfg(feature = "cuda")]
+    Card(CardRunner),
+}
+
+#[derive(Clone, Debug)]
 struct SessionSpec {
     runtime: Runtime,
     manifest: Manifest,
     options: SessionOptions,
     /// Of a CPU session whose encoder is ours.
     encoder: Option<SharedEncoder>,
+}
+
+/// A session, and the stream that it was opened on if batches can be queued there.
+pub(super) struct Opened {
+    pub(super) session: Session,
+    #[cfg(feature = "cuda")]
+    pub(super) stream: Option<patchlight_kernels::cuda::ComputeStream>,
+}
+
+impl Opened {
+    /// A session of one engine.
+    fn alone(session: Session) -> Self {
+        Self {
+            session,
+            #[cfg(feature = "cuda")]
+            stream: None,
+        }
+    }
 }
 
 impl OrtEngine {
@@ -54,20 +73,26 @@ impl OrtEngine {
         manifest: &Manifest,
         options: &SessionOptions,
     ) -> Result<Self, EngineError> {
-        let precision = manifest.graph.precision;
+        let spec = SessionSpec {
+            runtime: runtime.clone(),
+            manifest: manifest.clone(),
+            options: options.clone(),
+            encoder: None,
+        };
+        Self::load_spec(spec)
+    }
+
+    fn load_spec(spec: SessionSpec) -> Result<Self, EngineError> {
         let mut failure = None;
-        for device in options.device.candidates(precision) {
-            let encoder = encoder(options, device, manifest);
-            match open(runtime, options, device, manifest, encoder.as_ref()) {
-                Ok(session) => {
-                    let spec = SessionSpec {
-                        runtime: runtime.clone(),
-                        manifest: manifest.clone(),
-                        options: options.clone(),
-                        encoder,
-                    };
-                    return Self::new(session, device, spec);
-                }
+        let precision = spec.manifest.graph.precision;
+        for device in spec.options.device.candidates(precision) {
+            let encoder = encoder(&spec.options, device, &spec.manifest);
+            let spec = SessionSpec {
+                encoder,
+                ..spec.clone()
+            };
+            match open(&spec, device) {
+                Ok(opened) => return Self::new(opened, device, spec),
                 Err(error) => {
                     tracing::warn!(%device, %error, "the device cannot be used");
                     failure = Some(error);
@@ -77,61 +102,73 @@ impl OrtEngine {
         Err(failure.unwrap_or_else(|| EngineError::Graph("no device to try".to_owned())))
     }
 
-    /// A further session of the same graph on the same device. Where the encoder is ours, both share
-    /// its weights and threads.
-    ///
-    /// # Errors
-    /// As of [`load`](Self::load).
-    pub fn another(&self) -> Result<Self, EngineError> {
-        let SessionSpec {
-            runtime,
-            manifest,
-            options,
-            encoder,
-        } = &self.spec;
-        let session = open(runtime, options, self.device, manifest, encoder.as_ref())?;
-        let spec = SessionSpec {
-            runtime: runtime.clone(),
-            manifest: manifest.clone(),
-            options: options.clone(),
-            encoder: encoder.clone(),
-        };
-        Self::new(session, self.device, spec)
-    }
-
-    fn new(session: Session, device: Device, spec: SessionSpec) -> Result<Self, EngineError> {
+    fn new(opened: Opened, device: Device, spec: SessionSpec) -> Result<Self, EngineError> {
+        let Opened { session, .. } = &opened;
         let manifest = &spec.manifest;
-        let graph = &manifest.graph;
         let (height, width) = manifest.input_size().ok_or_else(|| {
             EngineError::Graph("the manifest does not fix the size of its input".to_owned())
         })?;
         let takes = |name: &str| session.inputs().iter().any(|input| input.name() == name);
-        let takes_maps = takes(MAPS);
         let form = match takes(PIXELS) {
             true => TensorForm::Pixels,
             false => TensorForm::Normalized,
         };
-        let mut batch_input = BatchInput::new(form, [height, width], &manifest.preprocess);
-        if let (TensorForm::Pixels, Device::Cuda(card)) = (form, device) {
-            batch_input.pin(&session, card);
-        }
-        let engine = Self {
-            batch_input,
-            session,
+        let (names, input) = (TensorNames::of(&manifest.graph), [3, height, width]);
+        check_tensors(session, &names, input, form, manifest)?;
+        let takes_maps = takes(MAPS);
+        let runner = runner(opened, device, form, takes_maps, &names, &spec)?;
+        Ok(Self {
+            runner,
             device,
-            names: TensorNames {
-                input: graph.input.clone(),
-                logits: graph.logits.clone(),
-                rollout: graph.rollout_by_start.clone(),
-                attribution: graph.attribution.clone(),
-                class_attention: graph.class_attention.clone(),
-            },
-            input: [3, height, width],
-            takes_maps,
+            names,
+            input,
             spec,
-        };
-        engine.check_tensors(&engine.spec.manifest)?;
-        Ok(engine)
+        })
+    }
+
+    /// An engine for another thread. Where batches can be queued on one session it is a part in
+    /// that; where the encoder is ours, both share its weights and threads; otherwise it has a
+    /// session and weights of its own.
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load).
+    pub fn another(&self) -> Result<Self, EngineError> {
+        match &self.runner {
+            Runner::Own(_) if self.spec.encoder.is_some() => {
+                let opened = open(&self.spec, self.device)?;
+                Self::new(opened, self.device, self.spec.clone())
+            }
+            Runner::Own(_) => Self::load_spec(self.spec.clone()),
+            #[cfg(feature = "cuda")]
+            Runner::Card(card) => Ok(Self {
+                runner: Runner::Card(card.another()?),
+                device: self.device,
+                names: self.names.clone(),
+                input: self.input,
+                spec: self.spec.clone(),
+            }),
+        }
+    }
+
+    /// Memory of the card that the session is on; `None` if it is on none, or its driver does not
+    /// tell.
+    pub fn card_memory(&self) -> Option<CardMemory> {
+        super::device::card_memory(self.device)
+    }
+
+    /// Runs a batch for the sake of one float32 output that the manifest does not name.
+    ///
+    /// # Errors
+    /// If the graph has no such output, the run fails, or the session is shared.
+    pub fn read(&mut self, inputs: &[&[f32]], output: &str) -> Result<Vec<f32>, EngineError> {
+        let images: Vec<ImageTensorRef<'_>> = inputs.iter().map(|&values| values.into()).collect();
+        match &mut self.runner {
+            Runner::Own(own) => own.read(&self.names, &images, output),
+            #[cfg(feature = "cuda")]
+            Runner::Card(_) => Err(EngineError::Graph(format!(
+                "a session that is shared gives no output `{output}`"
+            ))),
+        }
     }
 
     /// How many values an image's tensor has.
@@ -154,137 +191,102 @@ impl OrtEngine {
 
     /// The form of an image that it runs without converting it.
     pub fn tensor_form(&self) -> TensorForm {
-        self.batch_input.form()
-    }
-
-    /// Runs a batch for the sake of one float32 output that the manifest does not name.
-    ///
-    /// # Errors
-    /// If the graph has no such output, or the run fails.
-    pub fn read(&mut self, inputs: &[&[f32]], output: &str) -> Result<Vec<f32>, EngineError> {
-        let images: Vec<ImageTensorRef<'_>> = inputs.iter().map(|&values| values.into()).collect();
-        let gathered = self.batch_input.gather(&self.names.input, &images)?;
-        let outputs = self.session.run(gathered.values)?;
-        let Some(value) = outputs.get(output) else {
-            return Err(EngineError::Graph(format!("it has no output `{output}`")));
-        };
-        Ok(value.try_extract_tensor::<f32>()?.1.to_vec())
-    }
-
-    /// Compares the declared shapes; −1 stands for the batch.
-    fn check_tensors(&self, manifest: &Manifest) -> Result<(), EngineError> {
-        let inputs = self
-            .session
-            .inputs()
-            .iter()
-            .map(|o| (o.name(), o.dtype().tensor_shape()));
-        let outputs = self
-            .session
-            .outputs()
-            .iter()
-            .map(|o| (o.name(), o.dtype().tensor_shape()));
-        let found: Vec<_> = inputs.chain(outputs).collect();
-        let expect = |name: &str, dims: &[usize]| -> Result<(), EngineError> {
-            let Some((_, shape)) = found.iter().find(|(found, _)| *found == name) else {
-                return Err(EngineError::Graph(format!("it has no tensor `{name}`")));
-            };
-            let Some(shape) = shape else {
-                return Err(EngineError::Graph(format!("`{name}` is not a tensor")));
-            };
-            let fits = shape.len() == dims.len() + 1
-                && shape[1..]
-                    .iter()
-                    .zip(dims)
-                    .all(|(&found, &want)| found < 0 || found as usize == want);
-            if fits {
-                return Ok(());
-            }
-            Err(EngineError::Graph(format!(
-                "`{name}` has shape {shape:?}, the manifest says [batch, {}]",
-                dims.iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            )))
-        };
-        expect(&self.names.input, &self.input)?;
-        if self.tensor_form() == TensorForm::Pixels {
-            let [channels, height, width] = self.input;
-            expect(PIXELS, &[height, width, channels])?;
+        match &self.runner {
+            Runner::Own(own) => own.batch_input.form(),
+            #[cfg(feature = "cuda")]
+            Runner::Card(_) => TensorForm::Pixels,
         }
-        expect(&self.names.logits, &[manifest.task.classes])?;
-        let (layers, tokens) = (manifest.architecture.layers, manifest.tokens.total());
-        if let Some(rollout) = &self.names.rollout {
-            expect(rollout, &[layers, tokens])?;
-        }
-        if let Some(attribution) = &self.names.attribution {
-            let labels = attribution.labels;
-            let patches = manifest.tokens.patches();
-            expect(&attribution.patches, &[labels + 1, patches])?;
-            expect(&attribution.rest, &[labels + 1])?;
-            expect(&attribution.classes, &[labels])?;
-        }
-        if let Some(name) = &self.names.class_attention {
-            expect(name, &[layers, manifest.architecture.heads, tokens])?;
-        }
-        Ok(())
     }
 }
 
 impl Engine for OrtEngine {
     fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EngineError> {
-        let images: Vec<ImageTensorRef<'_>> = inputs.iter().map(|input| input.tensor).collect();
-        let Gathered { mut values, rows } = self.batch_input.gather(&self.names.input, &images)?;
-        let maps = [i64::from(inputs.iter().any(|input| input.maps))];
-        if self.takes_maps {
-            let maps = TensorRef::from_array_view(([1_usize], &maps[..]))?;
-            values.push((MAPS, maps.into()));
+        match &mut self.runner {
+            Runner::Own(own) => own.run(&self.names, inputs),
+            #[cfg(feature = "cuda")]
+            Runner::Card(card) => card.run(&self.names, inputs),
         }
-        let wanted = self.names.wanted(inputs);
-        let selected = wanted
-            .into_iter()
-            .fold(OutputSelector::no_default(), OutputSelector::with);
-        let options = RunOptions::new()?.with_outputs(selected);
-        let outputs = self.session.run_with_options(values, &options)?;
-        let batch = BatchOutputs {
-            outputs: &outputs,
-            count: inputs.len(),
-        };
-        let rows = inputs.iter().zip(rows);
-        rows.map(|(input, row)| batch.output(&self.names, input, row))
-            .collect()
+    }
+
+    /// Whether [`another`](Self::another) is a part in the same session.
+    fn shares_device(&self) -> bool {
+        match &self.runner {
+            Runner::Own(_) => false,
+            #[cfg(feature = "cuda")]
+            Runner::Card(_) => true,
+        }
     }
 
     /// The old session goes only when the new one is there: for a moment there are two.
     fn rebuild(&mut self) -> Result<(), EngineError> {
-        let SessionSpec {
-            runtime,
-            manifest,
-            options,
-            encoder,
-        } = &self.spec;
-        *self = match encoder {
+        #[cfg(feature = "cuda")]
+        if let Runner::Card(card) = &mut self.runner {
+            let spec = self.spec.clone();
+            let load = || match Self::load_spec(spec)?.runner {
+                Runner::Card(card) => Ok(card),
+                Runner::Own(_) => Err(EngineError::Graph(
+                    "the card does not take our kernels any more".to_owned(),
+                )),
+            };
+            return card.rebuild(load);
+        }
+        *self = match self.spec.encoder {
             Some(_) => self.another()?,
-            None => Self::load(runtime, manifest, options)?,
+            None => Self::load_spec(self.spec.clone())?,
         };
         Ok(())
     }
 }
 
-fn open(
-    runtime: &Runtime,
-    options: &SessionOptions,
+fn runner(
+    opened: Opened,
     device: Device,
-    manifest: &Manifest,
-    encoder: Option<&SharedEncoder>,
-) -> Result<Session, EngineError> {
+    form: TensorForm,
+    takes_maps: bool,
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(unused_variables, reason = "a card's alone")
+    )]
+    names: &TensorNames,
+    spec: &SessionSpec,
+) -> Result<Runner, EngineError> {
+    let manifest = &spec.manifest;
+    #[cfg(feature = "cuda")]
+    if let (Some(stream), Device::Cuda(card)) = (opened.stream, device) {
+        let record = spec.options.replay;
+        let card = CardRunner::new(opened.session, stream, card, names, manifest, record)?;
+        return Ok(Runner::Card(card));
+    }
+    let image = manifest.input_size().unwrap_or_default().into();
+    let mut batch_input = BatchInput::new(form, image, &manifest.preprocess);
+    if let (TensorForm::Pixels, Device::Cuda(card)) = (form, device) {
+        batch_input.pin(&opened.session, card);
+    }
+    Ok(Runner::Own(Box::new(OwnSession {
+        batch_input,
+        session: opened.session,
+        takes_maps,
+    })))
+}
+
+fn open(spec: &SessionSpec, device: Device) -> Result<Opened, EngineError> {
+    let SessionSpec {
+        runtime,
+        manifest,
+        options,
+        encoder,
+    } = spec;
     let precision = manifest.graph.precision;
     if let Some(encoder) = encoder {
         // What is left is too little for more threads than the one that runs the session.
-        return encoder.open(configure(runtime, 1, false)?);
+        let session = encoder.open(configure(runtime, 1, false)?)?;
+        return Ok(Opened::alone(session));
     }
     let (threads, spin) = match device {
-        Device::Auto | Device::Cpu => (options.threads, options.spin),
+        Device::Auto | Device::Cpu => (
+            (options.threads / options.sessions.max(1)).max(1),
+            options.spin,
+        ),
         // The card computes: more threads would only spin beside the one that launches.
         Device::Cuda(_) | Device::TensorRt(_) => (1, false),
     };
@@ -293,12 +295,14 @@ fn open(
         Precision::Int8 => exact_in_int8(builder)?,
         Precision::Fp32 | Precision::Fp16 => builder,
     };
-    let mut builder = device.add_to(builder, precision)?;
     #[cfg(feature = "cuda")]
     if let Device::Cuda(index) = device {
         return super::fused::open(builder, options, manifest, index);
     }
-    Ok(builder.commit_from_file(&options.graph)?)
+    let session = device
+        .add_to(builder, precision)?
+        .commit_from_file(&options.graph)?;
+    Ok(Opened::alone(session))
 }
 
 /// Where the fast products of bytes saturate, the runtime is told to take slower ones, which give

@@ -6,18 +6,27 @@
 //! that nothing waits for anything that it does not read. Where any of that fails the caller
 //! registers nothing, and the graph's functions run.
 
+mod card_session;
 mod check;
 mod compile;
 mod launch;
+mod memory;
 mod operators;
+mod output_layout;
 mod plan;
+mod replay;
 
 use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, sys::CUdevice_attribute};
 use ort::operator::OperatorDomain;
 
-pub use self::plan::Tiling;
+use self::compile::Source;
+pub use self::{
+    card_session::{Batch, CardSession, ComputeStream, HostBatch, SessionTensors},
+    output_layout::{OutputElement, OutputSpec},
+    plan::Tiling,
+};
 use crate::reference::AttentionShape;
 
 /// Domain of the operators.
@@ -64,6 +73,12 @@ pub enum KernelError {
         /// What would do.
         allowed: f64,
     },
+    /// A run cannot be recorded and replayed.
+    #[error("the run cannot be repeated: {0}")]
+    Recording(String),
+    /// What the runtime reports.
+    #[error("ONNX Runtime: {0}")]
+    Runtime(#[from] ort::Error),
 }
 
 /// The kernels of one network on one card.
@@ -73,6 +88,7 @@ pub struct CudaKernels {
     network: Network,
     tiling: Tiling,
     multiprocessors: usize,
+    normalize: CudaFunction,
     attention: CudaFunction,
     rollout: CudaFunction,
     attribution: Option<AttributionKernels>,
@@ -85,6 +101,16 @@ struct AttributionKernels {
     attribute_tokens: CudaFunction,
 }
 
+/// Free and all memory of a card, by its index, in bytes.
+///
+/// # Errors
+/// If there is no driver or no such card.
+pub fn card_memory(card: usize) -> Result<(usize, usize), KernelError> {
+    compile::check_driver()?;
+    CudaContext::new(card)?.bind_to_thread()?;
+    Ok(cudarc::driver::result::mem_get_info()?)
+}
+
 impl CudaKernels {
     /// Compiles the kernels for a card, by its index, and compares them with the reference.
     ///
@@ -92,7 +118,8 @@ impl CudaKernels {
     /// Why they cannot be used there.
     pub fn compile(device: usize, network: Network) -> Result<Arc<Self>, KernelError> {
         plan::check_network(&network).map_err(KernelError::Network)?;
-        compile::check_libraries()?;
+        compile::check_driver()?;
+        compile::check_compiler()?;
         let context = CudaContext::new(device)?;
         let attribute = |attribute| {
             context
@@ -108,11 +135,17 @@ impl CudaKernels {
                 network.attention.tokens, network.attention.head_size
             ))
         })?;
+        let mut sources = vec![Source::Normalize, Source::Attention, Source::Rollout];
+        if network.directions.is_some() {
+            sources.extend([Source::Attribution, Source::ClassToken]);
+        }
+        let binaries = compile::all(&sources, context.compute_capability()?, &network, tiling)?;
         let module = |source| -> Result<Arc<CudaModule>, KernelError> {
-            let binary = compile::compile(source, context.compute_capability()?, &network, tiling)?;
+            let at = sources.iter().position(|&one| one == source);
+            let binary = at.map(|at| binaries[at].clone()).unwrap_or_default();
             Ok(context.load_module(cudarc::nvrtc::Ptx::from_binary(binary))?)
         };
-        let attention = module(compile::Source::Attention)?.load_function("attention")?;
+        let attention = module(Source::Attention)?.load_function("attention")?;
         attention.set_attribute(
             cudarc::driver::sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
             tiling.shared_bytes(&network.attention) as i32,
@@ -120,8 +153,8 @@ impl CudaKernels {
         let attribution = match network.directions {
             None => None,
             Some(_) => {
-                let attribution = module(compile::Source::Attribution)?;
-                let class_token = module(compile::Source::ClassToken)?;
+                let attribution = module(Source::Attribution)?;
+                let class_token = module(Source::ClassToken)?;
                 Some(AttributionKernels {
                     class_token_sum: class_token.load_function("class_token_sum")?,
                     project_directions: attribution.load_function("project_directions")?,
@@ -130,8 +163,9 @@ impl CudaKernels {
             }
         };
         let kernels = Self {
+            normalize: module(Source::Normalize)?.load_function("normalize")?,
             attention,
-            rollout: module(compile::Source::Rollout)?.load_function("rollout")?,
+            rollout: module(Source::Rollout)?.load_function("rollout")?,
             attribution,
             context,
             network,
@@ -148,6 +182,14 @@ impl CudaKernels {
     /// What the runtime reports.
     pub fn operators(self: &Arc<Self>) -> ort::Result<OperatorDomain> {
         operators::domain(self)
+    }
+
+    /// A stream of the card, for one session.
+    ///
+    /// # Errors
+    /// What the driver reports.
+    pub fn stream(&self) -> Result<ComputeStream, KernelError> {
+        ComputeStream::new(&self.context)
     }
 
     /// How attention is divided on this card.

@@ -28,6 +28,18 @@ impl AttentionShape {
     }
 }
 
+/// An image in bytes, `pixels × 3`, normalised to planes, `3 × pixels`: each step is rounded to
+/// float32, the result to float16.
+pub fn normalize(bytes: &[u8], scale: f32, mean: [f32; 3], deviation: [f32; 3]) -> Vec<f16> {
+    let of_channel = |channel: usize| {
+        let bytes = bytes.iter().skip(channel).step_by(3);
+        bytes.map(move |&byte| {
+            f16::from_f32((f32::from(byte) * scale - mean[channel]) / deviation[channel])
+        })
+    };
+    (0..3).flat_map(of_channel).collect()
+}
+
 /// Attention of one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attention {

@@ -180,3 +180,11 @@ fn an_engine_of_which_nothing_is_known_runs_background_alone_and_only_when_idle(
     );
     assert_eq!(greedy.admit_background(0, 0, &LatencyModel::new(8, &[])), 0);
 }
+
+#[test]
+fn a_batch_stays_open_until_shortly_before_its_device_is_free() {
+    let hold = |waiting, busy_ms| auto(8).hold(waiting, Duration::from_millis(busy_ms));
+    assert_eq!(hold(1, 20), Duration::from_millis(16));
+    assert_eq!(hold(7, 3), Duration::ZERO);
+    assert_eq!(hold(8, 20), Duration::ZERO);
+}

@@ -18,9 +18,14 @@ use super::super::{policy::Batching, *};
 struct FakeEngine {
     started: Sender<Vec<f32>>,
     permits: Arc<Mutex<Receiver<()>>>,
+    shares_device: bool,
 }
 
 impl Engine for FakeEngine {
+    fn shares_device(&self) -> bool {
+        self.shares_device
+    }
+
     fn run(&mut self, inputs: &[Input<'_>]) -> std::result::Result<Vec<Output>, EngineError> {
         let tag = |input: &Input<'_>| input.tensor.normalized().expect("tests send float32")[0];
         let tags: Vec<f32> = inputs.iter().map(tag).collect();
@@ -70,6 +75,20 @@ pub(super) fn harness_with_workers(
     max_batch: usize,
     max_waiting: usize,
 ) -> (Harness, Workers) {
+    harness_of(engines, max_batch, max_waiting, None)
+}
+
+/// Two engines in line on one device, a run of which is thought to take so long.
+pub(super) fn harness_with_shared_device(max_batch: usize, run: Duration) -> Harness {
+    harness_of(2, max_batch, 8, Some(run)).0
+}
+
+fn harness_of(
+    engines: usize,
+    max_batch: usize,
+    max_waiting: usize,
+    shared_device: Option<Duration>,
+) -> (Harness, Workers) {
     let (started, seen) = mpsc::channel();
     let (permits, allowed) = mpsc::channel();
     let policy = Policy {
@@ -82,10 +101,12 @@ pub(super) fn harness_with_workers(
     let fake_engine = || FakeEngine {
         started: started.clone(),
         permits: Arc::clone(&allowed),
+        shares_device: shared_device.is_some(),
     };
     let engines = (0..engines).map(|_| fake_engine()).collect();
     let fatal = FatalSignal::default();
-    let (batcher, workers) = Batcher::spawn(engines, policy, &[], metrics, &fatal).unwrap();
+    let warm_up: Vec<_> = shared_device.map(|run| (1, run)).into_iter().collect();
+    let (batcher, workers) = Batcher::spawn(engines, policy, &warm_up, metrics, &fatal).unwrap();
     let harness = Harness {
         batcher,
         fatal,

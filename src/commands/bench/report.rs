@@ -14,8 +14,14 @@ pub(super) struct Report {
     pub(super) device: String,
     /// The rule that was asked for.
     pub(super) kernels: String,
+    /// The instruction set of our own kernels, where they compute on a CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) instructions: Option<&'static str>,
+    /// Batches that run at a time.
     pub(super) sessions: usize,
-    /// Of each session.
+    /// Whether they share one session of a card.
+    pub(super) shared: bool,
+    /// Of all sessions together.
     pub(super) threads: usize,
     /// What an image is sent as: bytes where the graph normalises.
     pub(super) input: &'static str,
@@ -45,7 +51,7 @@ impl Report {
         };
         writeln!(
             out,
-            "{}, {}, on {}, sessions × threads {}×{}, {} images, {what}; ready after {:.2} s",
+            "{}, {}, on {}, {} batches at a time on {} threads, {} images, {what}; ready after {:.2} s",
             self.model,
             self.precision,
             self.device,

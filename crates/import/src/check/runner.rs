@@ -132,6 +132,8 @@ impl ModelRunner {
             threads: threads::available(),
             spin: threads::may_spin(),
             kernels: Kernels::default(),
+            replay: false,
+            sessions: 1,
             graph: model.graph(),
         };
         OrtEngine::load(&self.runtime, &model.manifest, &options).map_err(check_error)

@@ -22,6 +22,7 @@ pub(super) fn check(kernels: &CudaKernels) -> Result<(), KernelError> {
     let batch = 2;
     let stream = kernels.context.default_stream();
     let mut random = Random(1);
+    check_normalize(kernels, &stream)?;
 
     // Scores of a few units, as a trained network's.
     let scale = 2.0 / (shape.head_size as f32).sqrt();
@@ -190,6 +191,40 @@ pub(super) fn check(kernels: &CudaKernels) -> Result<(), KernelError> {
         })
         .collect();
     compare("class token's sum", &found, &expected, FLOAT_TOLERANCE)
+}
+
+/// One image in bytes and one that is normalised already.
+fn check_normalize(
+    kernels: &CudaKernels,
+    stream: &std::sync::Arc<CudaStream>,
+) -> Result<(), KernelError> {
+    let pixels = 300;
+    let (scale, mean, deviation) = (1.0 / 255.0, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+    let bytes: Vec<u8> = (0..3 * pixels).map(|at| (at * 37 % 256) as u8).collect();
+    let values: Vec<f32> = (0..3 * pixels).map(|at| at as f32 / 128.0).collect();
+    let bytes_on_card = stream.clone_htod(&bytes)?;
+    let floats = [&values[..], &[scale], &mean, &deviation];
+    let mut floats_on_card = Vec::with_capacity(floats.len());
+    for floats in floats {
+        floats_on_card.push(stream.clone_htod(floats)?);
+    }
+    let planes = stream.alloc_zeros::<u16>(2 * 3 * pixels)?;
+    let on_card = OnCard(stream);
+    let tensors = [
+        on_card.pointer(&bytes_on_card),
+        on_card.pointer(&floats_on_card[0]),
+        on_card.pointer(&floats_on_card[1]),
+        on_card.pointer(&floats_on_card[2]),
+        on_card.pointer(&floats_on_card[3]),
+        on_card.pointer(&planes),
+    ];
+    // SAFETY: every tensor was made above in the size that this launch takes.
+    unsafe { kernels.launch_normalize(stream.cu_stream(), &tensors, 2, 1, pixels) }?;
+    let found = on_card.get_half(&planes)?;
+    let mut expected = reference::normalize(&bytes, scale, mean, deviation);
+    expected.extend(values.iter().map(|&value| f16::from_f32(value)));
+    let [found, expected] = [found, expected].map(|values| widened(&values));
+    compare("normalised images", &found, &expected, FLOAT_TOLERANCE)
 }
 
 /// Copies to and from the card, each behind what the stream did before.

@@ -1,6 +1,9 @@
 //! From CUDA C++ to a binary for one card, through NVRTC.
 
-use std::ffi::{CString, c_char};
+use std::{
+    ffi::{CString, c_char},
+    thread,
+};
 
 use cudarc::nvrtc::{result, sys};
 
@@ -12,6 +15,7 @@ const COMMON: &str = include_str!("common.cuh");
 /// A file of kernels.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Source {
+    Normalize,
     Attention,
     Rollout,
     Attribution,
@@ -21,6 +25,7 @@ pub(super) enum Source {
 impl Source {
     fn file(self) -> (&'static str, &'static str) {
         match self {
+            Self::Normalize => ("normalize.cu", include_str!("normalize.cu")),
             Self::Attention => ("attention.cu", include_str!("attention.cu")),
             Self::Rollout => ("rollout.cu", include_str!("rollout.cu")),
             Self::Attribution => ("attribution.cu", include_str!("attribution.cu")),
@@ -29,22 +34,41 @@ impl Source {
     }
 }
 
-/// Whether the driver and NVRTC can be loaded: the bindings panic where they cannot.
-pub(super) fn check_libraries() -> Result<(), KernelError> {
-    // SAFETY: both only try to open a shared library of this name, whose initialisers are trusted.
-    let (driver, compiler) = unsafe {
-        (
-            cudarc::driver::sys::is_culib_present(),
-            sys::is_culib_present(),
-        )
-    };
-    if !driver {
-        return Err(KernelError::Library("the CUDA driver (libcuda)"));
+/// Whether the driver can be loaded: the bindings panic where it cannot.
+pub(super) fn check_driver() -> Result<(), KernelError> {
+    // SAFETY: only tries to open a shared library of this name, whose initialisers are trusted.
+    match unsafe { cudarc::driver::sys::is_culib_present() } {
+        true => Ok(()),
+        false => Err(KernelError::Library("the CUDA driver (libcuda)")),
     }
-    if !compiler {
-        return Err(KernelError::Library("NVRTC (libnvrtc)"));
+}
+
+/// The same for NVRTC.
+pub(super) fn check_compiler() -> Result<(), KernelError> {
+    // SAFETY: as above.
+    match unsafe { sys::is_culib_present() } {
+        true => Ok(()),
+        false => Err(KernelError::Library("NVRTC (libnvrtc)")),
     }
-    Ok(())
+}
+
+/// Compiles files for a card's compute capability, each in a thread of its own, and answers their
+/// binaries in the order of the files.
+pub(super) fn all(
+    sources: &[Source],
+    capability: (i32, i32),
+    network: &Network,
+    tiling: Tiling,
+) -> Result<Vec<Vec<u8>>, KernelError> {
+    thread::scope(|scope| {
+        let one = |&source| scope.spawn(move || compile(source, capability, network, tiling));
+        let threads: Vec<_> = sources.iter().map(one).collect();
+        let joined = threads.into_iter().map(|thread| {
+            let panicked = |_| KernelError::Compiler("it panicked".to_owned());
+            thread.join().map_err(panicked)?
+        });
+        joined.collect()
+    })
 }
 
 /// Compiles a file for a card's compute capability.

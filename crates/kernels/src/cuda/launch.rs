@@ -70,6 +70,33 @@ impl CudaKernels {
     }
 
     /// # Safety
+    /// The tensors, inputs in the kernel's order and then the planes, have the shapes of
+    /// normalize.cu for `batch` images, of which `byte_images` come in bytes, and live until
+    /// `stream` has passed this launch.
+    pub(super) unsafe fn launch_normalize(
+        &self,
+        stream: CUstream,
+        [bytes, values, scale, mean, deviation, planes]: &[Pointer; 6],
+        batch: usize,
+        byte_images: usize,
+        pixels: usize,
+    ) -> Result<(), DriverError> {
+        let (byte_images, pixels_argument) = (byte_images as i32, pixels as i32);
+        let arguments = Arguments::new()
+            .with(bytes)
+            .with(values)
+            .with(scale)
+            .with(mean)
+            .with(deviation)
+            .with(planes)
+            .with(&byte_images)
+            .with(&pixels_argument);
+        let grid = [pixels.div_ceil(256), batch, 1];
+        // SAFETY: types and order are those of `normalize`; the rest is the caller's promise.
+        unsafe { launch(&self.normalize, stream, grid, 256, 0, arguments) }
+    }
+
+    /// # Safety
     /// The tensors have the shapes of attention.cu for `batch` images, `queries` and
     /// [`head_groups`](Self::head_groups), and live until `stream` has passed this launch.
     pub(super) unsafe fn launch_attention(

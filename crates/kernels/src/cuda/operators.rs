@@ -1,5 +1,7 @@
 //! The kernels as ONNX Runtime's operators of the CUDA provider.
 
+mod normalize;
+
 use std::sync::Arc;
 
 use cudarc::driver::sys::CUstream;
@@ -12,6 +14,7 @@ use ort::{
     value::{DynTensorValueType, TensorElementType},
 };
 
+use self::normalize::Normalize;
 use super::{
     CudaKernels, DOMAIN,
     launch::{AttentionTensors, Pointer},
@@ -27,6 +30,7 @@ const MAPS: OperatorInput =
 
 pub(super) fn domain(kernels: &Arc<CudaKernels>) -> ort::Result<OperatorDomain> {
     let domain = OperatorDomain::new(DOMAIN)?
+        .add(Normalize(Arc::clone(kernels)))?
         .add(Attention(Arc::clone(kernels)))?
         .add(Rollout(Arc::clone(kernels)))?;
     if kernels.attribution.is_none() {

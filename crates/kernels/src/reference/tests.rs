@@ -113,3 +113,12 @@ fn attributions_add_up_to_what_attention_wrote() {
         );
     }
 }
+
+#[test]
+fn pixels_become_planes() {
+    // Two pixels; (byte / 2 − 1) / 4 in the first channel.
+    let bytes = [2, 10, 0, 10, 20, 255];
+    let planes = normalize(&bytes, 0.5, [1.0, 0.0, 0.0], [4.0, 1.0, 0.5]);
+    let expected = [0.0, 1.0, 5.0, 10.0, 0.0, 255.0].map(f16::from_f32);
+    assert_eq!(planes, expected);
+}

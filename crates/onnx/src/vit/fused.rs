@@ -6,6 +6,7 @@
 //!
 //! | operator | inputs | results |
 //! |---|---|---|
+//! | `Normalize` | images in bytes `[batch, height, width, 3]`, normalised ones `[batch, 3, height, width]`, scale `[1]`, mean and deviation `[3]`, float32 | all of them, normalised, `[batch, 3, height, width]` |
 //! | `Attention` | queries and keys `[batch, tokens, 2·hidden]`, values `[batch, tokens, hidden]`, biases of queries and of values `[hidden]`, maps | mixed values `[batch, queries, hidden]`, mean over the heads `[batch, groups, queries, stride]`, class token's rows float32 `[batch, 1, heads, tokens]` |
 //! | `Rollout` | maps, the head means of all blocks | float32 `[batch, layers, tokens]` |
 //! | `ClassTokenSum` | sum so far float32 `[batch, hidden]`, a block's MLP `[batch, tokens, hidden]`, biases of MLP and attention output `[hidden]`, maps | the sum float32 `[batch, hidden]` |
@@ -43,6 +44,8 @@ use crate::{
 
 /// Domain of the operators.
 pub const DOMAIN: &str = "patchlight";
+/// Images of both forms, as the network reads them.
+pub const NORMALIZE: &str = "Normalize";
 /// Attention of a block, with what maps need of it.
 pub const ATTENTION: &str = "Attention";
 /// The rollout of all blocks.

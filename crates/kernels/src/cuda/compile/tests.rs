@@ -29,6 +29,7 @@ fn kernels_compile_for_every_architecture() {
         return;
     }
     let sources = [
+        Source::Normalize,
         Source::Attention,
         Source::Rollout,
         Source::Attribution,

@@ -3,7 +3,8 @@
 use std::iter;
 
 use super::{
-    ATTENTION, ATTRIBUTION, CLASS_TOKEN_SUM, DOMAIN, FusedShape, MAPS, ROLLOUT_OPERATOR, plan::Plan,
+    ATTENTION, ATTRIBUTION, CLASS_TOKEN_SUM, DOMAIN, FusedShape, MAPS, NORMALIZE, ROLLOUT_OPERATOR,
+    plan::Plan,
 };
 use crate::{
     graph::{Attribute, Graph, OPSET, Storage, Value, as_i64},
@@ -13,12 +14,32 @@ use crate::{
 
 /// One function for each operator that the graph has.
 pub(super) fn all(shape: &FusedShape, plan: &Plan) -> Vec<FunctionProto> {
-    let mut functions = vec![attention(shape), rollout(shape, plan)];
+    let mut functions = vec![normalize(), attention(shape), rollout(shape, plan)];
     if let Some(attribution) = &plan.attribution {
         functions.push(class_token_sum());
         functions.push(self::attribution(shape, attribution.labels));
     }
     functions
+}
+
+/// The operations are those of the table on the host, in its order; only its first product is of
+/// float64.
+fn normalize() -> FunctionProto {
+    let mut body = Body::new();
+    let graph = &mut body.graph;
+    let bytes = graph.value("bytes");
+    let wide = graph.cast("wide", &bytes, DType::F32);
+    let [scale, mean, deviation] = ["scale", "mean", "deviation"].map(|name| graph.value(name));
+    let scaled = graph.mul("scaled", &wide, &scale);
+    let centred = graph.sub("centred", &scaled, &mean);
+    let normalized = graph.div("normalized", &centred, &deviation);
+    let planes = graph.transpose("normalized/planes", &normalized, &[0, 3, 1, 2]);
+    let planes = graph.cast("normalized/float16", &planes, DType::F16);
+    let values = graph.value("values");
+    let values = graph.cast("values/float16", &values, DType::F16);
+    graph.concat("planes", &[&planes, &values], 0);
+    let inputs = ["bytes", "values", "scale", "mean", "deviation"];
+    body.finish(NORMALIZE, &inputs, &["planes"], &[])
 }
 
 fn attention(shape: &FusedShape) -> FunctionProto {

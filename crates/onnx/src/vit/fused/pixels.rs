@@ -2,9 +2,9 @@
 
 use std::io;
 
-use super::{PIXEL_VALUES, PIXELS, PixelNormalization};
+use super::{DOMAIN, NORMALIZE, PIXEL_VALUES, PIXELS, PixelNormalization};
 use crate::{
-    graph::{Dim, Graph},
+    graph::{Dim, Graph, Value},
     proto::{GraphProto, dimension, type_proto},
     tensor::{DType, Tensor},
 };
@@ -32,8 +32,7 @@ pub(super) fn rename_batch(graph: &mut GraphProto) {
     }
 }
 
-/// Adds the input [`PIXELS`], and joins both inputs along the batch. The operations are those of
-/// the table on the host, in its order; only its first product is of float64.
+/// Adds the input [`PIXELS`], and makes the convolution's input of both.
 pub(super) fn write(
     graph: &mut Graph<'_>,
     [height, width]: [usize; 2],
@@ -46,21 +45,18 @@ pub(super) fn write(
         3.into(),
     ];
     let pixels = graph.input(PIXELS, DType::U8, &shape);
-    let by_channel = |values: [f64; 3]| {
-        let values = values.map(|value| value as f32);
-        Tensor::f32(vec![3], &values)
-    };
-    let wide = graph.cast("pixels/float32", &pixels, DType::F32);
-    let scale = graph.scalar(normalize.scale as f32);
-    let scaled = graph.mul("pixels/scaled", &wide, &scale);
-    let mean = graph.constant("pixels/mean", by_channel(normalize.mean))?;
-    let centred = graph.sub("pixels/centred", &scaled, &mean);
-    let deviation = graph.constant("pixels/deviation", by_channel(normalize.std))?;
-    let normalized = graph.div("pixels/normalized", &centred, &deviation);
-    let planes = graph.transpose("pixels/planes", &normalized, &[0, 3, 1, 2]);
-    let planes = graph.cast("pixels/float16", &planes, DType::F16);
     let values = graph.value(PIXEL_VALUES);
-    let values = graph.cast("pixel_values/alone/float16", &values, DType::F16);
-    graph.concat(NARROWED, &[&planes, &values], 0);
+    let constants = [
+        ("pixels/scale", vec![normalize.scale]),
+        ("pixels/mean", normalize.mean.to_vec()),
+        ("pixels/deviation", normalize.std.to_vec()),
+    ];
+    let mut inputs = vec![pixels, values];
+    for (name, values) in constants {
+        let narrow: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+        inputs.push(graph.constant(name, Tensor::f32(vec![narrow.len()], &narrow))?);
+    }
+    let inputs: Vec<&Value> = inputs.iter().collect();
+    graph.call((DOMAIN, NORMALIZE), &[NARROWED], &inputs, &[]);
     Ok(())
 }
