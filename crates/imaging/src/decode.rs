@@ -272,23 +272,29 @@ impl Header {
 }
 
 impl Image {
-    /// The file itself as a copy to keep, if it is an upright JPEG in one sequential scan, of at
-    /// most `max_side` pixels a side and no larger than such files usually are (two bits a pixel):
-    /// without EXIF, comments and whatever else does not draw. `header` and `bytes` are those that
-    /// this was decoded from. That the copy can be drawn is proven: the decoder that draws it has
-    /// drawn this from the same tables and the same scan.
+    /// The file itself as a preview, if it is an upright JPEG in one sequential scan, of at most
+    /// `max_side` pixels a side and [`MAX_COPY_BYTES`](Self::MAX_COPY_BYTES), and no larger than
+    /// such files of high quality are: without EXIF, comments and whatever else does not draw.
+    /// `header` and `bytes` are those that this was decoded from. That the preview can be drawn is
+    /// proven: the decoder that draws it has drawn this from the same tables and the same scan.
     pub fn stripped_copy(&self, header: &Header, bytes: &[u8], max_side: u32) -> Option<Vec<u8>> {
         let small = header.width.max(header.height) <= max_side;
         let upright = header.orientation == Orientation::NoTransforms;
         if !self.drawn_as_sent || !small || !upright {
             return None;
         }
-        let usual = header.width as usize * header.height as usize / 4 + Self::JPEG_OVERHEAD_BYTES;
-        jpeg::strip_metadata(bytes).filter(|copy| copy.len() <= usual)
+        // A byte a pixel: detailed photographs at quality 95 take half of it.
+        let best = header.width as usize * header.height as usize + Self::JPEG_OVERHEAD_BYTES;
+        let most = best.min(Self::MAX_COPY_BYTES);
+        jpeg::strip_metadata(bytes).filter(|copy| copy.len() <= most)
     }
 
     /// What a JPEG takes besides its pixels.
     const JPEG_OVERHEAD_BYTES: usize = 4096;
+
+    /// What an upload that is kept as a preview takes at most: two bits for each pixel of the
+    /// largest preview, about what encoding it anew takes.
+    pub const MAX_COPY_BYTES: usize = (1024 * 1024) / 4 + Self::JPEG_OVERHEAD_BYTES;
 }
 
 impl Limits {

@@ -190,3 +190,44 @@ fn what_is_kept_of_a_file_can_be_drawn_and_is_the_same() {
     }
     assert!(kept > 10, "{kept}");
 }
+
+/// Noise as JPEG: detail in every pixel.
+fn noise(width: u32, height: u32) -> Vec<u8> {
+    let mut random = 1_u32;
+    let mut value = || {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        128 + (random >> 26) as u8
+    };
+    let pixels: Vec<u8> = (0..3 * width * height).map(|_| value()).collect();
+    let mut bytes = Vec::new();
+    image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 90)
+        .encode(&pixels, width, height, image::ExtendedColorType::Rgb8)
+        .unwrap();
+    bytes
+}
+
+fn stripped_copy(bytes: &[u8]) -> Option<Vec<u8>> {
+    let header = peek(bytes, &Limits::default()).unwrap();
+    let image = decode(bytes, &header).unwrap();
+    image.stripped_copy(&header, bytes, 1024)
+}
+
+#[test]
+fn detail_of_five_bits_a_pixel_is_kept_as_it_was_sent_and_a_padded_scan_is_not() {
+    let bytes = noise(300, 200);
+    let bits = 8.0 * bytes.len() as f64 / (300.0 * 200.0);
+    assert!(bits > 5.0 && bits < 8.0, "{bits}");
+    assert!(stripped_copy(&bytes).unwrap().len() <= bytes.len());
+
+    // More data than the pixels could take.
+    let end = bytes.len() - 2;
+    let padded = [&bytes[..end], &[0x55; 300 * 200][..], &bytes[end..]].concat();
+    assert_eq!(stripped_copy(&padded), None);
+}
+
+#[test]
+fn an_upload_larger_than_previews_are_is_not_kept_as_it_was_sent() {
+    let bytes = noise(700, 700);
+    assert!(bytes.len() > Image::MAX_COPY_BYTES);
+    assert_eq!(stripped_copy(&bytes), None);
+}
