@@ -22,6 +22,7 @@ use patchlight_imaging::{
 use patchlight_model::{ModelDescriptor, ModelInfo, scores};
 use tokio::{sync::oneshot, task, time::timeout_at};
 
+pub(crate) use self::decode_job::preview_of;
 pub use self::{
     answer::{Attention, Classification, ImageInfo, Timing},
     model_result::ResultCache,

@@ -34,6 +34,10 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", env = "PATCHLIGHT_THREADS")]
     pub threads: Option<usize>,
 
+    /// Sessions that run at the same time and divide the threads
+    #[arg(long, value_name = "N", env = "PATCHLIGHT_SESSIONS", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub sessions: u16,
+
     /// Batch sizes to measure
     #[arg(
         long,
@@ -61,6 +65,10 @@ pub struct BenchArgs {
         default_value_t = 0
     )]
     pub compare: usize,
+
+    /// Images to run, and folders of them, whose decoding is timed as well [default: noise]
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub images: Vec<PathBuf>,
 
     /// Write one JSON object instead of a table
     #[arg(long, env = "PATCHLIGHT_JSON")]

@@ -67,24 +67,12 @@ impl DecodeJob {
         if done.send(Ok((tensor, meta))).is_err() || !keep {
             return;
         }
-        match self.preview(&decoded) {
+        match preview_of(&decoded, &self.header, &self.upload) {
             // The receiver is gone if the client left.
             Ok(jpeg) => drop(preview_sender.send(jpeg.into())),
             Err(error) => tracing::warn!(%error, "the image could not be kept for the overlay"),
         }
         drop(self.permit);
-    }
-
-    /// A JPEG to draw maps on. A small one that was sent is kept as it is but for its metadata:
-    /// making another would cost as much as decoding it did.
-    fn preview(&self, decoded: &decode::Image) -> std::result::Result<Vec<u8>, RenderError> {
-        let (header, max_side) = (&self.header, explain::PREVIEW_SIDE);
-        if let Some(plain) = decoded.stripped_copy(header, &self.upload, max_side) {
-            return Ok(plain);
-        }
-        let (width, height) = (decoded.rgb.width(), decoded.rgb.height());
-        let view = RgbView::new(width, height, decoded.rgb.pixels())?;
-        explain::encode_preview(view, explain::PREVIEW_SIDE)
     }
 
     fn prepare(&self) -> Result<(decode::Image, ImageTensor, ImageMeta)> {
@@ -127,4 +115,23 @@ impl DecodeJob {
             },
         ))
     }
+}
+
+/// A JPEG to draw maps on. A small one that was sent is kept as it is but for its metadata: making
+/// another would cost as much as decoding it did. `header` and `upload` are those that the image
+/// was decoded from.
+///
+/// # Errors
+/// When the encoder fails.
+pub(crate) fn preview_of(
+    decoded: &decode::Image,
+    header: &Header,
+    upload: &[u8],
+) -> std::result::Result<Vec<u8>, RenderError> {
+    if let Some(plain) = decoded.stripped_copy(header, upload, explain::PREVIEW_SIDE) {
+        return Ok(plain);
+    }
+    let (width, height) = (decoded.rgb.width(), decoded.rgb.height());
+    let view = RgbView::new(width, height, decoded.rgb.pixels())?;
+    explain::encode_preview(view, explain::PREVIEW_SIDE)
 }

@@ -1,20 +1,28 @@
 //! `patchlight bench`: how fast is a model on this machine, without a server around it?
 
+mod difference;
+mod inputs;
+mod memory;
+mod report;
+mod timing;
+
 use std::{
-    io::{self, Write},
     process::ExitCode,
     time::{Duration, Instant},
 };
 
 use patchlight_engine::{
-    Device, Engine, EngineError, Input, Kernels, OrtEngine, Output, Runtime, SessionOptions,
-    threads,
+    Device, Engine, EngineError, Kernels, OrtEngine, Runtime, SessionOptions, threads,
 };
-use patchlight_imaging::preprocess::{ImageTensor, TensorForm};
-use patchlight_model::{ModelInfo, scores};
-use patchlight_splitmix::SplitMix64;
-use serde::Serialize;
+use patchlight_imaging::preprocess::TensorForm;
+use patchlight_model::ModelInfo;
 
+use self::{
+    difference::Difference,
+    inputs::{inputs, noise},
+    memory::Memory,
+    report::Report,
+};
 use super::{USAGE, fail};
 use crate::{
     args::BenchArgs,
@@ -22,45 +30,8 @@ use crate::{
     telemetry::{self, LogFormat},
 };
 
-/// What was measured.
-#[derive(Serialize)]
-struct Report {
-    model: String,
-    precision: String,
-    device: String,
-    threads: usize,
-    /// What an image is sent as: bytes where the graph normalises.
-    input: &'static str,
-    maps: bool,
-    /// Seconds from opening the directory to the end of the first run.
-    ready_s: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    difference: Option<Difference>,
-    batches: Vec<BatchTime>,
-}
-
-/// Largest differences from the CPU's stock operators.
-#[derive(Default, Serialize)]
-struct Difference {
-    images: usize,
-    score: f32,
-    /// Of a patch's share of the rollout.
-    rollout: f32,
-    /// Of a patch's part of a logit.
-    attribution: f32,
-    same_best_class: usize,
-}
-
-/// One batch size.
-#[derive(Serialize)]
-struct BatchTime {
-    batch: usize,
-    /// Median and 95th percentile of a run, inputs and outputs in the host's memory.
-    median_ms: f64,
-    p95_ms: f64,
-    images_per_s: f64,
-    runs: usize,
-}
+/// How many different images a batch is made of.
+const IMAGES: usize = 32;
 
 /// Exit status 0 if everything ran.
 pub(super) fn run(args: &BenchArgs) -> ExitCode {
@@ -82,7 +53,7 @@ pub(super) fn run(args: &BenchArgs) -> ExitCode {
         }
     };
     match measure(args, device, kernels) {
-        Ok(report) => match write(&report, args.json) {
+        Ok(report) => match report.write(args.json) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(1, error),
         },
@@ -95,7 +66,9 @@ fn measure(args: &BenchArgs, device: Device, kernels: Kernels) -> Result<Report,
     let directory = args.model.clone().map_or_else(demo::find, Ok)?;
     let model = ModelInfo::open(&directory).map_err(|error| error.to_string())?;
     let runtime = Runtime::load().map_err(|error| error.to_string())?;
-    let threads = args.threads.unwrap_or_else(threads::available).max(1);
+    let sessions = usize::from(args.sessions);
+    let threads = args.threads.unwrap_or_else(threads::available);
+    let threads = (threads / sessions).max(1);
     let load = |device, kernels| {
         let options = SessionOptions {
             device,
@@ -107,51 +80,49 @@ fn measure(args: &BenchArgs, device: Device, kernels: Kernels) -> Result<Report,
         OrtEngine::load(&runtime, &model.manifest, &options)
     };
     let failed = |error: EngineError| error.to_string();
+    let mut engines = Vec::with_capacity(sessions);
     let mut engine = load(device, kernels).map_err(failed)?;
-    let form = engine.tensor_form();
-    let images = images(form, 32, engine.image_len());
+    let (form, values) = (engine.tensor_form(), engine.image_len());
     engine
-        .run(&inputs(&images, 1, !args.no_maps))
+        .run(&inputs(&noise(form, 1, values), 1, !args.no_maps))
         .map_err(failed)?;
     let ready_s = started.elapsed().as_secs_f64();
+    let device = engine.device();
+    engines.push(engine);
+    while engines.len() < sessions {
+        engines.push(load(device, kernels).map_err(failed)?);
+    }
 
+    let (images, decode) = match args.images.is_empty() {
+        true => (noise(form, IMAGES, values), None),
+        false => {
+            let (images, decode) = inputs::decoded(&args.images, &model, form)?;
+            (images, Some(decode))
+        }
+    };
     let difference = match args.compare {
         0 => None,
         count => {
             let mut reference = load(Device::Cpu, Kernels::Stock).map_err(failed)?;
-            let mut difference = Difference::default();
-            for at in 0..count {
-                let image = &images[at % images.len()..][..1];
-                let inputs = inputs(image, 1, true);
-                let expected = reference.run(&inputs).map_err(failed)?;
-                let found = engine.run(&inputs).map_err(failed)?;
-                for (found, expected) in found.iter().zip(&expected) {
-                    difference.add(&model, found, expected);
-                }
-            }
-            Some(difference)
+            let found =
+                Difference::measure(&mut engines[0], &mut reference, &model, &images, count);
+            Some(found.map_err(failed)?)
         }
     };
-
+    let memory = Memory::read(&model);
     let mut batches = Vec::with_capacity(args.batch.len());
+    let seconds = Duration::from_secs(args.seconds.into());
     for &batch in &args.batch {
         let inputs = inputs(&images, batch.into(), !args.no_maps);
-        for _ in 0..3 {
-            engine.run(&inputs).map_err(failed)?;
-        }
-        let end = Instant::now() + Duration::from_secs(args.seconds.into());
-        let mut times = Vec::new();
-        while Instant::now() < end || times.len() < 5 {
-            let started = Instant::now();
-            engine.run(&inputs).map_err(failed)?;
-            times.push(started.elapsed().as_secs_f64() * 1e3);
-        }
-        batches.push(BatchTime::of(batch.into(), times));
+        let time = timing::measure(&mut engines, &inputs, seconds).map_err(failed)?;
+        batches.push(time);
     }
     Ok(Report {
         model: model.manifest.architecture.name.clone(),
         precision: model.manifest.graph.precision.to_string(),
-        device: engine.device().to_string(),
+        device: device.to_string(),
+        kernels: args.kernels.clone(),
+        sessions,
         threads,
         input: match form {
             TensorForm::Normalized => "float32",
@@ -159,119 +130,9 @@ fn measure(args: &BenchArgs, device: Device, kernels: Kernels) -> Result<Report,
         },
         maps: !args.no_maps,
         ready_s,
+        decode,
         difference,
+        memory: memory.map(Memory::with_peak),
         batches,
     })
-}
-
-/// Noise over the whole range of images.
-fn images(form: TensorForm, count: usize, values: usize) -> Vec<ImageTensor> {
-    let mut random = SplitMix64::new(1);
-    let mut image = || match form {
-        TensorForm::Normalized => {
-            let mut value = || (random.next_u64() >> 40) as f32 / (1 << 22) as f32 - 2.0;
-            ImageTensor::Normalized((0..values).map(|_| value()).collect())
-        }
-        TensorForm::Pixels => {
-            let mut value = || (random.next_u64() >> 56) as u8;
-            ImageTensor::Pixels((0..values).map(|_| value()).collect())
-        }
-    };
-    (0..count).map(|_| image()).collect()
-}
-
-fn inputs(images: &[ImageTensor], batch: usize, maps: bool) -> Vec<Input<'_>> {
-    let images = images.iter().cycle().take(batch);
-    images
-        .map(|tensor| Input {
-            tensor: tensor.view(),
-            class_attention: false,
-            maps,
-        })
-        .collect()
-}
-
-impl Difference {
-    fn add(&mut self, model: &ModelInfo, found: &Output, expected: &Output) {
-        let largest = |a: &[f32], b: &[f32]| {
-            let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs());
-            // Not a number is the largest difference there is.
-            differences.fold(0.0, |most: f32, d| if d <= most { most } else { d })
-        };
-        let kind = model.manifest.task.kind;
-        let [of_found, of_expected] =
-            [found, expected].map(|output| scores::of_all(kind, &output.logits));
-        let best = |scores: &[f32]| scores::ranking(scores, 1);
-        self.images += 1;
-        self.score = self.score.max(largest(&of_found, &of_expected));
-        self.same_best_class += usize::from(best(&of_found) == best(&of_expected));
-        let tokens = model.manifest.tokens.total().min(found.rollout.len());
-        let rollout = largest(&found.rollout[..tokens], &expected.rollout[..tokens]);
-        self.rollout = self.rollout.max(rollout);
-        if let (Some(a), Some(b)) = (&found.attribution, &expected.attribution)
-            && a.classes == b.classes
-        {
-            self.attribution = self.attribution.max(largest(&a.patches, &b.patches));
-        }
-    }
-}
-
-impl BatchTime {
-    /// `times` holds at least one, in milliseconds.
-    fn of(batch: usize, mut times: Vec<f64>) -> Self {
-        times.sort_unstable_by(f64::total_cmp);
-        let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-        Self {
-            batch,
-            median_ms: at(0.5),
-            p95_ms: at(0.95),
-            images_per_s: batch as f64 * 1e3 / at(0.5),
-            runs: times.len(),
-        }
-    }
-}
-
-fn write(report: &Report, json: bool) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    if json {
-        return writeln!(out, "{}", serde_json::to_string(report)?);
-    }
-    let Report {
-        model,
-        precision,
-        device,
-        input,
-        maps,
-        ..
-    } = report;
-    let what = if *maps { "with maps" } else { "logits alone" };
-    writeln!(
-        out,
-        "{model}, {precision}, on {device}, {input} images, {what}; ready after {:.2} s",
-        report.ready_s
-    )?;
-    if let Some(difference) = &report.difference {
-        writeln!(
-            out,
-            "largest difference from the CPU over {} images: score {:.1e}, rollout {:.1e}, attribution {:.1e}; same best class {}",
-            difference.images,
-            difference.score,
-            difference.rollout,
-            difference.attribution,
-            difference.same_best_class
-        )?;
-    }
-    writeln!(
-        out,
-        "{:>6} {:>10} {:>10} {:>10}",
-        "batch", "median ms", "p95 ms", "images/s"
-    )?;
-    for time in &report.batches {
-        writeln!(
-            out,
-            "{:>6} {:>10.2} {:>10.2} {:>10.1}",
-            time.batch, time.median_ms, time.p95_ms, time.images_per_s
-        )?;
-    }
-    Ok(())
 }

@@ -1,4 +1,4 @@
-//! `patchlight completions`, `man` and `classify`, as scripts use them.
+//! `patchlight completions`, `man`, `classify` and `bench`, as scripts use them.
 
 use std::{fs, process::Output};
 
@@ -124,4 +124,43 @@ fn an_unknown_resize_library_is_wrong_usage() {
         said.contains("--resize: `nearest` is not one of pillow, torchvision"),
         "{said}"
     );
+}
+
+#[test]
+fn bench_runs_named_images_in_several_sessions_and_reports_json() {
+    let sample = models("samples").join("penguin.jpg");
+    let done = run(&[
+        "bench",
+        "--sessions=2",
+        "--threads=2",
+        "--batch=3",
+        "--seconds=1",
+        "--images",
+        sample.to_str().unwrap(),
+        "--json",
+    ]);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(report["sessions"], 2);
+    assert_eq!(report["threads"], 1);
+    assert_eq!(report["decode"]["images"], 1);
+    assert_eq!(report["decode"]["mean_bytes"], 30_240);
+    let batch = &report["batches"][0];
+    assert_eq!(batch["batch"], 3);
+    assert!(batch["images_per_s"].as_f64() > Some(0.0));
+    // Two sessions run at least five times each.
+    assert!(batch["runs"].as_u64() >= Some(10));
+    if cfg!(target_os = "linux") {
+        let memory = &report["memory"];
+        assert!(memory["peak_bytes"].as_u64() >= memory["loaded_bytes"].as_u64());
+        assert!(memory["weight_bytes"].as_u64() > Some(1 << 20));
+    }
+}
+
+#[test]
+fn bench_names_what_is_no_image() {
+    let file = models("samples").join("samples.json");
+    let done = run(&["bench", "--images", file.to_str().unwrap()]);
+    assert_eq!(done.status.code(), Some(1));
+    assert!(text(&done.stderr).contains("samples.json"));
 }
