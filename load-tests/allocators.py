@@ -17,7 +17,8 @@ import statistics
 import sys
 
 import harness
-from harness import ROOT, Server, generate, status_bytes
+import images
+from harness import Server, generate, status_bytes
 
 MIB = 2**20
 # What is preloaded or set, by name.
@@ -43,7 +44,7 @@ def environment(settings):
 
 
 def run(args):
-    images = [path for path in sorted((ROOT / "models/samples").iterdir()) if path.suffix != ".json"]
+    files = images.small(args.images) if args.images == "photographs" else images.samples()
     kinds = {name: environment(settings) for name, settings in KINDS.items()}
     missing = [name for name, env in kinds.items() if env is None]
     rates, memory, rest = {}, {}, {}
@@ -59,7 +60,7 @@ def run(args):
             for name, server in servers.items():
                 harness.progress(f"round {number + 1} of {args.rounds}: {name}")
                 url = f"http://127.0.0.1:{server.port}/classify"
-                rates[name].append(generate(url, images, args.seconds, clients=32)["throughput"])
+                rates[name].append(generate(url, files, args.seconds, clients=32)["throughput"])
                 memory[name].append(status_bytes(server.pid, "VmRSS") / MIB)
         peaks = {name: status_bytes(server.pid, "VmHWM") / MIB for name, server in servers.items()}
     rows = {
@@ -77,7 +78,7 @@ def run(args):
         for name, row in rows.items()
     ]
     harness.table(["allocator", "32 clients", "at rest, MiB", "at the end", "since the first round", "peak"], lines)
-    figures = {"machine": harness.machine(), "model": args.model or "demo", "seconds": args.seconds, "rows": rows, "not_installed": missing}
+    figures = {"machine": harness.machine(), "model": args.model or "demo", "images": args.images, "seconds": args.seconds, "rows": rows, "not_installed": missing}
     return harness.report("allocators", figures, [], args.json)
 
 
@@ -86,6 +87,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=20, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", help="directory [default: the demo]")
+    images.add_option(parser)
     parser.add_argument("--json")
     parser.add_argument("--program")
     sys.exit(run(parser.parse_args()))

@@ -14,7 +14,8 @@ import sys
 import zlib
 
 import harness
-from harness import Server, ask, metrics, now, images, status_bytes
+import images
+from harness import Server, ask, metrics, now, status_bytes
 
 
 def png(width, height, depth, color):
@@ -43,7 +44,7 @@ async def run(args):
     flags = ["--decode-memory", f"{args.decode_memory_mib}MiB", "--request-timeout", "60s", "--log", "error"]
     with Server(*flags, program=args.program) as server:
         # Full batches and full connections belong to the base: they are there without bombs.
-        for image in images():
+        for image in images.read(images.samples()):
             await asyncio.gather(*(ask(server.port, "POST", "/classify", image) for _ in range(args.clients)))
         base = status_bytes(server.pid, "VmHWM")
         statuses, end = {}, now() + args.seconds
@@ -66,7 +67,7 @@ async def run(args):
         await asyncio.gather(*(client(number) for number in range(args.clients)))
         watching.cancel()
         peak = status_bytes(server.pid, "VmHWM")
-        status, _, _ = await ask(server.port, "POST", "/classify", images()[0])
+        status, _, _ = await ask(server.port, "POST", "/classify", images.read(images.samples())[0])
     failures = []
     allowed = base + 1.1 * budget
     if peak > allowed:

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import harness
+import images
 from harness import Server, ask, status_bytes
 
 try:
@@ -73,7 +74,7 @@ async def peak(flags, file, program):
     """Of a new server, which has no freed memory at hand, above what it has at rest; the upload, which another
     budget counts, taken off."""
     with Server(*flags, program=program) as server:
-        small = harness.images()[0]
+        small = images.read(images.samples())[0]
         for _ in range(3):
             await ask(server.port, "POST", "/classify?attention=none", small)
         # The kernel begins to look for the peak again.

@@ -14,7 +14,8 @@ import random
 import sys
 
 import harness
-from harness import Server, ask, head, metrics, now, open_files, images, read_answer
+import images
+from harness import Server, ask, head, metrics, now, open_files, read_answer
 
 
 async def one(port, body, rng, leaves, tally):
@@ -42,7 +43,7 @@ async def one(port, body, rng, leaves, tally):
 
 
 async def run(args):
-    rng, bodies = random.Random(1), [body for body in images() if len(body) < 60_000]
+    rng, bodies = random.Random(1), [body for body in images.read(images.samples()) if len(body) < 60_000]
     with Server("--request-timeout", "30s", "--log", "error", program=args.program) as server:
         await ask(server.port, "POST", "/classify", bodies[0])
         files = open_files(server.pid)

@@ -7,7 +7,8 @@ The program (`cargo build --release --features cuda`, or --program) is compared 
 model alone is timed at batch 1, 8, 64 and 128 with inputs and outputs in the host's memory: with our kernels,
 with the runtime's operators alone, and without maps; beside PyTorch, whose inputs are on the card: compiled
 without a map, and compiled with a rollout from plain attention matrices. Last come 1, 64 and 256 clients over
-HTTP with photographs of 500×375 pixels (scikit-image's data, public domain), the generator on the same cores.
+HTTP with photographs of 500×375 pixels, the generator on the same cores. Where nothing can be downloaded, make
+them before with images.py, and carry target/photographs.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import images
 from harness import ROOT, Server, status_bytes
 
 BATCHES = (1, 8, 64, 128)
@@ -29,9 +31,10 @@ def main():
     parser.add_argument("--model", type=Path, help="a model directory in float16 [default: random weights]")
     parser.add_argument("--seconds", type=int, default=3, help="for each batch size and load")
     parser.add_argument("--skip", nargs="*", default=[], choices=["torch", "stock", "http"])
+    images.add_option(parser)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    found = {"card": card()}
+    found = {"card": card(), "images": args.images}
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         model = args.model or imported(args, folder)
@@ -44,7 +47,7 @@ def main():
             found["torch"] = torch_peers(args)
             write(args, found)
         if "http" not in args.skip:
-            found["http"] = over_http(args, model, photographs(folder / "photographs"))
+            found["http"] = over_http(args, model, images.small(args.images), folder)
     write(args, found)
     table(found)
 
@@ -137,31 +140,15 @@ def torch_peers(args):
     return found
 
 
-def photographs(folder):
-    """JPEGs of 500×375 pixels at quality 92."""
-    from PIL import Image
-    from skimage import data
-
-    folder.mkdir()
-    for name in ("astronaut", "coffee", "chelsea", "rocket"):
-        image = Image.fromarray(getattr(data, name)())
-        width, height = image.size
-        cut = min(width * 3, height * 4)
-        box = ((width - cut // 3) // 2, (height - cut // 4) // 2)
-        image = image.crop((*box, box[0] + cut // 3, box[1] + cut // 4)).resize((500, 375), Image.Resampling.LANCZOS)
-        image.save(folder / f"{name}.jpg", quality=92)
-    return folder
-
-
-def over_http(args, model, images):
+def over_http(args, model, files, folder):
     found = {}
     flags = ["--model", model, "--device", "cuda", "--max-batch", "64", "--sessions", "2"]
     with Server(*flags, program=args.program) as server:
         found["ready_s"] = server.ready_s
         for clients in (1, 64, 256):
-            report = Path(images).parent / f"{clients}.json"
+            report = folder / f"{clients}.json"
             command = [args.load, "--url", f"http://127.0.0.1:{server.port}/classify", "--clients", str(clients)]
-            command += ["--duration", f"{2 * args.seconds}s", "--warmup", "2s", "--json", report, images]
+            command += ["--duration", f"{2 * args.seconds}s", "--warmup", "2s", "--json", report, *files]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise SystemExit(f"the load generator failed:\n{done.stderr}")

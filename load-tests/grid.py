@@ -17,7 +17,8 @@ import statistics
 import sys
 
 import harness
-from harness import ROOT, Server, generate
+import images
+from harness import Server, generate
 
 # The same in both tables: what is compared, and whether more of it is better.
 FIGURES = {"throughput": True, "p50": False, "p99": False}
@@ -44,7 +45,7 @@ def median(rounds):
 
 
 def run(args):
-    names = settings(args.max_batch)
+    names, files = settings(args.max_batch), images.small(args.images)
     if args.largest_only:
         two = ("auto", f"up to {args.max_batch}")
         names = {name: own for name, own in names.items() if name.removesuffix(AGAIN) in two}
@@ -61,7 +62,7 @@ def run(args):
         for name, url in urls.items():
             harness.progress(f"capacity: {name}")
             # Long enough for auto to have met every size.
-            report = generate(url, args.pictures, args.seconds / 2, warmup=args.seconds / 4, clients=4 * args.max_batch)
+            report = generate(url, files, args.seconds / 2, warmup=args.seconds / 4, clients=4 * args.max_batch)
             closed[name] = report["throughput"]
         capacity = max(closed.values())
         for number in range(args.rounds):
@@ -70,7 +71,7 @@ def run(args):
                 order = list(urls)[number % len(urls) :] + list(urls)[: number % len(urls)]
                 for name in order:
                     harness.progress(f"round {number + 1} of {args.rounds}: {share:.0%} of {capacity:.1f}/s, {name}")
-                    report = generate(urls[name], args.pictures, args.seconds, rate=share * capacity, seed=number + 1)
+                    report = generate(urls[name], files, args.seconds, rate=share * capacity, seed=number + 1)
                     found[share][name].append(figures(report))
                     if name == "auto" and report.get("batch_sizes"):
                         sizes[share].append(report["batch_sizes"]["mean"])
@@ -102,6 +103,7 @@ def summary(args, capacity, closed, found, sizes):
     result = {
         "machine": harness.machine(),
         "model": args.model or "demo",
+        "images": args.images,
         "seconds": args.seconds,
         "rounds": args.rounds,
         "capacity_per_s": capacity,
@@ -119,7 +121,7 @@ def main():
     parser.add_argument("--largest-only", action="store_true", help="auto beside the largest fixed setting alone")
     parser.add_argument("--max-batch", type=int, default=8)
     parser.add_argument("--model", help="directory [default: the demo]")
-    parser.add_argument("--pictures", nargs="+", default=[ROOT / "models/samples/penguin.jpg"])
+    images.add_option(parser)
     parser.add_argument("--json")
     parser.add_argument("--program")
     sys.exit(run(parser.parse_args()))

@@ -153,11 +153,20 @@ def machine():
     model = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "processor": model[0] if model else platform.machine(),
+        "instructions": instructions(),
         "cores": len(os.sched_getaffinity(0)),
-        "commit": said("git", "rev-parse", "--short=10", "HEAD") + ("+" if said("git", "status", "--porcelain", "src", "load-tests") else ""),
+        "commit": said("git", "rev-parse", "--short=10", "HEAD") + ("+" if said("git", "status", "--porcelain", "src", "crates", "load-tests") else ""),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "load_before": round(os.getloadavg()[0], 2),
     }
+
+
+def instructions():
+    """Which of those that decide over int8 and bf16 the processor has."""
+    wanted = ("avx2", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16")
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    return [name for name in wanted if name in flags]
 
 
 def tree(pid):
@@ -200,11 +209,6 @@ def table(head, rows):
 def percentile(values, share):
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
-
-
-def images():
-    folder = ROOT / "models/samples"
-    return [path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in (".jpg", ".png", ".webp")]
 
 
 def progress(text):

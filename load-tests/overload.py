@@ -10,6 +10,7 @@ counts answers within the deadline. What sends has one core, the server has the 
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -20,26 +21,24 @@ import time
 from pathlib import Path
 
 import harness
+import images
 from harness import ROOT, Connections, Server, ask, now, percentile
 
 
-def capacity(port, seconds):
+def capacity(port, files, seconds):
     """Answers a second that a closed loop gets."""
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         loader = ROOT / "target/release/patchlight-load"
         command = [loader, "--clients", "16", "--duration", f"{seconds}s", "--warmup", "3s", "--json", file.name]
         url = f"http://127.0.0.1:{port}/classify?attention=none"
-        subprocess.run([*command, "--url", url, SMALL], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*command, "--url", url, *files], check=True, stdout=subprocess.DEVNULL)
         result = json.loads(Path(file.name).read_text())
     return result["throughput"]
 
 
-SMALL = ROOT / "models/samples/dog.jpg"
-
-
-async def offer(port, rate, seconds, deadline):
+async def offer(port, files, rate, seconds, deadline):
     """Requests at Poisson times, whatever becomes of the others."""
-    body = SMALL.read_bytes()
+    bodies = itertools.cycle([file.read_bytes() for file in files])
     rng = random.Random(1)
     connections = Connections(port)
     accepted, refused, late_starts, other, probes, retry_after = [], [], [], {}, [], []
@@ -50,7 +49,7 @@ async def offer(port, rate, seconds, deadline):
         late_starts.append(sent - due)
         try:
             more = f"Request-Timeout: {deadline}\r\n"
-            status, headers, _ = await connections.ask("POST", "/classify?attention=none", body, more)
+            status, headers, _ = await connections.ask("POST", "/classify?attention=none", next(bodies), more)
         except (OSError, asyncio.IncompleteReadError) as error:
             other[type(error).__name__] = other.get(type(error).__name__, 0) + 1
             return
@@ -107,9 +106,9 @@ async def offer(port, rate, seconds, deadline):
     }
 
 
-async def recovery(port, rate, deadline):
+async def recovery(port, files, rate, deadline):
     """Seconds until 20 requests in a row at half the capacity all succeed."""
-    body, began, in_a_row = SMALL.read_bytes(), now(), 0
+    body, began, in_a_row = files[0].read_bytes(), now(), 0
     while in_a_row < 20 and now() - began < 60:
         status, _, _ = await ask(port, "POST", "/classify?attention=none", body, f"Request-Timeout: {deadline}\r\n")
         in_a_row = in_a_row + 1 if status == 200 else 0
@@ -120,17 +119,18 @@ async def recovery(port, rate, deadline):
 
 
 async def run(args):
+    files = images.small(args.images)
     cores, own = harness.split_cores()
     if own:
         os.sched_setaffinity(0, own)
     flags = ["--request-timeout", f"{args.deadline}s", "--log", "warn"]
     with Server(*flags, program=args.program, cores=cores) as server:
-        able = capacity(server.port, args.seconds / 2)
+        able = capacity(server.port, files, args.seconds / 2)
         rows = {}
         for times in (1, 2, 4, 10):
             harness.progress(f"{times} × {able:.0f}/s for {args.seconds} s")
-            rows[times] = await offer(server.port, times * able, args.seconds, args.deadline)
-        seconds = await recovery(server.port, able, args.deadline)
+            rows[times] = await offer(server.port, files, times * able, args.seconds, args.deadline)
+        seconds = await recovery(server.port, files, able, args.deadline)
     failures = []
     base = rows[1]["goodput_per_s"]
     print("\n| offered | goodput/s | of 1× | p99 of accepted | late | refused | p99 of refusals | probes p99 |")
@@ -168,6 +168,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20, help="at each multiple")
     parser.add_argument("--deadline", type=float, default=2)
+    images.add_option(parser)
     parser.add_argument("--json")
     parser.add_argument("--program")
     sys.exit(asyncio.run(run(parser.parse_args())))

@@ -9,9 +9,12 @@ LitServe, BentoML, mosec and FastAPI serve the same ONNX file (load-tests/peers/
 answer: five labels and the map. Their answers to the samples are compared with ours before anything is
 measured. Each is tuned over the same grid: sessions × threads, and the largest batch; the fastest
 setting with many clients is what is then measured, in turn with ours, and is written down. `--graph`
-gives the peers another file of the same model, such as torch's own export, which makes no map. The
-fastest of them is then tuned and measured once more with what `--int8-graph` names, and with OpenVINO
-in bfloat16 (`--openvino`): other arithmetic, so these rows are shown and not compared column by column.
+gives the peers another file of the same model, such as torch's own export, which makes no map.
+
+Each is tuned again with other arithmetic: in int8 with what `--int8-graph` names, and with OpenVINO in
+bfloat16 (`--openvino`). The fastest peer of each is measured as well; `--no-float32` leaves float32 out.
+Columns are compared row by row where the precision is the same, and ours in int8 with the best peer in
+any precision: throughput, and the median of a single request.
 
 Memory is that of all processes, pages shared among them counted once; start-up ends with the first
 answer.
@@ -34,11 +37,11 @@ import time
 from pathlib import Path
 
 import harness
+import images
 from harness import ROOT, generate, now, shared_out_bytes
 
 HERE = Path(__file__).resolve().parent / "peers"
 DEMO = ROOT / "models/demo"
-IMAGE = ROOT / "models/samples/penguin.jpg"
 # Decoders round differently; the rest has to be the same.
 SCORES_WITHIN, MAP_WITHIN = 0.02, 0.02
 
@@ -123,7 +126,7 @@ class Setup:
         self.json = kind.sends_json
         self.env = {f"PEER_{name.upper()}": str(value) for name, value in setting.items()}
         self.env |= {"PEER_MODEL": str(model), "PEER_RUNTIME": runtime} | ({"PEER_GRAPH": str(graph)} if graph else {})
-        self.folder = args.folder
+        self.folder, self.images = args.folder, args.sent
         self.log = open(self.folder / f"{kind.name.replace(' ', '-')}.log", "ab")
 
     def start(self):
@@ -141,7 +144,7 @@ class Setup:
 
     def load(self, running, seconds, clients):
         url = f"http://127.0.0.1:{running.port}/classify"
-        return generate(url, [self.file(IMAGE)], seconds, warmup=seconds / 4, clients=clients)
+        return generate(url, [self.file(image) for image in self.images], seconds, warmup=seconds / 4, clients=clients)
 
 
 def ours(args, model, precision):
@@ -192,7 +195,7 @@ def tune(args, kind, make):
         harness.progress(f"{kind.name}: {setting}")
         setup = make(setting)
         with setup.start() as running:
-            running.first_answer(setup.body(IMAGE))
+            running.first_answer(setup.body(setup.images[0]))
             report = setup.load(running, args.tune_seconds, args.clients)
         results.append((report["throughput"], setting))
     return max(results, key=lambda one: one[0])[1], results
@@ -201,7 +204,7 @@ def tune(args, kind, make):
 def measure(setup, args):
     """Everything that a row has, from one life of the server."""
     with setup.start() as running:
-        start = running.first_answer(setup.body(IMAGE))
+        start = running.first_answer(setup.body(setup.images[0]))
         alone = setup.load(running, args.seconds / 2, 1)
         crowd = setup.load(running, args.seconds, args.clients)
         memory = shared_out_bytes(running.process.pid)
@@ -220,13 +223,32 @@ def measure(setup, args):
 
 
 def other_arithmetic(args):
-    """What else a peer can be made to compute with: name, precision, graph and runtime."""
-    found = [("quantize_dynamic", "int8", args.int8_graph, "onnxruntime")] if args.int8_graph else []
+    """What else the peers can be made to compute with: name, precision, graph and runtime."""
+    found = [(args.int8_name, "int8", args.int8_graph, "onnxruntime")] if args.int8_graph else []
     return found + ([("OpenVINO", "bf16", args.graph, "openvino-bf16")] if args.openvino else [])
+
+
+def tune_all(args, kinds):
+    """Peers to be measured, each in its fastest setting, and what every setting of every peer did."""
+    make = lambda kind, *how: lambda setting: Setup(args, kind, setting, args.model, *how)
+    setups, tuned = {}, {}
+    for kind in [] if args.no_float32 else kinds:
+        best, tuned[kind.name] = tune(args, kind, make(kind, "float32", args.graph))
+        setups[kind.name] = make(kind, "float32", args.graph)(best)
+    for arithmetic, *how in other_arithmetic(args):
+        found = {}
+        for kind in kinds:
+            name = f"{kind.name}, {arithmetic}"
+            best, tuned[name] = tune(args, kind, make(kind, *how))
+            found[name] = (max(rate for rate, _ in tuned[name]), make(kind, *how)(best))
+        fastest = max(found, key=lambda name: found[name][0])
+        setups[fastest] = found[fastest][1]
+    return setups, tuned
 
 
 def run(args):
     samples = [ROOT / "models/samples" / name for name in ("penguin.jpg", "guitar.jpg", "dog.jpg", "crab.jpg")]
+    args.sent = images.small(args.images)
     graph_name = args.graph_name if args.graph else "the same file"
     kinds = [kind for kind in PEERS if not args.only or kind.name.lower() in args.only]
     with tempfile.TemporaryDirectory() as folder:
@@ -237,26 +259,21 @@ def run(args):
         if args.logs:
             args.logs.mkdir(parents=True, exist_ok=True)
         args.folder = args.logs or Path(folder)
-        setups, tuned = {}, {}
-        for model, precision in ((args.model, "float32"), (args.int8, "int8")):
+        setups = {}
+        own = [(args.int8, "int8")] if args.no_float32 else [(args.model, "float32"), (args.int8, "int8")]
+        for model, precision in own:
             setups |= {setup.kind.name: setup for setup in ours(args, model, precision)} if model else {}
-        make = lambda kind, *how: lambda setting: Setup(args, kind, setting, args.model, *(how or ("float32", args.graph)))
-        first = next(iter(setups.values()))
-        reference = answers(first, samples)
+        # The same weights in float32, whatever is measured.
+        reference = answers(next(iter(ours(args, args.model, "float32"))), samples)
         failures = []
         for kind in kinds:
             harness.progress(f"{kind.name}: are its answers ours?")
-            failures += compare(kind.name, reference, answers(make(kind)(kind.grid(args.cores)[-1]), samples))
+            setup = Setup(args, kind, kind.grid(args.cores)[-1], args.model, "float32", args.graph)
+            failures += compare(kind.name, reference, answers(setup, samples))
         if failures:
             return harness.report("peers", {}, failures)
-        for kind in kinds:
-            best, tuned[kind.name] = tune(args, kind, make(kind))
-            setups[kind.name] = make(kind)(best)
-        fastest = max(kinds, key=lambda kind: max(rate for rate, _ in tuned[kind.name]))
-        for name, *how in other_arithmetic(args):
-            name = f"{fastest.name}, {name}"
-            best, tuned[name] = tune(args, fastest, make(fastest, *how))
-            setups[name] = make(fastest, *how)(best)
+        peers, tuned = tune_all(args, kinds)
+        setups |= peers
         found = {name: [] for name in setups}
         for number in range(args.rounds):
             for name in list(setups)[number % len(setups) :] + list(setups)[: number % len(setups)]:
@@ -267,17 +284,33 @@ def run(args):
         numbers = {key: statistics.median(one[key] for one in rounds) for key in rounds[0] if key != "failed"}
         failed = sum(sum(one["failed"].values()) for one in rounds)
         rows[name] = {"precision": setups[name].precision, "setting": setups[name].setting, **numbers, "failed": failed, "rounds": rounds}
+    beside = over_peers(rows)
     show(args, rows)
+    harness.table(["over the best peer", "throughput", "p50 of a single request"], [[own, *(f"{one['ratio']:.2f} ({one['peer']})" for one in over.values())] for own, over in beside.items()])
     figures = {
         "machine": harness.machine(),
         "model": str(args.model),
+        "images": args.images,
         "peers_serve": graph_name,
         "clients": args.clients,
         "seconds": args.seconds,
         "rows": rows,
+        "over_best_peer": beside,
         "grid": {name: [{"per_s": rate, **setting} for rate, setting in results] for name, results in tuned.items()},
     }
     return harness.report("peers", figures, behind(rows), args.json)
+
+
+def over_peers(rows):
+    """Each of ours over the best peer in any precision, figure by figure; more is better for all of them."""
+    peers = [name for name in rows if not name.startswith("patchlight")]
+    found = {}
+    for own in [name for name in rows if name not in peers] if peers else []:
+        for what, column, better in (("throughput", "per_s", max), ("p50 of a single request", "alone_p50_ms", min)):
+            peer = better(peers, key=lambda name: rows[name][column])
+            ratio = rows[own][column] / rows[peer][column]
+            found.setdefault(own, {})[what] = {"peer": peer, "ratio": ratio if better is max else 1 / ratio}
+    return found
 
 
 def show(args, rows):
@@ -312,7 +345,9 @@ def main():
     parser.add_argument("--int8", type=Path, help="the same model in int8, for a row of ours [default for the demo: as it ships]")
     parser.add_argument("--graph", type=Path, help="what the peers serve instead of the model's own file")
     parser.add_argument("--graph-name", default="another export", help="what that is, for the report")
-    parser.add_argument("--int8-graph", type=Path, help="that quantized, for a row of the fastest peer")
+    parser.add_argument("--int8-graph", type=Path, help="an int8 graph, for a row of the peer that is fastest with it")
+    parser.add_argument("--int8-name", default="quantize_dynamic", help="what that is, for the report")
+    parser.add_argument("--no-float32", action="store_true", help="other arithmetic alone")
     parser.add_argument("--openvino", action="store_true", help="another such row, with OpenVINO in bfloat16")
     parser.add_argument("--only", nargs="+", type=str.lower, help="some of the peers")
     parser.add_argument("--clients", type=int, default=32)
@@ -321,6 +356,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--logs", type=Path, help="folder for what the servers say")
+    images.add_option(parser)
     parser.add_argument("--json")
     parser.add_argument("--program", type=Path, default=os.environ.get("PATCHLIGHT", ROOT / "target/release/patchlight"))
     args = parser.parse_args()

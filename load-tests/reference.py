@@ -1,5 +1,5 @@
-"""A model directory served by hand: Pillow, numpy and onnxruntime. What the peers answer with, and the
-bare session that the server is compared with.
+"""A model directory served by hand: Pillow, numpy and onnxruntime. What the peers answer with, and what
+the stock runtime takes (bare.py).
 
 It does what a model's manifest says, for the preprocessing that the demo and random models have.
 """
@@ -7,7 +7,6 @@ It does what a model's manifest says, for the preprocessing that the demo and ra
 import functools
 import io
 import threading
-import time
 import tomllib
 from pathlib import Path
 
@@ -106,14 +105,3 @@ class Model:
         label = lambda at: self.labels[at] if at < len(self.labels) else str(at)
         predictions = [{"class_id": int(at), "label": label(at), "score": float(scores[at])} for at in best]
         return {"predictions": predictions, "map": row[1].tolist() if len(row) > 1 else None}
-
-    def loop(self, batch, seconds):
-        """Images a second of the bare session, on tensors that are there already."""
-        width, height = self.size
-        tensors = np.random.default_rng(0).uniform(-1, 1, (batch, 3, height, width)).astype(np.float32)
-        self.session.run(self.outputs, tensors)
-        began, images = time.monotonic(), 0
-        while time.monotonic() < began + seconds:
-            self.session.run(self.outputs, tensors)
-            images += batch
-        return images / (time.monotonic() - began)

@@ -17,7 +17,8 @@ import sys
 from contextlib import suppress
 
 import harness
-from harness import Server, ask, head, now, open_files, percentile, images, status_bytes
+import images
+from harness import Server, ask, head, now, open_files, percentile, status_bytes
 
 MIB = 2**20
 # What a soak may change, docs/reliability.md.
@@ -29,8 +30,10 @@ ENOUGH = 3000
 class Mix:
     """Requests as they come on a bad day."""
 
-    def __init__(self, bad=0.1, leave=0.05):
-        self.rng, self.good = random.Random(1), images()
+    def __init__(self, kind, bad=0.1, leave=0.05):
+        # The samples are of every format; photographs come beside them.
+        files = images.samples() + (images.small(kind) if kind == "photographs" else [])
+        self.rng, self.good = random.Random(1), images.read(files)
         self.bad, self.leave = bad, leave
 
     def draw(self):
@@ -88,9 +91,9 @@ def leak_in_child(port):
 
 
 class Run:
-    def __init__(self, port, pids):
+    def __init__(self, port, pids, kind):
         self.port, self.pids = port, pids
-        self.mix, self.answers = Mix(), {}
+        self.mix, self.answers = Mix(kind), {}
         self.latencies = []  # (when, seconds) of good images
 
     async def one(self, due=None):
@@ -144,7 +147,7 @@ async def run(args):
         if args.leak:
             child, port = leak_in_child(server.port)
             pids.append(child)
-        run = Run(port, pids)
+        run = Run(port, pids, args.images)
         try:
             return await scenario(args, run)
         finally:
@@ -229,6 +232,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--rate", type=float, default=10)
     parser.add_argument("--leak", action="store_true")
+    images.add_option(parser)
     parser.add_argument("--program")
     sys.exit(asyncio.run(run(parser.parse_args())))
 
