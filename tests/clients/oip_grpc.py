@@ -10,6 +10,7 @@ import json
 import pathlib
 import queue
 import sys
+import time
 import urllib.request
 
 import grpc
@@ -38,6 +39,7 @@ def main(address, model, samples, http_address):
     typed_contents(address, model, pixels[:1], logits[:1], samples / "penguin.jpg")
     many_at_once(client, model, pixels, logits)
     streams(address, model, pixels, logits)
+    cancelled_calls_are_dropped(address, http_address, model, samples / "dog.jpg")
     counts(client, model, pixels)
     says_what_is_wrong(client, address, model, pixels)
     health(address)
@@ -164,6 +166,26 @@ def streams(address, model, pixels, logits):
         close(result.as_numpy("logits")[0], logits[at % len(pixels)])
     client.stop_stream()
     client.close()
+
+
+def cancelled_calls_are_dropped(address, http_address, model, path):
+    """Calls for seconds of work, cancelled while most of them wait."""
+    stub = service_pb2_grpc.GRPCInferenceServiceStub(grpc.insecure_channel(address))
+    request = service_pb2.ModelInferRequest(model_name=f"{model}_image")
+    tensor = request.inputs.add(name="image", datatype="BYTES", shape=[16])
+    tensor.contents.bytes_contents.extend([path.read_bytes()] * 16)
+    calls = [stub.ModelInfer.future(request) for _ in range(24)]
+    calls[0].result(timeout=60)
+    for call in calls:
+        call.cancel()
+    for _ in range(300):
+        with urllib.request.urlopen(f"http://{http_address}/metrics") as metrics:
+            lines = metrics.read().decode().splitlines()
+        if sum(float(line.split()[1]) for line in lines if line.startswith("patchlight_abandoned_total")) > 0:
+            break
+        time.sleep(0.1)
+    else:
+        raise AssertionError("no cancelled call was counted")
 
 
 def counts(client, model, pixels):

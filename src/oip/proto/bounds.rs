@@ -118,7 +118,10 @@ fn check(mut message: &[u8], fields: &[Field]) -> Result<()> {
                 field.name, field.max
             ));
         }
-        check(content, field.within)?;
+        // Whatever else it holds is no message, or is bounded as a whole.
+        if !field.within.is_empty() {
+            check(content, field.within)?;
+        }
     }
     Ok(())
 }
