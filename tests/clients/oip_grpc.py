@@ -10,6 +10,7 @@ import json
 import pathlib
 import queue
 import sys
+import time
 import urllib.request
 
 import grpc
@@ -38,6 +39,7 @@ def main(address, model, samples, http_address):
     typed_contents(address, model, pixels[:1], logits[:1], samples / "penguin.jpg")
     many_at_once(client, model, pixels, logits)
     streams(address, model, pixels, logits)
+    cancelled_calls_are_dropped(address, http_address, model, samples / "dog.jpg")
     counts(client, model, pixels)
     says_what_is_wrong(client, address, model, pixels)
     health(address)
@@ -164,6 +166,23 @@ def streams(address, model, pixels, logits):
         close(result.as_numpy("logits")[0], logits[at % len(pixels)])
     client.stop_stream()
     client.close()
+
+
+def cancelled_calls_are_dropped(address, http_address, model, path):
+    """Calls that are cancelled at one moment after the other, until one of them was being worked on."""
+    stub = service_pb2_grpc.GRPCInferenceServiceStub(grpc.insecure_channel(address))
+    request = service_pb2.ModelInferRequest(model_name=f"{model}_image")
+    tensor = request.inputs.add(name="image", datatype="BYTES", shape=[8])
+    tensor.contents.bytes_contents.extend([path.read_bytes()] * 8)
+    for attempt in range(500):
+        call = stub.ModelInfer.future(request)
+        time.sleep(0.005 * (attempt % 20))
+        call.cancel()
+        with urllib.request.urlopen(f"http://{http_address}/metrics") as metrics:
+            lines = metrics.read().decode().splitlines()
+        if sum(float(line.split()[1]) for line in lines if line.startswith("patchlight_abandoned_total")) > 0:
+            return
+    raise AssertionError("no cancelled call was counted")
 
 
 def counts(client, model, pixels):

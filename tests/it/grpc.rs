@@ -224,36 +224,8 @@ async fn metrics_count_calls_by_what_became_of_them() {
     }
 }
 
-#[tokio::test]
-async fn a_call_that_is_cancelled_within_its_message_is_dropped_and_counted() {
-    let server = Server::demo();
-    let mut sender = connect(&server.address).await;
-    let (send, mut pieces) = mpsc::unbounded_channel::<Bytes>();
-    let body = stream::poll_fn(move |context| pieces.poll_recv(context));
-    let body = futures_util::StreamExt::map(body, |bytes| Ok(Frame::data(bytes)));
-    let request = Request::post(format!("http://{}{SERVICE}/ModelInfer", server.address));
-    let request = request.header(GRPC.0, GRPC.1);
-    let request = request.body(StreamBody::new(body).boxed()).unwrap();
-    send.send(framed(&image()).slice(..100)).unwrap();
-    let answer = tokio::spawn(async move { sender.send_request(request).await });
-    let abandoned = "patchlight_abandoned_total{stage=\"upload\"} 1";
-    // Until the message is being received.
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    answer.abort();
-    for _ in 0..500 {
-        if get(&server.address, "/metrics")
-            .await
-            .text()
-            .contains(abandoned)
-        {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("{abandoned} never came");
-}
-
-#[tokio::test]
+/// On threads of its own, since the connection goes on while this one waits for the process.
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_open_ends_when_the_server_drains() {
     let mut server = Server::demo();
     let mut sender = connect(&server.address).await;

@@ -23,7 +23,7 @@ pub(in crate::http) struct StandsFor(StatusCode);
 /// What an answer stands for.
 pub(in crate::http) fn status_of(response: &Response) -> StatusCode {
     let stands_for = response.extensions().get::<StandsFor>();
-    stands_for.map_or(response.status(), |StandsFor(status)| *status)
+    stands_for.map_or_else(|| response.status(), |StandsFor(status)| *status)
 }
 
 /// The status of a call that ends with this error.

@@ -103,9 +103,8 @@ fn check(mut message: &[u8], fields: &[Field]) -> Result<()> {
             Ok(key) => key,
             Err(error) => return no_message(&error),
         };
-        let content = match content(&mut message, wire_type) {
-            Some(content) => content,
-            None => return no_message(&"it ends within a field, or has a group"),
+        let Some(content) = content(&mut message, wire_type) else {
+            return no_message(&"it ends within a field, or has a group");
         };
         let Some(at) = fields.iter().position(|field| field.number == number) else {
             continue;
@@ -118,7 +117,10 @@ fn check(mut message: &[u8], fields: &[Field]) -> Result<()> {
                 field.name, field.max
             ));
         }
-        check(content, field.within)?;
+        // Whatever else it holds is no message, or is bounded as a whole.
+        if !field.within.is_empty() {
+            check(content, field.within)?;
+        }
     }
     Ok(())
 }
