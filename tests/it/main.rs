@@ -25,6 +25,7 @@ mod fused;
 mod graph;
 mod hostile;
 mod hosts;
+mod hub;
 mod image_bytes;
 mod images;
 mod importers;
