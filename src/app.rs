@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::Router;
 use patchlight_engine::{EngineError, Runtime};
+use patchlight_import::CancelFlag;
 use tokio::{
     net::TcpListener,
     time::{Instant, timeout_at},
@@ -16,7 +17,7 @@ use crate::{
     http::{self, AppState, Grpc, Oip, RenderPool},
     metrics::Metrics,
     readiness::Readiness,
-    registry::{LoadError, Loader, ModelManager},
+    registry::{LoadError, Loader, ModelDir, ModelManager},
     server::{ReloadSignals, Server, Signals, Stop, Tls},
     service::{KeyRing, Service},
     verify::{JobLimits, Jobs},
@@ -33,6 +34,9 @@ pub enum StartError {
         /// What is wrong with it.
         error: LoadError,
     },
+    /// There is nothing to serve.
+    #[error("no model is named")]
+    NoModel,
     /// The runtime does not work.
     #[error("{0}")]
     Engine(#[from] EngineError),
@@ -108,16 +112,44 @@ pub fn configure(args: &ServeArgs) -> Result<(Config, Files), ConfigError> {
     })
 }
 
+/// Has every model on this machine: those that are named by an address are fetched and imported,
+/// unless that was done before. May take minutes and blocks the calling thread.
+///
+/// # Errors
+/// The first model that cannot be had, by name; or that it was cancelled.
+pub fn fetch_models(config: &Config, cancel: &CancelFlag) -> Result<Vec<ModelDir>, StartError> {
+    let named = std::iter::once(&config.model).chain(&config.more_models);
+    let fetched = named.map(|model| {
+        let directory = config
+            .sources
+            .model_dir(&model.source, config.device, cancel);
+        let directory = directory.map_err(|error| StartError::Model {
+            name: model.name.clone(),
+            error: error.into(),
+        })?;
+        Ok(ModelDir {
+            name: model.name.clone(),
+            directory,
+        })
+    });
+    fetched.collect()
+}
+
 /// Loads every model and runs it once. Takes seconds for a large model and blocks the calling
 /// thread.
 ///
 /// # Errors
 /// Whatever keeps a model from answering.
-pub fn load_models(config: &Config, runtime: &Runtime) -> Result<ModelManager, StartError> {
+pub fn load_models(
+    config: &Config,
+    models: &[ModelDir],
+    runtime: &Runtime,
+) -> Result<ModelManager, StartError> {
+    let (first, others) = models.split_first().ok_or(StartError::NoModel)?;
     let metrics = Arc::new(Metrics::new()?);
     metrics.describe_build(crate::VERSION, crate::COMMIT, runtime.version());
     let loader = Loader::new(config, runtime.clone(), metrics);
-    ModelManager::start(loader, &config.model, &config.more_models)
+    ModelManager::start(loader, first, others)
         .map_err(|(name, error)| StartError::Model { name, error })
 }
 

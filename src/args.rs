@@ -8,12 +8,14 @@
 )]
 
 mod bench;
+mod cache;
 mod evaluate;
 mod import;
 mod origins;
 mod secret;
 mod serve;
 mod settings_file;
+mod sources;
 mod tracing;
 
 use std::{num::NonZeroUsize, path::PathBuf};
@@ -21,8 +23,16 @@ use std::{num::NonZeroUsize, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 pub use self::{
-    bench::BenchArgs, evaluate::EvaluateArgs, import::ImportArgs, origins::SettingSources,
-    secret::Secret, serve::ServeArgs, settings_file::default_file, tracing::TracingArgs,
+    bench::BenchArgs,
+    cache::{CacheArgs, CacheCommand},
+    evaluate::EvaluateArgs,
+    import::ImportArgs,
+    origins::SettingSources,
+    secret::Secret,
+    serve::ServeArgs,
+    settings_file::default_file,
+    sources::SourceArgs,
+    tracing::TracingArgs,
 };
 
 /// Serve a Vision Transformer over HTTP: labels, and which patches the model looked at.
@@ -53,6 +63,8 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Measure how fast a model is on this machine, without a server
     Bench(BenchArgs),
+    /// Show or clear the models that were named by an address
+    Cache(CacheArgs),
     /// Show what a model directory holds
     Inspect(InspectArgs),
     /// Ask a running server whether it is ready: exit status 0 if so
@@ -70,9 +82,14 @@ pub struct ClassifyArgs {
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
 
-    /// Model directory [default: the demo]
-    #[arg(long, value_name = "DIR", env = "PATCHLIGHT_MODEL")]
+    /// Model directory, or an address as `serve` takes it, such as hf://ORG/NAME [default: the demo]
+    #[arg(long, value_name = "SOURCE", env = "PATCHLIGHT_MODEL")]
     pub model: Option<PathBuf>,
+
+    /// Where models that were named by an address are kept [default: patchlight in the platform's
+    /// directory for caches]
+    #[arg(long, value_name = "DIR", env = "PATCHLIGHT_CACHE_DIR")]
+    pub cache_dir: Option<PathBuf>,
 
     /// How many labels per image
     #[arg(long, value_name = "N", default_value = "5", env = "PATCHLIGHT_TOP_K")]

@@ -19,7 +19,10 @@ use patchlight_imaging::{
     decode::{self, JpegScaling, Limits},
     preprocess::{ImageTensor, Pipeline, TensorForm},
 };
-use patchlight_model::{ModelDescriptor, ModelInfo, scores};
+use patchlight_model::{
+    ModelDescriptor, ModelInfo,
+    scores::{self, ScoreFunction},
+};
 use tokio::{sync::oneshot, task, time::timeout_at};
 
 pub(crate) use self::decode_job::preview_of;
@@ -141,6 +144,9 @@ impl Classifier {
         let predictions = scores::best(
             &self.model,
             &result.logits,
+            options
+                .scores
+                .unwrap_or_else(|| ScoreFunction::of(self.model.manifest.task.kind)),
             options.top_k,
             options.min_score,
         );

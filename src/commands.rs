@@ -1,10 +1,10 @@
 //! What the program does, a command a file.
 
 mod bench;
+mod cache;
 mod classify;
 mod evaluate;
 mod health;
-mod images;
 mod import;
 mod inspect;
 mod manual;
@@ -32,6 +32,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Classify(args) => classify::run(args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Cache(args) => cache::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Health(args) => health::run(&args),
         Command::Completions(args) => manual::completions(&args),

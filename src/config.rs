@@ -5,6 +5,7 @@ pub(crate) mod demo;
 mod errors;
 mod hosts;
 mod models;
+mod sources;
 mod store;
 mod tracing;
 
@@ -17,11 +18,12 @@ pub use self::{
     cors::CorsOrigins,
     errors::{ConfigError, ConfigErrors},
     hosts::AllowedHosts,
-    models::ModelSource,
+    models::{MAX_NAME_LENGTH, ModelSource, is_model_name},
 };
 use crate::{
     args::{ClassifyArgs, EvaluateArgs, ServeArgs},
     batch::{Policy, policy::Batching},
+    sources::SourceSettings,
     store::{StoreKind, StoreOptions},
     telemetry::{LogFormat, TraceExport},
 };
@@ -33,6 +35,8 @@ pub struct Config {
     pub model: ModelSource,
     /// The other models.
     pub more_models: Vec<ModelSource>,
+    /// How those are imported that are named by an address.
+    pub sources: SourceSettings,
     /// Where to listen.
     pub listen: SocketAddr,
     /// Where to listen for gRPC alone, if anywhere.
@@ -155,7 +159,11 @@ impl Config {
             device: args.device.clone(),
             ..ServeArgs::default()
         };
-        Self::from_args(&serve)
+        let mut config = Self::from_args(&serve)?;
+        if let Some(directory) = &args.cache_dir {
+            config.sources.cache_dir = Some(directory.clone());
+        }
+        Ok(config)
     }
 
     /// The same for `patchlight evaluate`.
@@ -173,6 +181,7 @@ impl Config {
 
     fn read(args: &ServeArgs, errors: &mut ConfigErrors) -> Option<Self> {
         let models = models::read(&args.model, errors);
+        let sources = sources::read(&args.model_sources, errors);
         let listen = errors.parse::<SocketAddr>(
             "--listen",
             &args.listen,
@@ -288,6 +297,7 @@ impl Config {
         Some(Self {
             model,
             more_models,
+            sources: sources?,
             listen,
             grpc_listen: grpc_listen?,
             admin_listen: admin_listen?,

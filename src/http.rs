@@ -16,6 +16,7 @@ mod cors;
 mod drain_body;
 mod grpc;
 mod health;
+mod hf_task;
 mod host;
 mod negotiate;
 pub(crate) mod oip;
@@ -119,7 +120,10 @@ fn routes(
 ) -> OpenApiRouter<AppState> {
     let classification = OpenApiRouter::default()
         .merge(openapi::with_image_bodies(
-            OpenApiRouter::default().routes(routes!(classify::classify)),
+            OpenApiRouter::default()
+                .routes(routes!(classify::classify))
+                .routes(routes!(hf_task::default_model))
+                .routes(routes!(hf_task::named_model)),
         ))
         .routes(routes!(attention::show, attention::forget))
         .routes(routes!(verify::show, verify::start, verify::cancel));
@@ -170,7 +174,7 @@ async fn observe(State(state): State<AppState>, mut request: Request, next: Next
     let route = route.as_ref().map_or("other", MatchedPath::as_str);
     let method = request.method().clone();
     let version = request.version();
-    let is_oip = oip_errors::is_below(request.uri().path());
+    let is_oip = oip_errors::is_used_by(&method, request.uri().path());
     let is_call = grpc::is_call(request.headers());
     let span = tracing::info_span!("request", request_id = %id, trace_id = Empty, %method, route, key = Empty, otel.kind = Empty);
     let context = telemetry::join(&span, trace_context::of(request.headers()));
@@ -223,7 +227,7 @@ fn panicked(error: Box<dyn Any + Send>) -> Response {
 }
 
 /// The routes, for those who ask for something else. A test compares them with the document.
-const ROUTES: &str = "GET /, POST /classify, GET and DELETE /attention/{id}, \
+const ROUTES: &str = "GET and POST /, POST /classify, POST /models/{name}, GET and DELETE /attention/{id}, \
                       GET, POST and DELETE /attention/{id}/verify, GET /healthz, GET /readyz, \
                       GET /metrics, GET /openapi.json (GET /docs shows it), and GET /v2 for the \
                       Open Inference Protocol";

@@ -41,6 +41,7 @@
 //! | [`file_watcher`] | files that may change while the program runs |
 //! | [`secret_file`] | files whose content nothing may repeat |
 //! | [`bom`] | the mark before text from outside |
+//! | [`sources`], [`patchlight_sources`] | a model's name on a hub → a model directory, kept for the next start |
 //! | [`patchlight_import`] | a checkpoint → a model directory |
 //! | [`oip`] | the frames of the Open Inference Protocol, apart from HTTP |
 //! | [`patchlight_onnx`] | the ONNX file format and the ViT graph with its rollout |
@@ -77,6 +78,7 @@ pub mod file_watcher;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod http;
+mod images;
 pub mod metrics;
 pub mod oip;
 pub mod perturb;
@@ -85,6 +87,7 @@ pub mod registry;
 pub mod secret_file;
 pub mod server;
 pub mod service;
+pub mod sources;
 pub mod store;
 pub mod telemetry;
 pub mod verify;

@@ -20,7 +20,7 @@ use std::{
 
 pub use self::{
     loader::{LoadError, Loader},
-    manager::{ChangeOutcome, ModelChange, ModelManager},
+    manager::{ChangeOutcome, ModelChange, ModelDir, ModelManager},
 };
 use crate::{Error, Result, classify::Classifier, error::Detail};
 

@@ -11,8 +11,8 @@ pub struct EvaluateArgs {
     /// of models/samples/samples.json
     pub listing: PathBuf,
 
-    /// Model directory [default: the demo]
-    #[arg(long, value_name = "DIR", env = "PATCHLIGHT_MODEL")]
+    /// Model directory, or an address as `serve` takes it, such as hf://ORG/NAME [default: the demo]
+    #[arg(long, value_name = "SOURCE", env = "PATCHLIGHT_MODEL")]
     pub model: Option<PathBuf>,
 
     /// Write evaluation.md, evaluation.json and evaluation.svg into this folder

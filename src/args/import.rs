@@ -7,8 +7,9 @@ use clap::Args;
 /// Flags of `patchlight import`.
 #[derive(Args, Clone, Debug)]
 pub struct ImportArgs {
-    /// Checkpoint: the directory of a Hugging Face or timm model, or a file of weights (.pth,
-    /// .safetensors of torchvision; .npz of the ViT's authors), or an exported .onnx graph
+    /// Checkpoint: hf://ORG/NAME[@REVISION], the directory of a Hugging Face or timm model, or a file
+    /// of weights (.pth, .safetensors of torchvision; .npz of the ViT's authors), or an exported
+    /// .onnx graph
     #[arg(required_unless_present = "arch", conflicts_with = "arch")]
     pub source: Option<PathBuf>,
 
@@ -29,7 +30,8 @@ pub struct ImportArgs {
     #[arg(long, requires = "arch", env = "PATCHLIGHT_RANDOM_WEIGHTS")]
     pub random_weights: bool,
 
-    /// Arithmetic of the large products: fp32, fp16 (for GPUs) or int8 (for CPUs)
+    /// Arithmetic of the large products: fp32, fp16 (for GPUs), int8 (for CPUs), or auto (fp16 where
+    /// there is a GPU; elsewhere int8 with --check, else fp32)
     #[arg(
         long,
         value_name = "NAME",

@@ -4,22 +4,27 @@ use std::path::PathBuf;
 
 use clap::{Args, FromArgMatches};
 
-use super::{Secret, SettingSources, TracingArgs};
+use super::{Secret, SettingSources, SourceArgs, TracingArgs};
 
 /// Flags of `patchlight serve`.
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
-    /// Model directory, as written by `patchlight import`; repeat it, or separate by commas, to
-    /// serve several, each called by its directory's name or as in NAME=DIR, the first by default
-    /// [default: the demo]
+    /// Model directory, as written by `patchlight import`, or hf://ORG/NAME[@REVISION], which is
+    /// fetched and imported when it is named for the first time; repeat it, or separate by commas, to
+    /// serve several, each called by the last part of its path or as in NAME=SOURCE, the first by
+    /// default [default: the demo]
     #[arg(
         long,
-        value_name = "DIR",
+        value_name = "SOURCE",
         env = "PATCHLIGHT_MODEL",
         value_delimiter = ',',
         help_heading = "Model"
     )]
     pub model: Vec<PathBuf>,
+
+    /// Models that are named by an address.
+    #[command(flatten)]
+    pub model_sources: SourceArgs,
 
     /// Address and port to listen on
     #[arg(

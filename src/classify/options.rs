@@ -1,5 +1,6 @@
 //! What a request asks for.
 
+use patchlight_model::scores::ScoreFunction;
 use utoipa::ToSchema;
 
 use crate::store::Owner;
@@ -11,6 +12,8 @@ pub struct Options {
     pub top_k: usize,
     /// Labels below this score are left out.
     pub min_score: f32,
+    /// What makes scores of logits, if not what the model was trained with.
+    pub scores: Option<ScoreFunction>,
     /// Which maps are stored.
     pub attention: MapRetention,
     /// The caller, who will own the maps.

@@ -6,16 +6,18 @@ mod table;
 use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use patchlight_engine::Runtime;
+use patchlight_import::CancelFlag;
 use tokio::{runtime, sync::Semaphore, task::JoinSet};
 
 use self::output::Output;
-use super::{BAD_CONFIGURATION, USAGE, fail, images, progress};
+use super::{BAD_CONFIGURATION, USAGE, fail, progress};
 use crate::{
     app::{self, StartError},
     args::ClassifyArgs,
     batch::Deadline,
     classify::{Classification, Classifier, MapRetention, Options},
     config::Config,
+    images,
     store::{FoundMap, Owner},
     telemetry::{self, LogFormat},
 };
@@ -58,12 +60,16 @@ async fn classify_all(
     images: Vec<PathBuf>,
 ) -> Result<usize, StartError> {
     let runtime = Runtime::load()?;
-    let manager = tokio::task::block_in_place(|| app::load_models(config, &runtime))?;
+    let manager = tokio::task::block_in_place(|| {
+        let models = app::fetch_models(config, &CancelFlag::default())?;
+        app::load_models(config, &models, &runtime)
+    })?;
     let classifier = manager.registry().default_model();
     let classes = classifier.model.manifest.task.classes;
     let options = Options {
         top_k: args.top_k.get().min(classes),
         min_score: 0.0,
+        scores: None,
         attention: match args.overlay {
             Some(_) => MapRetention::Rollout,
             None => MapRetention::None,

@@ -9,6 +9,7 @@ use std::{
 
 use patchlight_engine::{Kernels, OrtEngine, Runtime, SessionOptions, threads};
 use patchlight_imaging::preprocess::Pipeline;
+use patchlight_import::CancelFlag;
 use patchlight_model::ModelInfo;
 use serde::Serialize;
 
@@ -81,7 +82,10 @@ fn evaluate_all(
         listed.truncate(images.get());
     }
     let runtime = Runtime::load()?;
-    let model = ModelInfo::open(&config.model.directory)?;
+    let source = &config.model.source;
+    let cancel = CancelFlag::default();
+    let directory = config.sources.model_dir(source, config.device, &cancel)?;
+    let model = ModelInfo::open(&directory)?;
     if let Some(reason) = model.manifest.graph.no_map_reason() {
         return Err(LoadError::WithoutMap(reason.to_owned()));
     }

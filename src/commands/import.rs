@@ -2,25 +2,33 @@
 
 use std::{
     io,
+    path::{Path, PathBuf},
     process::{self, ExitCode},
     thread,
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use patchlight_engine::Device;
 use patchlight_imaging::preprocess::Backend;
 use patchlight_import::{self as import, CancelFlag, CheckOptions, ImportOptions, Source};
 use patchlight_model::manifest::{HeadFusion, Precision};
+use patchlight_sources::{
+    Content, Environment, Fetched, Fetcher, PrecisionChoice, Retry, Source as Address, SourceError,
+};
 use tokio::runtime;
 
-use super::{USAGE, fail, images};
-use crate::{args::ImportArgs, server::Signals};
+use super::{USAGE, fail};
+use crate::{args::ImportArgs, images, server::Signals, sources::ProgressLine};
 
 pub(super) fn run(args: ImportArgs) -> ExitCode {
-    let options = match options(args) {
+    let (mut options, source) = match options(args) {
         Ok(options) => options,
         Err(error) => return fail(USAGE, error),
     };
     end_on_signals(options.cancel.clone());
+    if let Err(error) = fetch(&source, &mut options) {
+        return fail(1, error);
+    }
     let bar = ProgressBar::new(0).with_style(style());
     let outcome = import::run(&options, &mut |progress| {
         if bar.message() != progress.phase {
@@ -39,6 +47,26 @@ pub(super) fn run(args: ImportArgs) -> ExitCode {
     }
 }
 
+/// Downloads the checkpoint if it is named by an address.
+fn fetch(source: &Address, options: &mut ImportOptions) -> Result<(), SourceError> {
+    let Address::Hub(_) = source else {
+        return Ok(());
+    };
+    let fetcher = Fetcher::new(&Environment::of_process(), Retry::default())?;
+    let progress = ProgressLine::new();
+    let fetched = fetcher.checkpoint(source, &options.cancel, &progress)?;
+    progress.finish();
+    if let Some(Fetched {
+        content: Content::Checkpoint(weights),
+        origin,
+    }) = fetched
+    {
+        options.source = Source::Checkpoint(weights);
+        options.origin = Some(origin);
+    }
+    Ok(())
+}
+
 /// The first signal ends the import, which clears up; a second one ends the process.
 fn end_on_signals(cancel: CancelFlag) {
     thread::spawn(move || -> io::Result<()> {
@@ -55,17 +83,21 @@ fn end_on_signals(cancel: CancelFlag) {
     });
 }
 
-fn options(args: ImportArgs) -> Result<ImportOptions, String> {
-    let precision = precision(&args.precision)?;
+/// What the flags say, and where the checkpoint is.
+fn options(args: ImportArgs) -> Result<(ImportOptions, Address), String> {
+    let precision = precision(&args)?;
     let check = check(&args, precision)?;
-    let source = match (args.source, args.arch) {
-        (Some(path), _) => Source::Checkpoint(path),
-        (None, Some(name)) => Source::RandomWeights(name.parse()?),
+    let (address, source) = match (args.source, args.arch) {
+        (Some(path), _) => (address(&path)?, Source::Checkpoint(path)),
+        (None, Some(name)) => {
+            let source = Source::RandomWeights(name.parse()?);
+            (Address::Local(PathBuf::new()), source)
+        }
         (None, None) => return Err("name a checkpoint, or --arch with --random-weights".to_owned()),
     };
     let Ok(preprocess) = args.preprocess.map(|text| text.parse()).transpose();
     let resize = args.resize.map(|text| text.parse::<Backend>()).transpose();
-    Ok(ImportOptions {
+    let options = ImportOptions {
         resize: resize.map_err(|error| format!("--resize: {error}"))?,
         head_fusion: head_fusion(&args.head_fusion)?,
         labels: args.labels,
@@ -76,7 +108,16 @@ fn options(args: ImportArgs) -> Result<ImportOptions, String> {
         precision,
         check,
         ..ImportOptions::new(source, args.out)
-    })
+    };
+    Ok((options, address))
+}
+
+/// What a path that was typed stands for; one that is no text is no address.
+fn address(typed: &Path) -> Result<Address, String> {
+    match typed.to_str() {
+        Some(text) => Address::parse(text).map_err(|error| error.to_string()),
+        None => Ok(Address::Local(typed.to_owned())),
+    }
 }
 
 fn head_fusion(text: &str) -> Result<HeadFusion, String> {
@@ -127,15 +168,18 @@ fn check(args: &ImportArgs, precision: Precision) -> Result<Option<CheckOptions>
     }))
 }
 
-fn precision(text: &str) -> Result<Precision, String> {
-    match text {
-        "fp32" => Ok(Precision::Fp32),
-        "fp16" => Ok(Precision::Fp16),
-        "int8" => Ok(Precision::Int8),
-        _ => Err(format!(
-            "--precision: `{text}` is not one of fp32, fp16, int8"
-        )),
-    }
+/// The precision that was asked for; `auto` comes to one by this machine and the images to check on.
+fn precision(args: &ImportArgs) -> Result<Precision, String> {
+    let asked: PrecisionChoice = args
+        .precision
+        .parse()
+        .map_err(|error| format!("--precision: {error}"))?;
+    Ok(match (asked, &args.check) {
+        (PrecisionChoice::Fixed(precision), _) => precision,
+        (PrecisionChoice::Auto, _) if Device::Auto.expects_gpu() => Precision::Fp16,
+        (PrecisionChoice::Auto, Some(_)) => Precision::Int8,
+        (PrecisionChoice::Auto, None) => Precision::Fp32,
+    })
 }
 
 fn style() -> ProgressStyle {

@@ -8,13 +8,19 @@ use std::{
 };
 
 use patchlight_engine::Runtime;
-use tokio::{net::TcpListener, runtime, task::JoinSet};
+use patchlight_import::CancelFlag;
+use tokio::{
+    net::TcpListener,
+    runtime,
+    task::{self, JoinSet},
+};
 
 use super::{BAD_CONFIGURATION, fail};
 use crate::{
     app::{self, App, Files, Listeners, ServeOutcome, StartError},
     args::{ServeArgs, default_file},
     config::Config,
+    registry::ModelDir,
     server::{ReloadSignals, Signals},
     telemetry,
 };
@@ -65,7 +71,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
 
 async fn serve(config: &Config, files: &Files) -> Result<ServeOutcome, StartError> {
     // Before the model is loaded, so that a signal during the load is not lost.
-    let signals = Signals::listen()?;
+    let mut signals = Signals::listen()?;
     let reload_signals = ReloadSignals::listen()?;
     tracing::info!(
         version = crate::VERSION,
@@ -86,7 +92,8 @@ async fn serve(config: &Config, files: &Files) -> Result<ServeOutcome, StartErro
         None => None,
     };
 
-    let manager = tokio::task::block_in_place(|| app::load_models(config, &runtime))?;
+    let models = fetch(config, &mut signals).await?;
+    let manager = task::block_in_place(|| app::load_models(config, &models, &runtime))?;
     let app = App::new(manager, config, files);
     let scheme = if files.tls.is_some() { "https" } else { "http" };
     if let Some(admin) = &admin {
@@ -114,6 +121,21 @@ async fn serve(config: &Config, files: &Files) -> Result<ServeOutcome, StartErro
         reload_signals,
     };
     Ok(app.serve(listeners, config, signals).await)
+}
+
+/// Has every model on this machine. A signal ends it: what was downloaded is kept.
+async fn fetch(config: &Config, signals: &mut Signals) -> Result<Vec<ModelDir>, StartError> {
+    let cancel = CancelFlag::default();
+    let (settings, flag) = (config.clone(), cancel.clone());
+    let mut fetching = task::spawn_blocking(move || app::fetch_models(&settings, &flag));
+    let fetched = tokio::select! {
+        fetched = &mut fetching => fetched,
+        _ = signals.next() => {
+            cancel.cancel();
+            fetching.await
+        }
+    };
+    fetched.unwrap_or_else(|error| Err(io::Error::other(error).into()))
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -12,10 +12,11 @@ use axum::{
     middleware,
     response::{IntoResponse, Response},
 };
+use serde::de::DeserializeOwned;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::bodies::{
-    ChangeStatus, Changed, LoadRequest, ModelList, ModelPath, ModelSummary, example,
+    AddRequest, ChangeStatus, Changed, LoadRequest, ModelList, ModelPath, ModelSummary, example,
 };
 use super::{
     AppState, Problem, RequestId, auth_layer, client_address,
@@ -26,14 +27,12 @@ use super::{
 };
 use crate::{
     Error, Result, bom,
+    config::{MAX_NAME_LENGTH, is_model_name},
     registry::{ChangeOutcome, ModelChange, ModelManager},
     service::Caller,
     store::Owner,
 };
 use patchlight_escape::Excerpt;
-
-/// The longest name that a model may be given here.
-const MAX_NAME_LENGTH: usize = 64;
 
 /// What the routes of the admin listener share.
 #[derive(Clone, Debug)]
@@ -68,7 +67,7 @@ pub(super) fn routes(
     require_auth: impl FnOnce(OpenApiRouter<AdminState>) -> OpenApiRouter<AdminState>,
 ) -> OpenApiRouter<AdminState> {
     let models = OpenApiRouter::default()
-        .routes(routes!(list))
+        .routes(routes!(list, add))
         .routes(routes!(show, put, remove))
         .routes(routes!(reload));
     OpenApiRouter::default()
@@ -144,30 +143,71 @@ async fn put(
 ) -> Response {
     let outcome = async {
         check_name(&name)?;
-        let (parts, body) = request.into_parts();
-        let encoding = ContentEncoding::of_body(&parts.headers)?;
-        let app = &state.app;
-        let address = client_address::address(&parts.extensions);
-        let content_length = upload::content_length(&parts.headers);
-        let service = &app.service;
-        let mut upload = service.admit_upload(&caller, address, content_length)?;
-        let is_compressed = upload::is_compressed(&parts.headers);
-        let body = upload.receive(body.into_data_stream(), is_compressed);
-        let body = body.await?;
-        let body = encoding.decompress(body, app.service.limits.max_body)?;
-        let load_request: LoadRequest =
-            serde_json::from_slice(bom::strip(&body)).map_err(|error| {
-                let error = Excerpt(error);
-                Error::MalformedRequest(
-                    format_args!(
-                        "JSON body: {error}; expected {{\"directory\": \"/models/NAME\"}}"
-                    )
-                    .into(),
-                )
-            })?;
-        state.manager.put(&name, load_request.directory).await
+        let asked: LoadRequest = json(&state, &caller, request, LoadRequest::EXPECTED).await?;
+        state.manager.put(&name, asked.location()?).await
     };
     answer("put", &name, caller.owner(), outcome.await, &id)
+}
+
+/// Add a model by its address.
+///
+/// It is fetched and imported, unless that was done before, verified and warmed up, and then
+/// answers; the request takes as long as all of that. A client that leaves ends nothing.
+#[utoipa::path(
+    post, path = "/admin/models", operation_id = "addModel", tag = ADMINISTRATION,
+    request_body(content = AddRequest, example = json!({"source": "hf://google/vit-base-patch16-224"})),
+    responses(
+        (status = 200, description = "A model of this name is replaced.", body = Changed,
+         example = json!({"outcome": "replaced", "took_ms": 1830, "model": example()})),
+        (status = 201, description = "It is added.", body = Changed,
+         example = json!({"outcome": "added", "took_ms": 1830, "model": example()})),
+        Refused<400>, Refused<408>, Refused<413>, Refused<415>, Refused<422>, Refused<500>, Refused<503>,
+    ),
+)]
+async fn add(
+    State(state): State<AdminState>,
+    Extension(id): Extension<RequestId>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Response {
+    let asked: Result<AddRequest> = json(&state, &caller, request, AddRequest::EXPECTED).await;
+    let model = asked
+        .and_then(AddRequest::model)
+        .and_then(|(name, source)| {
+            check_name(&name)?;
+            Ok((name, source))
+        });
+    match model {
+        Ok((name, source)) => {
+            let outcome = state.manager.put(&name, source).await;
+            answer("add", &name, caller.owner(), outcome, &id)
+        }
+        Err(error) => answer("add", "", caller.owner(), Err(error), &id),
+    }
+}
+
+/// The body of a request as JSON.
+async fn json<T: DeserializeOwned>(
+    state: &AdminState,
+    caller: &Caller,
+    request: Request,
+    expected: &str,
+) -> Result<T> {
+    let (parts, body) = request.into_parts();
+    let encoding = ContentEncoding::of_body(&parts.headers)?;
+    let address = client_address::address(&parts.extensions);
+    let content_length = upload::content_length(&parts.headers);
+    let service = &state.app.service;
+    let mut upload = service.admit_upload(caller, address, content_length)?;
+    let is_compressed = upload::is_compressed(&parts.headers);
+    let body = upload
+        .receive(body.into_data_stream(), is_compressed)
+        .await?;
+    let body = encoding.decompress(body, service.limits.max_body)?;
+    serde_json::from_slice(bom::strip(&body)).map_err(|error| {
+        let error = Excerpt(error);
+        Error::MalformedRequest(format_args!("JSON body: {error}; expected {expected}").into())
+    })
 }
 
 /// Load a model's directory again.
@@ -257,13 +297,8 @@ fn audit(action: &str, model: &str, owner: Owner, refused: Option<&Error>) {
     }
 }
 
-/// A name becomes a part of URLs, a label of metrics and a word in logs.
 fn check_name(name: &str) -> Result<()> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if (1..=MAX_NAME_LENGTH).contains(&name.len())
-        && name.bytes().all(plain)
-        && !name.starts_with('.')
-    {
+    if is_model_name(name) {
         return Ok(());
     }
     Err(Error::InvalidParameter {
@@ -277,36 +312,11 @@ fn check_name(name: &str) -> Result<()> {
 }
 
 /// The routes, for those who ask for something else. A test compares them with the document.
-pub(super) const ROUTES: &str = "GET /admin/models, GET, PUT and DELETE /admin/models/{name}, \
+pub(super) const ROUTES: &str = "GET and POST /admin/models, GET, PUT and DELETE /admin/models/{name}, \
                                  POST /admin/models/{name}/reload, GET /healthz, GET /readyz, \
                                  GET /metrics and GET /openapi.json (GET /docs shows it)";
 
 async fn not_found(request: Request) -> Problem {
     let detail = format_args!("there is nothing here; the routes are {ROUTES}").into();
     Problem::new(&Error::NoSuchRoute(detail), &super::request_id(&request))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_plain_words() {
-        for name in ["demo", "vit-l_16.v2", "0", &"a".repeat(64)] {
-            assert!(check_name(name).is_ok(), "{name}");
-        }
-        for name in [
-            "",
-            ".",
-            "..",
-            ".hidden",
-            "a/b",
-            "a b",
-            "ä",
-            "a\n",
-            &"a".repeat(65),
-        ] {
-            assert!(check_name(name).is_err(), "{name}");
-        }
-    }
 }

@@ -37,6 +37,7 @@ pub(super) fn layer(origins: &CorsOrigins) -> CorsLayer {
             header::RETRY_AFTER,
             HeaderName::from_static("inference-header-content-length"),
             HeaderName::from_static("traceresponse"),
+            HeaderName::from_static("x-attention-id"),
             HeaderName::from_static("x-patchlight-view"),
             HeaderName::from_static(request_id::HEADER),
         ])

@@ -1,8 +1,9 @@
-//! What goes wrong below `/v2`, in the words of the Open Inference Protocol.
+//! What goes wrong below `/v2`, in the words of the Open Inference Protocol; Hugging Face's clients
+//! look for the same member `error`.
 
 use axum::{
     Json,
-    http::header,
+    http::{Method, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -56,6 +57,12 @@ pub(super) fn as_oip_error(mut response: Response) -> Response {
 }
 
 /// Whether a path belongs to the protocol, known or not.
-pub(super) fn is_below(path: &str) -> bool {
+fn is_below(path: &str) -> bool {
     path == "/v2" || path.starts_with("/v2/")
+}
+
+/// Whether errors of a request have this form: those of the protocol, and of the image
+/// classification task of Hugging Face.
+pub(super) fn is_used_by(method: &Method, path: &str) -> bool {
+    is_below(path) || path.starts_with("/models/") || (path == "/" && method == Method::POST)
 }

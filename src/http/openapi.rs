@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use axum::{
     Router,
     extract::State,
-    http::header,
+    http::{Method, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -121,7 +121,7 @@ where
     S: Clone + Send + Sync + 'static,
 {
     for (path, item) in &mut routes.get_openapi_mut().paths.paths {
-        let unknown = match oip_errors::is_below(path) {
+        let unknown = match oip_errors::is_used_by(&Method::POST, path) {
             true => OipRefused::<401>::responses(),
             false => Refused::<401>::responses(),
         };

@@ -64,8 +64,12 @@ pub(super) async fn unframed(
 
 /// Whether images are parts of the body, or text in it.
 fn is_framed(headers: &HeaderMap) -> bool {
-    let essence = essence(content_type(headers));
-    essence.eq_ignore_ascii_case(JSON) || starts_with(essence, "multipart/")
+    is_json(headers) || starts_with(essence(content_type(headers)), "multipart/")
+}
+
+/// Whether the body is said to be JSON.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    essence(content_type(headers)).eq_ignore_ascii_case(JSON)
 }
 
 fn content_type(headers: &HeaderMap) -> &str {

@@ -2,7 +2,7 @@
 
 use std::{
     num::NonZeroUsize,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,7 +15,9 @@ use patchlight_imaging::{
     decode::{JpegScaling, Limits},
     preprocess::{ImageTensor, Pipeline, TensorForm},
 };
+use patchlight_import::CancelFlag;
 use patchlight_model::{ModelDescriptor, ModelError, ModelInfo};
+use patchlight_sources::{Source, SourceError};
 
 use crate::{
     batch::{Batcher, FatalSignal, Policy, Workers},
@@ -23,6 +25,7 @@ use crate::{
     config::Config,
     decode_budget::DecodeBudget,
     metrics::Metrics,
+    sources::SourceSettings,
     store::Store,
 };
 
@@ -38,6 +41,9 @@ pub enum LoadError {
     /// What is asked for needs a map.
     #[error("the model makes no map: {0}")]
     WithoutMap(String),
+    /// Its address gives no model.
+    #[error("{0}")]
+    Source(#[from] SourceError),
     /// The runtime or the device does not take it.
     #[error("{0}")]
     Engine(#[from] EngineError),
@@ -64,6 +70,9 @@ pub struct Loader {
     results: Option<ResultCache>,
     metrics: Arc<Metrics>,
     fatal: FatalSignal,
+    sources: SourceSettings,
+    /// Ends downloads and imports.
+    pub(super) cancel: CancelFlag,
 }
 
 impl Loader {
@@ -89,6 +98,8 @@ impl Loader {
                 .map(|bytes| ResultCache::new(bytes, config.store.ttl, Arc::clone(&metrics))),
             metrics,
             fatal: FatalSignal::default(),
+            sources: config.sources.clone(),
+            cancel: CancelFlag::default(),
         }
     }
 
@@ -105,6 +116,15 @@ impl Loader {
     /// Counts and times everything.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// The model directory of a source, fetched and imported if it is an address. Blocks the calling
+    /// thread, perhaps for minutes.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being one.
+    pub fn fetch(&self, source: &Source, cancel: &CancelFlag) -> Result<PathBuf, LoadError> {
+        Ok(self.sources.model_dir(source, self.device, cancel)?)
     }
 
     /// Verifies the directory by its digests, loads the graph, runs it once, and starts its

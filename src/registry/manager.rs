@@ -14,13 +14,23 @@ use std::{
 };
 
 use patchlight_model::ModelInfo;
+use patchlight_sources::Source;
 use tokio::{
     sync::{Mutex, MutexGuard},
-    task::{self, JoinHandle},
+    task::{self, JoinError, JoinHandle},
 };
 
 use super::{LoadError, Loader, Registry};
-use crate::{Error, Result, batch, classify::Classifier, config::ModelSource, error::Detail};
+use crate::{Error, Result, batch, classify::Classifier, error::Detail};
+
+/// A model to serve, on this machine.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ModelDir {
+    /// What clients call it.
+    pub name: String,
+    /// Where it lies.
+    pub directory: PathBuf,
+}
 
 /// The only writer of a [`Registry`]. A handle; clones share the content.
 #[derive(Clone, Debug)]
@@ -76,21 +86,21 @@ impl ModelManager {
     /// The first model that cannot be served, by name.
     pub fn start(
         loader: Loader,
-        first: &ModelSource,
-        others: &[ModelSource],
+        first: &ModelDir,
+        others: &[ModelDir],
     ) -> std::result::Result<Self, (String, LoadError)> {
-        let load = |source: &ModelSource| {
+        let load = |model: &ModelDir| {
             loader
-                .load(&source.name, &source.directory)
-                .map_err(|error| (source.name.clone(), error))
+                .load(&model.name, &model.directory)
+                .map_err(|error| (model.name.clone(), error))
         };
         let (model, worker) = load(first)?;
         let registry = Registry::new(&first.name, Arc::new(model));
         let mut workers = BTreeMap::from([(first.name.as_str().into(), worker)]);
-        for source in others {
-            let (model, worker) = load(source)?;
-            registry.insert(&source.name, Arc::new(model));
-            workers.insert(source.name.as_str().into(), worker);
+        for other in others {
+            let (model, worker) = load(other)?;
+            registry.insert(&other.name, Arc::new(model));
+            workers.insert(other.name.as_str().into(), worker);
         }
         Ok(Self {
             loader: Arc::new(loader),
@@ -112,14 +122,18 @@ impl ModelManager {
         &self.loader
     }
 
-    /// Serves the model of a directory under this name, instead of the one before if there is one.
-    /// Goes on when the future is dropped.
+    /// Serves the model of a source under this name, instead of the one before if there is one. An
+    /// address is fetched and imported first, while other models may be changed. Goes on when the
+    /// future is dropped.
     ///
     /// # Errors
     /// [`Error::ModelRefused`] with the reason; what was served before still is.
-    pub async fn put(&self, name: &str, directory: PathBuf) -> Result<ModelChange> {
+    pub async fn put(&self, name: &str, source: Source) -> Result<ModelChange> {
         let (manager, name) = (self.clone(), name.to_owned());
         detached(async move {
+            let loader = Arc::clone(&manager.loader);
+            let fetching = task::spawn_blocking(move || loader.fetch(&source, &loader.cancel));
+            let directory = refused_or(fetching.await)?;
             let threads = manager.begin().await;
             manager
                 .change(threads, &name, directory, ReloadMode::Always)
@@ -180,8 +194,9 @@ impl ModelManager {
         }
     }
 
-    /// Closes all queues.
+    /// Closes all queues, and ends downloads and imports that are under way.
     pub fn close(&self) {
+        self.loader.cancel.cancel();
         for (_, model) in self.registry.all() {
             model.batcher.close();
         }
@@ -233,13 +248,7 @@ impl ModelManager {
         let (loader, owned_name) = (Arc::clone(&self.loader), name.to_owned());
         let loading =
             task::spawn_blocking(move || load(&loader, &owned_name, &directory, known.as_deref()));
-        let loaded = loading.await.map_err(|error| {
-            tracing::error!(%error, "loading a model panicked");
-            Error::Internal
-        })?;
-        let loaded = loaded.map_err(|error| Error::ModelRefused {
-            error: Detail::new(error),
-        })?;
+        let loaded = refused_or(loading.await)?;
         let (model, outcome) = match (loaded, served) {
             (None, Some(served)) => (served, ChangeOutcome::Unchanged),
             (None, None) => return Err(Error::Internal),
@@ -279,6 +288,19 @@ fn load(
     }
     name.clone_into(&mut model.name);
     loader.load_verified(model).map(Some)
+}
+
+/// What a thread that loads came to, an error being one of the model.
+fn refused_or<T>(
+    loaded: std::result::Result<std::result::Result<T, LoadError>, JoinError>,
+) -> Result<T> {
+    let loaded = loaded.map_err(|error| {
+        tracing::error!(%error, "loading a model panicked");
+        Error::Internal
+    })?;
+    loaded.map_err(|error| Error::ModelRefused {
+        error: Detail::new(error),
+    })
 }
 
 /// Runs a change to its end even if its client has left.

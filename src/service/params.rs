@@ -50,6 +50,7 @@ impl RequestedOptions {
         Ok(Options {
             top_k,
             min_score,
+            scores: None,
             attention: self.attention.unwrap_or(MapRetention::Rollout),
             owner,
         })

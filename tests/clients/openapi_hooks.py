@@ -58,6 +58,9 @@ def before_call(context, case, kwargs):
     chance = random.Random(repr((case.operation.label, case.query, str(case.path_parameters), str(case.body)[:200])))
     if chance.random() < 0.5:
         return
+    if case.operation.path == "/admin/models" and case.operation.method.upper() == "POST":
+        case.body = {"source": str(DIRECTORY / "demo"), "name": chance.choice(["demo", "extra"])}
+        return
     if case.operation.path.startswith("/admin/models/"):
         case.path_parameters["name"] = chance.choice(["demo", "extra"])
         if case.operation.method.upper() == "PUT":
@@ -76,5 +79,10 @@ def before_call(context, case, kwargs):
             case.body = of_model(case.path_parameters["model"])
         if case.media_type == "application/octet-stream":
             case.headers["Inference-Header-Content-Length"] = "0"
+    if case.operation.path == "/models/{name}":
+        case.path_parameters["name"] = "demo"
+    if case.operation.path in ("/", "/models/{name}") and case.media_type == "application/json":
+        parameters = {"top_k": chance.randint(1, 100), "function_to_apply": chance.choice(["softmax", "sigmoid", "none"])}
+        case.body = {"inputs": base64.b64encode(chance.choice(IMAGES)).decode(), "parameters": parameters}
     if case.operation.path == "/classify" and case.media_type == "application/json":
         case.body = {"image": base64.b64encode(chance.choice(IMAGES)).decode()}

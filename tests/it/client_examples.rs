@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     external_services::{has, skip},
-    process::{Server, models},
+    process::{Server, models, program},
 };
 
 /// The interpreter of the environment that `venv.sh` installs; a printed reason where it cannot be
@@ -148,11 +148,19 @@ fn the_admin_listener_is_as_its_openapi_document_says() {
     let key = "a-key-of-the-tests-0123456789";
     let keys = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(keys.path(), key).unwrap();
-    let server = Server::start(&[
+    let cache = tempfile::tempdir().unwrap();
+    let mut program = program();
+    // Names of models are made up, and nobody is to be asked for them.
+    program
+        .env("HF_HUB_OFFLINE", "1")
+        .env("HF_HOME", cache.path())
+        .env("PATCHLIGHT_CACHE_DIR", cache.path());
+    let flags = [
         "--api-key-file",
         keys.path().to_str().unwrap(),
         "--admin-listen",
         "127.0.0.1:0",
-    ]);
+    ];
+    let server = Server::start_by(program, "127.0.0.1:0", &flags);
     run(&python, "openapi.py", &[&server.admin(), key]);
 }

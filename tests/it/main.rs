@@ -26,6 +26,7 @@ mod graph;
 mod grpc;
 mod hostile;
 mod hosts;
+mod hub;
 mod image_bytes;
 mod images;
 mod importers;

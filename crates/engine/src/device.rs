@@ -1,6 +1,6 @@
 //! Devices and their execution providers.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, path::Path, str::FromStr};
 
 use ort::{ep::ExecutionProviderDispatch, session::builder::SessionBuilder};
 use patchlight_model::manifest::Precision;
@@ -30,6 +30,16 @@ impl Device {
             Self::Auto if cfg!(feature = "cuda") => vec![Self::Cuda(0), Self::Cpu],
             Self::Auto => vec![Self::Cpu],
             named => vec![named],
+        }
+    }
+
+    /// Whether a GPU will compute, as far as can be told before a model is there: for `Auto` the
+    /// program has to be built for CUDA and NVIDIA's driver to have made its device.
+    pub fn expects_gpu(self) -> bool {
+        match self {
+            Self::Cpu => false,
+            Self::Cuda(_) | Self::TensorRt(_) => true,
+            Self::Auto => cfg!(feature = "cuda") && Path::new("/dev/nvidiactl").exists(),
         }
     }
 

@@ -18,10 +18,15 @@ impl CancelFlag {
         self.0.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it is to end.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// # Errors
     /// If the import was cancelled.
     pub(super) fn check_cancelled(&self) -> Result<(), ImportError> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.is_cancelled() {
             true => Err(ImportError::Cancelled),
             false => Ok(()),
         }

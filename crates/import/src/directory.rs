@@ -8,7 +8,7 @@ use std::{
 };
 
 use patchlight_model::manifest::{
-    Architecture, AttributionOutputs, FORMAT, Graph, Manifest, MultilineLabel, Precision,
+    Architecture, AttributionOutputs, FORMAT, Graph, Manifest, MultilineLabel, Origin, Precision,
     PrecisionCheck, Provenance, Rollout, Task, Tokens,
 };
 use patchlight_onnx::{
@@ -19,6 +19,9 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::{Checkpoint, ImportError, is_large, labels};
+
+/// This program and its version, as a manifest names it.
+pub const IMPORTER: &str = concat!("patchlight ", env!("CARGO_PKG_VERSION"));
 
 pub(super) const GRAPH: &str = "model.onnx";
 const GRAPH_DATA: &str = "model.onnx.data";
@@ -234,6 +237,7 @@ pub(super) fn manifest(
     checkpoint: &Checkpoint,
     precision: Precision,
     check: Option<PrecisionCheck>,
+    origin: Option<&Origin>,
 ) -> Manifest {
     let spec = &checkpoint.spec;
     let attribution = spec.pooling.attribution_support();
@@ -274,6 +278,7 @@ pub(super) fn manifest(
         files: BTreeMap::new(),
         provenance: Provenance {
             check,
+            origin: origin.cloned(),
             ..provenance(checkpoint.source, checkpoint.source_files.clone())
         },
     }
@@ -298,7 +303,8 @@ pub(super) fn provenance(source: &str, source_files: BTreeMap<String, String>) -
     Provenance {
         source: source.to_owned(),
         source_files,
-        importer: concat!("patchlight ", env!("CARGO_PKG_VERSION")).to_owned(),
+        origin: None,
+        importer: IMPORTER.to_owned(),
         check: None,
     }
 }

@@ -66,6 +66,7 @@ use std::path::{Path, PathBuf};
 
 pub use cancel::CancelFlag;
 pub use check::CheckOptions;
+pub use directory::IMPORTER;
 pub use error::ImportError;
 pub use onnx::analyze as analyze_graph;
 pub use preprocessing::PreprocessSource;
@@ -80,7 +81,7 @@ use sidecar::SidecarMetadata;
 
 use patchlight_engine::Runtime;
 use patchlight_imaging::preprocess::Backend;
-use patchlight_model::manifest::{HeadFusion, Precision, PrecisionCheck};
+use patchlight_model::manifest::{HeadFusion, Origin, Precision, PrecisionCheck};
 use patchlight_onnx::{
     tensor::Tensor,
     vit::{PrecisionPlan, VitSpec, WeightId, Weights},
@@ -93,6 +94,8 @@ pub struct ImportOptions {
     pub source: Source,
     /// The model directory to make, or to replace if there is one. Other files in it stay.
     pub out: PathBuf,
+    /// Where the source was fetched from, if it was.
+    pub origin: Option<Origin>,
     /// How the heads' attention matrices become one for the rollout.
     pub head_fusion: HeadFusion,
     /// A file with one label a line, instead of the checkpoint's.
@@ -124,6 +127,7 @@ impl ImportOptions {
         Self {
             source,
             out,
+            origin: None,
             head_fusion: HeadFusion::Mean,
             labels: None,
             heads: None,
@@ -229,7 +233,12 @@ fn write(
     };
     directory.write_graph(&checkpoint.spec, plan, &mut weights)?;
     directory.write_labels(&labels)?;
-    let manifest = directory::manifest(&checkpoint, plan.precision, checked);
+    let manifest = directory::manifest(
+        &checkpoint,
+        plan.precision,
+        checked,
+        options.origin.as_ref(),
+    );
     let manifest = directory.finish(manifest)?;
     Ok(Summary {
         stripped,

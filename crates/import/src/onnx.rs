@@ -156,7 +156,10 @@ pub(super) fn run(
         },
         preprocess: sidecar.preprocess,
         files: Default::default(),
-        provenance: directory::provenance("onnx", source_files),
+        provenance: manifest::Provenance {
+            origin: options.origin.clone(),
+            ..directory::provenance("onnx", source_files)
+        },
     })?;
     Ok(Summary::new(options.out.clone(), manifest, named))
 }

@@ -293,11 +293,24 @@ pub struct Provenance {
     /// Files that were read and their SHA-256.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub source_files: BTreeMap<String, String>,
+    /// The address that they were fetched from; absent if they were here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// The program that wrote the directory, with its version.
     pub importer: String,
     /// What a comparison with the float32 graph found, where one was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<PrecisionCheck>,
+}
+
+/// Where something was fetched from.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The address as it was given, such as `hf://ORG/NAME`.
+    pub address: String,
+    /// What it stood for then: the commit, or what else names a content for good.
+    pub revision: String,
 }
 
 /// What a comparison with the float32 graph on the user's images found.

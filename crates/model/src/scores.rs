@@ -17,11 +17,47 @@ pub struct Prediction {
     pub score: f32,
 }
 
+/// What makes scores of logits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ScoreFunction {
+    /// They add up to 1.
+    Softmax,
+    /// Each for itself, from 0 to 1.
+    Sigmoid,
+    /// The logits as they are.
+    Identity,
+}
+
+impl ScoreFunction {
+    /// The one that a model was trained with.
+    pub fn of(kind: TaskKind) -> Self {
+        match kind {
+            TaskKind::SingleLabel => Self::Softmax,
+            TaskKind::MultiLabel => Self::Sigmoid,
+        }
+    }
+
+    /// The score of every class. `logits` must be finite.
+    pub fn apply(self, logits: &[f32]) -> Vec<f32> {
+        match self {
+            Self::Softmax => softmax(logits),
+            Self::Sigmoid => logits.iter().map(|&z| sigmoid(z)).collect(),
+            Self::Identity => logits.to_vec(),
+        }
+    }
+}
+
 /// The `top_k` best classes with at least `min_score`, best first, ties by class id.
 ///
 /// `logits` must be finite, one per class of `model`.
-pub fn best(model: &ModelInfo, logits: &[f32], top_k: usize, min_score: f32) -> Vec<Prediction> {
-    let scores = of_all(model.manifest.task.kind, logits);
+pub fn best(
+    model: &ModelInfo,
+    logits: &[f32],
+    function: ScoreFunction,
+    top_k: usize,
+    min_score: f32,
+) -> Vec<Prediction> {
+    let scores = function.apply(logits);
     ranking(&scores, top_k)
         .into_iter()
         .filter(|&class_id| scores[class_id] >= min_score)
@@ -35,10 +71,7 @@ pub fn best(model: &ModelInfo, logits: &[f32], top_k: usize, min_score: f32) -> 
 
 /// The score of every class: softmax, or sigmoid of each logit. `logits` must be finite.
 pub fn of_all(kind: TaskKind, logits: &[f32]) -> Vec<f32> {
-    match kind {
-        TaskKind::SingleLabel => softmax(logits),
-        TaskKind::MultiLabel => logits.iter().map(|&z| sigmoid(z)).collect(),
-    }
+    ScoreFunction::of(kind).apply(logits)
 }
 
 /// Class ids by falling score, ties by rising id, the first `top_k` of them.

@@ -15,7 +15,7 @@ use patchlight_model::ModelInfo;
 use patchlight_splitmix::SplitMix64;
 use serde::Serialize;
 
-use crate::{classify::preview_of, commands::images};
+use crate::{classify::preview_of, images};
 
 /// How long decoding is timed, at least, and how often each image.
 const TIMED: (Duration, usize) = (Duration::from_secs(1), 5);

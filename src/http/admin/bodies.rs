@@ -6,12 +6,14 @@ use axum::{
     extract::{FromRequestParts, Path},
     http::request::Parts,
 };
+use patchlight_escape::Excerpt;
+use patchlight_sources::Source;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    Error,
+    Error, Result,
     classify::Classifier,
     http::{Problem, RequestId},
 };
@@ -85,14 +87,66 @@ pub(super) enum ChangeStatus {
     Unchanged,
 }
 
-/// The body of a request to load a model.
+/// The body of a request to load a model: one of the two.
 #[derive(Deserialize, ToSchema)]
-#[schema(as = ModelDirectory)]
+#[schema(as = ModelLocation)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LoadRequest {
-    /// On the server.
-    #[schema(value_type = String)]
-    pub(super) directory: PathBuf,
+    /// A model directory on the server.
+    #[schema(value_type = Option<String>)]
+    directory: Option<PathBuf>,
+    /// An address, such as `hf://ORG/NAME`, or a model directory on the server. What an address
+    /// stands for is fetched and imported, unless that was done before.
+    source: Option<String>,
+}
+
+impl LoadRequest {
+    pub(super) const EXPECTED: &'static str =
+        r#"{"directory": "/models/NAME"} or {"source": "hf://ORG/NAME"}"#;
+
+    /// Where the model is.
+    pub(super) fn location(self) -> Result<Source> {
+        let expected = |what: &str| {
+            Error::MalformedRequest(
+                format_args!("JSON body: {what}; expected {}", Self::EXPECTED).into(),
+            )
+        };
+        match (self.directory, self.source) {
+            (Some(directory), None) => Ok(Source::Local(directory)),
+            (None, Some(source)) => {
+                Source::parse(&source).map_err(|error| expected(&Excerpt(error).to_string()))
+            }
+            _ => Err(expected("one of directory and source has to be there")),
+        }
+    }
+}
+
+/// The body of a request to add a model.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = NewModel)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AddRequest {
+    /// As in [`LoadRequest`].
+    source: String,
+    /// What it is called: 1 to 64 letters, digits, `-`, `_` and `.`, not beginning with `.`. By
+    /// default the last part of the source.
+    name: Option<String>,
+}
+
+impl AddRequest {
+    pub(super) const EXPECTED: &'static str =
+        r#"{"source": "hf://ORG/NAME"}, and a "name" if not that"#;
+
+    /// What it is called, and where it is.
+    pub(super) fn model(self) -> Result<(String, Source)> {
+        let source = Source::parse(&self.source).map_err(|error| {
+            let error = Excerpt(error);
+            Error::MalformedRequest(
+                format_args!("JSON body: {error}; expected {}", Self::EXPECTED).into(),
+            )
+        })?;
+        Ok((self.name.unwrap_or_else(|| source.model_name()), source))
+    }
 }
 
 /// The model that a path names.
@@ -112,7 +166,10 @@ pub(super) struct ModelPath {
 impl<S: Send + Sync> FromRequestParts<S> for ModelPath {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &S,
+    ) -> std::result::Result<Self, Problem> {
         match Path::<Self>::from_request_parts(parts, state).await {
             Ok(Path(name)) => Ok(name),
             Err(error) => {

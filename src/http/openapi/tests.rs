@@ -45,6 +45,8 @@ fn described(document: &Value) -> BTreeSet<String> {
 fn every_route_is_in_the_document() {
     let mut service: BTreeSet<String> = [
         "POST /classify",
+        "POST /",
+        "POST /models/{name}",
         "GET /attention/{id}",
         "DELETE /attention/{id}",
         "POST /attention/{id}/verify",
@@ -77,6 +79,7 @@ fn every_route_is_in_the_document() {
     }
     let admin: BTreeSet<String> = [
         "GET /admin/models",
+        "POST /admin/models",
         "GET /admin/models/{name}",
         "PUT /admin/models/{name}",
         "DELETE /admin/models/{name}",

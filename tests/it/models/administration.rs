@@ -21,7 +21,7 @@ async fn administration_wants_a_key_and_tells_what_is_wrong() {
     assert_eq!(list["models"][0]["name"], "first");
     assert!(list["models"][0]["classes"].as_u64() > Some(1), "{list}");
 
-    let wrong: [(Method, &str, &str, u16, &str); 7] = [
+    let wrong: [(Method, &str, &str, u16, &str); 8] = [
         (Method::GET, "/admin/models/x", "", 404, "no_such_model"),
         (Method::DELETE, "/admin/models/x", "", 404, "no_such_model"),
         (
@@ -52,7 +52,14 @@ async fn administration_wants_a_key_and_tells_what_is_wrong() {
             400,
             "malformed_request",
         ),
-        (Method::POST, "/admin/models", "", 405, "method_not_allowed"),
+        (Method::PUT, "/admin/models", "", 405, "method_not_allowed"),
+        (
+            Method::POST,
+            "/admin/models",
+            "{}",
+            400,
+            "malformed_request",
+        ),
     ];
     for (method, path, body, status, code) in wrong {
         managed

@@ -1,0 +1,79 @@
+//! Models by their address: what the flags say of it, and who is told how far it is.
+
+mod progress;
+
+use std::path::PathBuf;
+
+use patchlight_engine::Device;
+use patchlight_import::{CancelFlag, CheckOptions};
+use patchlight_sources::{
+    Environment, Fetcher, ImportChoice, ModelCache, Outcome, PrecisionChoice, Retry, Source,
+    SourceError, default_cache_dir,
+};
+
+pub use self::progress::ProgressLine;
+
+/// How models that are named by an address are imported, and where they are kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceSettings {
+    /// Where imported models are kept; `None` for the platform's directory for caches.
+    pub cache_dir: Option<PathBuf>,
+    /// In which numbers they compute.
+    pub precision: PrecisionChoice,
+    /// Images on which lower precision is compared with float32.
+    pub check: Option<CheckOptions>,
+}
+
+impl SourceSettings {
+    /// The cache of imported models.
+    ///
+    /// # Errors
+    /// If there is no place for it, or the hub's token cannot be read.
+    pub fn cache(&self) -> Result<ModelCache, SourceError> {
+        let environment = Environment::of_process();
+        let directory = self.cache_dir.clone();
+        let directory = directory.or_else(|| default_cache_dir(&environment));
+        let directory = directory.ok_or(SourceError::NoCache("name one with --cache-dir"))?;
+        let fetcher = Fetcher::new(&environment, Retry::default())?;
+        Ok(ModelCache::new(directory, fetcher))
+    }
+
+    /// The model directory of a source, fetched and imported if it is an address and was not
+    /// before. May take minutes and blocks the calling thread.
+    ///
+    /// # Errors
+    /// If the source cannot be had or not be imported, there is no room, or it was cancelled.
+    pub fn model_dir(
+        &self,
+        source: &Source,
+        device: Device,
+        cancel: &CancelFlag,
+    ) -> Result<PathBuf, SourceError> {
+        if let Source::Local(directory) = source {
+            return Ok(directory.clone());
+        }
+        let choice = ImportChoice {
+            precision: self.precision,
+            gpu: device.expects_gpu(),
+            check: self.check.clone(),
+        };
+        let progress = ProgressLine::new();
+        let prepared = self
+            .cache()?
+            .model_dir(source, &choice, cancel, &progress)?;
+        progress.finish();
+        let directory = prepared.directory;
+        let shown = directory.display();
+        match prepared.outcome {
+            Outcome::Local => {}
+            Outcome::Found(origin) => tracing::info!(
+                %source, revision = origin.revision, directory = %shown,
+                "found in the cache; nobody was asked"
+            ),
+            Outcome::Made(origin) => tracing::info!(
+                %source, revision = origin.revision, directory = %shown, "fetched and imported"
+            ),
+        }
+        Ok(directory)
+    }
+}
