@@ -216,7 +216,14 @@ fn product(attention: &[Vec<f32>], spec: &VitSpec) -> Vec<f64> {
     match spec.pooling {
         Pooling::ClassToken => row[0] = 1.0,
         Pooling::ClassAndDistillation => row[..2].fill(0.5),
-        Pooling::PatchMean(_) => row[spec.prefix..].fill(1.0 / spec.patches() as f64),
+        // A graph's learned query is not told from a mean: where it pools, no map is made.
+        Pooling::PatchMean(_) | Pooling::Attention => {
+            row[spec.prefix..].fill(1.0 / spec.patches() as f64);
+        }
+        Pooling::ClassAndMean => {
+            row[spec.prefix..].fill(0.5 / spec.patches() as f64);
+            row[0] = 0.5;
+        }
     }
     let mut rows = Vec::with_capacity(attention.len());
     for heads in attention.iter().rev() {

@@ -7,7 +7,7 @@ use patchlight_onnx::{
     graph::OLDEST_OPSET,
     proto::{GraphProto, ModelProto, NodeProto},
     tensor::DType,
-    vit::{Activation, Pooling, Probabilities, VitSpec},
+    vit::{Activation, Pooling, Probabilities, Variant, VitSpec},
 };
 use prost::Message;
 
@@ -165,6 +165,7 @@ impl Network {
             qkv_bias: true,
             pooling: self.pooling,
             head_fusion: options.head_fusion,
+            variant: Variant::default(),
         }
     }
 
@@ -248,5 +249,7 @@ fn tokens(pooling: Pooling) -> &'static str {
         Pooling::ClassToken => "the class token",
         Pooling::ClassAndDistillation => "class and distillation token",
         Pooling::PatchMean(_) => "a mean over the patches",
+        Pooling::ClassAndMean => "class token and mean over the patches",
+        Pooling::Attention => "a learned query's attention",
     }
 }
