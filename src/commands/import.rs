@@ -16,6 +16,10 @@ use super::{USAGE, fail, images};
 use crate::{args::ImportArgs, server::Signals};
 
 pub(super) fn run(args: ImportArgs) -> ExitCode {
+    if args.list_families {
+        print!("{}", import::families_table());
+        return ExitCode::SUCCESS;
+    }
     let options = match options(args) {
         Ok(options) => options,
         Err(error) => return fail(USAGE, error),
@@ -63,6 +67,7 @@ fn options(args: ImportArgs) -> Result<ImportOptions, String> {
         (None, Some(name)) => Source::RandomWeights(name.parse()?),
         (None, None) => return Err("name a checkpoint, or --arch with --random-weights".to_owned()),
     };
+    let out = args.out.ok_or("name the model directory to make with --out DIR")?;
     let Ok(preprocess) = args.preprocess.map(|text| text.parse()).transpose();
     let resize = args.resize.map(|text| text.parse::<Backend>()).transpose();
     Ok(ImportOptions {
@@ -75,7 +80,7 @@ fn options(args: ImportArgs) -> Result<ImportOptions, String> {
         without_map: args.without_map,
         precision,
         check,
-        ..ImportOptions::new(source, args.out)
+        ..ImportOptions::new(source, out)
     })
 }
 

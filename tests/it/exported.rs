@@ -298,7 +298,8 @@ fn convolutional_networks_are_imported_to_serve_labels() {
                 Some(Crop {
                     height: 32,
                     width: 32,
-                    rounding: CropRounding::FloorPadBehind
+                    rounding: CropRounding::FloorPadBehind,
+                    fill: [0; 3],
                 })
             )
         );

@@ -19,7 +19,6 @@ mod encodings;
 mod evaluate;
 mod exported;
 mod external_services;
-mod families;
 mod fault_injection;
 mod fused;
 mod graph;

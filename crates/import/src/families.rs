@@ -14,7 +14,7 @@ use patchlight_imaging::preprocess::Preprocess;
 use patchlight_model::manifest::TaskKind;
 use patchlight_onnx::vit::VitSpec;
 
-pub use self::list::{FamilyRow, all as list_families};
+pub use self::list::{FamilyRow, all as list_families, table as families_table};
 use self::recipe::{RecipeWeights, Recipes};
 use super::{Checkpoint, ImportError, ImportOptions, input_size, tensor_file::TensorFile};
 

@@ -68,7 +68,7 @@ use std::path::{Path, PathBuf};
 pub use cancel::CancelFlag;
 pub use check::CheckOptions;
 pub use error::ImportError;
-pub use families::{FamilyRow, list_families};
+pub use families::{FamilyRow, families_table, list_families};
 pub use onnx::analyze as analyze_graph;
 pub use preprocessing::PreprocessSource;
 pub use random::Arch;

@@ -41,6 +41,7 @@
 //! batch 1, 7 % to ViT-Ti/16 at batch 1 and 3 to 4 % at batch 8, and 19 MB per image to the memory
 //! of ViT-L/16.
 
+mod attach_evidence;
 mod attach_rollout;
 mod attribution;
 mod block;
@@ -59,6 +60,7 @@ mod weight_id;
 use std::{collections::BTreeMap, io, iter};
 
 pub use self::{
+    attach_evidence::{MeanNorm, MeanReadout, attach_evidence},
     attach_rollout::{Probabilities, attach_rollout},
     precision_plan::{LinearKind, LinearLayer, Precision, PrecisionPlan},
     spec::{Activation, HeadFusion, PoolNorm, Pooling, VitSpec},

@@ -15,7 +15,7 @@ from timm.models import beit, eva, vision_transformer
 
 OUT = pathlib.Path(__file__).parents[3] / "crates/import/src/families/timm/architectures.json"
 LEFT_OUT = {
-    "attn_only_layer_scale", "depth", "device", "drop_path_rate", "dtype", "dynamic_img_size", "embed_dim", "fix_init",
+    "attn_only_layer_scale", "depth", "device", "drop_path_rate", "dtype", "embed_dim", "fix_init",
     "init_values", "mlp_ratio", "num_classes", "patch_size", "rope_jitter_coords", "rope_rescale_coords",
     "rope_shift_coords", "self", "swiglu_align_to", "weight_init",
 }

@@ -78,7 +78,7 @@ TIMM = {
     "timm_siglip2_mean": ("vit_base_patch16_siglip_gap_224", SMALL, "patch mean"),
     "timm_dinov2_giant": ("vit_giant_patch14_dinov2", SMALL, "class"),
     "timm_qk_norm": ("vit_tiny_patch16_224", dict(SMALL, qk_norm=True), "class"),
-    "timm_post_norm": ("vit_relpos_post_norm", SMALL, "class"),
+    "timm_post_norm": ("vit_base_patch16_rpn_224", SMALL, "patch mean"),
     "timm_parallel_scaling": ("vit_large_patch14_xp_224", dict(SMALL, norm_layer="layernorm"), "class"),
     "timm_parallel_things": ("vit_small_patch16_18x2_224", dict(SMALL, init_values=0.1), "class"),
     "timm_beit3": ("beit3_base_patch16_224", SMALL, "patch mean"),
@@ -251,17 +251,17 @@ def of_transformers(name, seed):
 
 def of_timm(name, seed):
     architecture, arguments, read = TIMM[name]
-    if architecture == "vit_relpos_post_norm":
-        architecture = next(m for m in timm.list_models("vit_*_rpn_*") if not m.startswith("vit_relpos"))
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
     model = timm.create_model(architecture, **arguments).eval()
     generator = torch.Generator().manual_seed(seed)
     reference.randomize_weights(model, generator)
-    save_for_hf(model, str(folder))
-    (folder / "README.md").unlink(missing_ok=True)
     size = arguments["img_size"]
-    pixels = reference.pictures(size if isinstance(size, tuple) else (size, size), generator)
+    sides = list(size) if isinstance(size, tuple) else [size, size]
+    # Networks that take any size are saved with that of their function.
+    save_for_hf(model, str(folder), model_config=dict(pretrained_cfg=dict(input_size=[3, *sides])))
+    (folder / "README.md").unlink(missing_ok=True)
+    pixels = reference.pictures(tuple(sides), generator)
     found, pool = [], []
     for block in model.blocks:
         parts = [part.attn for part in block.attns] if hasattr(block, "attns") else [getattr(block, "attn", block)]

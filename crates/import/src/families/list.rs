@@ -62,6 +62,29 @@ const fn row(library: &'static str, family: Description) -> FamilyRow {
     }
 }
 
+const EXPORTED: [FamilyRow; 2] = [
+    row(".onnx", Description {
+        name: "Vision Transformers with plain attention",
+        checkpoints: "torch.onnx.export, optimum, timm; opset 11 to 23",
+        reads: "found by running the graph",
+        evidence: "where a mean over the patches is read",
+    }),
+    row(".onnx", Description {
+        name: "Swin, ConvNeXt, ResNet, EfficientNet and other networks that end in a mean",
+        checkpoints: "the same",
+        reads: "no rollout",
+        evidence: "cells of the last feature map, exact",
+    }),
+];
+
+/// The table in Markdown, as `import --list-families` prints it and docs/importing.md has it.
+pub fn table() -> String {
+    let head = "| family | library | checkpoints | the classifier reads, and a rollout starts at | \
+                evidence is made of |\n|---|---|---|---|---|\n";
+    let rows = all().into_iter().map(|row| format!("{row}\n"));
+    head.to_owned() + &rows.collect::<String>()
+}
+
 /// All families, in the order of their libraries.
 pub fn all() -> Vec<FamilyRow> {
     let [vit, deit, timm_plain, torchvision, jax] = PLAIN;
@@ -72,6 +95,7 @@ pub fn all() -> Vec<FamilyRow> {
     let of_timm = timm::FAMILIES.iter();
     rows.extend(of_timm.map(|family| row("timm", family.description)));
     rows.extend([torchvision, jax]);
+    rows.extend(EXPORTED);
     rows
 }
 
@@ -82,5 +106,27 @@ impl fmt::Display for FamilyRow {
             "| {} | {} | {} | {} | {} |",
             self.name, self.library, self.checkpoints, self.reads, self.evidence
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs};
+
+    use super::*;
+
+    /// `WRITE_DOCS=1 cargo test -p patchlight-import families` writes it again.
+    #[test]
+    fn importing_md_has_this_table() {
+        const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/importing.md");
+        let page = fs::read_to_string(PAGE).unwrap();
+        let (before, rest) = page.split_once("<!-- families -->\n").unwrap();
+        let (found, after) = rest.split_once("<!-- /families -->").unwrap();
+        if env::var_os("WRITE_DOCS").is_some() {
+            let written = format!("{before}<!-- families -->\n{}<!-- /families -->{after}", table());
+            fs::write(PAGE, written).unwrap();
+            return;
+        }
+        assert_eq!(found, table());
     }
 }

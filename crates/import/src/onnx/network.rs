@@ -64,19 +64,6 @@ impl From<ImportError> for DetectionError {
     }
 }
 
-impl DetectionError {
-    /// As an error about this file, which says what else can be done.
-    pub(super) fn at(self, path: &Path) -> ImportError {
-        match self {
-            Self::Map(detail) => ImportError::Map {
-                path: path.to_owned(),
-                detail,
-            },
-            Self::Other(error) => error,
-        }
-    }
-}
-
 impl Network {
     /// Looks at the graph and runs it.
     ///

@@ -116,7 +116,6 @@ impl Layout for TimmLayout {
                     B::UpBias => "mlp.fc1.bias",
                     B::DownKernel => "mlp.fc2.weight",
                     B::DownBias => "mlp.fc2.bias",
-        _ => NOT_PLAIN,
                     _ => NOT_PLAIN,
                 };
                 format!("blocks.{layer}.{within}")

@@ -82,7 +82,7 @@ pub fn attach_rollout(
 }
 
 /// The exported graph has its own.
-struct NoWeights;
+pub(super) struct NoWeights;
 
 impl Weights for NoWeights {
     type Error = io::Error;

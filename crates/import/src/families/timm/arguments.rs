@@ -5,7 +5,7 @@ use patchlight_onnx::vit::Activation;
 use serde_json::{Map, Value};
 
 use super::Described;
-use crate::ImportError;
+use crate::{ImportError, families::Sizes};
 
 /// Every function's class and arguments, where they differ from the class's own defaults.
 const ARCHITECTURES: &str = include_str!("architectures.json");
@@ -94,6 +94,14 @@ impl<'a> Arguments<'a> {
                     image[0], image[1]
                 ),
             )),
+        }
+    }
+
+    /// Which sizes it takes.
+    pub(super) fn sizes_of_input(&self) -> Sizes {
+        match self.flag("dynamic_img_size", false) {
+            true => Sizes::OfPreprocessing,
+            false => Sizes::Resampled,
         }
     }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     ImportError,
-    families::{Sizes, recipe::{Recipe, Recipes}},
+    families::recipe::{Recipe, Recipes},
     tensor_file::TensorFile,
 };
 
@@ -103,7 +103,7 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
     parts.pairs_together = rotary.is_some_and(|rotary| !rotary.halves);
     Ok(Network {
         spec,
-        sizes: Sizes::Fixed("its rotary positions are made for that size"),
+        sizes: arguments.sizes_of_input(),
         recipes: Box::new(move |spec| recipes(spec, &parts, rotary, fc_norm)),
         unused: |name| name.starts_with("rope."),
     })

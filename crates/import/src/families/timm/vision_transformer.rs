@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     ImportError,
-    families::{Sizes, recipe::Recipes},
+    families::recipe::Recipes,
     tensor_file::TensorFile,
 };
 
@@ -157,7 +157,7 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
     let stored = parallel::Stored::of(file);
     Ok(Network {
         spec,
-        sizes: Sizes::Resampled,
+        sizes: arguments.sizes_of_input(),
         recipes: Box::new(move |spec| {
             let mut recipes = Recipes::default();
             parts.embeddings(&mut recipes, spec);
