@@ -15,10 +15,7 @@ use patchlight_onnx::{
 };
 use prost::Message;
 
-use super::{EngineError, Kernels, SessionOptions};
-
-/// Where a graph that comes from memory finds its external data.
-const EXTERNAL_DATA_FOLDER: &str = "session.model_external_initializers_file_folder_path";
+use super::{EngineError, Kernels, SessionOptions, raw_session::EXTERNAL_DATA_FOLDER};
 
 /// Opens the graph in its fused form, or as it is where it has none.
 pub(super) fn open(

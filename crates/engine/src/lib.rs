@@ -7,6 +7,7 @@
 mod batch_input;
 mod cpu;
 pub mod device;
+mod encoder;
 #[cfg(feature = "cuda")]
 mod fused;
 mod options;

@@ -12,9 +12,10 @@ use patchlight_model::manifest::{Manifest, Precision};
 use patchlight_onnx::vit::fused::{MAPS, PIXELS};
 
 use super::{
-    Device, Engine, EngineError, Input, Output, Runtime, SessionOptions,
+    Device, Engine, EngineError, Input, Kernels, Output, Runtime, SessionOptions,
     batch_input::{BatchInput, Gathered},
     cpu,
+    encoder::SharedEncoder,
     outputs::{BatchOutputs, TensorNames},
 };
 
@@ -38,6 +39,8 @@ struct SessionSpec {
     runtime: Runtime,
     manifest: Manifest,
     options: SessionOptions,
+    /// Of a CPU session whose encoder is ours.
+    encoder: Option<SharedEncoder>,
 }
 
 impl OrtEngine {
@@ -54,12 +57,14 @@ impl OrtEngine {
         let precision = manifest.graph.precision;
         let mut failure = None;
         for device in options.device.candidates(precision) {
-            match open(runtime, options, device, manifest) {
+            let encoder = encoder(options, device, manifest);
+            match open(runtime, options, device, manifest, encoder.as_ref()) {
                 Ok(session) => {
                     let spec = SessionSpec {
                         runtime: runtime.clone(),
                         manifest: manifest.clone(),
                         options: options.clone(),
+                        encoder,
                     };
                     return Self::new(session, device, spec);
                 }
@@ -70,6 +75,28 @@ impl OrtEngine {
             }
         }
         Err(failure.unwrap_or_else(|| EngineError::Graph("no device to try".to_owned())))
+    }
+
+    /// A further session of the same graph on the same device. Where the encoder is ours, both share
+    /// its weights and threads.
+    ///
+    /// # Errors
+    /// As of [`load`](Self::load).
+    pub fn another(&self) -> Result<Self, EngineError> {
+        let SessionSpec {
+            runtime,
+            manifest,
+            options,
+            encoder,
+        } = &self.spec;
+        let session = open(runtime, options, self.device, manifest, encoder.as_ref())?;
+        let spec = SessionSpec {
+            runtime: runtime.clone(),
+            manifest: manifest.clone(),
+            options: options.clone(),
+            encoder: encoder.clone(),
+        };
+        Self::new(session, self.device, spec)
     }
 
     fn new(session: Session, device: Device, spec: SessionSpec) -> Result<Self, EngineError> {
@@ -115,6 +142,14 @@ impl OrtEngine {
     /// The device that really runs the session.
     pub fn device(&self) -> Device {
         self.device
+    }
+
+    /// The instruction set of our own kernels, where they compute the encoder.
+    pub fn instruction_set(&self) -> Option<&'static str> {
+        self.spec
+            .encoder
+            .as_ref()
+            .map(SharedEncoder::instruction_set)
     }
 
     /// The form of an image that it runs without converting it.
@@ -226,8 +261,12 @@ impl Engine for OrtEngine {
             runtime,
             manifest,
             options,
+            encoder,
         } = &self.spec;
-        *self = Self::load(runtime, manifest, options)?;
+        *self = match encoder {
+            Some(_) => self.another()?,
+            None => Self::load(runtime, manifest, options)?,
+        };
         Ok(())
     }
 }
@@ -237,9 +276,19 @@ fn open(
     options: &SessionOptions,
     device: Device,
     manifest: &Manifest,
+    encoder: Option<&SharedEncoder>,
 ) -> Result<Session, EngineError> {
     let precision = manifest.graph.precision;
-    let builder = configure(runtime, options, device)?;
+    if let Some(encoder) = encoder {
+        // What is left is too little for more threads than the one that runs the session.
+        return encoder.open(configure(runtime, 1, false)?);
+    }
+    let (threads, spin) = match device {
+        Device::Auto | Device::Cpu => (options.threads, options.spin),
+        // The card computes: more threads would only spin beside the one that launches.
+        Device::Cuda(_) | Device::TensorRt(_) => (1, false),
+    };
+    let builder = configure(runtime, threads, spin)?;
     let builder = match precision {
         Precision::Int8 => exact_in_int8(builder)?,
         Precision::Fp32 | Precision::Fp16 => builder,
@@ -265,16 +314,21 @@ fn exact_in_int8(builder: SessionBuilder) -> ort::Result<SessionBuilder> {
     Ok(builder.with_precise_qmm()?)
 }
 
-/// A GPU's session computes on the card: more threads would only spin beside the one that launches.
-fn configure(
-    runtime: &Runtime,
-    options: &SessionOptions,
-    device: Device,
-) -> ort::Result<SessionBuilder> {
-    let (threads, spin) = match device {
-        Device::Auto | Device::Cpu => (options.threads, options.spin),
-        Device::Cuda(_) | Device::TensorRt(_) => (1, false),
-    };
+/// The encoder in kernels of our own, where the processor and the graph allow it.
+fn encoder(options: &SessionOptions, device: Device, manifest: &Manifest) -> Option<SharedEncoder> {
+    if device != Device::Cpu || options.kernels == Kernels::Stock {
+        return None;
+    }
+    match SharedEncoder::load(&options.graph, manifest, options.threads) {
+        Ok(encoder) => Some(encoder),
+        Err(reason) => {
+            tracing::info!("the runtime's operators compute the graph, because {reason}");
+            None
+        }
+    }
+}
+
+fn configure(runtime: &Runtime, threads: usize, spin: bool) -> ort::Result<SessionBuilder> {
     Ok(Session::builder(runtime.environment())?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(threads)?
