@@ -67,7 +67,9 @@ fn options(args: ImportArgs) -> Result<ImportOptions, String> {
         (None, Some(name)) => Source::RandomWeights(name.parse()?),
         (None, None) => return Err("name a checkpoint, or --arch with --random-weights".to_owned()),
     };
-    let out = args.out.ok_or("name the model directory to make with --out DIR")?;
+    let out = args
+        .out
+        .ok_or("name the model directory to make with --out DIR")?;
     let Ok(preprocess) = args.preprocess.map(|text| text.parse()).transpose();
     let resize = args.resize.map(|text| text.parse::<Backend>()).transpose();
     Ok(ImportOptions {

@@ -83,11 +83,7 @@ impl AttentionMap {
         let class = self.attribution.is_some().then_some(MapKind::Class);
         let heads = self.class_attention.is_some().then_some(MapKind::Heads);
         let rollout = (!self.rollout.is_empty()).then_some(MapKind::Rollout);
-        rollout
-            .into_iter()
-            .chain(class)
-            .chain(heads)
-            .collect()
+        rollout.into_iter().chain(class).chain(heads).collect()
     }
 
     /// Bytes of its values.

@@ -14,7 +14,10 @@ use serde_json::{Map, Value};
 
 use super::{
     Checkpoint, ImportError, ImportOptions, SidecarMetadata,
-    families::{Surroundings, transformers::{self as families, Family}},
+    families::{
+        Surroundings,
+        transformers::{self as families, Family},
+    },
     layout::{ParsedCheckpoint, Sizes, check_names},
     paths::CheckpointPaths,
     preprocessing::{self, Digests, processor},

@@ -136,7 +136,12 @@ pub(super) fn run(
                 grid: spec.grid(),
             },
         ),
-        None => of_cells(evidence.as_ref(), sides, sidecar.name.as_deref(), parameters),
+        None => of_cells(
+            evidence.as_ref(),
+            sides,
+            sidecar.name.as_deref(),
+            parameters,
+        ),
     };
 
     let own_labels = sidecar.labels;

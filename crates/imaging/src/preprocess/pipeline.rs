@@ -92,10 +92,9 @@ impl Preprocess {
         match (&self.crop, &self.resize) {
             (Some(crop), _) => Some((crop.height, crop.width)),
             (None, &Resize::Squash { height, width }) => Some((height, width)),
-            (
-                None,
-                Resize::ShortestEdge { .. } | Resize::Cover { .. } | Resize::Contain { .. },
-            ) => None,
+            (None, Resize::ShortestEdge { .. } | Resize::Cover { .. } | Resize::Contain { .. }) => {
+                None
+            }
         }
     }
 }

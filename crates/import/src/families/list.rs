@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{CLASS_TOKEN, Description, PATCH_MEAN, timm, transformers};
+use super::{CLASS_TOKEN, Description, timm, transformers};
 
 /// One line of the table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,36 +20,51 @@ pub struct FamilyRow {
 }
 
 const PLAIN: [FamilyRow; 5] = [
-    row("transformers", Description {
-        name: "ViT, ViT-MAE fine-tuned",
-        checkpoints: "ViTForImageClassification",
-        reads: CLASS_TOKEN[0],
-        evidence: CLASS_TOKEN[1],
-    }),
-    row("transformers", Description {
-        name: "DeiT",
-        checkpoints: "DeiTForImageClassification, …WithTeacher",
-        reads: "class token, or class and distillation token",
-        evidence: "attention of the class token; none with a teacher's head",
-    }),
-    row("timm", Description {
-        name: "ViT, DeiT, DeiT III, FlexiViT, CLIP and DINOv2 towers",
-        checkpoints: "vit_*, deit_*, deit3_*, flexivit_*, eva_large_*",
-        reads: "class token, both of DeiT's tokens, or mean over the patches",
-        evidence: "as for what is read; none for both of DeiT's tokens",
-    }),
-    row("torchvision", Description {
-        name: "ViT",
-        checkpoints: "vit_b_16, vit_b_32, vit_l_16, vit_l_32, vit_h_14",
-        reads: CLASS_TOKEN[0],
-        evidence: CLASS_TOKEN[1],
-    }),
-    row("JAX", Description {
-        name: "ViT",
-        checkpoints: ".npz of vision_transformer and big_vision",
-        reads: "class token or mean over the patches",
-        evidence: PATCH_MEAN[1],
-    }),
+    row(
+        "transformers",
+        Description {
+            name: "ViT, ViT-MAE fine-tuned",
+            checkpoints: "ViTForImageClassification",
+            reads: CLASS_TOKEN[0],
+            evidence: CLASS_TOKEN[1],
+        },
+    ),
+    row(
+        "transformers",
+        Description {
+            name: "DeiT",
+            checkpoints: "DeiTForImageClassification, …WithTeacher",
+            reads: "class token, or class and distillation token",
+            evidence: "attention of the class token; none with a teacher's head",
+        },
+    ),
+    row(
+        "timm",
+        Description {
+            name: "ViT, DeiT, DeiT III, FlexiViT, CLIP and DINOv2 towers",
+            checkpoints: "vit_*, deit_*, deit3_*, flexivit_*, eva_large_*",
+            reads: "class token, both of DeiT's tokens, or mean over the patches",
+            evidence: "as for what is read; none for both of DeiT's tokens",
+        },
+    ),
+    row(
+        "torchvision",
+        Description {
+            name: "ViT",
+            checkpoints: "vit_b_16, vit_b_32, vit_l_16, vit_l_32, vit_h_14",
+            reads: CLASS_TOKEN[0],
+            evidence: CLASS_TOKEN[1],
+        },
+    ),
+    row(
+        "JAX",
+        Description {
+            name: "ViT",
+            checkpoints: ".npz of vision_transformer and big_vision",
+            reads: "class token or mean over the patches",
+            evidence: "as for what is read",
+        },
+    ),
 ];
 
 const fn row(library: &'static str, family: Description) -> FamilyRow {
@@ -63,18 +78,24 @@ const fn row(library: &'static str, family: Description) -> FamilyRow {
 }
 
 const EXPORTED: [FamilyRow; 2] = [
-    row(".onnx", Description {
-        name: "Vision Transformers with plain attention",
-        checkpoints: "torch.onnx.export, optimum, timm; opset 11 to 23",
-        reads: "found by running the graph",
-        evidence: "where a mean over the patches is read",
-    }),
-    row(".onnx", Description {
-        name: "Swin, ConvNeXt, ResNet, EfficientNet and other networks that end in a mean",
-        checkpoints: "the same",
-        reads: "no rollout",
-        evidence: "cells of the last feature map, exact",
-    }),
+    row(
+        ".onnx",
+        Description {
+            name: "Vision Transformers with plain attention",
+            checkpoints: "torch.onnx.export, optimum, timm; opset 11 to 23",
+            reads: "found by running the graph",
+            evidence: "where a mean over the patches is read",
+        },
+    ),
+    row(
+        ".onnx",
+        Description {
+            name: "Swin, ConvNeXt, ResNet, EfficientNet and other networks that end in a mean",
+            checkpoints: "the same",
+            reads: "no rollout",
+            evidence: "cells of the last feature map, exact",
+        },
+    ),
 ];
 
 /// The table in Markdown, as `import --list-families` prints it and docs/importing.md has it.
@@ -123,7 +144,10 @@ mod tests {
         let (before, rest) = page.split_once("<!-- families -->\n").unwrap();
         let (found, after) = rest.split_once("<!-- /families -->").unwrap();
         if env::var_os("WRITE_DOCS").is_some() {
-            let written = format!("{before}<!-- families -->\n{}<!-- /families -->{after}", table());
+            let written = format!(
+                "{before}<!-- families -->\n{}<!-- /families -->{after}",
+                table()
+            );
             fs::write(PAGE, written).unwrap();
             return;
         }

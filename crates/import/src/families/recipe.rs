@@ -196,7 +196,10 @@ impl Recipes {
     /// A usual block, with biases in all its layers.
     pub(super) fn usual_block(&mut self, layer: usize, names: &BlockNames) {
         let pairs = [
-            ([B::AttentionNormScale, B::AttentionNormBias], &names.attention_norm),
+            (
+                [B::AttentionNormScale, B::AttentionNormBias],
+                &names.attention_norm,
+            ),
             ([B::QueryKernel, B::QueryBias], &names.query),
             ([B::KeyKernel, B::KeyBias], &names.key),
             ([B::ValueKernel, B::ValueBias], &names.value),
@@ -264,7 +267,10 @@ impl Recipes {
                     values.extend(table(file, name, hidden)?);
                 }
                 if values.len() != shape.iter().product::<usize>() {
-                    let detail = format!("has not the {} values expected of prefix tokens", shape[0] * hidden);
+                    let detail = format!(
+                        "has not the {} values expected of prefix tokens",
+                        shape[0] * hidden
+                    );
                     let name = tokens.first().map_or("", String::as_str);
                     return Err(ImportError::tensor(file.path(), name, detail));
                 }
@@ -303,7 +309,11 @@ impl Recipes {
         let mut expected = BTreeSet::new();
         for weight in spec.weight_ids() {
             let recipe = self.by_weight.get(&weight);
-            expected.extend(recipe.iter().flat_map(|recipe| recipe.reads.iter().cloned()));
+            expected.extend(
+                recipe
+                    .iter()
+                    .flat_map(|recipe| recipe.reads.iter().cloned()),
+            );
         }
         for found in file.names() {
             if !expected.remove(&found) && !unused(&found) {

@@ -32,8 +32,7 @@ pub(crate) struct Family {
 }
 
 /// All of them.
-pub(crate) const FAMILIES: [Family; 3] =
-    [vision_transformer::FAMILY, eva::FAMILY, beit::FAMILY];
+pub(crate) const FAMILIES: [Family; 3] = [vision_transformer::FAMILY, eva::FAMILY, beit::FAMILY];
 
 /// What a `config.json` of timm says, as far as a family needs it.
 #[derive(Clone, Copy, Debug)]

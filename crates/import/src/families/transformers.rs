@@ -13,7 +13,10 @@ use patchlight_model::manifest::HeadFusion;
 use patchlight_onnx::vit::{VitSpec, WeightId};
 use serde_json::{Map, Value};
 
-use super::{Description, Network, recipe::{BlockNames, Recipe, Recipes}};
+use super::{
+    Description, Network,
+    recipe::{BlockNames, Recipe, Recipes},
+};
 use crate::{
     ImportError,
     huggingface::Config as VitConfig,
@@ -44,19 +47,26 @@ pub(crate) const FAMILIES: [Family; 6] = [
 /// The family of this `model_type`.
 pub(crate) fn family(model_type: &str) -> Option<&'static Family> {
     let found = FAMILIES.iter();
-    found.into_iter().find(|family| family.model_types.contains(&model_type))
+    found
+        .into_iter()
+        .find(|family| family.model_types.contains(&model_type))
 }
 
 /// Every `model_type` that a family is known by.
 pub(crate) fn model_types() -> impl Iterator<Item = &'static str> {
-    FAMILIES.iter().flat_map(|family| family.model_types.iter().copied())
+    FAMILIES
+        .iter()
+        .flat_map(|family| family.model_types.iter().copied())
 }
 
 impl Family {
     /// The tensor by which a file's names are known, whatever stands before them.
     pub(crate) fn anchor(&self, file: &dyn TensorFile) -> &'static str {
-        let found = self.anchors.iter().find(|anchor| tensor_file::has(file, anchor));
-        found.or(self.anchors.first()).copied().unwrap_or_default()
+        let found = self
+            .anchors
+            .iter()
+            .find(|anchor| tensor_file::has(file, anchor));
+        found.or_else(|| self.anchors.first()).copied().unwrap_or_default()
     }
 
     /// Reads the network that a `config.json` describes.

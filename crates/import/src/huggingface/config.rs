@@ -71,7 +71,10 @@ impl Config {
             Some("deit") => return Ok("deit"),
             Some(other) => {
                 let families: Vec<&str> = families::model_types().collect();
-                format!("is \"{other}\"; this program imports vit, deit, {}", families.join(", "))
+                format!(
+                    "is \"{other}\"; this program imports vit, deit, {}",
+                    families.join(", ")
+                )
             }
             None => "is missing; \"vit\" or \"deit\" is expected".to_owned(),
         };

@@ -147,7 +147,9 @@ impl GraphOutputs {
             let logits = &logits.values[image * of_logits..][..of_logits];
             let mean = logits.iter().copied().map(f64::from).sum::<f64>() / of_logits as f64;
             let best = classes.values[image * of_classes..][..of_classes].iter();
-            let targets = best.map(|&class| f64::from(logits[class as usize])).chain([mean]);
+            let targets = best
+                .map(|&class| f64::from(logits[class as usize]))
+                .chain([mean]);
             for (row, target) in targets.enumerate() {
                 let each = of_patches / of_rest.max(1);
                 let cells = &patches.values[image * of_patches + row * each..][..each];

@@ -54,7 +54,9 @@ pub(super) fn find(
             name: Some(name.to_owned()),
             ..ValueInfoProto::default()
         };
-        graph.output.extend([output(&candidate.states), output(&candidate.mean)]);
+        graph
+            .output
+            .extend([output(&candidate.states), output(&candidate.mean)]);
     }
     let file = directory.write_scratch("evidence-probe.onnx", &showing.encode_to_vec())?;
     let mut session = BareSession::open(runtime, &file)?;
@@ -67,10 +69,12 @@ pub(super) fn find(
     for image in check::images(sides) {
         let shape = [1, 3, sides[0], sides[1]];
         let mut outputs = session.run(&[(PIXEL_VALUES, &shape, &image)])?;
-        let mut take = |name: &str| outputs.remove(name).unwrap_or(Values {
-            shape: Vec::new(),
-            values: Vec::new(),
-        });
+        let mut take = |name: &str| {
+            outputs.remove(name).unwrap_or(Values {
+                shape: Vec::new(),
+                values: Vec::new(),
+            })
+        };
         runs.push([take(&candidate.states), take(&candidate.mean), take(LOGITS)]);
     }
     let Some([states, mean, _]) = runs.first() else {
@@ -81,17 +85,26 @@ pub(super) fn find(
         pooled.check(states, mean).map_err(DetectionError::Map)?;
     }
 
-    let tail = Tail::cut(model, &index, &candidate.mean, &mean.shape, dtype(&candidate.mean) == DType::F16)
-        .map_err(DetectionError::Map)?;
+    let tail = Tail::cut(
+        model,
+        &index,
+        &candidate.mean,
+        &mean.shape,
+        dtype(&candidate.mean) == DType::F16,
+    )
+    .map_err(DetectionError::Map)?;
     let mut tail = tail.open(runtime, directory)?;
     let samples: Vec<[&[f32]; 2]> = runs
         .iter()
         .map(|[_, mean, logits]| [mean.values.as_slice(), logits.values.as_slice()])
         .collect();
-    let Classifier { norm, kernel, bias } =
-        tail.classifier(runtime, directory, &samples)?.map_err(DetectionError::Map)?;
+    let Classifier { norm, kernel, bias } = tail
+        .classifier(runtime, directory, &samples)?
+        .map_err(DetectionError::Map)?;
     if pooled.is_flat() {
-        pooled.check_places(&mut session, sides, &candidate.states)?.map_err(DetectionError::Map)?;
+        pooled
+            .check_places(&mut session, sides, &candidate.states)?
+            .map_err(DetectionError::Map)?;
     }
     let (channels, classes) = (pooled.channels, bias.len());
     Ok(MeanReadout {

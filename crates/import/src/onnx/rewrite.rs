@@ -126,7 +126,11 @@ pub(super) fn wrap_in_scan(
     const IMAGE: &str = "picture";
     let inner = |name: &str| format!("{IMAGE}/{name}");
     let mut names = HashMap::from([(PIXEL_VALUES.to_owned(), inner(PIXEL_VALUES))]);
-    names.extend(outputs.iter().map(|output| (output.name.clone(), inner(&output.name))));
+    names.extend(
+        outputs
+            .iter()
+            .map(|output| (output.name.clone(), inner(&output.name))),
+    );
     rename(graph, &names);
 
     let [height, width] = sides;
@@ -217,12 +221,7 @@ pub(super) fn value_info(name: &str, batch: Option<&str>, axes: &[usize]) -> Val
 }
 
 /// The same of any type.
-fn typed_info(
-    name: &str,
-    batch: Option<&str>,
-    axes: &[usize],
-    dtype: DataType,
-) -> ValueInfoProto {
+fn typed_info(name: &str, batch: Option<&str>, axes: &[usize], dtype: DataType) -> ValueInfoProto {
     let named = batch.map(|name| dimension::Value::DimParam(name.to_owned()));
     let fixed = axes
         .iter()

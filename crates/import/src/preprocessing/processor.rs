@@ -247,10 +247,12 @@ impl Reader<'_> {
             | (Some(Size::Number(size)), Class::Shortest | Class::ConvNext) => {
                 Ok(Resize::ShortestEdge { size })
             }
-            (Some(Size::Number(side)), Class::Vit | Class::Square | Class::Siglip) => Ok(Resize::Squash {
-                height: side,
-                width: side,
-            }),
+            (Some(Size::Number(side)), Class::Vit | Class::Square | Class::Siglip) => {
+                Ok(Resize::Squash {
+                    height: side,
+                    width: side,
+                })
+            }
             (Some(Size::Other(found)), _) => {
                 let detail = format!(
                     "is {found}; expected are a number, height and width, or shortest_edge"

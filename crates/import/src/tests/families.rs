@@ -10,6 +10,14 @@ use std::{
 
 use patchlight_engine::{BareSession, Runtime, Values};
 use patchlight_model::manifest::{HeadFusion, Manifest, Precision};
+use patchlight_onnx::{
+    proto::ModelProto,
+    vit::{
+        encoder,
+        fused::{FusedShape, PixelNormalization, fuse},
+    },
+};
+use prost::Message;
 use tempfile::TempDir;
 
 use super::super::{ImportOptions, Source, run};
@@ -38,11 +46,17 @@ pub(super) struct GoldenEvidence {
 /// ONNX Runtime allows one environment per process.
 pub(super) fn runtime() -> Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| Runtime::load().expect("the ONNX Runtime library loads")).clone()
+    RUNTIME
+        .get_or_init(|| Runtime::load().expect("the ONNX Runtime library loads"))
+        .clone()
 }
 
 fn golden(name: &str) -> PathBuf {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/goldens/families")).join(name)
+    Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/goldens/families"
+    ))
+    .join(name)
 }
 
 fn imported(name: &str, head_fusion: HeadFusion, precision: Precision) -> (TempDir, Manifest) {
@@ -51,7 +65,10 @@ fn imported(name: &str, head_fusion: HeadFusion, precision: Precision) -> (TempD
         head_fusion,
         precision,
         runtime: Some(runtime()),
-        ..ImportOptions::new(Source::Checkpoint(golden(name)), folder.path().join("model"))
+        ..ImportOptions::new(
+            Source::Checkpoint(golden(name)),
+            folder.path().join("model"),
+        )
     };
     let manifest = run(&options, &mut |_| {}).unwrap().manifest;
     (folder, manifest)
@@ -63,7 +80,9 @@ fn answers(folder: &TempDir, manifest: &Manifest, images: &[Vec<f32>]) -> BTreeM
     let mut session = BareSession::open(&runtime(), &graph).unwrap();
     let (height, width) = manifest.input_size().unwrap();
     let shape = [images.len(), 3, height, width];
-    session.run(&[("pixel_values", &shape, &images.concat())]).unwrap()
+    session
+        .run(&[("pixel_values", &shape, &images.concat())])
+        .unwrap()
 }
 
 #[track_caller]
@@ -77,7 +96,12 @@ pub(super) fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what
 
 /// Evidence and rest meet the logits, those of the best classes and their mean.
 #[track_caller]
-pub(super) fn assert_account_closes(answers: &BTreeMap<String, Values>, images: usize, tolerance: f32, what: &str) {
+pub(super) fn assert_account_closes(
+    answers: &BTreeMap<String, Values>,
+    images: usize,
+    tolerance: f32,
+    what: &str,
+) {
     let of = |name: &str, image: usize| {
         let values = &answers[name].values;
         let each = values.len() / images;
@@ -87,12 +111,17 @@ pub(super) fn assert_account_closes(answers: &BTreeMap<String, Values>, images: 
         let (logits, rest) = (of("logits", image), of("evidence_rest", image));
         let patches = of("evidence", image);
         let mean = logits.iter().sum::<f32>() / logits.len() as f32;
-        let best = of("evidence_class", image).iter().map(|&class| logits[class as usize]);
+        let best = of("evidence_class", image)
+            .iter()
+            .map(|&class| logits[class as usize]);
         for (row, target) in best.chain([mean]).enumerate() {
             let each = patches.len() / rest.len();
             let sum = patches[row * each..][..each].iter().sum::<f32>() + rest[row];
             let near = (sum - target).abs() < tolerance * target.abs().max(1.0);
-            assert!(near, "{what}, image {image}, row {row}: {sum}, logit {target}");
+            assert!(
+                near,
+                "{what}, image {image}, row {row}: {sum}, logit {target}"
+            );
         }
     }
 }
@@ -114,17 +143,33 @@ fn agrees_with_library(name: &str) {
         assert_account_closes(&answers, images, 1e-3, name);
         for image in 0..images {
             let what = |output: &str| format!("{name}, {fused}, image {image}, {output}");
-            assert_close(of("logits", image), &expected.logits[image], 1e-4, &what("logits"));
+            assert_close(
+                of("logits", image),
+                &expected.logits[image],
+                1e-4,
+                &what("logits"),
+            );
             let rollout = expected.rollout_by_start[&fused][image].concat();
-            assert_close(of("rollout_by_start", image), &rollout, 1e-5, &what("rollout"));
+            assert_close(
+                of("rollout_by_start", image),
+                &rollout,
+                1e-5,
+                &what("rollout"),
+            );
             let tokens = &manifest.tokens;
             let whole = &rollout[tokens.prefix..tokens.total()];
             assert_close(of("rollout", image), whole, 1e-5, &what("map"));
             if let Some(evidence) = expected.evidence.get(image) {
                 let patches = evidence.patches.concat();
                 assert_close(of("evidence", image), &patches, 1e-4, &what("evidence"));
-                assert_close(of("evidence_rest", image), &evidence.rest, 1e-4, &what("rest"));
-                let classes: Vec<f32> = evidence.classes.iter().map(|&class| class as f32).collect();
+                assert_close(
+                    of("evidence_rest", image),
+                    &evidence.rest,
+                    1e-4,
+                    &what("rest"),
+                );
+                let classes: Vec<f32> =
+                    evidence.classes.iter().map(|&class| class as f32).collect();
                 assert_eq!(of("evidence_class", image), classes, "{}", what("classes"));
             }
         }
@@ -175,19 +220,80 @@ agree_with_their_libraries! {
 /// those of float32.
 #[test]
 fn every_kind_of_block_computes_in_lower_precision() {
-    for name in ["dinov2_gated", "beit", "timm_eva02_post_norm", "timm_beit3", "timm_siglip", "timm_parallel_things"] {
+    for name in [
+        "dinov2_gated",
+        "beit",
+        "timm_eva02_post_norm",
+        "timm_beit3",
+        "timm_siglip",
+        "timm_parallel_things",
+    ] {
         let text = fs::read_to_string(golden(name).join("expected.json")).unwrap();
         let expected: Golden = serde_json::from_str(&text).unwrap();
         let images = expected.pixel_values.len();
-        for (precision, tolerance, account) in [(Precision::Fp16, 0.05, 0.05), (Precision::Int8, 0.3, 1e-3)] {
+        for (precision, tolerance, account) in
+            [(Precision::Fp16, 0.05, 0.05), (Precision::Int8, 0.3, 1e-3)]
+        {
             let (folder, manifest) = imported(name, HeadFusion::Mean, precision);
             let answers = answers(&folder, &manifest, &expected.pixel_values);
             assert_account_closes(&answers, images, account, name);
             let what = format!("{name}, {precision}");
             let logits = expected.logits.concat();
-            let size = logits.iter().fold(1.0_f32, |size, logit| size.max(logit.abs()));
-            let scaled = |values: &[f32]| values.iter().map(|value| value / size).collect::<Vec<_>>();
-            assert_close(&scaled(&answers["logits"].values), &scaled(&logits), tolerance, &what);
+            let size = logits
+                .iter()
+                .fold(1.0_f32, |size, logit| size.max(logit.abs()));
+            let scaled =
+                |values: &[f32]| values.iter().map(|value| value / size).collect::<Vec<_>>();
+            assert_close(
+                &scaled(&answers["logits"].values),
+                &scaled(&logits),
+                tolerance,
+                &what,
+            );
+        }
+    }
+}
+
+/// Kernels know the plain network; what has another part, or starts its rollout elsewhere, is left
+/// to the runtime.
+#[test]
+fn rewriting_for_kernels_refuses_what_kernels_do_not_compute() {
+    let others = [
+        "dinov2",
+        "dinov2_gated",
+        "beit",
+        "timm_siglip",
+        "timm_qk_norm",
+        "timm_post_norm",
+        "timm_parallel_scaling",
+        "timm_parallel_things",
+        "timm_beit3",
+        "timm_eva02",
+        "timm_dinov3",
+    ];
+    for name in others {
+        for precision in [Precision::Fp32, Precision::Fp16] {
+            let (folder, manifest) = imported(name, HeadFusion::Mean, precision);
+            let graph = fs::read(folder.path().join("model/model.onnx")).unwrap();
+            let model = ModelProto::decode(graph.as_slice()).unwrap();
+            let (height, width) = manifest.input_size().unwrap();
+            let shape = FusedShape {
+                layers: manifest.architecture.layers,
+                heads: manifest.architecture.heads,
+                hidden: manifest.architecture.hidden,
+                tokens: manifest.tokens.total(),
+                image: [height, width],
+                head_fusion: manifest.rollout.head_fusion,
+            };
+            let normalization = PixelNormalization {
+                scale: 1.0,
+                mean: [0.0; 3],
+                std: [1.0; 3],
+            };
+            match precision {
+                Precision::Fp16 => assert!(fuse(model, &shape, &normalization).is_err(), "{name}"),
+                _ => assert!(encoder::cut(&model, &shape).is_err(), "{name}"),
+            }
         }
     }
 }

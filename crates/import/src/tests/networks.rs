@@ -41,14 +41,28 @@ fn agrees(name: &str) {
     let pixels = expected.pixel_values.concat();
     let answers = session.run(&[("pixel_values", &shape, &pixels)]).unwrap();
     assert_account_closes(&answers, images, 1e-3, name);
-    assert_close(&answers["logits"].values, &expected.logits.concat(), 1e-3, name);
+    assert_close(
+        &answers["logits"].values,
+        &expected.logits.concat(),
+        1e-3,
+        name,
+    );
     let evidence = |part: fn(&super::families::GoldenEvidence) -> Vec<f32>| {
-        expected.evidence.iter().flat_map(part).collect::<Vec<f32>>()
+        expected
+            .evidence
+            .iter()
+            .flat_map(part)
+            .collect::<Vec<f32>>()
     };
     let patches = evidence(|image| image.patches.concat());
     let classes = evidence(|image| image.classes.iter().map(|&class| class as f32).collect());
     assert_close(&answers["evidence"].values, &patches, 1e-3, name);
-    assert_close(&answers["evidence_rest"].values, &evidence(|image| image.rest.clone()), 1e-3, name);
+    assert_close(
+        &answers["evidence_rest"].values,
+        &evidence(|image| image.rest.clone()),
+        1e-3,
+        name,
+    );
     assert_eq!(answers["evidence_class"].values, classes, "{name}");
 }
 

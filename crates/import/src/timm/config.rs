@@ -238,7 +238,11 @@ impl Config {
     }
 
     /// What a family has to know of the file.
-    pub(super) fn described<'a>(&'a self, path: &'a Path, options: &ImportOptions) -> Described<'a> {
+    pub(super) fn described<'a>(
+        &'a self,
+        path: &'a Path,
+        options: &ImportOptions,
+    ) -> Described<'a> {
         let input = self.pretrained_cfg.input_size;
         Described {
             path,

@@ -259,17 +259,14 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
                 (Reader::ClassToken(norm), Some(embedding)) => {
                     self.class_token_share(embedding, traces, norm, weights)
                 }
-                (Reader::Mean(tokens, norm), _) => {
-                    self.mean_share(tokens, norm.as_ref(), weights)
-                }
+                (Reader::Mean(tokens, norm), _) => self.mean_share(tokens, norm.as_ref(), weights),
                 (Reader::Query(query), _) => self.query_share(query, weights),
                 // Its account was not kept.
                 (Reader::ClassToken(_), None) => continue,
             });
         }
         let mut terms = vec![self.offsets("evidence/offsets", offsets, mean, &classes)?];
-        if let (Some(offsets), Some(length)) =
-            (&classifier.offsets_over_length, &classifier.length)
+        if let (Some(offsets), Some(length)) = (&classifier.offsets_over_length, &classifier.length)
         {
             let (offsets, mean) = offsets.split_at(self.spec.classes);
             let name = "evidence/offsets_over_length";
@@ -393,7 +390,10 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             return vec![weights.clone()];
         }
         let part = |reader: usize| {
-            let (name, first) = (format!("evidence/weights/{reader}"), as_i64(reader) * hidden);
+            let (name, first) = (
+                format!("evidence/weights/{reader}"),
+                as_i64(reader) * hidden,
+            );
             self.graph.slice(&name, weights, 2, first, first + hidden)
         };
         (0..readers).map(part).collect()
@@ -404,7 +404,13 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     fn through_norm(&mut self, name: &str, weights: &Value, state: &Value, scale: &Value) -> Value {
         let graph = &mut self.graph;
         let scaled = graph.mul(&format!("{name}/scaled"), weights, scale);
-        let mean = graph.reduce("ReduceMean", &format!("{name}/scaled/mean"), &scaled, -1, true);
+        let mean = graph.reduce(
+            "ReduceMean",
+            &format!("{name}/scaled/mean"),
+            &scaled,
+            -1,
+            true,
+        );
         let centred = graph.sub(&format!("{name}/centred"), &scaled, &mean);
         let deviation = self.deviation(name, state);
         self.graph
@@ -450,12 +456,15 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let rows = as_i64(spec.attribution_labels() + 1);
         let [tokens, hidden, width] =
             [spec.tokens(), spec.hidden, spec.attention_width()].map(as_i64);
-        let shared = traces.iter().any(|trace| trace.out_norm.is_none()).then(|| {
-            let flat = self
-                .graph
-                .reshape("evidence/directions/flat", directions, &[-1, hidden]);
-            self.cast_to_block_dtype("evidence/directions/flat", &flat)
-        });
+        let shared = traces
+            .iter()
+            .any(|trace| trace.out_norm.is_none())
+            .then(|| {
+                let flat =
+                    self.graph
+                        .reshape("evidence/directions/flat", directions, &[-1, hidden]);
+                self.cast_to_block_dtype("evidence/directions/flat", &flat)
+            });
         let mut of_blocks = Vec::with_capacity(traces.len());
         let mut rounding_error = Vec::new();
         let mut constant_terms = Vec::new();

@@ -85,7 +85,8 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             &out_kernel,
             Some(&out_bias),
         );
-        let (written, out_norm) = self.post_norm_of_attention(block, written, traced, pooled_only)?;
+        let (written, out_norm) =
+            self.post_norm_of_attention(block, written, traced, pooled_only)?;
         let x = self
             .graph
             .add(&name("attention"), &attention_output.residual, &written);
@@ -338,7 +339,14 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             return Ok((mixed, None));
         }
         let norm = [B::HeadsNormScale, B::HeadsNormBias];
-        self.frozen_norm(block, "attention/heads_norm", mixed, norm, traced, pooled_only)
+        self.frozen_norm(
+            block,
+            "attention/heads_norm",
+            mixed,
+            norm,
+            traced,
+            pooled_only,
+        )
     }
 
     /// The same for what attention writes.
@@ -353,7 +361,14 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             return Ok((written, None));
         }
         let norm = [B::AttentionNormScale, B::AttentionNormBias];
-        self.frozen_norm(block, "attention/normed", written, norm, traced, pooled_only)
+        self.frozen_norm(
+            block,
+            "attention/normed",
+            written,
+            norm,
+            traced,
+            pooled_only,
+        )
     }
 
     fn frozen_norm(

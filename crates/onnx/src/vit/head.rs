@@ -102,7 +102,9 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     fn readout(&mut self, tokens: &Value, norm: Option<&Norm>) -> Result<Readout, W::Error> {
         let epsilon = self.spec.norm_epsilon;
         let normed = |builder: &mut Self, x: &Value| match norm {
-            Some(Norm { scale, shift, .. }) => builder.graph.layer_norm("norm", x, scale, shift, epsilon),
+            Some(Norm { scale, shift, .. }) => {
+                builder.graph.layer_norm("norm", x, scale, shift, epsilon)
+            }
             None => x.clone(),
         };
         let class_token = |state: &Value| {
@@ -159,7 +161,10 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     fn attention_pool(&mut self, tokens: &Value) -> Result<Readout, W::Error> {
         use PoolWeight as P;
         let spec = self.spec;
-        let (heads, pool) = (spec.variant.attention_pool.heads, spec.variant.attention_pool);
+        let (heads, pool) = (
+            spec.variant.attention_pool.heads,
+            spec.variant.attention_pool,
+        );
         let size = spec.hidden / heads.max(1);
         let [all, hidden, by_head, size_of_head] =
             [spec.tokens(), spec.hidden, heads, size].map(as_i64);
@@ -287,8 +292,8 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
                 over_length: None,
             };
         }
-        let [no_shift, no_bias] = [rows, self.spec.classes]
-            .map(|length| Tensor::f32(vec![length], &vec![0.0; length]));
+        let [no_shift, no_bias] =
+            [rows, self.spec.classes].map(|length| Tensor::f32(vec![length], &vec![0.0; length]));
         let (mean_kernel, offsets) = attribution::classifier_offsets(kernel, &no_shift, bias);
         let (_, over_length) = attribution::classifier_offsets(kernel, &shift, &no_bias);
         Offsets {

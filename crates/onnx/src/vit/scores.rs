@@ -98,13 +98,19 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
                 let first = all.into_iter().take(queries * spec.tokens());
                 let values: Vec<i64> = first.map(as_i64).collect();
                 let shape = vec![queries, spec.tokens()];
-                let made = self.graph.constant(&index, Tensor::i64s(&values).reshaped(shape))?;
+                let made = self
+                    .graph
+                    .constant(&index, Tensor::i64s(&values).reshaped(shape))?;
                 self.relations.insert(queries, made.clone());
                 made
             }
         };
         let graph = &mut self.graph;
         let bias = graph.gather(&name, &table, &index, 1);
-        Ok(graph.add(&format!("block.{block}/attention/scores/biased"), &scores, &bias))
+        Ok(graph.add(
+            &format!("block.{block}/attention/scores/biased"),
+            &scores,
+            &bias,
+        ))
     }
 }

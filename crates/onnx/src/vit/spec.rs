@@ -134,18 +134,27 @@ impl VitSpec {
     pub fn check(&self) -> Result<(), String> {
         let (heads, hidden) = (self.heads, self.hidden);
         if heads == 0 || self.variant.head_size.is_none() && !hidden.is_multiple_of(heads) {
-            return Err(format!("has {heads} heads, which do not divide the width {hidden}"));
+            return Err(format!(
+                "has {heads} heads, which do not divide the width {hidden}"
+            ));
         }
         let size = self.head_size();
         if self.variant.rotary && !size.is_multiple_of(4) {
-            return Err(format!("has heads of width {size}, which rotary positions in two dimensions do not divide"));
+            return Err(format!(
+                "has heads of width {size}, which rotary positions in two dimensions do not divide"
+            ));
         }
         let pool = self.variant.attention_pool.heads;
         if self.pooling == Pooling::Attention && (pool == 0 || !hidden.is_multiple_of(pool)) {
-            return Err(format!("pools with {pool} heads, which do not divide the width {hidden}"));
+            return Err(format!(
+                "pools with {pool} heads, which do not divide the width {hidden}"
+            ));
         }
         if self.variant.relative_bias && self.prefix != 1 {
-            return Err(format!("has {} tokens before the patches, where relative positions tell of one", self.prefix));
+            return Err(format!(
+                "has {} tokens before the patches, where relative positions tell of one",
+                self.prefix
+            ));
         }
         if self.layers == 0 || self.mlp == 0 || self.classes == 0 {
             return Err("has a size of 0".to_owned());
@@ -253,7 +262,10 @@ impl VitSpec {
             let pool = PoolWeight::ALL.into_iter();
             let pool = pool.filter(|weight| {
                 variant.attention_pool.norm_after
-                    || !matches!(weight, PoolWeight::NormAfterScale | PoolWeight::NormAfterBias)
+                    || !matches!(
+                        weight,
+                        PoolWeight::NormAfterScale | PoolWeight::NormAfterBias
+                    )
             });
             weight_ids.extend(pool.map(WeightId::Pool));
         }
@@ -293,11 +305,7 @@ impl VitSpec {
             WeightId::Block(_, weight) => match weight {
                 B::QueryKernel | B::KeyKernel | B::ValueKernel => vec![hidden, attention],
                 B::OutKernel => vec![attention, hidden],
-                B::QueryBias
-                | B::KeyBias
-                | B::ValueBias
-                | B::HeadsNormScale
-                | B::HeadsNormBias => {
+                B::QueryBias | B::KeyBias | B::ValueBias | B::HeadsNormScale | B::HeadsNormBias => {
                     vec![attention]
                 }
                 B::QueryNormScale | B::QueryNormBias | B::KeyNormScale | B::KeyNormBias => {
@@ -331,8 +339,7 @@ impl VitSpec {
     pub fn macs(&self) -> u64 {
         let tokens = self.tokens();
         let ups = 1 + usize::from(self.variant.mlp.is_gated());
-        let linear =
-            4 * self.hidden * self.attention_width() + (ups + 1) * self.hidden * self.mlp;
+        let linear = 4 * self.hidden * self.attention_width() + (ups + 1) * self.hidden * self.mlp;
         let attention = 2 * tokens * self.attention_width();
         let embedding = self.patches() * 3 * self.patch * self.patch * self.hidden;
         let head = self.pooling.pooled_states() * self.hidden * self.classes;

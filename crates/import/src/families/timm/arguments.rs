@@ -58,7 +58,10 @@ impl<'a> Arguments<'a> {
     }
 
     pub(super) fn number(&self, name: &str, default: f64) -> f64 {
-        self.values.get(name).and_then(Value::as_f64).unwrap_or(default)
+        self.values
+            .get(name)
+            .and_then(Value::as_f64)
+            .unwrap_or(default)
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&str> {
@@ -85,7 +88,10 @@ impl<'a> Arguments<'a> {
             .or(self.described.input_size)
             .or_else(|| self.sides("img_size"))
             .unwrap_or([224, 224]);
-        match image.iter().all(|side| *side > 0 && side.is_multiple_of(patch)) {
+        match image
+            .iter()
+            .all(|side| *side > 0 && side.is_multiple_of(patch))
+        {
             true => Ok(image),
             false => Err(self.error(
                 "pretrained_cfg",

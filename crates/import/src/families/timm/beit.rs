@@ -31,7 +31,9 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
     let [hidden, patch] = parts::hidden_and_patch(file)?;
     let has = |name: &str| file.shape(name).is_some();
     let pool = arguments.pool("avg").to_owned();
-    let fc_norm = arguments.optional_flag("use_fc_norm").unwrap_or(pool == "avg");
+    let fc_norm = arguments
+        .optional_flag("use_fc_norm")
+        .unwrap_or(pool == "avg");
     let shared = has(SHARED);
     let own = has("blocks.0.attn.relative_position_bias_table");
     let spec = VitSpec {
@@ -54,7 +56,8 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
             ..Variant::default()
         },
     };
-    spec.check().map_err(|detail| arguments.error("model_args", detail))?;
+    spec.check()
+        .map_err(|detail| arguments.error("model_args", detail))?;
     let parts = Parts::of(arguments, file, &spec)?;
     Ok(Network {
         spec,

@@ -39,8 +39,12 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
     }
     let heads = arguments.heads(12);
     let pool = arguments.pool("avg").to_owned();
-    let fc_norm = arguments.optional_flag("use_fc_norm").unwrap_or(pool == "avg");
-    let post = arguments.optional_flag("use_post_transformer_norm").unwrap_or(!fc_norm);
+    let fc_norm = arguments
+        .optional_flag("use_fc_norm")
+        .unwrap_or(pool == "avg");
+    let post = arguments
+        .optional_flag("use_post_transformer_norm")
+        .unwrap_or(!fc_norm);
     if fc_norm && post || !fc_norm && !post {
         let detail = format!("is {post} beside use_fc_norm {fc_norm}: one of both is expected");
         return Err(arguments.unknown("use_post_transformer_norm", detail));
@@ -98,7 +102,8 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
             ..Variant::default()
         },
     };
-    spec.check().map_err(|detail| arguments.error("model_args", detail))?;
+    spec.check()
+        .map_err(|detail| arguments.error("model_args", detail))?;
     let mut parts = Parts::of(arguments, file, &spec)?;
     parts.pairs_together = rotary.is_some_and(|rotary| !rotary.halves);
     Ok(Network {

@@ -2,9 +2,7 @@
 
 use patchlight_onnx::{
     tensor::Tensor,
-    vit::{
-        BlockWeight as B, MlpForm, PoolNorm, PoolWeight as P, Pooling, VitSpec, WeightId,
-    },
+    vit::{BlockWeight as B, MlpForm, PoolNorm, PoolWeight as P, Pooling, VitSpec, WeightId},
 };
 
 use super::Arguments;
@@ -67,9 +65,16 @@ impl Parts {
     ) -> Result<Self, ImportError> {
         let has = |name: &str| file.shape(name).is_some();
         let block = |name: &str| has(&format!("blocks.0.{name}"));
-        let prefix: Vec<String> = PREFIX.iter().filter(|name| has(name)).map(|&name| name.to_owned()).collect();
+        let prefix: Vec<String> = PREFIX
+            .iter()
+            .filter(|name| has(name))
+            .map(|&name| name.to_owned())
+            .collect();
         let grid = spec.grid();
-        let stored = file.shape("pos_embed").and_then(|shape| shape.get(1)).copied();
+        let stored = file
+            .shape("pos_embed")
+            .and_then(|shape| shape.get(1))
+            .copied();
         let positions = match stored {
             None => None,
             Some(count) if count == spec.patches() || count == spec.tokens() => Some(Positions {
@@ -82,16 +87,25 @@ impl Parts {
                 let detail = format!(
                     "has {count} positions, but config.json tells of an input of {}×{} pixels, so \
                      {} patches and {} tokens before them",
-                    spec.image[0], spec.image[1], spec.patches(), spec.prefix
+                    spec.image[0],
+                    spec.image[1],
+                    spec.patches(),
+                    spec.prefix
                 );
                 return Err(ImportError::tensor(file.path(), "pos_embed", detail));
             }
         };
-        let qkv = match (block("attn.qkv.weight"), block("attn.qkv.bias"), block("attn.q_bias")) {
+        let qkv = match (
+            block("attn.qkv.weight"),
+            block("attn.qkv.bias"),
+            block("attn.q_bias"),
+        ) {
             (true, true, _) => Qkv::Joined,
             (true, _, true) => Qkv::JoinedWithoutKeyBias,
             (true, _, _) => Qkv::JoinedWithoutBias,
-            (false, ..) => Qkv::Apart(["q", "k", "v"].map(|part| block(&format!("attn.{part}_proj.bias")))),
+            (false, ..) => {
+                Qkv::Apart(["q", "k", "v"].map(|part| block(&format!("attn.{part}_proj.bias"))))
+            }
         };
         let scale = |names: [&'static str; 2]| names.into_iter().find(|name| block(name));
         Ok(Self {
@@ -99,7 +113,9 @@ impl Parts {
             positions,
             patch_bias: has("patch_embed.proj.bias"),
             pairs_together: false,
-            gate_last: arguments.text("mlp_layer").is_some_and(|layer| layer == "GluMlp"),
+            gate_last: arguments
+                .text("mlp_layer")
+                .is_some_and(|layer| layer == "GluMlp"),
             qkv,
             projection_bias: block("attn.proj.bias"),
             layer_scales: [
@@ -126,7 +142,11 @@ impl Parts {
     /// A block as `Block`, `ResPostBlock`, `EvaBlock` and BEiT's have it.
     pub(super) fn block(&self, recipes: &mut Recipes, spec: &VitSpec, layer: usize) {
         let name = |part: &str| format!("blocks.{layer}.{part}");
-        recipes.block_pair(layer, [B::AttentionNormScale, B::AttentionNormBias], &name("norm1"));
+        recipes.block_pair(
+            layer,
+            [B::AttentionNormScale, B::AttentionNormBias],
+            &name("norm1"),
+        );
         recipes.block_pair(layer, [B::MlpNormScale, B::MlpNormBias], &name("norm2"));
         self.qkv(recipes, spec, layer);
         let variant = &spec.variant;
@@ -142,20 +162,39 @@ impl Parts {
             }
         }
         if variant.heads_norm {
-            recipes.block_pair(layer, [B::HeadsNormScale, B::HeadsNormBias], &name("attn.norm"));
+            recipes.block_pair(
+                layer,
+                [B::HeadsNormScale, B::HeadsNormBias],
+                &name("attn.norm"),
+            );
         }
         let [attention, mlp] = self.layer_scales.map(|scale| scale.map(name));
-        let scaled = |recipes: &mut Recipes, [kernel, bias]: [B; 2], part: &str, scale: Option<&str>| {
-            recipes.scaled_pair(layer, [kernel, bias], &name(part), scale);
-            if !self.projection_bias {
-                recipes.block(layer, bias, Recipe::fill(0.0));
-            }
-        };
-        scaled(recipes, [B::OutKernel, B::OutBias], "attn.proj", attention.as_deref());
-        scaled(recipes, [B::DownKernel, B::DownBias], "mlp.fc2", mlp.as_deref());
+        let scaled =
+            |recipes: &mut Recipes, [kernel, bias]: [B; 2], part: &str, scale: Option<&str>| {
+                recipes.scaled_pair(layer, [kernel, bias], &name(part), scale);
+                if !self.projection_bias {
+                    recipes.block(layer, bias, Recipe::fill(0.0));
+                }
+            };
+        scaled(
+            recipes,
+            [B::OutKernel, B::OutBias],
+            "attn.proj",
+            attention.as_deref(),
+        );
+        scaled(
+            recipes,
+            [B::DownKernel, B::DownBias],
+            "mlp.fc2",
+            mlp.as_deref(),
+        );
         self.up(recipes, layer);
         if matches!(variant.mlp, MlpForm::GatedWithNorm | MlpForm::PlainWithNorm) {
-            recipes.block_pair(layer, [B::InnerNormScale, B::InnerNormBias], &name("mlp.norm"));
+            recipes.block_pair(
+                layer,
+                [B::InnerNormScale, B::InnerNormBias],
+                &name("mlp.norm"),
+            );
         }
     }
 
@@ -203,8 +242,12 @@ impl Parts {
             };
             let bias_recipe = match self.qkv {
                 Qkv::Joined => Recipe::torch_part(name("qkv.bias"), third, 3),
-                Qkv::JoinedWithoutKeyBias if letter != "k" => Recipe::torch(name(&format!("{letter}_bias"))),
-                Qkv::Apart(has) if has[third] => Recipe::torch(name(&format!("{letter}_proj.bias"))),
+                Qkv::JoinedWithoutKeyBias if letter != "k" => {
+                    Recipe::torch(name(&format!("{letter}_bias")))
+                }
+                Qkv::Apart(has) if has[third] => {
+                    Recipe::torch(name(&format!("{letter}_proj.bias")))
+                }
                 _ => Recipe::fill(0.0),
             };
             let turned = letter != "v";
@@ -239,9 +282,15 @@ pub(super) fn head(recipes: &mut Recipes, spec: &VitSpec, fc_norm: bool) {
     }
     let pool = |weight| WeightId::Pool(weight);
     recipes.set(pool(P::Query), query(spec.hidden));
-    for (part, weights) in [[P::KeyKernel, P::KeyBias], [P::ValueKernel, P::ValueBias]].into_iter().enumerate() {
+    for (part, weights) in [[P::KeyKernel, P::KeyBias], [P::ValueKernel, P::ValueBias]]
+        .into_iter()
+        .enumerate()
+    {
         for (weight, kind) in weights.into_iter().zip(["weight", "bias"]) {
-            recipes.set(pool(weight), Recipe::torch_part(format!("attn_pool.kv.{kind}"), part, 2));
+            recipes.set(
+                pool(weight),
+                Recipe::torch_part(format!("attn_pool.kv.{kind}"), part, 2),
+            );
         }
     }
     for (weights, name) in [
@@ -263,7 +312,10 @@ fn query(hidden: usize) -> Recipe {
         let latent = file.tensor(names[0], &[1, 1, hidden])?.to_f32();
         let kernel = file.tensor(names[1], &[hidden, hidden])?.to_f32();
         let bias = file.tensor(names[2], &[hidden])?.to_f32();
-        Ok(Tensor::f32(shape.to_vec(), &projected(&latent, &kernel, &bias)))
+        Ok(Tensor::f32(
+            shape.to_vec(),
+            &projected(&latent, &kernel, &bias),
+        ))
     })
 }
 
@@ -271,7 +323,10 @@ fn query(hidden: usize) -> Recipe {
 pub(in crate::families) fn projected(x: &[f32], kernel: &[f32], bias: &[f32]) -> Vec<f32> {
     let rows = kernel.chunks_exact(x.len()).zip(bias);
     rows.map(|(row, &bias)| {
-        let terms = row.iter().zip(x).map(|(a, b)| f64::from(*a) * f64::from(*b));
+        let terms = row
+            .iter()
+            .zip(x)
+            .map(|(a, b)| f64::from(*a) * f64::from(*b));
         (terms.sum::<f64>() + f64::from(bias)) as f32
     })
     .collect()

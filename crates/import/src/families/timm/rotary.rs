@@ -49,7 +49,9 @@ impl Rotary {
                 if self.columns_first {
                     both.reverse();
                 }
-                let half = both.iter().flat_map(|at| bands.iter().map(move |band| at * band));
+                let half = both
+                    .iter()
+                    .flat_map(|at| bands.iter().map(move |band| at * band));
                 let half: Vec<f64> = half.collect();
                 for angle in half.iter().chain(&half) {
                     tables[0].push(angle.cos() as f32);

@@ -4,19 +4,13 @@
 
 mod parallel;
 
-use patchlight_onnx::vit::{
-    Activation, AttentionPool, MlpForm, Pooling, Variant, VitSpec,
-};
+use patchlight_onnx::vit::{Activation, AttentionPool, MlpForm, Pooling, Variant, VitSpec};
 
 use super::{
     Arguments, Description, Family, Network,
     parts::{self, Parts},
 };
-use crate::{
-    ImportError,
-    families::recipe::Recipes,
-    tensor_file::TensorFile,
-};
+use crate::{ImportError, families::recipe::Recipes, tensor_file::TensorFile};
 
 pub(super) const FAMILY: Family = Family {
     description: Description {
@@ -46,12 +40,19 @@ fn is_no_plain_one(arguments: &Arguments<'_>) -> bool {
     let flags = ["qk_norm", "scale_attn_norm", "scale_mlp_norm"];
     flags.iter().any(|flag| arguments.flag(flag, false))
         || arguments.text("global_pool") == Some("map")
-        || ["block_fn", "mlp_layer"].iter().any(|name| arguments.text(name).is_some())
+        || ["block_fn", "mlp_layer"]
+            .iter()
+            .any(|name| arguments.text(name).is_some())
         || !arguments.flag("final_norm", true)
 }
 
 fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, ImportError> {
-    arguments.refuse(&["attn_layer", "embed_norm_layer", "pool_include_prefix", "num_kv_heads"])?;
+    arguments.refuse(&[
+        "attn_layer",
+        "embed_norm_layer",
+        "pool_include_prefix",
+        "num_kv_heads",
+    ])?;
     let [hidden, patch] = parts::hidden_and_patch(file)?;
     let has = |name: &str| file.shape(name).is_some();
     let (form, post_norm) = match arguments.text("block_fn") {
@@ -60,7 +61,10 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
         Some("ParallelScalingBlock") => (Form::ParallelScaling, false),
         Some("ParallelThingsBlock") => {
             let branch = |at: &usize| has(&format!("blocks.0.attns.{at}.norm.weight"));
-            (Form::ParallelThings((0..).take_while(branch).count()), false)
+            (
+                Form::ParallelThings((0..).take_while(branch).count()),
+                false,
+            )
         }
         Some(other) => return Err(arguments.unknown("block_fn", other)),
     };
@@ -91,7 +95,10 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
         }
         Form::ParallelScaling => {
             let joined = parts::rows_of(file, "blocks.0.in_proj.weight")?;
-            (parts::depth(file, "in_norm.weight")?, joined.saturating_sub(3 * hidden))
+            (
+                parts::depth(file, "in_norm.weight")?,
+                joined.saturating_sub(3 * hidden),
+            )
         }
         Form::ParallelThings(branches) => {
             let rows = parts::rows_of(file, "blocks.0.ffns.0.mlp.fc1.weight")?;
@@ -150,9 +157,13 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
         },
     };
     if hidden % heads.max(1) != 0 {
-        return Err(arguments.error("model_args", format!("has {heads} heads, which do not divide the width {hidden}")));
+        return Err(arguments.error(
+            "model_args",
+            format!("has {heads} heads, which do not divide the width {hidden}"),
+        ));
     }
-    spec.check().map_err(|detail| arguments.error("model_args", detail))?;
+    spec.check()
+        .map_err(|detail| arguments.error("model_args", detail))?;
     let parts = Parts::of(arguments, file, &spec)?;
     let stored = parallel::Stored::of(file);
     Ok(Network {

@@ -26,7 +26,8 @@ pub(super) const FAMILY: Family = Family {
     model_types: &["beit", "data2vec-vision"],
     anchors: &[
         "beit.embeddings.patch_embeddings.projection.weight",
-        "data2vec_vision.embeddings.patch_embeddings.projection.weight"],
+        "data2vec_vision.embeddings.patch_embeddings.projection.weight",
+    ],
     open,
 };
 
@@ -39,7 +40,11 @@ struct Parts {
 }
 
 fn open(config: &Config<'_>, file: &dyn TensorFile) -> Result<Network, ImportError> {
-    let root = match config.fields.get("model_type").and_then(|kind| kind.as_str()) {
+    let root = match config
+        .fields
+        .get("model_type")
+        .and_then(|kind| kind.as_str())
+    {
         Some("data2vec-vision") => "data2vec_vision",
         _ => "beit",
     };
@@ -93,13 +98,18 @@ fn recipes(spec: &VitSpec, positions: Option<&Positions>, parts: Parts) -> Recip
         layer_scale,
     } = parts;
     let mut recipes = Recipes::default();
-    recipes.patch_projection(&format!("{root}.embeddings.patch_embeddings.projection"), spec, true);
+    recipes.patch_projection(
+        &format!("{root}.embeddings.patch_embeddings.projection"),
+        spec,
+        true,
+    );
     recipes.embeddings(&[format!("{root}.embeddings.cls_token")], positions, spec);
     for layer in 0..spec.layers {
         let before = format!("{root}.encoder.layer.{layer}");
         let mut names = vit_block(&before);
         if layer_scale {
-            names.layer_scales = Some(["lambda_1", "lambda_2"].map(|name| format!("{before}.{name}")));
+            names.layer_scales =
+                Some(["lambda_1", "lambda_2"].map(|name| format!("{before}.{name}")));
         }
         recipes.usual_block(layer, &names);
         recipes.block(layer, B::KeyBias, Recipe::fill(0.0));

@@ -19,7 +19,12 @@ pub(super) const FAMILY: Family = Family {
         reads: "mean over the patches, not normalised",
         evidence: PATCH_MEAN[1],
     },
-    model_types: &["clip", "clip_vision_model", "metaclip_2", "metaclip_2_vision_model"],
+    model_types: &[
+        "clip",
+        "clip_vision_model",
+        "metaclip_2",
+        "metaclip_2_vision_model",
+    ],
     anchors: &["vision_model.embeddings.patch_embedding.weight"],
     open,
 };
@@ -42,7 +47,12 @@ fn open(config: &Config<'_>, file: &dyn TensorFile) -> Result<Network, ImportErr
         sizes: Sizes::Resampled,
         recipes: Box::new(move |spec| recipes(spec, &positions)),
         unused: |name| {
-            let others = ["text_model.", "vision_model.post_layernorm.", "text_projection.", "visual_projection."];
+            let others = [
+                "text_model.",
+                "vision_model.post_layernorm.",
+                "text_projection.",
+                "visual_projection.",
+            ];
             others.iter().any(|before| name.starts_with(before))
                 || name == "logit_scale"
                 || name.ends_with(".position_ids")

@@ -4,7 +4,9 @@
 //! The library resamples positions for whatever image comes: without antialiasing, or with it where
 //! there are registers. So the network takes the size that its preprocessing makes.
 
-use patchlight_onnx::vit::{Activation, BlockWeight as B, MlpForm, Pooling, Variant, VitSpec, WeightId};
+use patchlight_onnx::vit::{
+    Activation, BlockWeight as B, MlpForm, Pooling, Variant, VitSpec, WeightId,
+};
 use serde_json::json;
 
 use super::{BlockNames, Config, Description, Family, Network, Recipe, Recipes, classifier};
@@ -25,7 +27,8 @@ pub(super) const FAMILY: Family = Family {
     model_types: &["dinov2", "dinov2_with_registers"],
     anchors: &[
         "dinov2.embeddings.patch_embeddings.projection.weight",
-        "dinov2_with_registers.embeddings.patch_embeddings.projection.weight"],
+        "dinov2_with_registers.embeddings.patch_embeddings.projection.weight",
+    ],
     open,
 };
 
@@ -39,7 +42,11 @@ struct Names {
 }
 
 fn open(config: &Config<'_>, file: &dyn TensorFile) -> Result<Network, ImportError> {
-    let registers = config.fields.get("model_type").and_then(|kind| kind.as_str()) == Some("dinov2_with_registers");
+    let registers = config
+        .fields
+        .get("model_type")
+        .and_then(|kind| kind.as_str())
+        == Some("dinov2_with_registers");
     let root = match registers {
         true => "dinov2_with_registers",
         false => "dinov2",
@@ -76,8 +83,12 @@ fn open(config: &Config<'_>, file: &dyn TensorFile) -> Result<Network, ImportErr
     };
     let names = Names {
         root,
-        native: file.shape(&format!("{root}.layers.0.norm1.weight")).is_some(),
-        packed_gate: file.shape(&format!("{root}.encoder.layer.0.mlp.weights_in.weight")).is_some(),
+        native: file
+            .shape(&format!("{root}.layers.0.norm1.weight"))
+            .is_some(),
+        packed_gate: file
+            .shape(&format!("{root}.encoder.layer.0.mlp.weights_in.weight"))
+            .is_some(),
     };
     let positions = Positions {
         name: format!("{root}.embeddings.position_embeddings"),
@@ -99,7 +110,11 @@ fn open(config: &Config<'_>, file: &dyn TensorFile) -> Result<Network, ImportErr
 fn recipes(spec: &VitSpec, positions: &Positions, names: &Names) -> Recipes {
     let root = names.root;
     let mut recipes = Recipes::default();
-    recipes.patch_projection(&format!("{root}.embeddings.patch_embeddings.projection"), spec, true);
+    recipes.patch_projection(
+        &format!("{root}.embeddings.patch_embeddings.projection"),
+        spec,
+        true,
+    );
     let mut prefix = vec![format!("{root}.embeddings.cls_token")];
     if spec.prefix > 1 {
         prefix.push(format!("{root}.embeddings.register_tokens"));
@@ -132,9 +147,15 @@ impl Names {
         };
         let name = |part: &str| format!("{before}.{part}");
         let [query, key, value, out] = match self.native {
-            true => ["q_proj", "k_proj", "v_proj", "o_proj"].map(|part| name(&format!("attention.{part}"))),
-            false => ["attention.query", "attention.key", "attention.value", "output.dense"]
+            true => ["q_proj", "k_proj", "v_proj", "o_proj"]
                 .map(|part| name(&format!("attention.{part}"))),
+            false => [
+                "attention.query",
+                "attention.key",
+                "attention.value",
+                "output.dense",
+            ]
+            .map(|part| name(&format!("attention.{part}"))),
         };
         BlockNames {
             attention_norm: name("norm1"),

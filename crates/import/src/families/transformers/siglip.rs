@@ -26,7 +26,12 @@ pub(super) const FAMILY: Family = Family {
         reads: PATCH_MEAN[0],
         evidence: PATCH_MEAN[1],
     },
-    model_types: &["siglip", "siglip_vision_model", "siglip2", "siglip2_vision_model"],
+    model_types: &[
+        "siglip",
+        "siglip_vision_model",
+        "siglip2",
+        "siglip2_vision_model",
+    ],
     anchors: &[PATCH],
     open,
 };
@@ -43,7 +48,8 @@ fn open(config: &Config<'_>, file: &dyn TensorFile) -> Result<Network, ImportErr
         let patches = Config::number(fields, "num_patches").unwrap_or(256.0) as usize;
         let side = patches.isqrt();
         if side * side != patches {
-            let detail = format!("is {patches}, which is no square: there is no one size of images");
+            let detail =
+                format!("is {patches}, which is no square: there is no one size of images");
             return Err(config.error("num_patches", detail));
         }
         let patch = Config::number(fields, "patch_size").unwrap_or(16.0) as usize;
@@ -63,7 +69,9 @@ fn open(config: &Config<'_>, file: &dyn TensorFile) -> Result<Network, ImportErr
     Ok(Network {
         spec,
         sizes: match flat {
-            true => Sizes::Fixed("SigLIP 2 resamples its positions in a way that is not known here"),
+            true => {
+                Sizes::Fixed("SigLIP 2 resamples its positions in a way that is not known here")
+            }
             false => Sizes::Resampled,
         },
         recipes: Box::new(move |spec| recipes(spec, &positions, flat)),

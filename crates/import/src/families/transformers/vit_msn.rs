@@ -49,7 +49,11 @@ fn open(config: &Config<'_>, file: &dyn TensorFile) -> Result<Network, ImportErr
 pub(super) fn recipes(spec: &VitSpec, positions: &Positions, blocks: &str, root: &str) -> Recipes {
     use patchlight_onnx::vit::BlockWeight as B;
     let mut recipes = Recipes::default();
-    recipes.patch_projection(&format!("{root}.embeddings.patch_embeddings.projection"), spec, true);
+    recipes.patch_projection(
+        &format!("{root}.embeddings.patch_embeddings.projection"),
+        spec,
+        true,
+    );
     let class_token = (spec.prefix > 0).then(|| format!("{root}.embeddings.cls_token"));
     recipes.embeddings(class_token.as_slice(), Some(positions), spec);
     for layer in 0..spec.layers {

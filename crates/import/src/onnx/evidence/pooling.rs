@@ -34,7 +34,11 @@ pub(super) struct PooledMean {
 
 /// The means that cut the graph in two, the last first.
 pub(super) fn candidates(graph: &GraphProto, index: &GraphIndex<'_>) -> Vec<Candidate> {
-    let means = graph.node.iter().rev().filter_map(|node| candidate(node, index));
+    let means = graph
+        .node
+        .iter()
+        .rev()
+        .filter_map(|node| candidate(node, index));
     means.filter(|found| cuts(index, &found.mean)).collect()
 }
 
@@ -86,7 +90,12 @@ fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
     }
     let bytes = tensor.raw_data.as_deref()?;
     let (whole, rest) = bytes.as_chunks::<8>();
-    rest.is_empty().then(|| whole.iter().map(|&bytes| i64::from_le_bytes(bytes)).collect())
+    rest.is_empty().then(|| {
+        whole
+            .iter()
+            .map(|&bytes| i64::from_le_bytes(bytes))
+            .collect()
+    })
 }
 
 impl PooledMean {
@@ -102,7 +111,8 @@ impl PooledMean {
         sides: [usize; 2],
     ) -> Result<Self, String> {
         let rank = states.shape.len();
-        let from_end = |axis: i64| usize::try_from(if axis < 0 { axis + rank as i64 } else { axis }).ok();
+        let from_end =
+            |axis: i64| usize::try_from(if axis < 0 { axis + rank as i64 } else { axis }).ok();
         let mut axes: Vec<usize> = match &candidate.axes {
             None => (2..rank).collect(),
             Some(axes) => axes.iter().filter_map(|&axis| from_end(axis)).collect(),
@@ -144,7 +154,10 @@ impl PooledMean {
                 grid[0], grid[1], sides[0], sides[1]
             ));
         }
-        let order = [0].into_iter().chain(axes.iter().copied()).chain([channel_axis]);
+        let order = [0]
+            .into_iter()
+            .chain(axes.iter().copied())
+            .chain([channel_axis]);
         Ok(Self {
             order: order.map(|axis| axis as i64).collect(),
             grid,
@@ -162,17 +175,13 @@ impl PooledMean {
     fn by_position(&self, states: &Values) -> Vec<Vec<f32>> {
         let positions = self.grid[0] * self.grid[1];
         let after: usize = states.shape[self.channel_axis + 1..].iter().product();
-        let before = positions / after.max(1);
-        let mut found = vec![vec![0.0; self.channels]; positions];
-        for outer in 0..before {
-            for channel in 0..self.channels {
-                for inner in 0..after {
-                    let at = (outer * self.channels + channel) * after + inner;
-                    found[outer * after + inner][channel] = states.values[at];
-                }
-            }
-        }
-        found
+        let at = |position: usize, channel: usize| {
+            let (outer, inner) = (position / after.max(1), position % after.max(1));
+            states.values[(outer * self.channels + channel) * after + inner]
+        };
+        (0..positions)
+            .map(|position| (0..self.channels).map(|channel| at(position, channel)).collect())
+            .collect()
     }
 
     /// Whether it is the mean of what it is taken of.
@@ -182,7 +191,10 @@ impl PooledMean {
     pub(super) fn check(&self, states: &Values, mean: &Values) -> Result<(), String> {
         let positions = self.by_position(states);
         for (channel, &found) in mean.values.iter().enumerate() {
-            let sum: f64 = positions.iter().map(|state| f64::from(state[channel])).sum();
+            let sum: f64 = positions
+                .iter()
+                .map(|state| f64::from(state[channel]))
+                .sum();
             let expected = sum / positions.len() as f64;
             let difference = (f64::from(found) - expected).abs();
             if difference > 2e-3 * expected.abs().max(1.0) {

@@ -76,8 +76,14 @@ impl Tail {
         let mut order: Vec<usize> = kept.into_iter().collect();
         order.sort_unstable();
         let nodes: Vec<_> = order.iter().map(|&at| graph.node[at].clone()).collect();
-        let read: HashSet<&str> = nodes.iter().flat_map(|node| node.input.iter().map(String::as_str)).collect();
-        let initializer = graph.initializer.iter().filter(|tensor| read.contains(tensor.name()));
+        let read: HashSet<&str> = nodes
+            .iter()
+            .flat_map(|node| node.input.iter().map(String::as_str))
+            .collect();
+        let initializer = graph
+            .initializer
+            .iter()
+            .filter(|tensor| read.contains(tensor.name()));
         let between = nodes.iter().filter_map(|node| node.output.first().cloned());
         let between: Vec<String> = between.filter(|name| name != LOGITS).collect();
         let part = GraphProto {
@@ -178,7 +184,7 @@ impl OpenTail {
             let Ok(session) = BareSession::open(runtime, &file) else {
                 continue;
             };
-            let mut part = OpenTail {
+            let mut part = Self {
                 tail: Tail {
                     model,
                     input: self.tail.input.clone(),
@@ -215,7 +221,9 @@ impl OpenTail {
     }
 
     fn result(&mut self, x: &[f32]) -> Result<Values, EngineError> {
-        let outputs = self.session.run(&[(&self.tail.input, &self.tail.shape, x)])?;
+        let outputs = self
+            .session
+            .run(&[(&self.tail.input, &self.tail.shape, x)])?;
         let none = Values {
             shape: Vec::new(),
             values: Vec::new(),
@@ -233,12 +241,24 @@ impl OpenTail {
         let width: usize = self.tail.shape.iter().product();
         let zero = self.run(&vec![0.0; width])?;
         let mut vectors: Vec<Vec<f32>> = states.iter().map(|state| state.to_vec()).collect();
-        vectors.push((0..width).map(|at| ((at * 7919 % 23) as f32 - 11.0) / 5.0).collect());
+        vectors.push(
+            (0..width)
+                .map(|at| ((at * 7919 % 23) as f32 - 11.0) / 5.0)
+                .collect(),
+        );
         for pair in vectors.windows(2) {
             for (a, b) in [(1.0, -2.5), (-0.5, 3.0)] {
-                let both: Vec<f32> = pair[0].iter().zip(&pair[1]).map(|(x, y)| a * x + b * y).collect();
+                let both: Vec<f32> = pair[0]
+                    .iter()
+                    .zip(&pair[1])
+                    .map(|(x, y)| a * x + b * y)
+                    .collect();
                 let [x, y, both] = [self.run(&pair[0])?, self.run(&pair[1])?, self.run(&both)?];
-                let size = both.iter().chain(&x).chain(&y).fold(1.0_f32, |size, v| size.max(v.abs()));
+                let size = both
+                    .iter()
+                    .chain(&x)
+                    .chain(&y)
+                    .fold(1.0_f32, |size, v| size.max(v.abs()));
                 let differs = |at: usize| {
                     let expected = zero[at] + a * (x[at] - zero[at]) + b * (y[at] - zero[at]);
                     (both[at] - expected).abs() > TOLERANCE * size
@@ -267,13 +287,14 @@ impl OpenTail {
     }
 
     /// The normalisation that this is, if it is one, and the shape of its result.
-    fn norm(
-        &mut self,
-        states: &[&[f32]],
-    ) -> Result<Option<(MeanNorm, Vec<usize>)>, EngineError> {
+    fn norm(&mut self, states: &[&[f32]]) -> Result<Option<(MeanNorm, Vec<usize>)>, EngineError> {
         let width: usize = self.tail.shape.iter().product();
         let mut inputs: Vec<Vec<f32>> = states.iter().map(|state| state.to_vec()).collect();
-        inputs.push((0..width).map(|at| ((at * 7919 % 23) as f32 - 11.0) / 5.0).collect());
+        inputs.push(
+            (0..width)
+                .map(|at| ((at * 7919 % 23) as f32 - 11.0) / 5.0)
+                .collect(),
+        );
         // Where the variance is small, what is added to it shows.
         inputs.push(inputs[0].iter().map(|x| x * 0.01).collect());
         let mut outputs = Vec::new();
@@ -286,7 +307,9 @@ impl OpenTail {
             shape = output.shape;
             outputs.push(output.values);
         }
-        let fits = EPSILONS.into_iter().filter_map(|epsilon| fitted(&inputs, &outputs, epsilon));
+        let fits = EPSILONS
+            .into_iter()
+            .filter_map(|epsilon| fitted(&inputs, &outputs, epsilon));
         let best = fits.min_by(|a, b| a.1.total_cmp(&b.1));
         Ok(best.map(|(norm, _)| (norm, shape)))
     }
@@ -334,7 +357,11 @@ impl Normalise for MeanNorm {
     fn of(&self, state: &[f32]) -> Vec<f32> {
         let count = state.len() as f64;
         let mean = state.iter().copied().map(f64::from).sum::<f64>() / count;
-        let variance = state.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / count;
+        let variance = state
+            .iter()
+            .map(|&x| (f64::from(x) - mean).powi(2))
+            .sum::<f64>()
+            / count;
         let deviation = (variance + f64::from(self.epsilon)).sqrt();
         let weights = self.scale.iter().zip(&self.shift);
         let pairs = state.iter().zip(weights);
@@ -357,9 +384,10 @@ impl Classifier {
             };
             let size = logits.iter().fold(1.0_f32, |size, v| size.max(v.abs()));
             for (class, &logit) in logits.iter().enumerate() {
-                let terms = state.iter().enumerate().map(|(at, &x)| {
-                    f64::from(x) * f64::from(self.kernel[at * classes + class])
-                });
+                let terms = state
+                    .iter()
+                    .enumerate()
+                    .map(|(at, &x)| f64::from(x) * f64::from(self.kernel[at * classes + class]));
                 let found = terms.sum::<f64>() + f64::from(self.bias[class]);
                 if (found - f64::from(logit)).abs() > f64::from(TOLERANCE * size) {
                     return Err(format!(

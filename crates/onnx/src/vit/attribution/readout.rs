@@ -64,7 +64,11 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let values = graph.reshape(&format!("{NAME}/values"), &query.values, &shape);
         let tokens = graph.matmul(NAME, &values, &columns);
 
-        let other = graph.reshape(&format!("{NAME}/other/column"), &query.other, &[-1, hidden, 1]);
+        let other = graph.reshape(
+            &format!("{NAME}/other/column"),
+            &query.other,
+            &[-1, hidden, 1],
+        );
         let other = graph.matmul(&format!("{NAME}/other/written"), &directions, &other);
         let other = graph.reshape(&format!("{NAME}/other"), &other, &[-1, rows]);
         if prefix == 0 {

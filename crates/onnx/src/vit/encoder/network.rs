@@ -175,6 +175,14 @@ impl EncoderNetwork {
 fn check_names(graph: &GraphProto) -> Result<(), String> {
     for node in &graph.node {
         for name in &node.output {
+            // Their rollouts start elsewhere than at the class token or the mean of patches.
+            match name.as_str() {
+                "readout/joined" => {
+                    return Err("its classifier reads class token and mean".to_owned());
+                }
+                "pool" => return Err("its classifier reads what a learned query does".to_owned()),
+                _ => {}
+            }
             let known = match name.split_once('/') {
                 Some((block, part)) if block.starts_with("block.") => is_known(part, node),
                 Some(("embed", part)) => {

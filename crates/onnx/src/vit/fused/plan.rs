@@ -155,11 +155,20 @@ impl Plan {
 /// Refuses what the operators do not compute.
 fn refuse_variants(source: &Source<'_>) -> Result<(), String> {
     const PARTS: [(&str, &str); 8] = [
-        ("block.0/attention/queries/norm", "normalises queries and keys"),
+        (
+            "block.0/attention/queries/norm",
+            "normalises queries and keys",
+        ),
         ("block.0/attention/keys/rotated", "turns queries and keys"),
         ("block.0/attention/relative_bias", "adds to its scores"),
-        ("block.0/attention/heads_norm", "normalises inside attention"),
-        ("block.0/attention/normed", "normalises what attention writes"),
+        (
+            "block.0/attention/heads_norm",
+            "normalises inside attention",
+        ),
+        (
+            "block.0/attention/normed",
+            "normalises what attention writes",
+        ),
         ("block.0/mlp/inner_norm", "normalises inside its MLPs"),
         ("readout/joined", "classifies by class token and mean"),
         ("pool", "pools by attention"),

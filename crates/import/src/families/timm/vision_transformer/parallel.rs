@@ -60,7 +60,11 @@ pub(super) fn scaling(recipes: &mut Recipes, spec: &VitSpec, layer: usize, store
         (B::KeyKernel, B::KeyBias, mlp + hidden),
         (B::ValueKernel, B::ValueBias, mlp + 2 * hidden),
     ] {
-        recipes.block(layer, kernel, Recipe::torch_rows(name("in_proj.weight"), first, total));
+        recipes.block(
+            layer,
+            kernel,
+            Recipe::torch_rows(name("in_proj.weight"), first, total),
+        );
         let recipe = match (stored.joined_bias, bias) {
             (true, _) => Recipe::torch_rows(name("in_proj.bias"), first, total),
             (false, B::UpBias) => Recipe::torch(name("mlp_bias")),
@@ -69,7 +73,11 @@ pub(super) fn scaling(recipes: &mut Recipes, spec: &VitSpec, layer: usize, store
         recipes.block(layer, bias, recipe);
     }
     if spec.variant.qk_norm {
-        recipes.block_pair(layer, [B::QueryNormScale, B::QueryNormBias], &name("q_norm"));
+        recipes.block_pair(
+            layer,
+            [B::QueryNormScale, B::QueryNormBias],
+            &name("q_norm"),
+        );
         recipes.block_pair(layer, [B::KeyNormScale, B::KeyNormBias], &name("k_norm"));
     }
     let scale = stored.layer_scale.then(|| name("ls.gamma"));
@@ -88,7 +96,10 @@ pub(super) fn scaling(recipes: &mut Recipes, spec: &VitSpec, layer: usize, store
         let joined = name("out_proj.weight");
         let recipe = Recipe::of([joined.clone()], move |file, shape| {
             let [inputs, outputs] = [shape[0], shape[1]];
-            let stored = file.tensor(&joined, &[outputs, hidden + mlp])?.transposed().to_f32();
+            let stored = file
+                .tensor(&joined, &[outputs, hidden + mlp])?
+                .transposed()
+                .to_f32();
             let rows = &stored[first * outputs..][..inputs * outputs];
             Ok(Tensor::f32(shape.to_vec(), rows))
         });
@@ -149,8 +160,16 @@ pub(super) fn things(
         false => vec![None; branches],
     };
     let outs = [
-        ([B::OutKernel, B::OutBias], attention("attn.proj"), scales(attention("ls.gamma"))),
-        ([B::DownKernel, B::DownBias], ffn("mlp.fc2"), scales(ffn("ls.gamma"))),
+        (
+            [B::OutKernel, B::OutBias],
+            attention("attn.proj"),
+            scales(attention("ls.gamma")),
+        ),
+        (
+            [B::DownKernel, B::DownBias],
+            ffn("mlp.fc2"),
+            scales(ffn("ls.gamma")),
+        ),
     ];
     for ([kernel, bias], layers, scales) in outs {
         recipes.block(layer, kernel, stacked(&layers, &scales));
@@ -176,7 +195,12 @@ struct Joined {
 
 impl Joined {
     fn reads(&self, kinds: &[&str]) -> Vec<String> {
-        let of = |name: &String| kinds.iter().map(|kind| format!("{name}.{kind}")).collect::<Vec<_>>();
+        let of = |name: &String| {
+            kinds
+                .iter()
+                .map(|kind| format!("{name}.{kind}"))
+                .collect::<Vec<_>>()
+        };
         self.layers.iter().flat_map(of).collect()
     }
 
@@ -189,7 +213,9 @@ impl Joined {
     ) -> Result<Vec<f32>, ImportError> {
         let (part, parts) = self.part;
         let name = format!("{}.weight", self.layers[branch]);
-        let all = file.tensor(&name, &[parts * outputs, self.hidden])?.to_f32();
+        let all = file
+            .tensor(&name, &[parts * outputs, self.hidden])?
+            .to_f32();
         Ok(all[part * outputs * self.hidden..][..outputs * self.hidden].to_vec())
     }
 
@@ -201,7 +227,9 @@ impl Joined {
             let mut values = vec![0.0; shape[0] * shape[1]];
             for branch in 0..self.layers.len() {
                 let rows = self.rows(file, branch, outputs)?;
-                let scale = file.tensor(&format!("{}.weight", self.norms[branch]), &[inputs])?.to_f32();
+                let scale = file
+                    .tensor(&format!("{}.weight", self.norms[branch]), &[inputs])?
+                    .to_f32();
                 for (out, row) in rows.chunks_exact(inputs).enumerate() {
                     for (input, (value, scale)) in row.iter().zip(&scale).enumerate() {
                         values[input * shape[1] + branch * outputs + out] = value * scale;
@@ -213,7 +241,11 @@ impl Joined {
     }
 
     fn bias(self) -> Recipe {
-        let kinds: &[&str] = if self.has_bias { &["weight", "bias"] } else { &["weight"] };
+        let kinds: &[&str] = if self.has_bias {
+            &["weight", "bias"]
+        } else {
+            &["weight"]
+        };
         let mut reads = self.reads(kinds);
         reads.extend(self.norms.iter().map(|norm| format!("{norm}.bias")));
         Recipe::of(reads, move |file, shape| {
@@ -222,7 +254,9 @@ impl Joined {
             let mut values = Vec::with_capacity(shape[0]);
             for branch in 0..self.layers.len() {
                 let rows = self.rows(file, branch, outputs)?;
-                let shift = file.tensor(&format!("{}.bias", self.norms[branch]), &[self.hidden])?.to_f32();
+                let shift = file
+                    .tensor(&format!("{}.bias", self.norms[branch]), &[self.hidden])?
+                    .to_f32();
                 let own = match self.has_bias {
                     true => {
                         let name = format!("{}.bias", self.layers[branch]);
@@ -232,7 +266,10 @@ impl Joined {
                     false => vec![0.0; outputs],
                 };
                 for (row, own) in rows.chunks_exact(self.hidden).zip(own) {
-                    let terms = row.iter().zip(&shift).map(|(a, b)| f64::from(*a) * f64::from(*b));
+                    let terms = row
+                        .iter()
+                        .zip(&shift)
+                        .map(|(a, b)| f64::from(*a) * f64::from(*b));
                     values.push((terms.sum::<f64>() + f64::from(own)) as f32);
                 }
             }
@@ -271,7 +308,9 @@ fn summed(layers: &[String], scales: &[Option<String>]) -> Recipe {
         for (bias, scale) in &parts {
             let stored = file.tensor(bias, shape)?;
             let values = scaled(file, &stored, scale.as_deref(), shape[0])?;
-            sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+            sum.iter_mut()
+                .zip(values)
+                .for_each(|(sum, value)| *sum += value);
         }
         Ok(Tensor::f32(shape.to_vec(), &sum))
     })
@@ -292,7 +331,9 @@ fn scaled(
     if let Some(scale) = scale {
         let scale = file.tensor(scale, &[width])?.to_f32();
         for row in values.chunks_exact_mut(width) {
-            row.iter_mut().zip(&scale).for_each(|(value, scale)| *value *= scale);
+            row.iter_mut()
+                .zip(&scale)
+                .for_each(|(value, scale)| *value *= scale);
         }
     }
     Ok(values)
