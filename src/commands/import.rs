@@ -12,13 +12,13 @@ use patchlight_import::{self as import, CancelFlag, CheckOptions, ImportOptions,
 use patchlight_model::manifest::{HeadFusion, Precision};
 use tokio::runtime;
 
-use super::{USAGE, fail, images};
+use super::{USAGE, fail, images, manual::written};
 use crate::{args::ImportArgs, server::Signals};
 
 pub(super) fn run(args: ImportArgs) -> ExitCode {
     if args.list_families {
-        print!("{}", import::families_table());
-        return ExitCode::SUCCESS;
+        let table = import::families_table();
+        return written(io::Write::write_all(&mut io::stdout().lock(), table.as_bytes()));
     }
     let options = match options(args) {
         Ok(options) => options,

@@ -359,7 +359,8 @@ impl MapInput<'_> {
                 let evidence = match spec.pooling {
                     vit::Pooling::PatchMean(_) => match evidence() {
                         Ok(found) if found.grid == spec.grid() => Some(found),
-                        Ok(_) | Err(DetectionError::Map(_)) => None,
+                        Ok(_) => None,
+                        Err(DetectionError::Map(_) | DetectionError::Doubtful(_)) => None,
                         Err(DetectionError::Other(error)) => return Err(error),
                     },
                     _ => None,
@@ -371,6 +372,10 @@ impl MapInput<'_> {
                 });
             }
             Err(DetectionError::Map(detail)) => detail,
+            Err(DetectionError::Doubtful(detail)) => {
+                let path = path.to_owned();
+                return Err(ImportError::Map { path, detail });
+            }
             Err(DetectionError::Other(error)) => return Err(error),
         };
         match evidence() {
@@ -379,7 +384,7 @@ impl MapInput<'_> {
                 evidence: Some(found),
                 no_rollout: Some(no_rollout),
             }),
-            Err(DetectionError::Map(detail)) => Err(ImportError::Map {
+            Err(DetectionError::Map(detail) | DetectionError::Doubtful(detail)) => Err(ImportError::Map {
                 path: path.to_owned(),
                 detail: format!("{no_rollout}; nor evidence: {detail}"),
             }),

@@ -66,7 +66,10 @@ impl Family {
             .anchors
             .iter()
             .find(|anchor| tensor_file::has(file, anchor));
-        found.or_else(|| self.anchors.first()).copied().unwrap_or_default()
+        found
+            .or_else(|| self.anchors.first())
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Reads the network that a `config.json` describes.

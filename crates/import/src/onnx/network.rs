@@ -48,6 +48,8 @@ fn max_pooling_operator(graph: &GraphProto) -> Option<&str> {
 pub(super) enum DetectionError {
     /// The graph shows something else.
     Map(String),
+    /// It is a Vision Transformer's, and something about it contradicts that its map would be right.
+    Doubtful(String),
     /// It could not be run, or written.
     Other(ImportError),
 }
@@ -111,7 +113,7 @@ impl Network {
         };
         let pooling = pooling(probe.pooling(result.tokens, prefix)?, sidecar.pooling)?;
         if let (Pooling::PatchMean(_), Some(operator)) = (pooling, max_pooling_operator(graph)) {
-            return Err(DetectionError::Map(format!(
+            return Err(DetectionError::Doubtful(format!(
                 "the classifier reads all patches, and the graph has a {operator}: it takes the \
                  largest of them, and a rollout starts from a mean"
             )));
@@ -193,12 +195,12 @@ fn agree(result: &ProbeResult, sidecar: &SidecarMetadata) -> Result<(), Detectio
         ),
     };
     if blocks != expected {
-        return Err(DetectionError::Map(format!(
+        return Err(DetectionError::Doubtful(format!(
             "{blocks} attention matrices were found, but {whence} {expected} blocks"
         )));
     }
     match sidecar.heads {
-        Some(heads) if heads != result.heads => Err(DetectionError::Map(format!(
+        Some(heads) if heads != result.heads => Err(DetectionError::Doubtful(format!(
             "attention has {} heads, but config.json or --heads tells of {heads}",
             result.heads
         ))),
@@ -210,7 +212,7 @@ fn agree(result: &ProbeResult, sidecar: &SidecarMetadata) -> Result<(), Detectio
 fn pooling(read: DetectedPooling, sidecar: Option<Pooling>) -> Result<Pooling, DetectionError> {
     match (read, sidecar) {
         (DetectedPooling::Known(probed), Some(declared)) if !same_variant(probed, declared) => {
-            Err(DetectionError::Map(format!(
+            Err(DetectionError::Doubtful(format!(
                 "the classifier reads {}, but config.json tells of {}",
                 tokens(probed),
                 tokens(declared)
@@ -218,12 +220,12 @@ fn pooling(read: DetectedPooling, sidecar: Option<Pooling>) -> Result<Pooling, D
         }
         (DetectedPooling::Known(probed), _) => Ok(probed),
         (DetectedPooling::Undetermined, Some(declared)) => Ok(declared),
-        (DetectedPooling::Undetermined, None) => Err(DetectionError::Map(
+        (DetectedPooling::Undetermined, None) => Err(DetectionError::Doubtful(
             "the last block's attention changes no logit, so which tokens the classifier reads \
              cannot be seen; a config.json beside the graph would tell"
                 .to_owned(),
         )),
-        (DetectedPooling::Unsupported(detail), _) => Err(DetectionError::Map(detail)),
+        (DetectedPooling::Unsupported(detail), _) => Err(DetectionError::Doubtful(detail)),
     }
 }
 

@@ -180,7 +180,11 @@ impl PooledMean {
             states.values[(outer * self.channels + channel) * after + inner]
         };
         (0..positions)
-            .map(|position| (0..self.channels).map(|channel| at(position, channel)).collect())
+            .map(|position| {
+                (0..self.channels)
+                    .map(|channel| at(position, channel))
+                    .collect()
+            })
             .collect()
     }
 
