@@ -18,7 +18,10 @@ use crate::{args::ImportArgs, server::Signals};
 pub(super) fn run(args: ImportArgs) -> ExitCode {
     if args.list_families {
         let table = import::families_table();
-        return written(io::Write::write_all(&mut io::stdout().lock(), table.as_bytes()));
+        return written(io::Write::write_all(
+            &mut io::stdout().lock(),
+            table.as_bytes(),
+        ));
     }
     let options = match options(args) {
         Ok(options) => options,

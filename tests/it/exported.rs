@@ -366,11 +366,15 @@ async fn a_convolutional_network_answers_evidence_and_says_that_it_has_no_rollou
     let body = answer.json();
     assert_eq!(body["attention"]["maps"], serde_json::json!(["class"]));
     let url = body["attention"]["url"].as_str().unwrap();
-    get(&server.address, url).await.is_problem(409, "map_not_kept");
+    get(&server.address, url)
+        .await
+        .is_problem(409, "map_not_kept");
     for prediction in body["predictions"].as_array().unwrap() {
         let class = &prediction["class_id"];
         let map = format!("{url}?class={class}");
-        let numbers = get(&server.address, &format!("{map}&format=json")).await.json();
+        let numbers = get(&server.address, &format!("{map}&format=json"))
+            .await
+            .json();
         let values = numbers["values"].as_array().unwrap().iter();
         let sum: f64 = values.map(|value| value.as_f64().unwrap()).sum();
         let of = |name: &str| numbers[name].as_f64().unwrap();
@@ -378,6 +382,9 @@ async fn a_convolutional_network_answers_evidence_and_says_that_it_has_no_rollou
         let residual = (sum + of("unattributed") - logit).abs();
         assert!(residual < 1e-3 * logit.abs().max(1.0), "{numbers}");
         let drawn = get(&server.address, &map).await;
-        assert_eq!((drawn.status, drawn.header("content-type")), (200, "image/png"));
+        assert_eq!(
+            (drawn.status, drawn.header("content-type")),
+            (200, "image/png")
+        );
     }
 }

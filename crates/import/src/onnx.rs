@@ -384,10 +384,12 @@ impl MapInput<'_> {
                 evidence: Some(found),
                 no_rollout: Some(no_rollout),
             }),
-            Err(DetectionError::Map(detail) | DetectionError::Doubtful(detail)) => Err(ImportError::Map {
-                path: path.to_owned(),
-                detail: format!("{no_rollout}; nor evidence: {detail}"),
-            }),
+            Err(DetectionError::Map(detail) | DetectionError::Doubtful(detail)) => {
+                Err(ImportError::Map {
+                    path: path.to_owned(),
+                    detail: format!("{no_rollout}; nor evidence: {detail}"),
+                })
+            }
             Err(DetectionError::Other(error)) => Err(error),
         }
     }

@@ -239,7 +239,8 @@ fn tensor(spec: OutputSpec, inferences: &[Inference], model: &ModelInfo) -> Tens
     let values: Vec<f32> = match name {
         // The product over all blocks comes first; the prefix tokens first in it.
         ROLLOUT => outputs
-            .flat_map(|output| &output.rollout[tokens.prefix..tokens.total()])
+            .filter_map(|output| output.rollout.get(tokens.prefix..tokens.total()))
+            .flatten()
             .copied()
             .collect(),
         _ => outputs.flat_map(|output| &output.logits).copied().collect(),

@@ -41,7 +41,11 @@ fn timm_refuses_what_tensors_do_not_show() {
             "whose global_pool is",
         ),
         ("\"center\"", "\"tiles\"", "--preprocess FILE"),
-        ("\"bicubic\"", "\"nearest\"", "bilinear, bicubic and lanczos"),
+        (
+            "\"bicubic\"",
+            "\"nearest\"",
+            "bilinear, bicubic and lanczos",
+        ),
     ] {
         let folder = copy("timm/class_token");
         let config = folder.path().join("config.json");

@@ -68,6 +68,12 @@ fn open(config: &Config<'_>, file: &dyn TensorFile) -> Result<Network, ImportErr
         },
         ..plain
     };
+    let [rows, columns] = spec.grid();
+    if spec.variant.relative_bias && rows != columns {
+        let detail = "is not square: the library resamples the table of relative positions there, \
+                      rows and columns exchanged";
+        return Err(config.error("image_size", detail));
+    }
     let absolute = config.flag("use_absolute_position_embeddings", false);
     let positions = absolute.then(|| Positions {
         name: format!("{root}.embeddings.position_embeddings"),
