@@ -20,7 +20,7 @@ use super::{
 /// AVX-512 (F, BW, DQ, VL) with VNNI. A value exists only where the processor has them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx512 {
-    /// Whether int8 products are AMX's. Only where [`amx::is_usable`] has said so.
+    /// Whether int8 products and attention are AMX's. Only where [`amx::is_usable`] has said so.
     amx: bool,
 }
 
@@ -39,7 +39,8 @@ impl Avx512 {
 
     /// The same with AMX.
     pub(crate) fn detect_amx() -> Option<Self> {
-        let avx512 = Self::detect().filter(|_| amx::is_usable());
+        let there = is_x86_feature_detected!("avx512bf16") && amx::is_usable();
+        let avx512 = Self::detect().filter(|_| there);
         avx512.map(|_| Self { amx: true })
     }
 }
@@ -57,9 +58,9 @@ impl Instructions for Avx512 {
         unsafe { rows::normalize(rows, norm, epsilon, out) }
     }
 
-    fn quantize(&self, rows: &[f32], out: &mut QuantizedMut<'_>) {
+    fn quantize(&self, rows: &[f32], width: usize, stride: usize, out: &mut QuantizedMut<'_>) {
         // SAFETY: as above.
-        unsafe { rows::quantize(rows, out) }
+        unsafe { rows::quantize(rows, width, stride, out) }
     }
 
     fn normalize_and_quantize(
@@ -91,14 +92,45 @@ impl Instructions for Avx512 {
         }
     }
 
-    fn transpose_keys(&self, shape: HeadShape, head: usize, keys: &[f32], out: &mut [f32]) {
-        // SAFETY: as above.
-        unsafe { attention::transpose_keys(shape, head, keys, out) }
+    fn prepared_len(&self, shape: HeadShape) -> [usize; 2] {
+        match self.amx {
+            true => [
+                amx::attention::keys_len(shape),
+                amx::attention::values_len(shape),
+            ],
+            false => [shape.size * shape.row(), 0],
+        }
     }
 
-    fn attend_one(&self, shape: HeadShape, query: &[f32], keys: &[f32], out: &mut [f32]) {
+    fn prepare_head(
+        &self,
+        shape: HeadShape,
+        head: usize,
+        of_image: KeysAndValues<'_>,
+        out_keys: &mut [f32],
+        out_values: &mut [f32],
+    ) {
+        // SAFETY: as above, and where there is AMX there is bfloat16.
+        unsafe {
+            match self.amx {
+                true => {
+                    amx::attention::prepare_head(shape, head, of_image, out_keys, out_values);
+                }
+                false => attention::transpose_keys(shape, head, of_image.keys, out_keys),
+            }
+        }
+    }
+
+    fn attend_one(
+        &self,
+        shape: HeadShape,
+        head: usize,
+        query: &[f32],
+        keys: &[f32],
+        out: &mut [f32],
+    ) {
         // SAFETY: as above.
-        unsafe { attention::attend_one(shape, query, keys, out) }
+        unsafe { attention::attend_one(shape, head, query, keys, out) }
     }
 
     fn weigh_values(
@@ -122,12 +154,24 @@ impl Instructions for Avx512 {
         &self,
         shape: HeadShape,
         queries: &[f32],
+        prepared: KeysAndValues<'_>,
         of_image: KeysAndValues<'_>,
         mixed: &mut [f32],
         fused: Option<(&mut [f32], HeadFusion)>,
     ) {
-        // SAFETY: as above.
-        unsafe { attention::attend(shape, queries, of_image, mixed, fused) }
+        // SAFETY: as above, and `amx` says that tiles are usable.
+        unsafe {
+            match self.amx {
+                true => amx::attention::attend(shape, queries, prepared, mixed, fused),
+                false => {
+                    let of_image = KeysAndValues {
+                        keys: prepared.keys,
+                        ..of_image
+                    };
+                    attention::attend(shape, queries, of_image, mixed, fused);
+                }
+            }
+        }
     }
 
     fn project(&self, layer: &Linear, directions: &[f32], out: &mut [f32]) {

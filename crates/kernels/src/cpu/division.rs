@@ -4,34 +4,45 @@
 /// read by each.
 const ROWS_OF_PART: usize = 24;
 
+/// Weights of so many bytes stay in a cache from one image to the next.
+const CACHED_WEIGHTS: usize = 32 << 20;
+
+/// Images that a thread takes through the network together at most: more do not fit into the second
+/// cache with a panel of weights.
+const TOGETHER: usize = 2;
+
 /// Images of a batch, and who computes them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Division {
     /// The first images, which one thread computes each: no thread waits for another.
     pub(crate) alone: usize,
+    /// How many of these a thread takes through the network together, so that weights are read once
+    /// for all of them.
+    pub(crate) together: usize,
     /// Into how many parts the tokens of each of the others are divided.
     pub(crate) parts: usize,
 }
 
 impl Division {
-    /// A batch of `images` with `tokens` tokens each.
+    /// A batch of `images` with `tokens` tokens each, for `weights` bytes of weights.
     ///
     /// As many images as keep all threads busy are computed alone; what is left is divided by
     /// tokens, so that no thread is idle for long.
-    pub(crate) fn of(images: usize, tokens: usize, threads: usize) -> Self {
+    pub(crate) fn of(images: usize, tokens: usize, threads: usize, weights: usize) -> Self {
         let threads = threads.max(1);
         let left = images % threads;
         let parts = threads / left.max(1);
         let parts = parts.min(tokens / ROWS_OF_PART).max(1);
-        match parts {
-            1 => Self {
-                alone: images,
-                parts: 1,
-            },
-            parts => Self {
-                alone: images - left,
-                parts,
-            },
+        let alone = if parts == 1 { images } else { images - left };
+        // As many as leave no thread without.
+        let together = match weights > CACHED_WEIGHTS {
+            true => (alone / threads).clamp(1, TOGETHER),
+            false => 1,
+        };
+        Self {
+            alone,
+            together,
+            parts,
         }
     }
 }
@@ -46,7 +57,7 @@ mod tests {
     use super::*;
 
     fn division(images: usize, threads: usize) -> [usize; 2] {
-        let Division { alone, parts } = Division::of(images, 197, threads);
+        let Division { alone, parts, .. } = Division::of(images, 197, threads, 0);
         [alone, parts]
     }
 
@@ -72,8 +83,20 @@ mod tests {
 
     #[test]
     fn parts_are_not_smaller_than_they_pay() {
-        assert_eq!(Division::of(1, 50, 16).parts, 2);
-        assert_eq!(Division::of(1, 5, 16), Division { alone: 1, parts: 1 });
+        assert_eq!(Division::of(1, 50, 16, 0).parts, 2);
+        assert_eq!(division(1, 1), [1, 1]);
+        let small = Division::of(1, 5, 16, 0);
+        assert_eq!([small.alone, small.parts], [1, 1]);
+    }
+
+    #[test]
+    fn large_weights_are_read_once_for_two_images_if_no_thread_is_left_without() {
+        let together = |images, weights| Division::of(images, 197, 2, weights).together;
+        assert_eq!(
+            [1, 2, 3, 4, 8].map(|images| together(images, 300 << 20)),
+            [1, 1, 1, 2, 2]
+        );
+        assert_eq!(together(8, 6 << 20), 1);
     }
 
     #[test]

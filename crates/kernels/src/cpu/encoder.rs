@@ -4,7 +4,7 @@
 mod block;
 mod workspace;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rayon::{
     ThreadPool,
@@ -95,6 +95,12 @@ pub struct ClassTokenOutputs<'a> {
     pub other: &'a mut [f32],
 }
 
+/// One image of a batch.
+struct Image<'a> {
+    pixels: &'a [f32],
+    outputs: ImageOutputs<'a>,
+}
+
 /// The outputs of one image.
 struct ImageOutputs<'a> {
     states: &'a mut [f32],
@@ -155,19 +161,33 @@ impl Encoder {
     pub fn run(&self, pixels: &[f32], outputs: BatchOutputs<'_>, pool: &ThreadPool) {
         let images = pixels.len() / self.shape.image_len();
         assert_eq!(pixels.len(), images * self.shape.image_len());
-        let division = Division::of(images, self.shape.tokens(), pool.current_num_threads());
-        let mut tasks: Vec<_> = pixels
-            .chunks_exact(self.shape.image_len())
-            .zip(self.of_images(outputs, images))
-            .collect();
-        let divided = tasks.split_off(division.alone);
+        let threads = pool.current_num_threads();
+        let division = Division::of(images, self.shape.tokens(), threads, self.bytes());
+        self.run_divided(division, pixels, outputs, pool);
+    }
+
+    fn run_divided(
+        &self,
+        division: Division,
+        pixels: &[f32],
+        outputs: BatchOutputs<'_>,
+        pool: &ThreadPool,
+    ) {
+        let images = pixels.len() / self.shape.image_len();
+        let pixels = pixels.chunks_exact(self.shape.image_len());
+        let images = pixels.zip(self.of_images(outputs, images));
+        let mut images = images.map(|(pixels, outputs)| Image { pixels, outputs });
+        let mut alone = Vec::new();
+        for first in (0..division.alone).step_by(division.together) {
+            let count = division.together.min(division.alone - first);
+            alone.push(images.by_ref().take(count).collect::<Vec<_>>());
+        }
+        let divided: Vec<_> = images.map(|image| vec![image]).collect();
         pool.install(|| {
-            let run = |parts| move |(pixels, outputs)| self.run_image(pixels, outputs, parts);
-            tasks.into_par_iter().with_max_len(1).for_each(run(1));
-            divided
-                .into_par_iter()
-                .with_max_len(1)
-                .for_each(run(division.parts));
+            let run = |parts| move |mut images: Vec<_>| self.run_images(&mut images, parts);
+            alone.into_par_iter().with_max_len(1).for_each(run(1));
+            let divided = divided.into_par_iter().with_max_len(1);
+            divided.for_each(run(division.parts));
         });
     }
 
@@ -222,52 +242,67 @@ impl Encoder {
             .collect()
     }
 
-    fn run_image(&self, pixels: &[f32], mut outputs: ImageOutputs<'_>, parts: usize) {
-        let taken = self
-            .workspaces
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
-        let mut workspace = taken.unwrap_or_else(|| Workspace::new(&self.shape, &self.blocks));
-        self.embed(pixels, &mut workspace, parts);
-        if let Some(maps) = &mut outputs.maps {
-            workspace.reserve_maps(&self.shape);
-            if let Some(class_token) = &mut maps.class_token {
-                let embedding = &workspace.tokens[..self.shape.hidden];
-                class_token.other.copy_from_slice(embedding);
+    /// Takes images through the network together; a single one may be divided into parts.
+    fn run_images(&self, images: &mut [Image<'_>], parts: usize) {
+        let mut workspace = self.take_workspace(images.len());
+        let shape = &self.shape;
+        let of_image = shape.tokens() * shape.hidden;
+        for (at, image) in images.iter_mut().enumerate() {
+            self.embed(at, image.pixels, &mut workspace, parts);
+            if let Some(maps) = &mut image.outputs.maps {
+                workspace.reserve_maps(shape);
+                if let Some(class_token) = &mut maps.class_token {
+                    let embedding = &workspace.tokens[at * of_image..][..shape.hidden];
+                    class_token.other.copy_from_slice(embedding);
+                }
             }
         }
-        for layer in 0..self.shape.layers {
-            self.run_block(layer, &mut workspace, outputs.maps.as_mut(), parts);
+        for layer in 0..shape.layers {
+            self.run_block(layer, &mut workspace, images, parts);
         }
-        let read = outputs.states.len();
-        outputs.states.copy_from_slice(&workspace.tokens[..read]);
-        if let Some(maps) = outputs.maps {
-            let row = self.shape.head_shape().row();
-            rollout(
-                self.instructions(),
-                &self.shape,
-                &workspace.fused,
-                row,
-                maps.by_start,
-            );
+        let row = shape.head_shape().row();
+        let of_maps = shape.layers * shape.tokens() * row;
+        for (at, image) in images.iter_mut().enumerate() {
+            let states = &mut image.outputs.states;
+            let read = states.len();
+            states.copy_from_slice(&workspace.tokens[at * read..][..read]);
+            if let Some(maps) = &mut image.outputs.maps {
+                let fused = &workspace.fused[at * of_maps..][..of_maps];
+                rollout(self.instructions(), shape, fused, row, maps.by_start);
+            }
         }
-        let mut kept = self
-            .workspaces
+        self.kept_workspaces().push(workspace);
+    }
+
+    /// One that a pass has left, or a new one.
+    fn take_workspace(&self, images: usize) -> Workspace {
+        let mut kept = self.kept_workspaces();
+        let found = kept.iter().position(|workspace| workspace.images == images);
+        if let Some(at) = found {
+            return kept.swap_remove(at);
+        }
+        drop(kept);
+        let prepared = self.instructions.prepared_len(self.shape.head_shape());
+        Workspace::new(images, &self.shape, &self.blocks, prepared)
+    }
+
+    fn kept_workspaces(&self) -> MutexGuard<'_, Vec<Workspace>> {
+        // Nothing panics while it is locked, and a list of memory is whole in any case.
+        self.workspaces
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        kept.push(workspace);
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Pixels to the tokens before the first block.
-    fn embed(&self, pixels: &[f32], workspace: &mut Workspace, parts: usize) {
+    fn embed(&self, at: usize, pixels: &[f32], workspace: &mut Workspace, parts: usize) {
         let (shape, embedding) = (&self.shape, &self.embedding);
         let hidden = shape.hidden;
         let inputs = embedding.projection.inputs;
-        workspace.tokens.copy_from_slice(&embedding.table);
-        let (_, patches) = workspace.tokens.split_at_mut(shape.prefix * hidden);
+        let of_image = shape.tokens() * hidden;
+        let all = &mut workspace.tokens[at * of_image..][..of_image];
+        all.copy_from_slice(&embedding.table);
         let lengths = lengths(shape.patches(), parts);
-        let tokens = split_rows(patches, hidden, lengths.clone());
+        let tokens = split_rows(&mut all[shape.prefix * hidden..], hidden, lengths.clone());
         let rows = split_rows(&mut workspace.activations, inputs, lengths.clone());
         let mut first = 0;
         let tasks: Vec<_> = lengths
@@ -285,11 +320,10 @@ impl Encoder {
                 .multiply(rows, &embedding.projection, into);
         });
         if let Some(norm) = &embedding.norm {
-            let normalized = &mut workspace.mixed;
+            let normalized = &mut workspace.mixed[..of_image];
             let epsilon = shape.norm_epsilon;
-            self.instructions
-                .normalize(&workspace.tokens, norm, epsilon, normalized);
-            workspace.tokens.copy_from_slice(normalized);
+            self.instructions.normalize(all, norm, epsilon, normalized);
+            all.copy_from_slice(normalized);
         }
     }
 }

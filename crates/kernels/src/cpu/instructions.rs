@@ -122,22 +122,31 @@ impl Operand<'_> {
     }
 }
 
-/// What happens to a linear layer's result, one row a token, rows without gaps.
+/// What happens to a linear layer's result, one row a token.
 #[derive(Debug)]
 pub(crate) enum Epilogue<'a> {
-    /// It is written.
+    /// It is written, rows without gaps.
     Store(&'a mut [f32]),
-    /// It is added to what is there: the residual stream.
+    /// It is added to what is there, rows without gaps: the residual stream.
     Add(&'a mut [f32]),
     /// It goes through the nonlinearity and is written.
-    Activate(&'a mut [f32], Activation),
+    Activate(Activation, RowsMut<'a>),
+}
+
+/// Rows of values, to be written.
+#[derive(Debug)]
+pub(crate) struct RowsMut<'a> {
+    pub(crate) values: &'a mut [f32],
+    /// Values from one row to the next.
+    pub(crate) stride: usize,
 }
 
 impl Epilogue<'_> {
-    /// Values that the result needs room for.
-    pub(crate) fn len(&self) -> usize {
+    /// For how many rows of so many channels there is room.
+    pub(crate) fn rows(&self, channels: usize) -> usize {
         match self {
-            Self::Store(out) | Self::Add(out) | Self::Activate(out, _) => out.len(),
+            Self::Store(out) | Self::Add(out) => out.len() / channels,
+            Self::Activate(_, out) => out.values.len() / out.stride,
         }
     }
 }
@@ -163,13 +172,22 @@ impl HeadShape {
     }
 }
 
-/// Keys and values of an image.
+/// Keys and values of an image, `[token][hidden]` unless they are prepared.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeysAndValues<'a> {
-    /// `[head][channel of the head][row of tokens]`.
     pub(crate) keys: &'a [f32],
-    /// `[token][hidden]`.
     pub(crate) values: &'a [f32],
+}
+
+impl<'a> KeysAndValues<'a> {
+    /// Those of one of `images` images.
+    pub(crate) fn of_image(self, image: usize, images: usize) -> Self {
+        let of_image = |all: &'a [f32]| &all[image * (all.len() / images)..][..all.len() / images];
+        Self {
+            keys: of_image(self.keys),
+            values: of_image(self.values),
+        }
+    }
 }
 
 /// The implementation for one instruction set. Lengths are checked where pointers are formed, and
@@ -184,8 +202,9 @@ pub(crate) trait Instructions: Debug + Send + Sync {
     /// Normalises each row to mean 0 and variance 1, then scales and shifts it.
     fn normalize(&self, rows: &[f32], norm: &Norm, epsilon: f32, out: &mut [f32]);
 
-    /// Rounds each row to integers with a scale of its own: its largest magnitude is 127.
-    fn quantize(&self, rows: &[f32], out: &mut QuantizedMut<'_>);
+    /// Rounds each row to integers with a scale of its own: its largest magnitude is 127. Rows have
+    /// `width` values and are `stride` apart.
+    fn quantize(&self, rows: &[f32], width: usize, stride: usize, out: &mut QuantizedMut<'_>);
 
     /// [`normalize`](Self::normalize), then [`quantize`](Self::quantize).
     fn normalize_and_quantize(
@@ -199,11 +218,30 @@ pub(crate) trait Instructions: Debug + Send + Sync {
     /// A linear layer.
     fn multiply(&self, input: Operand<'_>, layer: &Linear, epilogue: Epilogue<'_>);
 
-    /// One head's keys out of `[token][hidden]` into `[channel][row of tokens]`.
-    fn transpose_keys(&self, shape: HeadShape, head: usize, keys: &[f32], out: &mut [f32]);
+    /// Room that [`prepare_head`](Self::prepare_head) needs for a head's keys and values.
+    fn prepared_len(&self, shape: HeadShape) -> [usize; 2];
+
+    /// Keys and values of one head, out of those of all, in the order in which
+    /// [`attend`](Self::attend) reads them.
+    fn prepare_head(
+        &self,
+        shape: HeadShape,
+        head: usize,
+        of_image: KeysAndValues<'_>,
+        out_keys: &mut [f32],
+        out_values: &mut [f32],
+    );
 
     /// How one query `[head size]` attends to all tokens, a row of [`HeadShape::row`] values.
-    fn attend_one(&self, shape: HeadShape, query: &[f32], keys: &[f32], out: &mut [f32]);
+    /// `keys` are those of all heads.
+    fn attend_one(
+        &self,
+        shape: HeadShape,
+        head: usize,
+        query: &[f32],
+        keys: &[f32],
+        out: &mut [f32],
+    );
 
     /// One head's values out of `[token][hidden]`, each multiplied by its token's weight, as
     /// `[token][channel of the head]`.
@@ -221,10 +259,13 @@ pub(crate) trait Instructions: Debug + Send + Sync {
 
     /// Attention of some queries `[query][hidden]`: what they read into `mixed`, of the same
     /// shape; and the heads' matrices as one into `fused`, `[query][row of tokens]`, if wanted.
+    /// `prepared` are keys and values of all heads, one after the other, `of_image` those that they
+    /// were prepared from.
     fn attend(
         &self,
         shape: HeadShape,
         queries: &[f32],
+        prepared: KeysAndValues<'_>,
         of_image: KeysAndValues<'_>,
         mixed: &mut [f32],
         fused: Option<(&mut [f32], HeadFusion)>,

@@ -50,10 +50,9 @@ impl Instructions for Portable {
         }
     }
 
-    fn quantize(&self, rows: &[f32], out: &mut QuantizedMut<'_>) {
-        let tokens = out.scale.len();
-        let width = rows.len() / tokens.max(1);
-        for (token, row) in rows.chunks_exact(width.max(1)).enumerate() {
+    fn quantize(&self, rows: &[f32], width: usize, stride: usize, out: &mut QuantizedMut<'_>) {
+        for token in 0..out.scale.len() {
+            let row = &rows[token * stride..][..width];
             let largest = match row.iter().any(|value| value.is_nan()) {
                 true => f32::NAN,
                 false => row
@@ -79,40 +78,52 @@ impl Instructions for Portable {
     ) {
         let mut normalized = vec![0.0; rows.len()];
         self.normalize(rows, norm, epsilon, &mut normalized);
-        self.quantize(&normalized, out);
+        let width = norm.scale.len();
+        self.quantize(&normalized, width, width, out);
     }
 
     fn multiply(&self, input: Operand<'_>, layer: &Linear, mut epilogue: Epilogue<'_>) {
         let outputs = layer.outputs;
-        for at in 0..epilogue.len() {
+        for at in 0..epilogue.rows(outputs) * outputs {
             let (row, column) = (at / outputs, at % outputs);
             let result = product(input, layer, row, column);
             match &mut epilogue {
                 Epilogue::Store(out) => out[at] = result,
                 Epilogue::Add(out) => out[at] += result,
-                Epilogue::Activate(out, activation) => out[at] = activate(*activation, result),
+                Epilogue::Activate(activation, out) => {
+                    out.values[row * out.stride + column] = activate(*activation, result);
+                }
             }
         }
     }
 
-    fn transpose_keys(&self, shape: HeadShape, head: usize, keys: &[f32], out: &mut [f32]) {
-        let row = shape.row();
-        out.fill(0.0);
-        for token in 0..shape.tokens {
-            for channel in 0..shape.size {
-                let at = token * shape.hidden() + head * shape.size + channel;
-                out[channel * row + token] = keys[at];
-            }
-        }
+    fn prepared_len(&self, _: HeadShape) -> [usize; 2] {
+        [0, 0]
     }
 
-    fn attend_one(&self, shape: HeadShape, query: &[f32], keys: &[f32], out: &mut [f32]) {
+    fn prepare_head(
+        &self,
+        _: HeadShape,
+        _: usize,
+        _: KeysAndValues<'_>,
+        _: &mut [f32],
+        _: &mut [f32],
+    ) {
+    }
+
+    fn attend_one(
+        &self,
+        shape: HeadShape,
+        head: usize,
+        query: &[f32],
+        keys: &[f32],
+        out: &mut [f32],
+    ) {
         out.fill(0.0);
-        for (channel, query) in query.iter().enumerate() {
-            let keys = &keys[channel * shape.row()..][..shape.tokens];
-            for (score, key) in out.iter_mut().zip(keys) {
-                *score = query.mul_add(*key, *score);
-            }
+        for (token, score) in out[..shape.tokens].iter_mut().enumerate() {
+            let key = &keys[token * shape.hidden() + head * shape.size..];
+            let products = query.iter().zip(key);
+            *score = products.fold(0.0, |sum, (query, key)| query.mul_add(*key, sum));
         }
         softmax(&mut out[..shape.tokens]);
     }
@@ -143,6 +154,7 @@ impl Instructions for Portable {
         &self,
         shape: HeadShape,
         queries: &[f32],
+        _: KeysAndValues<'_>,
         of_image: KeysAndValues<'_>,
         mixed: &mut [f32],
         mut fused: Option<(&mut [f32], HeadFusion)>,
@@ -154,8 +166,7 @@ impl Instructions for Portable {
             for head in 0..shape.heads {
                 let channels = query * hidden + head * shape.size..;
                 let channels = &queries[channels][..shape.size];
-                let keys = &of_image.keys[head * shape.size * row..][..shape.size * row];
-                self.attend_one(shape, channels, keys, &mut probabilities);
+                self.attend_one(shape, head, channels, of_image.keys, &mut probabilities);
                 if let Some((fused, fusion)) = &mut fused {
                     let fused = &mut fused[query * row..][..row];
                     fuse_head(*fusion, head, shape.heads, &probabilities, fused);
@@ -290,7 +301,7 @@ mod tests {
     fn a_token_of_zeros_is_quantized_to_the_zero_point() {
         let mut tokens = super::super::instructions::QuantizedTokens::new(1, 4);
         let mut parts = tokens.split([1].into_iter());
-        Portable.quantize(&[0.0; 4], &mut parts[0]);
+        Portable.quantize(&[0.0; 4], 4, 4, &mut parts[0]);
         assert_eq!(parts[0].bytes[..4], [128; 4]);
     }
 }

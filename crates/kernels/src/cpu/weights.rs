@@ -1,15 +1,19 @@
 //! Weights of an encoder, packed once for the products that read them.
 //!
-//! A kernel `[in, out]` is cut into panels of [`PANEL`] output channels. Within a panel of an int8
-//! kernel lie, for each group of four inputs, the four bytes of every channel: what one VNNI
-//! instruction multiplies, and what AMX loads as the rows of a tile. A panel of a float32 kernel
-//! has the channels of one input after those of the one before. Missing channels and inputs are
-//! zero.
+//! A kernel `[in, out]` is cut into panels of [`PANEL`] output channels. A panel of a float32 kernel
+//! has the channels of one input after those of the one before. A panel of an int8 kernel is two
+//! halves, each of which has, for each group of four inputs, the four bytes of every channel: what
+//! one VNNI instruction multiplies, and what AMX loads as a row of a tile. The half that AMX
+//! multiplies with all rows before the next has no gaps, so that it fits into the first cache.
+//! Missing channels and inputs are zero.
 
 use super::aligned::Aligned;
 
 /// Output channels of a panel: four vectors of sixteen.
 pub(crate) const PANEL: usize = 64;
+
+/// Output channels of half a panel: two tiles.
+pub(crate) const HALF_PANEL: usize = PANEL / 2;
 
 /// Inputs that one int8 instruction adds up.
 pub(crate) const GROUP: usize = 4;
@@ -49,7 +53,7 @@ pub(crate) enum Kernel {
 /// Integers with a scale for each output channel.
 #[derive(Debug)]
 pub(crate) struct Int8Kernel {
-    /// `[panel][group of inputs][channel][input of the group]`.
+    /// `[panel][half][group of inputs][channel of the half][input of the group]`.
     pub(crate) values: Aligned<i8>,
     pub(crate) scale: Aligned<f32>,
     /// What [`ZERO_POINT`] adds to the sum of each channel.
@@ -184,8 +188,8 @@ pub(crate) fn panel_len(inputs: usize) -> usize {
 
 /// Where a value of an int8 kernel lies.
 pub(crate) fn int8_position(inputs: usize, input: usize, output: usize) -> usize {
-    let in_panel = (input / GROUP * PANEL + output % PANEL) * GROUP + input % GROUP;
-    output / PANEL * panel_len(inputs) + in_panel
+    let in_half = (input / GROUP * HALF_PANEL + output % HALF_PANEL) * GROUP + input % GROUP;
+    output / HALF_PANEL * (panel_len(inputs) / 2) + in_half
 }
 
 fn packed_bias(bias: Option<&[f32]>, outputs: usize) -> Result<Aligned<f32>, WrongLength> {
@@ -216,7 +220,7 @@ mod tests {
         // Channel 0 of inputs 0 to 3, then channel 1.
         assert_eq!(kernel.values[..8], [0, 10, 20, 30, 1, 11, 21, 31]);
         // Inputs 4 to 6 of channel 0, and one that is missing.
-        assert_eq!(kernel.values[256..260], [40, 50, 60, 0]);
+        assert_eq!(kernel.values[128..132], [40, 50, 60, 0]);
         assert_eq!(kernel.offset[0], 128 * (10 + 20 + 30 + 40 + 50 + 60));
     }
 

@@ -42,7 +42,7 @@ pub(super) fn transpose_keys(shape: HeadShape, head: usize, keys: &[f32], out: &
 /// Sixteen rows of sixteen values with rows and columns exchanged.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transposed(rows: [__m512; 16]) -> [__m512; 16] {
+pub(super) fn transposed(rows: [__m512; 16]) -> [__m512; 16] {
     // Pairs, then fours, of rows side by side in each quarter of a vector.
     let pair = |at: usize| {
         let (a, b) = (rows[at / 2 * 2], rows[at / 2 * 2 + 1]);
@@ -108,14 +108,32 @@ pub(super) fn weigh_values(
 
 /// How one query attends to all tokens.
 #[target_feature(enable = "avx512f,avx512dq,fma")]
-pub(super) fn attend_one(shape: HeadShape, query: &[f32], keys: &[f32], out: &mut [f32]) {
-    let row = shape.row();
-    assert!(query.len() == shape.size && keys.len() >= shape.size * row && out.len() == row);
-    // SAFETY: the lengths were checked.
-    unsafe {
-        scores::<1>(shape, query.as_ptr(), keys, out.as_mut_ptr());
-        softmax(&mut out[..row], shape.tokens);
+pub(super) fn attend_one(
+    shape: HeadShape,
+    head: usize,
+    query: &[f32],
+    keys: &[f32],
+    out: &mut [f32],
+) {
+    let (row, hidden) = (shape.row(), shape.hidden());
+    assert!(query.len() == shape.size && keys.len() >= shape.tokens * hidden && out.len() == row);
+    for (first, out) in out.chunks_exact_mut(16).enumerate() {
+        let first = first * 16;
+        // Sixteen tokens side by side, so that each adds up its channels in their order.
+        let count = shape.tokens.saturating_sub(first).min(16);
+        let tokens = std::array::from_fn::<usize, 16, _>(|at| first + at.min(count.max(1) - 1));
+        let mut sum = _mm512_setzero_ps();
+        for (channel, query) in query.iter().enumerate() {
+            let at = head * shape.size + channel;
+            let keys = tokens.map(|token| keys[token.min(shape.tokens - 1) * hidden + at]);
+            // SAFETY: the array has sixteen values.
+            let keys = unsafe { _mm512_loadu_ps(keys.as_ptr()) };
+            sum = _mm512_fmadd_ps(_mm512_set1_ps(*query), keys, sum);
+        }
+        // SAFETY: the chunk has sixteen values.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), sum) };
     }
+    softmax(out, shape.tokens);
 }
 
 /// Attention of some queries to all tokens of their image, head after head.
@@ -123,6 +141,7 @@ pub(super) fn attend_one(shape: HeadShape, query: &[f32], keys: &[f32], out: &mu
 pub(super) fn attend(
     shape: HeadShape,
     queries: &[f32],
+    // The keys are prepared, the values are not.
     KeysAndValues { keys, values }: KeysAndValues<'_>,
     mixed: &mut [f32],
     mut fused: Option<(&mut [f32], HeadFusion)>,
@@ -271,7 +290,7 @@ unsafe fn scores_of_keys<const QUERIES: usize, const VECTORS: usize>(
 /// Scores of a query to probabilities; zero beyond the last token.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
-fn softmax(row: &mut [f32], tokens: usize) {
+pub(super) fn softmax(row: &mut [f32], tokens: usize) {
     let mut largest = _mm512_set1_ps(f32::MIN);
     for (chunk, scores) in row.chunks_exact(16).enumerate() {
         let valid = first_lanes(tokens - (chunk * 16).min(tokens));
@@ -346,7 +365,13 @@ unsafe fn mix<const QUERIES: usize, const VECTORS: usize>(
 /// Takes one head's rows into the heads' common ones.
 #[inline]
 #[target_feature(enable = "avx512f,fma")]
-fn fuse_head(fusion: HeadFusion, head: usize, heads: usize, of_head: &[f32], fused: &mut [f32]) {
+pub(super) fn fuse_head(
+    fusion: HeadFusion,
+    head: usize,
+    heads: usize,
+    of_head: &[f32],
+    fused: &mut [f32],
+) {
     assert_eq!(of_head.len(), fused.len());
     let share = _mm512_set1_ps(1.0 / heads as f32);
     for (of_head, fused) in of_head.chunks_exact(16).zip(fused.chunks_exact_mut(16)) {

@@ -124,11 +124,11 @@ impl Part<'_> {
         let bias = self.layer.bias[self.panel * PANEL..][..PANEL].as_ptr();
         for (row, sums) in acc.into_iter().enumerate() {
             // SAFETY: the bias has a whole panel from here on.
-            let results = std::array::from_fn(|vector| unsafe {
+            let results: [__m512; 4] = std::array::from_fn(|vector| unsafe {
                 _mm512_add_ps(sums[vector], _mm512_loadu_ps(bias.add(vector * 16)))
             });
             // SAFETY: by this function's contract.
-            unsafe { self.sink.put(first + row, self.panel, results) };
+            unsafe { self.sink.put(first + row, self.panel * PANEL, results) };
         }
     }
 }

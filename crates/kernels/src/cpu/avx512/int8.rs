@@ -7,7 +7,7 @@ use super::tile::{ROWS, Sink, tiles};
 use crate::cpu::{
     aligned::LINE,
     instructions::{Epilogue, Quantized},
-    weights::{GROUP, Int8Kernel, Linear, PANEL, panel_len},
+    weights::{GROUP, HALF_PANEL, Int8Kernel, Linear, PANEL, panel_len},
 };
 
 /// A linear layer of tokens as integers.
@@ -64,7 +64,7 @@ pub(super) fn prefetch(weights: &[i8]) {
 /// One panel of a layer, what is multiplied with it, and where results go.
 pub(super) struct Panel<'a> {
     tokens: Quantized<'a>,
-    /// `[group of inputs][channel][input of the group]`.
+    /// `[half][group of inputs][channel][input of the group]`.
     weights: &'a [i8],
     offset: &'a [i32],
     scale: &'a [f32],
@@ -102,11 +102,6 @@ impl<'a> Panel<'a> {
         }
     }
 
-    /// The panel's weights.
-    pub(super) fn weights(&self) -> &'a [i8] {
-        self.weights
-    }
-
     /// # Safety
     /// `ROWS` rows from `first` on must be among the tokens.
     #[inline]
@@ -116,9 +111,10 @@ impl<'a> Panel<'a> {
         let rows = self.tokens.bytes[first * self.tokens.stride..].as_ptr();
         let weights = self.weights.as_ptr();
         for group in 0..self.inputs.div_ceil(GROUP) {
-            // SAFETY: a panel has so many groups of four vectors.
+            // SAFETY: each half of a panel has so many groups of two vectors.
             let weights: [__m512i; 4] = std::array::from_fn(|vector| unsafe {
-                let at = weights.add((group * PANEL + vector * 16) * GROUP);
+                let half = weights.add(vector / 2 * self.weights.len() / 2);
+                let at = half.add((group * HALF_PANEL + vector % 2 * 16) * GROUP);
                 _mm512_loadu_si512(at.cast())
             });
             for (row, sums) in sums.iter_mut().enumerate() {
@@ -135,24 +131,31 @@ impl<'a> Panel<'a> {
         }
         for (row, sums) in sums.into_iter().enumerate() {
             // SAFETY: by this function's contract.
-            unsafe { self.finish(first + row, sums) };
+            unsafe { self.finish(first + row, 0, sums) };
         }
     }
 
-    /// From sums to results: `(sum − offset) · scale of the channel · scale of the token + bias`.
+    /// From sums of the panel's vectors from `first` on to results:
+    /// `(sum − offset) · scale of the channel · scale of the token + bias`.
     ///
     /// # Safety
-    /// The row must be among the tokens.
+    /// The row must be among the tokens, and a panel has four vectors.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq")]
-    pub(super) unsafe fn finish(&self, row: usize, sums: [__m512i; 4]) {
+    pub(super) unsafe fn finish<const VECTORS: usize>(
+        &self,
+        row: usize,
+        first: usize,
+        sums: [__m512i; VECTORS],
+    ) {
         let of_token = _mm512_set1_ps(self.tokens.scale[row]);
-        let (offset, scale, bias) = (
-            self.offset.as_ptr(),
-            self.scale.as_ptr(),
-            self.bias.as_ptr(),
-        );
-        // SAFETY: each of the three has a whole panel.
+        let channels = first * 16..(first + VECTORS) * 16;
+        let [offset, scale, bias] = [
+            self.offset[channels.clone()].as_ptr().cast(),
+            self.scale[channels.clone()].as_ptr(),
+            self.bias[channels.clone()].as_ptr(),
+        ];
+        // SAFETY: each of the three slices has the vectors.
         let results = std::array::from_fn(|vector| unsafe {
             let offset = _mm512_loadu_si512(offset.add(vector * 16).cast());
             let scale = _mm512_loadu_ps(scale.add(vector * 16));
@@ -160,7 +163,8 @@ impl<'a> Panel<'a> {
             let sum = _mm512_cvtepi32_ps(_mm512_sub_epi32(sums[vector], offset));
             _mm512_fmadd_ps(_mm512_mul_ps(sum, scale), of_token, bias)
         });
+        let channel = self.panel * PANEL + channels.start;
         // SAFETY: the sink has the rows of the tokens and the channels of the panel.
-        unsafe { self.sink.put(row, self.panel, results) };
+        unsafe { self.sink.put::<VECTORS>(row, channel, results) };
     }
 }

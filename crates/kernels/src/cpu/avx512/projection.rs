@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::{math::sum_of_lanes, tile::first_lanes};
 use crate::cpu::{
     instructions::HeadShape,
-    weights::{GROUP, Kernel, Linear, PANEL, panel_len},
+    weights::{GROUP, Kernel, Linear, PANEL, int8_position, panel_len},
 };
 
 /// Directions that are multiplied at once: with the four inputs of a group, 24 sums.
@@ -48,8 +48,7 @@ fn project_int8(layer: &Linear, kernel: &[i8], directions: &[f32], out: &mut [f3
     for group in 0..inputs.div_ceil(GROUP) {
         let mut sums = [[_mm512_setzero_ps(); DIRECTIONS]; GROUP];
         for channel in (0..padded).step_by(16) {
-            let at =
-                channel / PANEL * panel_len(inputs) + (group * PANEL + channel % PANEL) * GROUP;
+            let at = int8_position(inputs, group * GROUP, channel);
             // SAFETY: the panel has four bytes of sixteen channels there.
             let weights = unsafe { _mm512_loadu_si512(kernel.as_ptr().add(at).cast()) };
             // Each lane has the four inputs of a channel, the first in its lowest byte.

@@ -21,16 +21,11 @@ pub(super) fn normalize(rows: &[f32], norm: &Norm, epsilon: f32, out: &mut [f32]
 
 /// Each row to integers with a scale of its own.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-pub(super) fn quantize(rows: &[f32], out: &mut QuantizedMut<'_>) {
-    let tokens = out.scale.len();
-    if tokens == 0 {
-        return;
-    }
-    let width = rows.len() / tokens;
-    assert!(width <= out.stride);
+pub(super) fn quantize(rows: &[f32], width: usize, stride: usize, out: &mut QuantizedMut<'_>) {
+    assert!(width <= out.stride && width <= stride);
     let bytes = out.bytes.chunks_mut(out.stride);
-    for ((row, bytes), scale) in rows.chunks_exact(width).zip(bytes).zip(&mut *out.scale) {
-        *scale = quantize_row(row, &mut bytes[..width]);
+    for ((row, bytes), scale) in rows.chunks(stride).zip(bytes).zip(&mut *out.scale) {
+        *scale = quantize_row(&row[..width], &mut bytes[..width]);
     }
 }
 

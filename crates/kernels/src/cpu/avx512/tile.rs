@@ -1,11 +1,11 @@
 //! What the products share: tiles of a few rows by up to four vectors of output channels.
 
-use std::{arch::x86_64::*, array};
+use std::arch::x86_64::*;
 
 use super::math;
 use crate::cpu::{
-    instructions::{Activation, Epilogue},
-    weights::{Linear, PANEL},
+    instructions::{Activation, Epilogue, RowsMut},
+    weights::Linear,
 };
 
 /// Rows of a tile: with four vectors of sums each, inputs and weights still find registers.
@@ -15,6 +15,7 @@ pub(super) const ROWS: usize = 6;
 #[derive(Clone, Copy)]
 pub(super) struct Sink {
     out: *mut f32,
+    channels: usize,
     stride: usize,
     action: Action,
 }
@@ -32,33 +33,45 @@ impl Sink {
     /// # Panics
     /// If the epilogue's room is of another length.
     pub(super) fn new(epilogue: Epilogue<'_>, rows: usize, layer: &Linear) -> Self {
-        assert_eq!(epilogue.len(), rows * layer.outputs);
-        let (out, action) = match epilogue {
-            Epilogue::Store(out) => (out, Action::Store),
-            Epilogue::Add(out) => (out, Action::Add),
-            Epilogue::Activate(out, activation) => (out, Action::Activate(activation)),
+        assert_eq!(epilogue.rows(layer.outputs), rows);
+        let channels = layer.outputs;
+        let (out, stride, action) = match epilogue {
+            Epilogue::Store(out) => (out, channels, Action::Store),
+            Epilogue::Add(out) => (out, channels, Action::Add),
+            Epilogue::Activate(activation, RowsMut { values, stride }) => {
+                (values, stride, Action::Activate(activation))
+            }
         };
+        assert!(stride >= channels && out.len() >= rows * stride);
         Self {
             out: out.as_mut_ptr(),
-            stride: layer.outputs,
+            channels,
+            stride,
             action,
         }
     }
 
-    /// Takes a row's results for the panel's channels, bias included; those beyond the last
-    /// channel are left out.
+    /// Takes a row's results for the channels from `channel` on, bias included; those beyond the
+    /// last channel are left out.
     ///
     /// # Safety
-    /// The row and the panel must be of those that the sink was made for.
+    /// The row must be of those that the sink was made for, and `channel` below the padded number
+    /// of channels.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq")]
-    pub(super) unsafe fn put(self, row: usize, panel: usize, results: [__m512; 4]) {
-        let valid = valid_lanes(self.stride, panel);
-        for (vector, (result, valid)) in results.into_iter().zip(valid).enumerate() {
-            // SAFETY: row and panel lie within the room; lanes beyond its last channel are masked,
-            // and a masked lane is not touched.
+    pub(super) unsafe fn put<const VECTORS: usize>(
+        self,
+        row: usize,
+        channel: usize,
+        results: [__m512; VECTORS],
+    ) {
+        for (vector, result) in results.into_iter().enumerate() {
+            let channel = channel + vector * 16;
+            let valid = first_lanes(self.channels.saturating_sub(channel));
+            // SAFETY: the row lies within the room; lanes beyond its last channel are masked, and a
+            // masked lane is not touched.
             unsafe {
-                let at = (self.out).wrapping_add(row * self.stride + panel * PANEL + vector * 16);
+                let at = self.out.wrapping_add(row * self.stride + channel);
                 let result = match self.action {
                     Action::Store => result,
                     Action::Add => _mm512_add_ps(_mm512_maskz_loadu_ps(valid, at), result),
@@ -68,13 +81,6 @@ impl Sink {
             }
         }
     }
-}
-
-/// Which lanes of a panel's four vectors are channels.
-#[inline]
-fn valid_lanes(outputs: usize, panel: usize) -> [__mmask16; 4] {
-    let channels = (outputs - panel * PANEL).min(PANEL);
-    array::from_fn(|vector| first_lanes(channels.saturating_sub(vector * 16)))
 }
 
 /// A mask of the first lanes, of all sixteen at most.
@@ -114,9 +120,10 @@ mod tests {
     }
 
     #[test]
-    fn channels_beyond_the_last_are_masked() {
-        assert_eq!(valid_lanes(64, 0), [0xffff; 4]);
-        assert_eq!(valid_lanes(72, 1), [0xff, 0, 0, 0]);
-        assert_eq!(valid_lanes(81, 1), [0xffff, 1, 0, 0]);
+    fn masks_have_the_first_lanes() {
+        assert_eq!(
+            [0, 1, 15, 16, 40].map(first_lanes),
+            [0, 1, 0x7fff, 0xffff, 0xffff]
+        );
     }
 }

@@ -1,13 +1,13 @@
-//! One block of one image.
+//! One block, of one image or of several together.
 //!
-//! Its tokens go through it in parts, a thread each, that meet three times: queries, keys and values
-//! of all tokens have to be there before keys are transposed, all keys before a token attends, and
-//! all tokens have left a block before the next begins.
+//! A single image's tokens go through it in parts, a thread each, that meet three times: queries,
+//! keys and values of all tokens have to be there before keys are prepared, all keys before a token
+//! attends, and all tokens have left a block before the next begins.
 
-use super::{BatchMaps, Block, ClassTokenOutputs, Encoder, for_each_part, lengths, split_rows};
+use super::{Block, ClassTokenOutputs, Encoder, Image, for_each_part, lengths, split_rows};
 use crate::cpu::{
     encoder::workspace::Workspace,
-    instructions::{Epilogue, HeadFusion, KeysAndValues, Operand, QuantizedMut},
+    instructions::{Epilogue, KeysAndValues, Operand, QuantizedMut, RowsMut},
     weights::{Linear, Norm, ZERO_POINT},
 };
 
@@ -25,17 +25,37 @@ struct Rest<'a> {
     tokens: &'a mut [f32],
     queries: &'a [f32],
     mixed: &'a mut [f32],
-    activations: &'a mut [f32],
-    fused: Option<(&'a mut [f32], HeadFusion)>,
+    activations: RowsMut<'a>,
+    /// Of each image, if maps are wanted.
+    fused: Vec<Option<&'a mut [f32]>>,
     scratch: Scratch<'a>,
-    /// Of the part that has the class token, if it is wanted.
-    class_token: Option<ClassToken<'a>>,
+    /// Of each image, where the part has its class token and it is wanted.
+    class_token: Vec<Option<ClassToken<'a>>>,
 }
 
 /// What a block tells of the class token.
 struct ClassToken<'a> {
     rounding_error: &'a mut [f32],
     other: &'a mut [f32],
+}
+
+impl<'a> ClassToken<'a> {
+    fn of_layer(outputs: &'a mut ClassTokenOutputs<'_>, layer: usize, hidden: usize) -> Self {
+        Self {
+            rounding_error: &mut outputs.rounding_error[layer * hidden..][..hidden],
+            other: outputs.other,
+        }
+    }
+}
+
+/// One head of one image, to be prepared.
+struct PreparedHead<'a> {
+    image: usize,
+    head: usize,
+    keys: &'a mut [f32],
+    values: &'a mut [f32],
+    /// How the class token attends, and the values that it reads, if they are wanted.
+    class_token: Option<(&'a mut [f32], &'a mut [f32])>,
 }
 
 /// Where a part prepares what a layer reads.
@@ -52,41 +72,55 @@ impl Encoder {
         &self,
         layer: usize,
         workspace: &mut Workspace,
-        mut maps: Option<&mut BatchMaps<'_>>,
+        images: &mut [Image<'_>],
         parts: usize,
     ) {
         let shape = &self.shape;
         let (all, hidden, block) = (shape.tokens(), shape.hidden, &self.blocks[layer]);
         let last = layer + 1 == shape.layers;
         let queries = if last { shape.read } else { all };
-        self.project(block, workspace, queries, parts);
-        self.by_head(layer, workspace, maps.as_deref_mut(), parts);
+        let count = images.len();
+        // Of several images the queries that nothing reads are computed, too.
+        let projected = if count == 1 { queries } else { count * all };
+        self.project(block, workspace, projected, parts);
+        self.by_head(layer, workspace, images, parts);
+        if queries < all {
+            for image in 1..count {
+                let rows = image * all * hidden..(image * all + queries) * hidden;
+                let to = image * queries * hidden;
+                workspace.tokens.copy_within(rows.clone(), to);
+                workspace.queries.copy_within(rows, to);
+            }
+        }
 
         let heads = shape.head_shape();
         let parts = if queries < all { 1 } else { parts };
-        let lengths = lengths(queries, parts);
-        let matrix = all * heads.row();
-        let fused: Vec<Option<&mut [f32]>> = match &maps {
-            None => (0..parts).map(|_| None).collect(),
-            Some(_) => {
-                let fused = &mut workspace.fused[layer * matrix..][..matrix];
-                let fused = split_rows(fused, heads.row(), lengths.clone());
-                fused.into_iter().map(Some).collect()
+        let lengths = lengths(count * queries, parts);
+        let row = heads.row();
+        let of_layer = layer * all * row..layer * all * row + queries * row;
+        let mut fused: Vec<Vec<Option<&mut [f32]>>> = (0..parts).map(|_| Vec::new()).collect();
+        let mut class_token = Vec::with_capacity(count);
+        let mut of_images = workspace.fused.chunks_mut(shape.layers * all * row);
+        for image in images {
+            let maps = image.outputs.maps.as_mut();
+            let of_image = of_images.next().filter(|_| maps.is_some());
+            // Each part has some of a single image's queries, or all of every image's.
+            let lengths = lengths.clone().map(|length| length / count);
+            match of_image {
+                None => fused.iter_mut().for_each(|of_part| of_part.push(None)),
+                Some(of_image) => {
+                    let rows = split_rows(&mut of_image[of_layer.clone()], row, lengths);
+                    let parts = fused.iter_mut().zip(rows);
+                    parts.for_each(|(of_part, rows)| of_part.push(Some(rows)));
+                }
             }
-        };
-        let mut class_token = maps.and_then(|maps| maps.class_token.as_mut()).map(
-            |ClassTokenOutputs {
-                 rounding_error,
-                 other,
-                 ..
-             }| ClassToken {
-                rounding_error: &mut rounding_error[layer * hidden..][..hidden],
-                other,
-            },
-        );
+            let outputs = maps.and_then(|maps| maps.class_token.as_mut());
+            class_token.push(outputs.map(|outputs| ClassToken::of_layer(outputs, layer, hidden)));
+        }
         let tokens = split_rows(&mut workspace.tokens, hidden, lengths.clone());
         let mixed = split_rows(&mut workspace.mixed, hidden, lengths.clone());
-        let activations = split_rows(&mut workspace.activations, shape.mlp, lengths.clone());
+        let stride = workspace.activation_stride;
+        let activations = split_rows(&mut workspace.activations, stride, lengths.clone());
         let normalized = split_scratch(&mut workspace.normalized, hidden, lengths.clone());
         let quantized = workspace.quantized.split(lengths.clone());
         let mut first = 0;
@@ -100,24 +134,32 @@ impl Encoder {
                 tokens,
                 queries: &workspace.queries[first * hidden..][..length * hidden],
                 mixed,
-                activations,
-                fused: fused.map(|fused| (fused, shape.head_fusion)),
+                activations: RowsMut {
+                    values: activations,
+                    stride,
+                },
+                fused,
                 scratch: Scratch::new(scratch),
-                class_token: if first == 0 { class_token.take() } else { None },
+                // The class token is the first, and so in the first part.
+                class_token: std::mem::take(&mut class_token),
             });
             first += length;
         }
-        let of_image = KeysAndValues {
-            keys: &workspace.keys_by_head,
+        let of_images = KeysAndValues {
+            keys: &workspace.keys,
             values: &workspace.values,
         };
-        for_each_part(tasks, |task| self.attend_and_mlp(block, task, of_image));
+        let [keys, values] = &workspace.prepared;
+        let prepared = KeysAndValues { keys, values };
+        for_each_part(tasks, |task| {
+            self.attend_and_mlp(block, task, count, prepared, of_images)
+        });
     }
 
     /// Tokens to queries, keys and values; queries of the first `queries` tokens alone.
     fn project(&self, block: &Block, workspace: &mut Workspace, queries: usize, parts: usize) {
         let hidden = self.shape.hidden;
-        let lengths = lengths(self.shape.tokens(), parts);
+        let lengths = lengths(workspace.images * self.shape.tokens(), parts);
         let mut first = 0;
         let of_queries: Vec<usize> = lengths
             .clone()
@@ -158,73 +200,129 @@ impl Encoder {
         });
     }
 
-    /// Transposes the keys; and how the class token attends, with the values that it reads.
+    /// Prepares keys and values; and how the class token attends, with the values that it reads.
     fn by_head(
         &self,
         layer: usize,
         workspace: &mut Workspace,
-        maps: Option<&mut BatchMaps<'_>>,
+        images: &mut [Image<'_>],
         parts: usize,
     ) {
         let shape = self.shape.head_shape();
-        let (tokens, size) = (shape.tokens, shape.size);
-        let keys_by_head = workspace.keys_by_head.chunks_exact_mut(size * shape.row());
-        let mut tasks: Vec<_> = keys_by_head.map(|keys| (keys, None)).collect();
-        if let Some(class_token) = maps.and_then(|maps| maps.class_token.as_mut()) {
+        let (tokens, size, of_image) = (shape.tokens, shape.size, shape.tokens * shape.hidden());
+        let [keys, values] = &mut workspace.prepared;
+        let of_head = self.instructions.prepared_len(shape);
+        let heads = || std::iter::repeat_n(1, images.len() * shape.heads);
+        let keys = split_rows(keys, of_head[0], heads());
+        let values = split_rows(values, of_head[1], heads());
+        let mut tasks: Vec<_> = keys
+            .into_iter()
+            .zip(values)
+            .enumerate()
+            .map(|(at, (keys, values))| PreparedHead {
+                image: at / shape.heads,
+                head: at % shape.heads,
+                keys,
+                values,
+                class_token: None,
+            })
+            .collect();
+        for (image, tasks) in images.iter_mut().zip(tasks.chunks_mut(shape.heads)) {
+            let maps = image.outputs.maps.as_mut();
+            let Some(outputs) = maps.and_then(|maps| maps.class_token.as_mut()) else {
+                continue;
+            };
             let of_layer = shape.heads * tokens;
-            let attention = &mut class_token.attention[layer * of_layer..][..of_layer];
+            let attention = &mut outputs.attention[layer * of_layer..][..of_layer];
             let of_layer = of_layer * size;
-            let weighted = &mut class_token.weighted_values[layer * of_layer..][..of_layer];
+            let weighted = &mut outputs.weighted_values[layer * of_layer..][..of_layer];
             let attention = attention.chunks_exact_mut(tokens);
-            let outputs = attention.zip(weighted.chunks_exact_mut(tokens * size));
-            for (task, outputs) in tasks.iter_mut().zip(outputs) {
-                task.1 = Some(outputs);
+            let of_heads = attention.zip(weighted.chunks_exact_mut(tokens * size));
+            for (task, of_head) in tasks.iter_mut().zip(of_heads) {
+                task.class_token = Some(of_head);
             }
         }
-        let (queries, keys, values) = (&workspace.queries, &workspace.keys, &workspace.values);
-        let run = |(head, (keys_of_head, class_token)): (usize, (&mut [f32], Option<_>))| {
-            self.instructions
-                .transpose_keys(shape, head, keys, keys_of_head);
-            let Some((attention, weighted)): Option<(&mut [f32], &mut [f32])> = class_token else {
+        let [queries, keys, values] =
+            [&workspace.queries, &workspace.keys, &workspace.values].map(|all| &**all);
+        let run = |task: PreparedHead<'_>| {
+            let start = task.image * of_image;
+            let of_image = KeysAndValues {
+                keys: &keys[start..][..of_image],
+                values: &values[start..][..of_image],
+            };
+            let (instructions, head) = (&self.instructions, task.head);
+            instructions.prepare_head(shape, head, of_image, task.keys, task.values);
+            let Some((attention, weighted)) = task.class_token else {
                 return;
             };
-            let query = &queries[head * size..][..size];
+            let query = &queries[start + head * size..][..size];
             let mut row = vec![0.0; shape.row()];
-            self.instructions
-                .attend_one(shape, query, keys_of_head, &mut row);
+            instructions.attend_one(shape, head, query, of_image.keys, &mut row);
             attention.copy_from_slice(&row[..tokens]);
-            self.instructions
-                .weigh_values(shape, head, values, &row, weighted);
+            instructions.weigh_values(shape, head, of_image.values, &row, weighted);
         };
-        let tasks = tasks.into_iter().enumerate();
         match parts {
-            1 => tasks.for_each(run),
-            _ => for_each_part(tasks.collect(), run),
+            1 => tasks.into_iter().for_each(run),
+            _ => for_each_part(tasks, run),
         }
     }
 
-    /// From queries to the end of the block, for the tokens of one part.
-    fn attend_and_mlp(&self, block: &Block, mut task: Rest<'_>, of_image: KeysAndValues<'_>) {
+    /// From queries to the end of the block, for the tokens of one part; `images` have as many of
+    /// them each.
+    fn attend_and_mlp(
+        &self,
+        block: &Block,
+        mut task: Rest<'_>,
+        images: usize,
+        prepared: KeysAndValues<'_>,
+        of_images: KeysAndValues<'_>,
+    ) {
         let (instructions, hidden) = (&self.instructions, self.shape.hidden);
         let heads = self.shape.head_shape();
-        instructions.attend(heads, task.queries, of_image, task.mixed, task.fused.take());
-        let input = self.quantized(task.mixed, &block.out, &mut task.scratch);
-        if let Some(ClassToken { rounding_error, .. }) = &mut task.class_token {
-            write_rounding_error(input, task.mixed, rounding_error);
+        let of_image = task.queries.len() / images;
+        let queries = task.queries.chunks_exact(of_image.max(1));
+        let mixed = task.mixed.chunks_exact_mut(of_image.max(1));
+        let fused = task.fused.into_iter();
+        for (image, ((queries, mixed), fused)) in queries.zip(mixed).zip(fused).enumerate() {
+            let fused = fused.map(|fused| (fused, self.shape.head_fusion));
+            let prepared = prepared.of_image(image, images);
+            let of_image = of_images.of_image(image, images);
+            instructions.attend(heads, queries, prepared, of_image, mixed, fused);
+        }
+        let input = self.quantized(task.mixed, hidden, &block.out, &mut task.scratch);
+        for (image, class_token) in task.class_token.iter_mut().enumerate() {
+            if let Some(ClassToken { rounding_error, .. }) = class_token {
+                let row = image * of_image / hidden;
+                write_rounding_error(input, row, &task.mixed[row * hidden..], rounding_error);
+            }
         }
         instructions.multiply(input, &block.out, Epilogue::Add(task.tokens));
 
-        let before_mlp = match &task.class_token {
-            Some(_) => task.tokens[..hidden].to_vec(),
-            None => Vec::new(),
+        let class_rows = |tokens: &[f32]| -> Vec<f32> {
+            let rows = (0..task.class_token.len()).map(|image| image * of_image);
+            rows.flat_map(|start| tokens[start..][..hidden].to_vec())
+                .collect()
         };
+        let before_mlp = class_rows(task.tokens);
         let input = self.normalized(task.tokens, &block.mlp_norm, &block.up, &mut task.scratch);
-        let active = Epilogue::Activate(task.activations, self.shape.activation);
+        let RowsMut { values, stride } = task.activations;
+        let out = RowsMut {
+            values: &mut *values,
+            stride,
+        };
+        let active = Epilogue::Activate(self.shape.activation, out);
         instructions.multiply(input, &block.up, active);
-        let input = self.quantized(task.activations, &block.down, &mut task.scratch);
+        let input = self.quantized(values, stride, &block.down, &mut task.scratch);
         instructions.multiply(input, &block.down, Epilogue::Add(task.tokens));
-        if let Some(ClassToken { other, .. }) = task.class_token {
-            let added = task.tokens.iter().zip(before_mlp).zip(&*block.out.bias);
+        let after_mlp = class_rows(task.tokens);
+        let rows = after_mlp
+            .chunks_exact(hidden)
+            .zip(before_mlp.chunks_exact(hidden));
+        for (class_token, (after, before)) in task.class_token.into_iter().zip(rows) {
+            let Some(ClassToken { other, .. }) = class_token else {
+                continue;
+            };
+            let added = after.iter().zip(before).zip(&*block.out.bias);
             for (other, ((after, before), bias)) in other.iter_mut().zip(added) {
                 *other += (after - before) + bias;
             }
@@ -255,16 +353,19 @@ impl Encoder {
         }
     }
 
-    /// Rows, as a layer reads them.
+    /// Rows `stride` values apart, as a layer reads them; in float32 they are without gaps.
     fn quantized<'s>(
         &self,
         rows: &'s [f32],
+        stride: usize,
         layer: &Linear,
         scratch: &'s mut Scratch<'_>,
     ) -> Operand<'s> {
         match layer.is_int8() {
             true => {
-                self.instructions.quantize(rows, &mut scratch.quantized);
+                let quantized = &mut scratch.quantized;
+                self.instructions
+                    .quantize(rows, layer.inputs, stride, quantized);
                 Operand::Int8(scratch.quantized.view())
             }
             false => Operand::Float32(rows),
@@ -293,15 +394,15 @@ fn split_scratch(
     }
 }
 
-/// What rounding the first row to integers changed; nothing where it was not rounded.
-fn write_rounding_error(input: Operand<'_>, rows: &[f32], error: &mut [f32]) {
+/// What rounding a row to integers changed; nothing where it was not rounded.
+fn write_rounding_error(input: Operand<'_>, row: usize, values: &[f32], error: &mut [f32]) {
     let Operand::Int8(quantized) = input else {
         error.fill(0.0);
         return;
     };
-    let values = quantized.bytes.iter().zip(rows);
-    for (error, (&byte, value)) in error.iter_mut().zip(values) {
+    let bytes = quantized.bytes[row * quantized.stride..].iter().zip(values);
+    for (error, (&byte, value)) in error.iter_mut().zip(bytes) {
         let integer = (i32::from(byte) - ZERO_POINT) as f32;
-        *error = integer * quantized.scale[0] - value;
+        *error = integer * quantized.scale[row] - value;
     }
 }

@@ -134,6 +134,12 @@ impl Made {
 }
 
 fn run(encoder: &Encoder, pixels: &[f32], threads: usize) -> Made {
+    let images = pixels.len() / encoder.shape().image_len();
+    let division = Division::of(images, encoder.shape().tokens(), threads, 0);
+    run_divided(encoder, pixels, threads, division)
+}
+
+fn run_divided(encoder: &Encoder, pixels: &[f32], threads: usize, division: Division) -> Made {
     let shape = encoder.shape();
     let (layers, tokens, hidden) = (shape.layers, shape.tokens(), shape.hidden);
     let images = pixels.len() / shape.image_len();
@@ -164,7 +170,7 @@ fn run(encoder: &Encoder, pixels: &[f32], threads: usize) -> Made {
             }),
         }),
     };
-    encoder.run(pixels, outputs, &pool);
+    encoder.run_divided(division, pixels, outputs, &pool);
     let inputs = AttributionInputs {
         directions: &Values(99).take(images * LABELS * hidden, 1.0),
         weighted_values: &made.weighted_values,
@@ -184,6 +190,14 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
+/// Euclidean norm of the difference over that of what is expected.
+fn difference(found: &[f32], expected: &[f32]) -> f64 {
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let pairs = found.iter().zip(expected);
+    let difference = norm(&mut pairs.map(|(a, b)| f64::from(*a) - f64::from(*b)));
+    difference / norm(&mut expected.iter().map(|v| f64::from(*v))).max(1e-6)
+}
+
 /// The instruction sets of this processor other than plain Rust.
 fn fast_sets() -> Vec<InstructionSet> {
     let (there, missing): (Vec<_>, Vec<_>) = InstructionSet::ALL
@@ -199,7 +213,16 @@ fn compare(shape: EncoderShape, int8: bool) {
     for set in fast_sets() {
         let found = run(&encoder(shape, int8, set), &pixels, 2);
         for ((name, found), (_, expected)) in found.parts().into_iter().zip(expected.parts()) {
-            assert_eq!(bits(found), bits(expected), "{set:?}: {name} of {shape:?}");
+            match set {
+                // Its attention is in bfloat16. One integer rounded the other way is most of a
+                // token's rounding error.
+                InstructionSet::Amx if name.starts_with("rounding") => {}
+                InstructionSet::Amx => {
+                    let difference = difference(found, expected);
+                    assert!(difference < 2e-2, "{name} of {shape:?}: {difference}");
+                }
+                _ => assert_eq!(bits(found), bits(expected), "{set:?}: {name} of {shape:?}"),
+            }
         }
     }
 }
@@ -304,6 +327,30 @@ fn an_image_has_the_same_bits_alone_and_in_any_batch_and_on_any_threads() {
                     assert_eq!(bits(&only.image(0, 1)), bits(&batch.image(0, 3)));
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn images_that_go_through_the_network_together_have_the_bits_of_single_ones() {
+    let pooled = EncoderShape {
+        read: SHAPE.tokens(),
+        ..SHAPE
+    };
+    for set in fast_sets().into_iter().chain([InstructionSet::Portable]) {
+        for (shape, int8) in [(SHAPE, true), (SHAPE, false), (pooled, true)] {
+            let encoder = encoder(shape, int8, set);
+            let pixels = Values(5).take(5 * shape.image_len(), 1.0);
+            let divided = |together| {
+                let division = Division {
+                    alone: 5,
+                    together,
+                    parts: 1,
+                };
+                run_divided(&encoder, &pixels, 2, division)
+            };
+            assert_eq!(divided(2), divided(1), "{set:?}");
+            assert_eq!(divided(3), divided(1), "{set:?}");
         }
     }
 }
