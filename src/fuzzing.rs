@@ -123,6 +123,7 @@ fn preprocesses() -> [Preprocess; 3] {
             height: 32,
             width: 32,
             rounding,
+            fill: [0; 3],
         })
     };
     let squash = Resize::Squash {

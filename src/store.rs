@@ -126,6 +126,12 @@ pub enum StoreError {
     /// The store has a bound for a single map.
     #[error("the map is larger than the map store takes")]
     TooLarge,
+    /// An id that carries its map has room for a rollout only.
+    #[error(
+        "ids of this server carry a rollout, and this model makes evidence only; a server with \
+         `--attention-store memory` or one in Redis keeps it"
+    )]
+    NoRollout,
     /// The log has the reason.
     #[error("the map could not be kept: internal error")]
     Internal,

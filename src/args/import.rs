@@ -10,12 +10,21 @@ pub struct ImportArgs {
     /// Checkpoint: hf://ORG/NAME[@REVISION], the directory of a Hugging Face or timm model, or a file
     /// of weights (.pth, .safetensors of torchvision; .npz of the ViT's authors), or an exported
     /// .onnx graph
-    #[arg(required_unless_present = "arch", conflicts_with = "arch")]
+    #[arg(required_unless_present_any = ["arch", "list_families"], conflicts_with = "arch")]
     pub source: Option<PathBuf>,
 
+    /// Print the table of what is imported from where, and with which maps
+    #[arg(long, conflicts_with_all = ["arch", "source", "out"])]
+    pub list_families: bool,
+
     /// Where the model directory is written
-    #[arg(long, value_name = "DIR", env = "PATCHLIGHT_OUT")]
-    pub out: PathBuf,
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "PATCHLIGHT_OUT",
+        required_unless_present = "list_families"
+    )]
+    pub out: Option<PathBuf>,
 
     /// Build this architecture instead of reading a checkpoint, such as vit-l-16
     #[arg(

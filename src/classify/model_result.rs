@@ -37,7 +37,7 @@ pub(super) struct ModelResult {
 impl ModelResult {
     /// Whether the model makes maps at all.
     pub(super) fn has_map(&self) -> bool {
-        !self.rollout.is_empty()
+        !self.rollout.is_empty() || self.attribution.is_some()
     }
 
     /// Takes from an output what `keep` asks for.

@@ -17,10 +17,17 @@ use patchlight_sources::{
 };
 use tokio::runtime;
 
-use super::{USAGE, fail};
+use super::{USAGE, fail, manual::written};
 use crate::{args::ImportArgs, images, server::Signals, sources::ProgressLine};
 
 pub(super) fn run(args: ImportArgs) -> ExitCode {
+    if args.list_families {
+        let table = import::families_table();
+        return written(io::Write::write_all(
+            &mut io::stdout().lock(),
+            table.as_bytes(),
+        ));
+    }
     let (mut options, source) = match options(args) {
         Ok(options) => options,
         Err(error) => return fail(USAGE, error),
@@ -95,6 +102,9 @@ fn options(args: ImportArgs) -> Result<(ImportOptions, Address), String> {
         }
         (None, None) => return Err("name a checkpoint, or --arch with --random-weights".to_owned()),
     };
+    let out = args
+        .out
+        .ok_or("name the model directory to make with --out DIR")?;
     let Ok(preprocess) = args.preprocess.map(|text| text.parse()).transpose();
     let resize = args.resize.map(|text| text.parse::<Backend>()).transpose();
     let options = ImportOptions {
@@ -107,7 +117,7 @@ fn options(args: ImportArgs) -> Result<(ImportOptions, Address), String> {
         without_map: args.without_map,
         precision,
         check,
-        ..ImportOptions::new(source, args.out)
+        ..ImportOptions::new(source, out)
     };
     Ok((options, address))
 }

@@ -30,7 +30,7 @@ pub(super) fn man(args: &ManArgs) -> ExitCode {
 }
 
 /// A reader that has seen enough, such as `head`, is no failure.
-fn written(outcome: io::Result<()>) -> ExitCode {
+pub(super) fn written(outcome: io::Result<()>) -> ExitCode {
     match outcome {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(1, error),
         _ => ExitCode::SUCCESS,

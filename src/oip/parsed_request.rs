@@ -58,7 +58,8 @@ impl OutputSpec {
         let values: Vec<f32> = match name {
             // The product over all blocks comes first; the prefix tokens first in it.
             ROLLOUT => outputs
-                .flat_map(|output| &output.rollout[tokens.prefix..tokens.total()])
+                .filter_map(|output| output.rollout.get(tokens.prefix..tokens.total()))
+                .flatten()
                 .copied()
                 .collect(),
             _ => outputs.flat_map(|output| &output.logits).copied().collect(),

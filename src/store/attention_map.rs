@@ -18,7 +18,8 @@ pub struct AttentionMap {
     /// The model that made it.
     pub model: Arc<ModelDescriptor>,
     /// `layers × tokens`: the rollout that starts at each block, prefix tokens first. Only the
-    /// first of these rows if the map is [`abridged`](Self::abridged).
+    /// first of these rows if the map is [`abridged`](Self::abridged). Empty where the network has
+    /// no attention that could be followed.
     pub rollout: Arc<[f32]>,
     /// Per-label attribution, if the model makes it.
     pub attribution: Option<Arc<KeptAttribution>>,
@@ -81,11 +82,8 @@ impl AttentionMap {
     pub fn kinds(&self) -> Vec<MapKind> {
         let class = self.attribution.is_some().then_some(MapKind::Class);
         let heads = self.class_attention.is_some().then_some(MapKind::Heads);
-        [MapKind::Rollout]
-            .into_iter()
-            .chain(class)
-            .chain(heads)
-            .collect()
+        let rollout = (!self.rollout.is_empty()).then_some(MapKind::Rollout);
+        rollout.into_iter().chain(class).chain(heads).collect()
     }
 
     /// Bytes of its values.

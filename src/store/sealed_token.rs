@@ -36,6 +36,9 @@ impl SealedTokenStore {
         map: &AttentionMap,
         now: u64,
     ) -> std::result::Result<StoredMap, StoreError> {
+        if map.rollout.is_empty() {
+            return Err(StoreError::NoRollout);
+        }
         let record = codec::encode_abridged(map, now.saturating_add(self.ttl.as_secs()));
         let id = URL_SAFE_NO_PAD.encode(self.keys.seal(Purpose::Id, &record)?);
         if id.len() > Self::MAX_TOKEN_LENGTH {

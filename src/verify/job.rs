@@ -99,14 +99,17 @@ pub(super) async fn run(
 
 /// The orders of the maps that every image has.
 fn orders(map: &AttentionMap) -> Result<Vec<(MapKind, PatchOrder)>> {
-    let rollout = map.patches(0).map_err(|error| {
-        tracing::error!(%error, "a kept map is not whole");
-        Error::Internal
-    })?;
-    let mut orders = vec![(
-        MapKind::Rollout,
-        PatchOrder::strongest_first(rollout.values(), SEED),
-    )];
+    let mut orders = Vec::new();
+    if !map.rollout.is_empty() {
+        let rollout = map.patches(0).map_err(|error| {
+            tracing::error!(%error, "a kept map is not whole");
+            Error::Internal
+        })?;
+        orders.push((
+            MapKind::Rollout,
+            PatchOrder::strongest_first(rollout.values(), SEED),
+        ));
+    }
     let attribution = map.attribution.as_ref().and_then(|attribution| {
         let best = *attribution.classes.first()?;
         attribution.of(best, true)

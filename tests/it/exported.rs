@@ -65,7 +65,9 @@ fn agrees_with(options: &ImportOptions, name: &str, tolerance: f32) {
         let outputs = runner.outputs();
         assert_eq!(outputs[..3], ["logits", "rollout", "rollout_by_start"]);
         assert!(
-            outputs.len() == 3 || outputs[3..] == ["class_attention"],
+            outputs.len() == 3
+                || outputs[3..] == ["class_attention"]
+                || outputs[3..] == ["evidence", "evidence_rest", "evidence_class"],
             "{outputs:?}"
         );
 
@@ -272,9 +274,9 @@ fn convolutional_networks_are_imported_to_serve_labels() {
         let text = fs::read_to_string(golden(name).join("expected.json")).unwrap();
         let expected: Value = serde_json::from_str(&text).unwrap();
         let options = options(&golden(name).join("model.onnx"));
-        // Not without being asked: the message says how.
-        let message = refusal(&options);
-        assert!(message.contains("--without-map"), "{message}");
+        // Where it is not asked for labels alone, there is evidence.
+        let (_evidence, manifest) = imported_with(options.clone());
+        assert!(manifest.graph.attribution.is_some() && manifest.graph.rollout.is_none());
 
         let (folder, manifest) = imported_with(ImportOptions {
             without_map: true,
@@ -298,7 +300,8 @@ fn convolutional_networks_are_imported_to_serve_labels() {
                 Some(Crop {
                     height: 32,
                     width: 32,
-                    rounding: CropRounding::FloorPadBehind
+                    rounding: CropRounding::FloorPadBehind,
+                    fill: [0; 3],
                 })
             )
         );
@@ -345,4 +348,43 @@ async fn a_convolutional_network_is_served_and_refuses_what_needs_a_map() {
     assert_eq!(evaluated.status.code(), Some(1));
     let said = String::from_utf8(evaluated.stderr).unwrap();
     assert!(said.contains("makes no map"), "{said}");
+}
+
+#[tokio::test]
+async fn a_convolutional_network_answers_evidence_and_says_that_it_has_no_rollout() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let out = folder.path().join("model");
+    let options = ImportOptions {
+        out: out.clone(),
+        ..options(&golden("resnet").join("model.onnx"))
+    };
+    import::run(&options, &mut |_| {}).unwrap();
+
+    let server = Server::start(&["--drain-delay", "0s", "--model", out.to_str().unwrap()]);
+    let answer = post(&server.address, "/classify", sample("dog.jpg")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let body = answer.json();
+    assert_eq!(body["attention"]["maps"], serde_json::json!(["class"]));
+    let url = body["attention"]["url"].as_str().unwrap();
+    get(&server.address, url)
+        .await
+        .is_problem(409, "map_not_kept");
+    for prediction in body["predictions"].as_array().unwrap() {
+        let class = &prediction["class_id"];
+        let map = format!("{url}?class={class}");
+        let numbers = get(&server.address, &format!("{map}&format=json"))
+            .await
+            .json();
+        let values = numbers["values"].as_array().unwrap().iter();
+        let sum: f64 = values.map(|value| value.as_f64().unwrap()).sum();
+        let of = |name: &str| numbers[name].as_f64().unwrap();
+        let logit = of("logit");
+        let residual = (sum + of("unattributed") - logit).abs();
+        assert!(residual < 1e-3 * logit.abs().max(1.0), "{numbers}");
+        let drawn = get(&server.address, &map).await;
+        assert_eq!(
+            (drawn.status.as_u16(), drawn.header("content-type")),
+            (200, "image/png")
+        );
+    }
 }

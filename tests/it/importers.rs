@@ -132,6 +132,7 @@ fn timm_transforms_and_labels_are_taken_over() {
         height: 16,
         width: 16,
         rounding: CropRounding::HalfEven,
+        fill: [0; 3],
     };
     assert_eq!(found.crop, Some(crop));
     let labels = fs::read_to_string(folder.path().join("labels.txt")).unwrap();

@@ -20,7 +20,7 @@ pub struct BareSession {
     session: Session,
 }
 
-/// Shape and values of an output; 16-bit floats are widened.
+/// Shape and values of an output; 16-bit floats are widened, integers become floats.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Values {
     /// Length of each axis.
@@ -56,7 +56,7 @@ impl BareSession {
     /// Runs the graph on float inputs, given by name with shape and values.
     ///
     /// # Errors
-    /// If an input is missing or does not fit, or an output is no tensor of floats.
+    /// If an input is missing or does not fit, or an output is no tensor of floats or integers.
     pub fn run(
         &mut self,
         inputs: &[(&str, &[usize], &[f32])],
@@ -76,6 +76,10 @@ impl BareSession {
                     Some(TensorElementType::Float16) => {
                         let (shape, values) = value.try_extract_tensor::<f16>()?;
                         (shape, values.iter().map(|v| v.to_f32()).collect())
+                    }
+                    Some(TensorElementType::Int64) => {
+                        let (shape, values) = value.try_extract_tensor::<i64>()?;
+                        (shape, values.iter().map(|&v| v as f32).collect())
                     }
                     _ => {
                         let (shape, values) = value.try_extract_tensor::<f32>()?;

@@ -67,6 +67,20 @@ pub enum Resize {
         /// Pixels of the shorter side.
         size: u32,
     },
+    /// In proportion, so that it just covers this size (timm's `ResizeKeepRatio`).
+    Cover {
+        /// Pixels.
+        height: u32,
+        /// Pixels.
+        width: u32,
+    },
+    /// In proportion, so that it just fits into this size (the same with `longest=1`).
+    Contain {
+        /// Pixels.
+        height: u32,
+        /// Pixels.
+        width: u32,
+    },
 }
 
 /// A resampling filter as Pillow defines it.
@@ -84,7 +98,8 @@ pub enum Filter {
 /// What is cut out of the middle after resizing.
 ///
 /// A crop larger than the resized image is filled up with black around it, as torchvision's
-/// `CenterCrop` and transformers' `center_crop` do.
+/// `CenterCrop` and transformers' `center_crop` do, or with another color, as timm's
+/// `CenterCropOrPad`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Crop {
@@ -94,6 +109,13 @@ pub struct Crop {
     pub width: u32,
     /// Where the crop starts when the margin is odd.
     pub rounding: CropRounding,
+    /// R, G and B of what is around a smaller image.
+    #[serde(default, skip_serializing_if = "is_black")]
+    pub fill: [u8; 3],
+}
+
+fn is_black(color: &[u8; 3]) -> bool {
+    *color == [0; 3]
 }
 
 /// Where a centred crop starts when the margin is odd.

@@ -258,7 +258,10 @@ pub(super) fn manifest(
             rollout_by_start: Some(vit::ROLLOUT_BY_START.to_owned()),
             without_map: None,
             precision,
-            class_attention: attribution.is_ok().then(|| vit::CLASS_ATTENTION.to_owned()),
+            class_attention: spec
+                .pooling
+                .follows_class_token()
+                .then(|| vit::CLASS_ATTENTION.to_owned()),
             without_attribution: attribution.err().map(str::to_owned),
             attribution: attribution.ok().map(|()| AttributionOutputs {
                 patches: vit::ATTRIBUTION.to_owned(),

@@ -8,9 +8,16 @@ mod layout;
 use patchlight_imaging::preprocess::Preprocess;
 use patchlight_onnx::vit::VitSpec;
 
-use self::{classes::Classes, config::Config, layout::HuggingFaceLayout};
+pub(super) use self::config::Config;
+use self::{classes::Classes, layout::HuggingFaceLayout};
+use serde_json::{Map, Value};
+
 use super::{
     Checkpoint, ImportError, ImportOptions, SidecarMetadata,
+    families::{
+        Surroundings,
+        transformers::{self as families, Family},
+    },
     layout::{ParsedCheckpoint, Sizes, check_names},
     paths::CheckpointPaths,
     preprocessing::{self, Digests, processor},
@@ -25,6 +32,11 @@ pub(super) fn open(
     options: &ImportOptions,
 ) -> Result<Checkpoint, ImportError> {
     let config_path = paths.config()?;
+    let fields: Map<String, Value> = json(config_path)?;
+    let model_type = fields.get("model_type").and_then(Value::as_str);
+    if let Some(family) = model_type.and_then(families::family) {
+        return open_family(family, &fields, paths, options);
+    }
     let config: Config = json(config_path)?;
     let root = config.root(config_path)?;
     let file = tensor_file::open(&paths.weights()?)?;
@@ -58,6 +70,34 @@ pub(super) fn open(
     .checkpoint(options)
 }
 
+/// The same for one of the families that are not plain Vision Transformers.
+fn open_family(
+    family: &Family,
+    fields: &Map<String, Value>,
+    paths: &CheckpointPaths,
+    options: &ImportOptions,
+) -> Result<Checkpoint, ImportError> {
+    let config_path = paths.config()?;
+    let file = tensor_file::open(&paths.weights()?)?;
+    let anchor = family.anchor(file.as_ref());
+    let file = tensor_file::by_anchor(file, anchor)?;
+    let network = family.network(config_path, fields, file.as_ref(), options.head_fusion)?;
+    let described = Classes::read(config_path)?;
+    let classes = network.classes();
+    let (preprocess, source_files) = preprocess(paths, options, None)?;
+    let surroundings = Surroundings {
+        preprocess,
+        labels: match options.labels {
+            Some(_) => None,
+            None => Some(described.labels(classes)?),
+        },
+        task: described.task(classes)?,
+        source: "huggingface",
+        source_files,
+    };
+    network.checkpoint(file, surroundings, options)
+}
+
 /// What the files beside a graph say that was exported from a model of transformers. Where no map
 /// is asked for, the network may be any.
 pub(super) fn describe(
@@ -67,7 +107,11 @@ pub(super) fn describe(
 ) -> Result<SidecarMetadata, ImportError> {
     let config_path = paths.config()?;
     let described = Classes::read(config_path)?;
-    let network = match options.without_map {
+    let fields: Map<String, Value> = json(config_path)?;
+    let model_type = fields.get("model_type").and_then(Value::as_str);
+    // Of others than ViT and DeiT the graph itself tells what there is.
+    let plain = matches!(model_type, Some("vit" | "deit"));
+    let network = match options.without_map || !plain {
         true => None,
         false => {
             let config: Config = json(config_path)?;

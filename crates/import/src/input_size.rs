@@ -84,6 +84,14 @@ fn scaled(preprocess: Preprocess, side: u32) -> Preprocess {
             height: in_proportion(height, crop.height),
             width: in_proportion(width, crop.width),
         },
+        (&Resize::Cover { height, width }, Some(crop)) => Resize::Cover {
+            height: in_proportion(height, crop.height),
+            width: in_proportion(width, crop.width),
+        },
+        (&Resize::Contain { height, width }, Some(crop)) => Resize::Contain {
+            height: in_proportion(height, crop.height),
+            width: in_proportion(width, crop.width),
+        },
         (_, None) => Resize::Squash {
             height: side,
             width: side,
@@ -93,6 +101,7 @@ fn scaled(preprocess: Preprocess, side: u32) -> Preprocess {
         height: side,
         width: side,
         rounding: crop.rounding,
+        fill: crop.fill,
     });
     Preprocess {
         resize,

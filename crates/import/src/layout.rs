@@ -23,6 +23,9 @@ pub(super) use self::{
 };
 use super::{ImportError, tensor_file::TensorFile};
 
+/// Where a plain network has what only others have. No tensor is called so, and none is asked for.
+pub(super) const NOT_PLAIN: &str = "(none of a plain network)";
+
 /// How one library names and stores a network's tensors.
 pub(super) trait Layout: fmt::Debug {
     /// Where a constant lies. Not asked for the prefix, the positions and the classifier.
@@ -205,12 +208,8 @@ impl<L: Layout> LayoutWeights<L> {
         let patches = &stored[self.positions_of_prefix() * hidden..];
         let grid = self.spec.grid();
         let shape = vec![self.spec.patches(), hidden];
-        if grid == self.stored_grid {
-            return Ok(Tensor::f32(shape, patches));
-        }
-        let resampled =
-            resample::grid(patches, self.stored_grid, grid, self.layout.interpolation());
-        Ok(Tensor::f32(shape, &resampled))
+        let values = resampled(patches, self.stored_grid, grid, self.layout.interpolation());
+        Ok(Tensor::f32(shape, &values))
     }
 
     fn stored_positions(&mut self) -> Result<Vec<f32>, ImportError> {
@@ -315,6 +314,19 @@ pub(super) fn check_names<L: Layout>(
     }
 }
 
+/// `[rows·columns, width]` from one grid to another; the same values where they are one.
+pub(super) fn resampled(
+    values: &[f32],
+    from: [usize; 2],
+    to: [usize; 2],
+    interpolation: Interpolation,
+) -> Vec<f32> {
+    match from == to {
+        true => values.to_vec(),
+        false => resample::grid(values, from, to, interpolation),
+    }
+}
+
 /// Number of trained values: all that are stored and used.
 fn parameters<L: Layout>(file: &dyn TensorFile, layout: &L) -> u64 {
     let used = file
@@ -326,7 +338,7 @@ fn parameters<L: Layout>(file: &dyn TensorFile, layout: &L) -> u64 {
 }
 
 /// Rows of a tensor, counted along its first axis.
-fn rows(tensor: Tensor, first: usize, count: usize) -> Tensor {
+pub(super) fn rows(tensor: Tensor, first: usize, count: usize) -> Tensor {
     let mut shape = tensor.shape().to_vec();
     let row = shape[1..].iter().product::<usize>() * tensor.dtype().size();
     shape[0] = count;
@@ -348,7 +360,7 @@ fn joined(mut kernels: Vec<Tensor>, shape: Vec<usize>) -> Tensor {
 }
 
 /// Every row, element by element, times `scale`.
-fn scaled_columns(tensor: &Tensor, scale: &[f32]) -> Tensor {
+pub(super) fn scaled_columns(tensor: &Tensor, scale: &[f32]) -> Tensor {
     let mut values = tensor.to_f32();
     for row in values.chunks_mut(scale.len()) {
         row.iter_mut()

@@ -16,6 +16,7 @@
 mod attention;
 mod check;
 mod decompose_attention;
+mod evidence;
 mod file;
 mod network;
 mod probe;
@@ -24,19 +25,20 @@ mod signature;
 
 use std::path::Path;
 
+use patchlight_engine::Runtime;
 use patchlight_model::manifest::{
-    self, Architecture, FORMAT, Manifest, Precision, Rollout, Task, Tokens,
+    self, Architecture, AttributionOutputs, FORMAT, Manifest, Precision, Rollout, Task, Tokens,
 };
 use patchlight_onnx::{
     proto::ModelProto,
-    vit::{self, VitSpec},
+    vit::{self, MeanReadout, VitSpec},
 };
 use prost::Message;
 
 use self::{
     check::GraphOutputs,
     file::ExportedModel,
-    network::Network,
+    network::{DetectionError, Network},
     rewrite::Output,
     signature::{BatchAxis, Signature},
 };
@@ -71,13 +73,6 @@ pub(super) fn run(
     let paths = CheckpointPaths::of_graph(path)?;
     let ExportedModel { mut model, files } = ExportedModel::read(path)?;
     let signature = Signature::of(&model, path)?;
-    // First, since what describes another kind of network would be taken for one that does not fit.
-    if !options.without_map
-        && let Err(detail) = signature.square_patches()
-    {
-        let path = path.to_owned();
-        return Err(ImportError::Map { path, detail });
-    }
     let runtime = options.loaded_runtime()?;
 
     let classes = check::classes(&model, &signature);
@@ -93,28 +88,42 @@ pub(super) fn run(
     let parameters = model.graph.as_ref().map_or(0, file::parameters);
     place_constants(path, &mut model, &mut directory, options, progress)?;
 
-    // Labels need no map, so then the network may be any.
-    let network = match options.without_map {
-        true => None,
+    let Maps {
+        network,
+        evidence,
+        no_rollout,
+    } = match options.without_map {
+        true => Maps::default(),
         false => {
-            let network =
-                Network::from_probe(&runtime, &directory, &model, &signature, &sidecar, sides)
-                    .map_err(|error| error.at(path))?;
-            let spec = network.spec(sides, classes, options);
-            Some((network, spec))
+            let input = MapInput {
+                runtime: &runtime,
+                directory: &directory,
+                model: &model,
+                signature: &signature,
+                sidecar: &sidecar,
+                sides,
+            };
+            input.maps(path, classes, options)?
         }
     };
     let half = network
         .as_ref()
         .map_or(signature.half, |(network, _)| network.is_half());
     options.check_cancelled()?;
-    let outputs = finish_graph(&mut model, network.as_ref(), sides, classes, &signature)?;
+    let found = (network.as_ref(), evidence.as_ref());
+    let outputs = finish_graph(&mut model, found, sides, classes, &signature)?;
     directory.write(GRAPH, &model.encode_to_vec())?;
     let after = GraphOutputs::of_import(&runtime, &directory.path(GRAPH), sides)?;
     before.agree_with(&after, path, half)?;
     if let Some((network, spec)) = &network {
         network.agrees_with(&after, spec, path)?;
     }
+    after
+        .evidence_adds_up(half)
+        .map_err(|detail| ImportError::Map {
+            path: path.to_owned(),
+            detail,
+        })?;
     let precision = match half {
         true => Precision::Fp16,
         false => Precision::Fp32,
@@ -127,9 +136,11 @@ pub(super) fn run(
                 grid: spec.grid(),
             },
         ),
-        None => (
-            Architecture::unknown(sidecar.name.as_deref().map(quoted), parameters),
-            Tokens::UNKNOWN,
+        None => of_cells(
+            evidence.as_ref(),
+            sides,
+            sidecar.name.as_deref(),
+            parameters,
         ),
     };
 
@@ -149,7 +160,7 @@ pub(super) fn run(
             caution: None,
             whole_labels: Vec::new(),
         },
-        graph: manifest_graph(&outputs, precision),
+        graph: manifest_graph(&outputs, precision, no_rollout),
         tokens,
         rollout: Rollout {
             head_fusion: options.head_fusion,
@@ -233,12 +244,12 @@ fn sides(signature: &Signature, sidecar: &SidecarMetadata) -> Result<[usize; 2],
 /// in order.
 fn finish_graph(
     model: &mut ModelProto,
-    network: Option<&(Network, VitSpec)>,
+    (network, evidence): (Option<&(Network, VitSpec)>, Option<&MeanReadout>),
     sides: [usize; 2],
     classes: usize,
     signature: &Signature,
 ) -> Result<Vec<Output>, ImportError> {
-    let mut outputs = vec![(vit::LOGITS.to_owned(), vec![classes])];
+    let mut outputs = vec![Output::floats(vit::LOGITS, vec![classes])];
     let Some(graph) = &mut model.graph else {
         return Ok(outputs);
     };
@@ -248,42 +259,162 @@ fn finish_graph(
             graph,
             vit::attach_rollout(spec, signature.opset, network.blocks())?,
         );
-        outputs.push((vit::ROLLOUT.to_owned(), vec![spec.patches()]));
-        outputs.push((vit::ROLLOUT_BY_START.to_owned(), vec![layers, tokens]));
+        outputs.push(Output::floats(vit::ROLLOUT, vec![spec.patches()]));
+        outputs.push(Output::floats(vit::ROLLOUT_BY_START, vec![layers, tokens]));
         if spec.pooling == vit::Pooling::ClassToken {
             let axes = vec![layers, spec.heads, tokens];
-            outputs.push((vit::CLASS_ATTENTION.to_owned(), axes));
+            outputs.push(Output::floats(vit::CLASS_ATTENTION, axes));
         }
+    }
+    if let Some(readout) = evidence {
+        let (rows, positions) = (readout.labels() + 1, readout.positions());
+        rewrite::append(graph, vit::attach_evidence(readout, signature.opset)?);
+        outputs.push(Output::floats(vit::ATTRIBUTION, vec![rows, positions]));
+        outputs.push(Output::floats(vit::ATTRIBUTION_REST, vec![rows]));
+        outputs.push(Output::integers(vit::ATTRIBUTION_CLASS, vec![rows - 1]));
     }
     rewrite::wrap_in_scan(graph, signature.batch, sides, &outputs);
     rewrite::declare(graph, sides, &outputs);
     Ok(outputs)
 }
 
-fn manifest_graph(outputs: &[Output], precision: Precision) -> manifest::Graph {
-    let named = |name: &str| {
-        outputs
-            .iter()
-            .any(|(output, _)| output == name)
-            .then(|| name.to_owned())
-    };
+fn manifest_graph(
+    outputs: &[Output],
+    precision: Precision,
+    no_rollout: Option<String>,
+) -> manifest::Graph {
+    let found = |name: &str| outputs.iter().find(|output| output.name == name);
+    let named = |name: &str| found(name).map(|output| output.name.clone());
     let rollout = named(vit::ROLLOUT);
+    let attribution = found(vit::ATTRIBUTION_CLASS).map(|classes| AttributionOutputs {
+        patches: vit::ATTRIBUTION.to_owned(),
+        rest: vit::ATTRIBUTION_REST.to_owned(),
+        classes: vit::ATTRIBUTION_CLASS.to_owned(),
+        labels: classes.axes.iter().product(),
+    });
     manifest::Graph {
         file: GRAPH.to_owned(),
         input: vit::PIXEL_VALUES.to_owned(),
         logits: vit::LOGITS.to_owned(),
         without_map: match rollout {
             Some(_) => None,
-            None => Some(
+            None => Some(no_rollout.unwrap_or_else(|| {
                 "the graph was imported with --without-map, so its attention was not looked for"
-                    .to_owned(),
-            ),
+                    .to_owned()
+            })),
         },
         rollout,
         rollout_by_start: named(vit::ROLLOUT_BY_START),
         precision,
         class_attention: named(vit::CLASS_ATTENTION),
-        without_attribution: Some(WITHOUT_ATTRIBUTION.to_owned()),
-        attribution: None,
+        without_attribution: match attribution {
+            Some(_) => None,
+            None => Some(WITHOUT_ATTRIBUTION.to_owned()),
+        },
+        attribution,
     }
+}
+
+/// What was found of a graph's maps.
+#[derive(Default)]
+struct Maps {
+    network: Option<(Network, VitSpec)>,
+    evidence: Option<MeanReadout>,
+    /// Why there is no rollout, where evidence is all.
+    no_rollout: Option<String>,
+}
+
+/// What maps are looked for in.
+struct MapInput<'a> {
+    runtime: &'a Runtime,
+    directory: &'a ModelDirWriter,
+    model: &'a ModelProto,
+    signature: &'a Signature,
+    sidecar: &'a SidecarMetadata,
+    sides: [usize; 2],
+}
+
+impl MapInput<'_> {
+    /// The rollout, and the evidence where a mean over patches is read; of any other network the
+    /// evidence alone, where a mean over positions is read.
+    fn maps(
+        &self,
+        path: &Path,
+        classes: usize,
+        options: &ImportOptions,
+    ) -> Result<Maps, ImportError> {
+        let MapInput {
+            runtime,
+            directory,
+            model,
+            signature,
+            sidecar,
+            sides,
+        } = *self;
+        let evidence = || evidence::find(runtime, directory, model, sides);
+        let network = match signature.square_patches() {
+            Err(detail) => Err(DetectionError::Map(detail)),
+            Ok(_) => Network::from_probe(runtime, directory, model, signature, sidecar, sides),
+        };
+        let no_rollout = match network {
+            Ok(network) => {
+                let spec = network.spec(sides, classes, options);
+                let evidence = match spec.pooling {
+                    vit::Pooling::PatchMean(_) => match evidence() {
+                        Ok(found) if found.grid == spec.grid() => Some(found),
+                        Ok(_) => None,
+                        Err(DetectionError::Map(_) | DetectionError::Doubtful(_)) => None,
+                        Err(DetectionError::Other(error)) => return Err(error),
+                    },
+                    _ => None,
+                };
+                return Ok(Maps {
+                    network: Some((network, spec)),
+                    evidence,
+                    no_rollout: None,
+                });
+            }
+            Err(DetectionError::Map(detail)) => detail,
+            Err(DetectionError::Doubtful(detail)) => {
+                let path = path.to_owned();
+                return Err(ImportError::Map { path, detail });
+            }
+            Err(DetectionError::Other(error)) => return Err(error),
+        };
+        match evidence() {
+            Ok(found) => Ok(Maps {
+                network: None,
+                evidence: Some(found),
+                no_rollout: Some(no_rollout),
+            }),
+            Err(DetectionError::Map(detail) | DetectionError::Doubtful(detail)) => {
+                Err(ImportError::Map {
+                    path: path.to_owned(),
+                    detail: format!("{no_rollout}; nor evidence: {detail}"),
+                })
+            }
+            Err(DetectionError::Other(error)) => Err(error),
+        }
+    }
+}
+
+/// A network whose attention is not followed: cells of its last feature map stand for patches, where
+/// they are known.
+fn of_cells(
+    evidence: Option<&MeanReadout>,
+    sides: [usize; 2],
+    name: Option<&str>,
+    parameters: u64,
+) -> (Architecture, Tokens) {
+    let architecture = Architecture::unknown(name.map(quoted), parameters);
+    let Some(readout) = evidence else {
+        return (architecture, Tokens::UNKNOWN);
+    };
+    let grid = readout.grid;
+    let architecture = Architecture {
+        hidden: readout.kernel.shape()[0],
+        patch: sides[0] / grid[0].max(1),
+        ..architecture
+    };
+    (architecture, Tokens { prefix: 0, grid })
 }

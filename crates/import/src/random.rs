@@ -6,7 +6,7 @@ use patchlight_imaging::preprocess::{Backend, Filter, Normalize, Preprocess, Res
 use patchlight_model::manifest::{HeadFusion, TaskKind};
 use patchlight_onnx::{
     tensor::{DType, Tensor},
-    vit::{Activation, BlockWeight as B, Pooling, VitSpec, WeightId, Weights},
+    vit::{Activation, BlockWeight as B, Pooling, Variant, VitSpec, WeightId, Weights},
 };
 use patchlight_splitmix::SplitMix64;
 
@@ -72,6 +72,7 @@ impl Arch {
             qkv_bias: true,
             pooling: Pooling::ClassToken,
             head_fusion,
+            variant: Variant::default(),
         }
     }
 }

@@ -177,6 +177,12 @@ impl fmt::Display for PreprocessSummary<'_> {
             Resize::ShortestEdge { size } => {
                 write!(f, "images resized to a shorter side of {size} ({filter})")?;
             }
+            Resize::Cover { height, width } => {
+                write!(f, "images resized to cover {height}×{width} ({filter})")?;
+            }
+            Resize::Contain { height, width } => {
+                write!(f, "images resized to fit into {height}×{width} ({filter})")?;
+            }
         }
         if let Some(Crop { height, width, .. }) = crop {
             write!(f, ", centre {height}×{width}")?;

@@ -1,5 +1,7 @@
+mod families;
 mod labels;
 mod names;
+mod networks;
 mod processors;
 
 use std::{

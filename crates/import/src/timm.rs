@@ -11,6 +11,7 @@ use patchlight_model::manifest::TaskKind;
 use self::{config::Config, layout::TimmLayout};
 use super::{
     Checkpoint, ImportError, ImportOptions, SidecarMetadata,
+    families::{self, Surroundings},
     layout::{Hyperparameters, ParsedCheckpoint, Sizes, check_names},
     paths::CheckpointPaths,
     preprocessing::{self, Digests, pretrained_cfg},
@@ -28,9 +29,22 @@ pub(super) fn open(
     options: &ImportOptions,
 ) -> Result<Checkpoint, ImportError> {
     let config_path = paths.config()?;
-    let config = Config::read(config_path)?;
+    let config = Config::parse(config_path)?;
     let file = tensor_file::open(&paths.weights()?)?;
     let file = tensor_file::by_anchor(file, MARKER_TENSOR)?;
+    let described = config.described(config_path, options);
+    if let Some(network) = families::timm::network(described, file.as_ref())? {
+        let (preprocess, source_files) = own_preprocess(paths, options, &config)?;
+        let surroundings = Surroundings {
+            preprocess,
+            labels: config.labels(config_path, network.classes())?,
+            task: TaskKind::SingleLabel,
+            source: "timm",
+            source_files,
+        };
+        return network.checkpoint(file, surroundings, options);
+    }
+    config.check(config_path)?;
     let layout = TimmLayout::new(file.as_ref());
     let mut sizes = Sizes::read(file.as_ref(), &layout)?;
     let image = config.image(config_path, sizes.patch)?;

@@ -8,15 +8,14 @@
 //! | `rollout` | `[batch, patches]` | the rollout of the pooled tokens over the patches, row-major, raw |
 //! | `rollout_by_start` | `[batch, layers, tokens]` | row `k`: the product that starts at block `k`, prefix tokens first |
 //!
-//! and, where the pooling is the class token ([`Pooling::attribution_support`]), with k = min(5,
-//! classes):
+//! and, where the account can be kept ([`Pooling::attribution_support`]), with k = min(5, classes):
 //!
 //! | name | shape | |
 //! |---|---|---|
 //! | `evidence` | float32 `[batch, k + 1, patches]` | how much each patch wrote into the logits of the k best classes, then into the mean over all classes |
 //! | `evidence_rest` | float32 `[batch, k + 1]` | everything else in these logits: with the patches' sum, the logit |
 //! | `evidence_class` | int64 `[batch, k]` | the k best classes, best first |
-//! | `class_attention` | float32 `[batch, layers, heads, tokens]` | the class token's attention, prefix tokens first |
+//! | `class_attention` | float32 `[batch, layers, heads, tokens]` | the class token's attention, prefix tokens first, where the classifier reads it ([`Pooling::follows_class_token`]) |
 //!
 //! The graph is written for speed without changing what is computed: tokens form one matrix
 //! `[batch·tokens, hidden]`, so that every linear layer is one `Gemm` with its bias; the attention
@@ -42,29 +41,37 @@
 //! batch 1, 7 % to ViT-Ti/16 at batch 1 and 3 to 4 % at batch 8, and 19 MB per image to the memory
 //! of ViT-L/16.
 
+mod attach_evidence;
 mod attach_rollout;
 mod attribution;
 mod block;
 mod embed;
 pub mod encoder;
 pub mod fused;
+mod head;
 mod layer_errors;
 mod linear;
 mod precision_plan;
 mod rollout;
+mod scores;
 mod spec;
+mod variant;
+mod weight_id;
 
 use std::{collections::BTreeMap, io, iter};
 
 pub use self::{
+    attach_evidence::{MeanNorm, MeanReadout, attach_evidence},
     attach_rollout::{Probabilities, attach_rollout},
     precision_plan::{LinearKind, LinearLayer, Precision, PrecisionPlan},
     spec::{Activation, HeadFusion, PoolNorm, Pooling, VitSpec},
+    variant::{AttentionPool, MlpForm, UnitLength, Variant, relation_index, relations},
+    weight_id::{BlockWeight, PoolWeight, WeightId},
 };
 
-use self::{attribution::Classifier, layer_errors::LayerPair};
+use self::{head::Head, layer_errors::LayerPair, scores::RotaryTables};
 use crate::{
-    graph::{Dim, Graph, Storage, Value, as_i64},
+    graph::{Dim, Graph, Storage, Value},
     proto::ModelProto,
     tensor::{DType, Tensor},
 };
@@ -90,71 +97,6 @@ pub const CLASS_ATTENTION: &str = "class_attention";
 /// change in each linear layer of the whole input, ‖int8 − float32‖ / ‖float32‖, given the same
 /// tokens to read; [`LinearKind::ALL`] of the first block, then of the second.
 pub const LAYER_ERRORS: &str = "layer_errors";
-
-/// Which of the network's weights a constant is. [`VitSpec::shape`] tells its shape; each
-/// checkpoint layout only says where it finds the values.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum WeightId {
-    /// The patch projection; rows in the order channel, row, column of the patch.
-    PatchKernel,
-    /// Its bias.
-    PatchBias,
-    /// The tokens before the patches, each with its position added.
-    Prefix,
-    /// The patches' position embeddings, row-major over the grid.
-    Positions,
-    /// Scale of the normalisation before the first block.
-    PreNormScale,
-    /// Its shift.
-    PreNormBias,
-    /// A constant of one block, counted from 0.
-    Block(usize, BlockWeight),
-    /// Scale of the normalisation after the last block.
-    FinalNormScale,
-    /// Its shift.
-    FinalNormBias,
-    /// The classifier; one below the other where the pooling has several.
-    HeadKernel,
-    /// Its bias.
-    HeadBias,
-}
-
-/// Which weight of a block a constant is.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum BlockWeight {
-    /// Scale of the normalisation before attention.
-    AttentionNormScale,
-    /// Its shift.
-    AttentionNormBias,
-    /// Queries, without the attention scale. Columns are grouped by head here and below.
-    QueryKernel,
-    /// Their bias.
-    QueryBias,
-    /// Keys.
-    KeyKernel,
-    /// Their bias.
-    KeyBias,
-    /// Values.
-    ValueKernel,
-    /// Their bias.
-    ValueBias,
-    /// From the heads' results back to the residual stream.
-    OutKernel,
-    /// Its bias.
-    OutBias,
-    /// Scale of the normalisation before the MLP.
-    MlpNormScale,
-    /// Its shift.
-    MlpNormBias,
-    /// First layer of the MLP.
-    UpKernel,
-    /// Its bias.
-    UpBias,
-    /// Second layer of the MLP.
-    DownKernel,
-    /// Its bias.
-    DownBias,
-}
 
 /// Gives the graph its constants, one at a time, each once.
 pub trait Weights {
@@ -186,6 +128,8 @@ pub fn build<W: Weights + ?Sized>(
         graph: Graph::new("vit", storage),
         zero_points: BTreeMap::new(),
         probes: BTreeMap::new(),
+        relations: BTreeMap::new(),
+        rotary: None,
     };
     builder.forward()?;
     Ok(builder.graph.finish())
@@ -201,15 +145,20 @@ struct Builder<'a, 's, W: ?Sized> {
     zero_points: BTreeMap<usize, Value>,
     /// Of a probing graph: each layer's products in both precisions.
     probes: BTreeMap<LinearLayer, Vec<LayerPair>>,
+    /// Which relation tokens have to each other, by the number of queries.
+    relations: BTreeMap<usize, Value>,
+    /// How queries and keys are turned.
+    rotary: Option<RotaryTables>,
 }
 
 impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     fn forward(&mut self) -> Result<(), W::Error> {
         let spec = self.spec;
         let mut tokens = self.embed()?;
-        let entering = match spec.pooling.attribution_support() {
-            Ok(()) => Some(self.class_token("evidence/embedding", &tokens)),
-            Err(_) => None,
+        self.rotary = self.rotary_tables()?;
+        let entering = match spec.pooling.follows_class_token() {
+            true => Some(self.class_token("evidence/embedding", &tokens)),
+            false => None,
         };
         let embedding = entering
             .as_ref()
@@ -231,8 +180,8 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             traces.extend(block.trace);
         }
         let tokens = self.cast_to_float32("readout/states", &tokens);
-        let classifier = self.head(&tokens)?;
-        let rollout = self.rollout(&attention)?;
+        let Head { classifier, pool } = self.head(&tokens)?;
+        let rollout = self.rollout(&attention, pool.as_ref())?;
 
         let (layers, total, patches) = (spec.layers, spec.tokens(), spec.patches());
         self.output(&classifier.logits, DType::F32, &[spec.classes]);
@@ -242,11 +191,11 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             let shape = [(LinearKind::ALL.len() * layers).into()];
             self.graph.output(&errors, DType::F32, &shape);
         }
-        let Some(embedding) = embedding else {
+        if spec.pooling.attribution_support().is_err() {
             return Ok(());
-        };
+        }
 
-        let attribution = self.attribution(&embedding, &traces, &classifier)?;
+        let attribution = self.attribution(embedding.as_ref(), &traces, &classifier)?;
         let labels = spec.attribution_labels();
         self.output(
             &attribution.patch_values,
@@ -255,8 +204,10 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         );
         self.output(&attribution.rest, DType::F32, &[labels + 1]);
         self.output(&attribution.classes, DType::I64, &[labels]);
-        let shape = [layers, spec.heads, total];
-        self.output(&attribution.class_attention, DType::F32, &shape);
+        if let Some(attention) = &attribution.class_attention {
+            let shape = [layers, spec.heads, total];
+            self.output(attention, DType::F32, &shape);
+        }
         Ok(())
     }
 
@@ -265,91 +216,6 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let axes = axes.iter().map(|&length| Dim::from(length));
         let shape: Vec<Dim> = [Dim::named("batch")].into_iter().chain(axes).collect();
         self.graph.output(value, dtype, &shape);
-    }
-
-    /// From the pooled tokens' last states `[batch·pooled, hidden]` to the logits.
-    fn head(&mut self, tokens: &Value) -> Result<Classifier, W::Error> {
-        let scale = self.constant(WeightId::FinalNormScale, "norm.scale")?;
-        let shift = self.weights.tensor(WeightId::FinalNormBias)?;
-        let kernel = self.weights.tensor(WeightId::HeadKernel)?;
-        let bias = self.weights.tensor(WeightId::HeadBias)?;
-        let (mean_kernel, offsets) = match self.spec.pooling.attribution_support() {
-            Ok(()) => attribution::classifier_offsets(&kernel, &shift, &bias),
-            Err(_) => (Vec::new(), Vec::new()),
-        };
-        let shift = self.graph.weight("norm.bias", shift)?;
-        let epsilon = self.spec.norm_epsilon;
-        let norm =
-            |graph: &mut Graph<'_>, x: &Value| graph.layer_norm("norm", x, &scale, &shift, epsilon);
-
-        let state = match self.spec.pooling {
-            Pooling::ClassToken => norm(&mut self.graph, tokens),
-            // Two classifiers of half the weight, joined, give the mean of both.
-            Pooling::ClassAndDistillation => {
-                let normed = norm(&mut self.graph, tokens);
-                let joined = as_i64(self.spec.pooling.pooled_states() * self.spec.hidden);
-                self.graph.reshape("readout", &normed, &[-1, joined])
-            }
-            Pooling::PatchMean(PoolNorm::BeforeMean) => {
-                let normed = norm(&mut self.graph, tokens);
-                self.patch_mean(&normed)
-            }
-            Pooling::PatchMean(PoolNorm::AfterMean) => {
-                let mean = self.patch_mean(tokens);
-                norm(&mut self.graph, &mean)
-            }
-        };
-        let kernel = self.graph.weight("head.kernel", kernel)?;
-        let bias = self.graph.weight("head.bias", bias)?;
-        let logits = match self.plan.precision {
-            Precision::Int8 => self.logits_whatever_the_batch(&state, &kernel, &bias),
-            Precision::Fp32 | Precision::Fp16 => {
-                self.graph.linear(LOGITS, &state, &kernel, Some(&bias))
-            }
-        };
-        Ok(Classifier {
-            state: tokens.clone(),
-            logits,
-            scale,
-            kernel,
-            mean_kernel,
-            offsets,
-        })
-    }
-
-    /// The classifier of an int8 graph, whose answers do not depend on the batch: neither may the
-    /// order in which this float32 product adds up.
-    ///
-    /// ONNX Runtime adds 128 terms or more in one go, how many depends on the shape; and a single
-    /// row goes a way of its own. So the width is split into parts of at most 128, which are added
-    /// up afterwards, and a row of zeros makes two of a single one.
-    fn logits_whatever_the_batch(&mut self, state: &Value, kernel: &Value, bias: &Value) -> Value {
-        const TERMS: usize = 128;
-        let width = self.spec.pooling.pooled_states() * self.spec.hidden;
-        let part = (1..=TERMS)
-            .rev()
-            .find(|&part| width.is_multiple_of(part))
-            .unwrap_or(1);
-        let [parts, part, classes] = [width / part, part, self.spec.classes].map(as_i64);
-        let graph = &mut self.graph;
-        let padded = graph.pad_front("head/padded", state, 2, 0, 1);
-        let padded = graph.reshape("head/parts/by_row", &padded, &[-1, parts, part]);
-        let padded = graph.transpose("head/parts", &padded, &[1, 0, 2]);
-        let kernel = graph.reshape("head/kernel/parts", kernel, &[parts, part, classes]);
-        let products = graph.matmul("head/products", &padded, &kernel);
-        let products = graph.slice("head/products/rows", &products, 1, 1, i64::MAX);
-        let sum = graph.reduce("ReduceSum", "head/sum", &products, 0, false);
-        graph.add(LOGITS, &sum, bias)
-    }
-
-    /// `[batch·tokens, hidden]` → the mean over the patches, `[batch, hidden]`.
-    fn patch_mean(&mut self, x: &Value) -> Value {
-        let [prefix, tokens, hidden] =
-            [self.spec.prefix, self.spec.tokens(), self.spec.hidden].map(as_i64);
-        let graph = &mut self.graph;
-        let x = graph.reshape("readout/by_picture", x, &[-1, tokens, hidden]);
-        let patches = graph.slice("readout/patches", &x, 1, prefix, tokens);
-        graph.reduce("ReduceMean", "readout", &patches, 1, false)
     }
 
     /// A constant of the network, widened to float32 where it is stored in fewer bits.

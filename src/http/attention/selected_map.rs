@@ -35,6 +35,9 @@ impl SelectedMap {
         let tokens = &kept.model.tokens;
         match selector {
             MapSelector::Rollout { start_layer } => {
+                if kept.rollout.is_empty() {
+                    return Err(Error::MapNotKept(NO_ROLLOUT.into()));
+                }
                 let row = kept
                     .row(start_layer)
                     .ok_or_else(|| not_carried("a rollout that starts at a later block"))?;
@@ -114,6 +117,10 @@ fn attention(kept: &AttentionMap, layer: usize, head: usize) -> Result<&[f32]> {
         })
     })
 }
+
+const NO_ROLLOUT: &str = "the model makes no rollout: its network has no attention that could be \
+                          followed from what its classifier reads to the patches. It makes evidence \
+                          for each of the image's best labels: ask for one with `class`";
 
 /// `what` is missing because the id itself is the store.
 fn not_carried(what: &str) -> Error {

@@ -107,12 +107,17 @@ function renderAnswer() {
   const attributed = answer.attention?.maps.includes("class") ?? false;
   document.querySelector("input[name=kind][value=class]").disabled = !attributed;
   if (!attributed && chosen("kind") === "class") choose("kind", "rollout");
+  // A network without attention that could be followed has evidence only.
+  const followed = answer.attention?.maps.includes("rollout") ?? true;
+  document.querySelector("input[name=kind][value=rollout]").disabled = !followed;
+  if (!followed && chosen("kind") === "rollout") choose("kind", "class");
   showAnswer(answer, roundTrip, attributed ? toggleAttribution : null);
 }
 
 /** Shows the evidence for a label, or the rollout again if it was shown. */
 function toggleAttribution(prediction) {
-  const again = chosen("kind") === "class" && label?.class_id === prediction.class_id;
+  const followed = current.answer.attention?.maps.includes("rollout") ?? true;
+  const again = followed && chosen("kind") === "class" && label?.class_id === prediction.class_id;
   label = prediction;
   choose("kind", again ? "rollout" : "class");
   showMap();

@@ -135,7 +135,24 @@ fn resized(resize: &Resize, width: u32, height: u32) -> (u32, u32) {
             (size, in_proportion(size, height, width))
         }
         Resize::ShortestEdge { size } => (in_proportion(size, width, height), size),
+        Resize::Cover {
+            height: target_height,
+            width: target_width,
+        } => keeping_ratio([width, height], [target_width, target_height], f64::min),
+        Resize::Contain {
+            height: target_height,
+            width: target_width,
+        } => keeping_ratio([width, height], [target_width, target_height], f64::max),
     }
+}
+
+/// Both sides divided by one of the ratios to their targets, `round` with halves to even as
+/// Python's.
+fn keeping_ratio(sides: [u32; 2], targets: [u32; 2], select: fn(f64, f64) -> f64) -> (u32, u32) {
+    let ratio = |axis: usize| f64::from(sides[axis]) / f64::from(targets[axis]);
+    let ratio = select(ratio(0), ratio(1));
+    let [width, height] = sides.map(|side| (f64::from(side) / ratio).round_ties_even() as u32);
+    (width.max(1), height.max(1))
 }
 
 /// `int(size * long / short)`: the reference divides in floating point, which for these ranges

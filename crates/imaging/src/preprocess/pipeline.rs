@@ -13,6 +13,9 @@ use crate::decode::Rgb8;
 /// and small enough that no product of two sides overflows.
 const MAX_INPUT_SIDE: u32 = 4096;
 
+const NO_CROP: &str = "crop is missing: after resizing in proportion, images differ in size, and the \
+                       model needs one size";
+
 /// The preprocessing of one model, validated, with its tables built.
 #[derive(Clone, Debug)]
 pub struct Pipeline {
@@ -55,18 +58,20 @@ impl Preprocess {
     pub fn validate(&self) -> Result<(), Vec<String>> {
         let mut errors = Vec::new();
         match self.resize {
-            Resize::Squash { height, width } => {
+            Resize::Squash { height, width }
+            | Resize::Cover { height, width }
+            | Resize::Contain { height, width } => {
                 check_side("resize.height", height, &mut errors);
                 check_side("resize.width", width, &mut errors);
+                let keeps_aspect = !matches!(self.resize, Resize::Squash { .. });
+                if keeps_aspect && self.crop.is_none() {
+                    errors.push(NO_CROP.to_owned());
+                }
             }
             Resize::ShortestEdge { size } => {
                 check_side("resize.size", size, &mut errors);
                 if self.crop.is_none() {
-                    errors.push(
-                        "crop is missing: after resizing the shortest edge, images differ in \
-                         size, and the model needs one size"
-                            .to_owned(),
-                    );
+                    errors.push(NO_CROP.to_owned());
                 }
             }
         }
@@ -87,7 +92,9 @@ impl Preprocess {
         match (&self.crop, &self.resize) {
             (Some(crop), _) => Some((crop.height, crop.width)),
             (None, &Resize::Squash { height, width }) => Some((height, width)),
-            (None, Resize::ShortestEdge { .. }) => None,
+            (None, Resize::ShortestEdge { .. } | Resize::Cover { .. } | Resize::Contain { .. }) => {
+                None
+            }
         }
     }
 }
@@ -182,10 +189,15 @@ impl Pipeline {
             self.axis(&vertical, image.height(), reduction),
         ];
         Prepared {
-            tensor: input(image, &horizontal, &vertical, &axes),
+            tensor: input(image, &horizontal, &vertical, &axes, self.fill()),
             region: exact_region.within(width, height),
             exact_region,
         }
+    }
+
+    /// What is around an image that is smaller than the crop.
+    fn fill(&self) -> [u8; 3] {
+        self.crop.as_ref().map_or([0; 3], |crop| crop.fill)
     }
 
     pub(super) fn sides(&self, width: u32, height: u32) -> (Side, Side) {
@@ -211,21 +223,23 @@ pub(super) fn input(
     horizontal: &Side,
     vertical: &Side,
     [across, down]: &[Axis; 2],
+    fill: [u8; 3],
 ) -> Vec<u8> {
     let resized = resample::resize(image, across, down);
     if horizontal.kept == horizontal.input && vertical.kept == vertical.input {
         return resized;
     }
-    padded(&resized, horizontal, vertical)
+    padded(&resized, horizontal, vertical, fill)
 }
 
-/// Puts the kept pixels on black.
-fn padded(kept: &[u8], horizontal: &Side, vertical: &Side) -> Vec<u8> {
+/// Puts the kept pixels on one color.
+fn padded(kept: &[u8], horizontal: &Side, vertical: &Side, fill: [u8; 3]) -> Vec<u8> {
     let bytes = |pixels: u32| pixels as usize * 3;
     let stride = bytes(horizontal.input);
     let left = bytes(horizontal.offset);
     let line = bytes(horizontal.kept);
-    let mut canvas = vec![0; stride * vertical.input as usize];
+    let pixels = horizontal.input as usize * vertical.input as usize;
+    let mut canvas = fill.repeat(pixels);
     let rows = canvas
         .chunks_exact_mut(stride)
         .skip(vertical.offset as usize);

@@ -48,7 +48,7 @@ fn resize_and_crop_give_pillows_pixels() {
             "{name}"
         );
         assert!(
-            pipeline::input(&image, &horizontal, &vertical, &axes) == expected.pixels(),
+            pipeline::input(&image, &horizontal, &vertical, &axes, [0; 3]) == expected.pixels(),
             "{name}: pixels differ"
         );
     }
@@ -141,6 +141,7 @@ fn sides_of_nothing_and_giant_sides_are_faults() {
             height,
             width,
             rounding: CropRounding::Floor,
+            fill: [0; 3],
         });
         let squash = plain(Resize::Squash { height, width }, Filter::Bilinear, crop);
         assert_eq!(squash.validate().unwrap_err().len(), 2);
@@ -176,7 +177,7 @@ fn a_reduced_decode_stays_near_the_full_one_of_pillow() {
             pipeline.axis(&horizontal, image.rgb.width(), reduction),
             pipeline.axis(&vertical, image.rgb.height(), reduction),
         ];
-        let input = pipeline::input(&image.rgb, &horizontal, &vertical, &axes);
+        let input = pipeline::input(&image.rgb, &horizontal, &vertical, &axes, [0; 3]);
         let expected = goldens::pixels(name);
         let levels = || {
             let pairs = input.iter().zip(expected.pixels());

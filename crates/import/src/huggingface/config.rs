@@ -3,16 +3,16 @@
 use std::path::Path;
 
 use patchlight_model::manifest::HeadFusion;
-use patchlight_onnx::vit::{Activation, Pooling, VitSpec};
+use patchlight_onnx::vit::{Activation, Pooling, Variant, VitSpec};
 use serde::Deserialize;
 
-use crate::ImportError;
+use crate::{ImportError, families::transformers as families};
 
 /// The fields that matter. What the file leaves out has the value that transformers' `ViTConfig`
 /// gives it.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
-pub(super) struct Config {
+pub(crate) struct Config {
     model_type: Option<String>,
     architectures: Option<Vec<String>>,
     hidden_size: usize,
@@ -70,7 +70,11 @@ impl Config {
             Some("vit") => return Ok("vit"),
             Some("deit") => return Ok("deit"),
             Some(other) => {
-                format!("is \"{other}\"; this program imports \"vit\" and \"deit\"")
+                let families: Vec<&str> = families::model_types().collect();
+                format!(
+                    "is \"{other}\"; this program imports vit, deit, {}",
+                    families.join(", ")
+                )
             }
             None => "is missing; \"vit\" or \"deit\" is expected".to_owned(),
         };
@@ -88,7 +92,7 @@ impl Config {
     }
 
     /// The network, with a class token and nothing else before the patches.
-    pub(super) fn spec(
+    pub(crate) fn spec(
         &self,
         path: &Path,
         classes: usize,
@@ -146,6 +150,7 @@ impl Config {
             qkv_bias: self.qkv_bias,
             pooling: Pooling::ClassToken,
             head_fusion,
+            variant: Variant::default(),
         })
     }
 

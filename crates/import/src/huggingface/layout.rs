@@ -4,7 +4,7 @@
 use patchlight_onnx::vit::{BlockWeight as B, Pooling, WeightId};
 
 use crate::{
-    layout::{Interpolation, Layout, TensorSource},
+    layout::{Interpolation, Layout, NOT_PLAIN, TensorSource},
     tensor_file::TensorFile,
 };
 
@@ -79,6 +79,10 @@ impl Layout for HuggingFaceLayout {
             WeightId::FinalNormBias => format!("{root}.layernorm.bias"),
             WeightId::HeadKernel => self.classifiers()[0][0].to_owned(),
             WeightId::HeadBias => self.classifiers()[0][1].to_owned(),
+            WeightId::RotaryCosines
+            | WeightId::RotarySines
+            | WeightId::Pool(_)
+            | WeightId::Projection => NOT_PLAIN.to_owned(),
             WeightId::Block(layer, weight) => match self.generation {
                 Generation::Saved => format!("{root}.encoder.layer.{layer}.{}", saved(weight)),
                 Generation::Native => format!("{root}.layers.{layer}.{}", native(weight)),
@@ -134,6 +138,7 @@ fn saved(weight: B) -> &'static str {
         B::UpBias => "intermediate.dense.bias",
         B::DownKernel => "output.dense.weight",
         B::DownBias => "output.dense.bias",
+        _ => NOT_PLAIN,
     }
 }
 
@@ -154,5 +159,6 @@ fn native(weight: B) -> &'static str {
         B::UpBias => "mlp.fc1.bias",
         B::DownKernel => "mlp.fc2.weight",
         B::DownBias => "mlp.fc2.bias",
+        _ => NOT_PLAIN,
     }
 }

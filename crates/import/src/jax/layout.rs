@@ -5,7 +5,7 @@ use patchlight_onnx::vit::{BlockWeight as B, PoolNorm, Pooling, WeightId};
 
 use crate::{
     ImportError,
-    layout::{Interpolation, Layout, TensorSource},
+    layout::{Interpolation, Layout, NOT_PLAIN, TensorSource},
     tensor_file::TensorFile,
 };
 
@@ -94,6 +94,10 @@ impl Layout for JaxLayout {
             WeightId::FinalNormBias => "Transformer/encoder_norm/bias".to_owned(),
             WeightId::HeadKernel => "head/kernel".to_owned(),
             WeightId::HeadBias => "head/bias".to_owned(),
+            WeightId::RotaryCosines
+            | WeightId::RotarySines
+            | WeightId::Pool(_)
+            | WeightId::Projection => NOT_PLAIN.to_owned(),
             WeightId::Block(layer, weight) => {
                 let (module, tensor) = match weight {
                     B::AttentionNormScale => ("LayerNorm_0", "scale"),
@@ -112,6 +116,7 @@ impl Layout for JaxLayout {
                     B::UpBias => (self.mlp, "Dense_0/bias"),
                     B::DownKernel => (self.mlp, "Dense_1/kernel"),
                     B::DownBias => (self.mlp, "Dense_1/bias"),
+                    _ => (NOT_PLAIN, ""),
                 };
                 format!("Transformer/encoderblock_{layer}/{module}/{tensor}")
             }

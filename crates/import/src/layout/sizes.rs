@@ -1,7 +1,7 @@
 //! The size of a network, read off the shapes of its tensors.
 
 use patchlight_model::manifest::HeadFusion;
-use patchlight_onnx::vit::{Activation, BlockWeight as B, Pooling, VitSpec, WeightId};
+use patchlight_onnx::vit::{Activation, BlockWeight as B, Pooling, Variant, VitSpec, WeightId};
 
 use super::{Layout, TensorSource};
 use crate::{ImportError, tensor_file::TensorFile};
@@ -129,6 +129,7 @@ impl Sizes {
             qkv_bias: self.qkv_bias,
             pooling,
             head_fusion,
+            variant: Variant::default(),
         }
     }
 }

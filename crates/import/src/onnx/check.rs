@@ -6,7 +6,10 @@ use patchlight_engine::{BareSession, Runtime, Values};
 use patchlight_model::manifest::HeadFusion;
 use patchlight_onnx::{
     proto::{ModelProto, dimension::Value as Length, type_proto::Value as Type},
-    vit::{LOGITS, PIXEL_VALUES, Pooling, ROLLOUT, ROLLOUT_BY_START, VitSpec},
+    vit::{
+        ATTRIBUTION, ATTRIBUTION_CLASS, ATTRIBUTION_REST, LOGITS, PIXEL_VALUES, Pooling, ROLLOUT,
+        ROLLOUT_BY_START, VitSpec,
+    },
 };
 
 use super::{BatchAxis, Signature};
@@ -22,6 +25,8 @@ pub(super) struct GraphOutputs {
     logits: [Values; 2],
     /// `[1, patches]` and `[1, layers, tokens]` of the first alone, then of all.
     rollout: Option<[[Values; 2]; 2]>,
+    /// Patches, rest and classes of the evidence of all, if it is made.
+    evidence: Option<[Values; 3]>,
 }
 
 /// Numbers as wide spread as normalised pixels, the same every time: `[3, height, width]` each.
@@ -92,6 +97,7 @@ impl GraphOutputs {
         Ok(Self {
             logits: [first, all],
             rollout: None,
+            evidence: None,
         })
     }
 
@@ -113,7 +119,50 @@ impl GraphOutputs {
         let rollout = first.contains_key(ROLLOUT).then(|| {
             [&mut first, &mut all].map(|run| [take(run, ROLLOUT), take(run, ROLLOUT_BY_START)])
         });
-        Ok(Self { logits, rollout })
+        let evidence = all.contains_key(ATTRIBUTION).then(|| {
+            [ATTRIBUTION, ATTRIBUTION_REST, ATTRIBUTION_CLASS].map(|name| take(&mut all, name))
+        });
+        Ok(Self {
+            logits,
+            rollout,
+            evidence,
+        })
+    }
+
+    /// Whether the evidence of every image adds up to its logits, those of the best classes and
+    /// their mean.
+    ///
+    /// # Errors
+    /// Which does not.
+    pub(super) fn evidence_adds_up(&self, half: bool) -> Result<(), String> {
+        let Some([patches, rest, classes]) = &self.evidence else {
+            return Ok(());
+        };
+        let tolerance = if half { 2e-2 } else { 1e-3 };
+        let logits = &self.logits[1];
+        let per_image = |values: &Values| values.values.len() / IMAGES;
+        let [of_patches, of_rest, of_classes, of_logits] =
+            [patches, rest, classes, logits].map(per_image);
+        for image in 0..IMAGES {
+            let logits = &logits.values[image * of_logits..][..of_logits];
+            let mean = logits.iter().copied().map(f64::from).sum::<f64>() / of_logits as f64;
+            let best = classes.values[image * of_classes..][..of_classes].iter();
+            let targets = best
+                .map(|&class| f64::from(logits[class as usize]))
+                .chain([mean]);
+            for (row, target) in targets.enumerate() {
+                let each = of_patches / of_rest.max(1);
+                let cells = &patches.values[image * of_patches + row * each..][..each];
+                let sum = cells.iter().copied().map(f64::from).sum::<f64>();
+                let found = sum + f64::from(rest.values[image * of_rest + row]);
+                if (found - target).abs() > tolerance * target.abs().max(1.0) {
+                    return Err(format!(
+                        "the evidence that was cut out adds up to {found}, but the logit is {target}"
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// How many classes there are.
@@ -216,7 +265,14 @@ fn product(attention: &[Vec<f32>], spec: &VitSpec) -> Vec<f64> {
     match spec.pooling {
         Pooling::ClassToken => row[0] = 1.0,
         Pooling::ClassAndDistillation => row[..2].fill(0.5),
-        Pooling::PatchMean(_) => row[spec.prefix..].fill(1.0 / spec.patches() as f64),
+        // A graph's learned query is not told from a mean: where it pools, no map is made.
+        Pooling::PatchMean(_) | Pooling::Attention => {
+            row[spec.prefix..].fill(1.0 / spec.patches() as f64);
+        }
+        Pooling::ClassAndMean => {
+            row[spec.prefix..].fill(0.5 / spec.patches() as f64);
+            row[0] = 0.5;
+        }
     }
     let mut rows = Vec::with_capacity(attention.len());
     for heads in attention.iter().rev() {

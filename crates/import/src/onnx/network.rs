@@ -7,7 +7,7 @@ use patchlight_onnx::{
     graph::OLDEST_OPSET,
     proto::{GraphProto, ModelProto, NodeProto},
     tensor::DType,
-    vit::{Activation, Pooling, Probabilities, VitSpec},
+    vit::{Activation, Pooling, Probabilities, Variant, VitSpec},
 };
 use prost::Message;
 
@@ -48,6 +48,8 @@ fn max_pooling_operator(graph: &GraphProto) -> Option<&str> {
 pub(super) enum DetectionError {
     /// The graph shows something else.
     Map(String),
+    /// It is a Vision Transformer's, and something about it contradicts that its map would be right.
+    Doubtful(String),
     /// It could not be run, or written.
     Other(ImportError),
 }
@@ -61,19 +63,6 @@ impl From<EngineError> for DetectionError {
 impl From<ImportError> for DetectionError {
     fn from(error: ImportError) -> Self {
         Self::Other(error)
-    }
-}
-
-impl DetectionError {
-    /// As an error about this file, which says what else can be done.
-    pub(super) fn at(self, path: &Path) -> ImportError {
-        match self {
-            Self::Map(detail) => ImportError::Map {
-                path: path.to_owned(),
-                detail,
-            },
-            Self::Other(error) => error,
-        }
     }
 }
 
@@ -124,7 +113,7 @@ impl Network {
         };
         let pooling = pooling(probe.pooling(result.tokens, prefix)?, sidecar.pooling)?;
         if let (Pooling::PatchMean(_), Some(operator)) = (pooling, max_pooling_operator(graph)) {
-            return Err(DetectionError::Map(format!(
+            return Err(DetectionError::Doubtful(format!(
                 "the classifier reads all patches, and the graph has a {operator}: it takes the \
                  largest of them, and a rollout starts from a mean"
             )));
@@ -165,6 +154,7 @@ impl Network {
             qkv_bias: true,
             pooling: self.pooling,
             head_fusion: options.head_fusion,
+            variant: Variant::default(),
         }
     }
 
@@ -205,12 +195,12 @@ fn agree(result: &ProbeResult, sidecar: &SidecarMetadata) -> Result<(), Detectio
         ),
     };
     if blocks != expected {
-        return Err(DetectionError::Map(format!(
+        return Err(DetectionError::Doubtful(format!(
             "{blocks} attention matrices were found, but {whence} {expected} blocks"
         )));
     }
     match sidecar.heads {
-        Some(heads) if heads != result.heads => Err(DetectionError::Map(format!(
+        Some(heads) if heads != result.heads => Err(DetectionError::Doubtful(format!(
             "attention has {} heads, but config.json or --heads tells of {heads}",
             result.heads
         ))),
@@ -222,7 +212,7 @@ fn agree(result: &ProbeResult, sidecar: &SidecarMetadata) -> Result<(), Detectio
 fn pooling(read: DetectedPooling, sidecar: Option<Pooling>) -> Result<Pooling, DetectionError> {
     match (read, sidecar) {
         (DetectedPooling::Known(probed), Some(declared)) if !same_variant(probed, declared) => {
-            Err(DetectionError::Map(format!(
+            Err(DetectionError::Doubtful(format!(
                 "the classifier reads {}, but config.json tells of {}",
                 tokens(probed),
                 tokens(declared)
@@ -230,12 +220,12 @@ fn pooling(read: DetectedPooling, sidecar: Option<Pooling>) -> Result<Pooling, D
         }
         (DetectedPooling::Known(probed), _) => Ok(probed),
         (DetectedPooling::Undetermined, Some(declared)) => Ok(declared),
-        (DetectedPooling::Undetermined, None) => Err(DetectionError::Map(
+        (DetectedPooling::Undetermined, None) => Err(DetectionError::Doubtful(
             "the last block's attention changes no logit, so which tokens the classifier reads \
              cannot be seen; a config.json beside the graph would tell"
                 .to_owned(),
         )),
-        (DetectedPooling::Unsupported(detail), _) => Err(DetectionError::Map(detail)),
+        (DetectedPooling::Unsupported(detail), _) => Err(DetectionError::Doubtful(detail)),
     }
 }
 
@@ -248,5 +238,7 @@ fn tokens(pooling: Pooling) -> &'static str {
         Pooling::ClassToken => "the class token",
         Pooling::ClassAndDistillation => "class and distillation token",
         Pooling::PatchMean(_) => "a mean over the patches",
+        Pooling::ClassAndMean => "class token and mean over the patches",
+        Pooling::Attention => "a learned query's attention",
     }
 }

@@ -10,13 +10,38 @@ use patchlight_onnx::{
     },
     rename::rename,
     tensor::Tensor,
-    vit::{CLASS_ATTENTION, LOGITS, PIXEL_VALUES, ROLLOUT},
+    vit::{ATTRIBUTION, CLASS_ATTENTION, LOGITS, PIXEL_VALUES, ROLLOUT},
 };
 
 use super::signature::{BatchAxis, Signature};
 
-/// An output with its axes after the batch.
-pub(super) type Output = (String, Vec<usize>);
+/// An output.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Output {
+    pub(super) name: String,
+    /// Those after the batch.
+    pub(super) axes: Vec<usize>,
+    pub(super) dtype: DataType,
+}
+
+impl Output {
+    /// Of float32.
+    pub(super) fn floats(name: &str, axes: Vec<usize>) -> Self {
+        Self {
+            name: name.to_owned(),
+            axes,
+            dtype: DataType::Float,
+        }
+    }
+
+    /// Of int64.
+    pub(super) fn integers(name: &str, axes: Vec<usize>) -> Self {
+        Self {
+            dtype: DataType::Int64,
+            ..Self::floats(name, axes)
+        }
+    }
+}
 
 /// Gives input and logits the names and types of our graphs, and frees the names that are going to
 /// be added. Type annotations of values are dropped: a fixed batch may be part of them.
@@ -61,7 +86,7 @@ pub(super) fn normalize_io(
     names.insert(signature.input.clone(), input.clone());
     names.insert(signature.logits.clone(), logits.clone());
     rename(graph, &names);
-    declare(graph, sides, &[(LOGITS.to_owned(), vec![classes])]);
+    declare(graph, sides, &[Output::floats(LOGITS, vec![classes])]);
     if signature.half {
         let cast = cast(PIXEL_VALUES, &input, DataType::Float16);
         graph.node.insert(0, cast);
@@ -77,7 +102,7 @@ pub(super) fn declare(graph: &mut GraphProto, sides: [usize; 2], outputs: &[Outp
     graph.input = vec![value_info(PIXEL_VALUES, Some("batch"), &[3, height, width])];
     graph.output = outputs
         .iter()
-        .map(|(name, axes)| value_info(name, Some("batch"), axes))
+        .map(|output| typed_info(&output.name, Some("batch"), &output.axes, output.dtype))
         .collect();
 }
 
@@ -101,7 +126,11 @@ pub(super) fn wrap_in_scan(
     const IMAGE: &str = "picture";
     let inner = |name: &str| format!("{IMAGE}/{name}");
     let mut names = HashMap::from([(PIXEL_VALUES.to_owned(), inner(PIXEL_VALUES))]);
-    names.extend(outputs.iter().map(|(name, _)| (name.clone(), inner(name))));
+    names.extend(
+        outputs
+            .iter()
+            .map(|output| (output.name.clone(), inner(&output.name))),
+    );
     rename(graph, &names);
 
     let [height, width] = sides;
@@ -121,10 +150,10 @@ pub(super) fn wrap_in_scan(
     let mut nodes = vec![reshape(IMAGE, &inner(PIXEL_VALUES), &[1, 3, height, width])];
     nodes.append(&mut graph.node);
     let mut results = Vec::new();
-    for (name, axes) in outputs {
+    for Output { name, axes, dtype } in outputs {
         let result = format!("{}/result", inner(name));
         nodes.push(reshape(&inner(name), &result, axes));
-        results.push(value_info(&result, None, axes));
+        results.push(typed_info(&result, None, axes, *dtype));
     }
     let body = GraphProto {
         name: Some("one picture".to_owned()),
@@ -134,7 +163,7 @@ pub(super) fn wrap_in_scan(
         ..GraphProto::default()
     };
     let mut scan = node("Scan", &[PIXEL_VALUES], "");
-    scan.output = outputs.iter().map(|(name, _)| name.clone()).collect();
+    scan.output = outputs.iter().map(|output| output.name.clone()).collect();
     scan.attribute = vec![
         AttributeProto {
             name: Some("body".to_owned()),
@@ -188,6 +217,11 @@ pub(super) fn float_attribute(name: &str, value: f32) -> AttributeProto {
 
 /// A value of float32, with or without a batch before its axes.
 pub(super) fn value_info(name: &str, batch: Option<&str>, axes: &[usize]) -> ValueInfoProto {
+    typed_info(name, batch, axes, DataType::Float)
+}
+
+/// The same of any type.
+fn typed_info(name: &str, batch: Option<&str>, axes: &[usize], dtype: DataType) -> ValueInfoProto {
     let named = batch.map(|name| dimension::Value::DimParam(name.to_owned()));
     let fixed = axes
         .iter()
@@ -200,7 +234,7 @@ pub(super) fn value_info(name: &str, batch: Option<&str>, axes: &[usize]) -> Val
             denotation: None,
         });
     let tensor = TensorType {
-        elem_type: Some(DataType::Float.into()),
+        elem_type: Some(dtype.into()),
         shape: Some(TensorShapeProto { dim: dim.collect() }),
     };
     ValueInfoProto {
@@ -219,6 +253,7 @@ fn is_reserved(name: &str) -> bool {
         LOGITS,
         ROLLOUT,
         CLASS_ATTENTION,
+        ATTRIBUTION,
         "picture",
         "probe",
     ]

@@ -120,6 +120,7 @@ pub(crate) fn preset(name: &str) -> Result<Preprocess, ImportError> {
             height: preset.crop,
             width: preset.crop,
             rounding: CropRounding::HalfEven,
+            fill: [0; 3],
         }),
         normalize: Normalize {
             scale: 1.0 / 255.0,

@@ -66,7 +66,8 @@ pub(crate) fn read(config: &PretrainedCfg, path: &Path) -> Result<Preprocess, Im
         ));
     }
     let filter = match config.interpolation.as_deref() {
-        None | Some("bicubic") => Filter::Bicubic,
+        // Drawn from several in training; evaluation takes this one.
+        None | Some("bicubic" | "random") => Filter::Bicubic,
         Some("bilinear") => Filter::Bilinear,
         Some("lanczos") => Filter::Lanczos,
         Some(other) => {
@@ -90,23 +91,31 @@ pub(crate) fn read(config: &PretrainedCfg, path: &Path) -> Result<Preprocess, Im
             height: scaled(height),
             width: scaled(width),
         },
-        None | Some("center") => {
-            return fail(format!(
-                "has an input_size of {height}×{width}, for which timm resizes in a way that is \
-                 not known here; describe what you want with --preprocess FILE"
-            ));
-        }
+        None | Some("center") => Resize::Cover {
+            height: scaled(height),
+            width: scaled(width),
+        },
+        Some("border") => Resize::Contain {
+            height: scaled(height),
+            width: scaled(width),
+        },
         Some(other) => {
             return fail(format!(
-                "has a crop_mode of \"{other}\"; known are center and squash. Describe another \
-                 with --preprocess FILE"
+                "has a crop_mode of \"{other}\"; known are center, squash and border. Describe \
+                 another with --preprocess FILE"
             ));
         }
     };
+    let mean = config.mean.unwrap_or(IMAGENET_MEAN);
     let crop = Crop {
         height: height as u32,
         width: width as u32,
         rounding: CropRounding::HalfEven,
+        fill: match resize {
+            // The mean, so that borders are zeros once they are normalised.
+            Resize::Contain { .. } => mean.map(|mean| (255.0 * mean).round_ties_even() as u8),
+            _ => [0; 3],
+        },
     };
     let std = config.std.unwrap_or(IMAGENET_STD);
     if std.iter().any(|&std| std <= 0.0) {
@@ -119,7 +128,7 @@ pub(crate) fn read(config: &PretrainedCfg, path: &Path) -> Result<Preprocess, Im
         crop: Some(crop),
         normalize: Normalize {
             scale: 1.0 / 255.0,
-            mean: config.mean.unwrap_or(IMAGENET_MEAN),
+            mean,
             std,
         },
     })

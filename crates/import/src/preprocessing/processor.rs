@@ -53,7 +53,7 @@ pub(crate) fn read(
     let produced = match (&preprocess.crop, &preprocess.resize) {
         (Some(crop), _) => Some((crop.height as usize, crop.width as usize)),
         (None, Resize::Squash { height, width }) => Some((*height as usize, *width as usize)),
-        (None, Resize::ShortestEdge { .. }) => None,
+        (None, _) => None,
     };
     match produced {
         Some(produced) if produced == (height, width) => Ok(preprocess),
@@ -144,6 +144,8 @@ enum Class {
     Vit,
     /// The same steps with other defaults, which we do not guess; a number is the side of a square.
     Square,
+    /// The same, without a crop, which its files do not speak of.
+    Siglip,
     /// The same, but a number is the shorter side.
     Shortest,
     /// `ConvNextImageProcessor`, which convolutional networks have: resizing and cropping are one
@@ -219,11 +221,12 @@ impl Reader<'_> {
         match stem {
             Some("ViT") => Ok(Class::Vit),
             Some("DeiT" | "Beit") => Ok(Class::Square),
+            Some("Siglip") => Ok(Class::Siglip),
             Some("CLIP" | "Bit") => Ok(Class::Shortest),
             Some("ConvNext") => Ok(Class::ConvNext),
             _ => {
                 let detail = format!(
-                    "is \"{name}\", whose steps are not known here; known are those of ViT, DeiT, Beit, CLIP, Bit and ConvNext"
+                    "is \"{name}\", whose steps are not known here; known are those of ViT, DeiT, Beit, Siglip, CLIP, Bit and ConvNext"
                 );
                 Err(self.field("image_processor_type", detail))
             }
@@ -244,10 +247,12 @@ impl Reader<'_> {
             | (Some(Size::Number(size)), Class::Shortest | Class::ConvNext) => {
                 Ok(Resize::ShortestEdge { size })
             }
-            (Some(Size::Number(side)), Class::Vit | Class::Square) => Ok(Resize::Squash {
-                height: side,
-                width: side,
-            }),
+            (Some(Size::Number(side)), Class::Vit | Class::Square | Class::Siglip) => {
+                Ok(Resize::Squash {
+                    height: side,
+                    width: side,
+                })
+            }
             (Some(Size::Other(found)), _) => {
                 let detail = format!(
                     "is {found}; expected are a number, height and width, or shortest_edge"
@@ -291,6 +296,7 @@ impl Reader<'_> {
             height: side,
             width: side,
             rounding: own.unwrap_or_else(|| self.rounding()),
+            fill: [0; 3],
         };
         Ok((resize, Some(crop)))
     }
@@ -312,7 +318,11 @@ impl Reader<'_> {
     }
 
     fn crop(&self, class: Class) -> Result<Option<Crop>, ImportError> {
-        if !self.flag(class, "do_center_crop", self.file.do_center_crop, false)? {
+        let given = match class {
+            Class::Siglip => self.file.do_center_crop.or(Some(false)),
+            _ => self.file.do_center_crop,
+        };
+        if !self.flag(class, "do_center_crop", given, false)? {
             return Ok(None);
         }
         let (height, width) = match self.file.crop_size.clone() {
@@ -328,6 +338,7 @@ impl Reader<'_> {
             height,
             width,
             rounding: self.rounding(),
+            fill: [0; 3],
         }))
     }
 

@@ -68,6 +68,7 @@ fn shortest_edge_and_crop_are_read() {
         height: 32,
         width: 32,
         rounding: CropRounding::Floor,
+        fill: [0; 3],
     };
     assert_eq!(found.crop, Some(crop));
     assert_eq!(

@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 
 use super::{architecture::Architecture, json};
 use crate::{
-    ImportError,
+    ImportError, ImportOptions,
+    families::timm::Described,
     preprocessing::pretrained_cfg::{Labels, PretrainedCfg},
 };
 
@@ -77,13 +78,6 @@ const IN_TENSORS: [&str; 15] = [
 const READ: [&str; 4] = ["img_size", "num_heads", "act_layer", "global_pool"];
 
 impl Config {
-    /// Reads it and refuses what is not known to be a plain Vision Transformer.
-    pub(super) fn read(path: &Path) -> Result<Self, ImportError> {
-        let config = Self::parse(path)?;
-        config.check(path)?;
-        Ok(config)
-    }
-
     /// Reads it, whatever network it describes.
     pub(super) fn parse(path: &Path) -> Result<Self, ImportError> {
         let file: File = json(path)?;
@@ -243,8 +237,26 @@ impl Config {
         (0..classes).map(label).collect::<Result<_, _>>().map(Some)
     }
 
-    /// Refuses what is not known to change nothing.
-    fn check(&self, path: &Path) -> Result<(), ImportError> {
+    /// What a family has to know of the file.
+    pub(super) fn described<'a>(
+        &'a self,
+        path: &'a Path,
+        options: &ImportOptions,
+    ) -> Described<'a> {
+        let input = self.pretrained_cfg.input_size;
+        Described {
+            path,
+            architecture: self.architecture.split('.').next().unwrap_or_default(),
+            model_args: &self.model_args,
+            global_pool: self.global_pool.as_deref(),
+            input_size: input.map(|[_, height, width]| [height, width]),
+            heads: options.heads,
+            head_fusion: options.head_fusion,
+        }
+    }
+
+    /// Refuses what is not known to be a plain Vision Transformer, or to change nothing.
+    pub(super) fn check(&self, path: &Path) -> Result<(), ImportError> {
         if let Err(detail) = self.architecture().check() {
             return Err(ImportError::field(path, "architecture", detail));
         }

@@ -7,7 +7,7 @@ use patchlight_onnx::vit::{BlockWeight as B, PoolNorm, Pooling, WeightId};
 use super::MARKER_TENSOR;
 use crate::{
     ImportError,
-    layout::{Interpolation, Layout, TensorSource},
+    layout::{Interpolation, Layout, NOT_PLAIN, TensorSource},
     tensor_file::TensorFile,
 };
 
@@ -91,6 +91,10 @@ impl Layout for TimmLayout {
             WeightId::FinalNormBias => format!("{norm}.bias"),
             WeightId::HeadKernel => "head.weight".to_owned(),
             WeightId::HeadBias => "head.bias".to_owned(),
+            WeightId::RotaryCosines
+            | WeightId::RotarySines
+            | WeightId::Pool(_)
+            | WeightId::Projection => NOT_PLAIN.to_owned(),
             WeightId::Block(layer, weight) => {
                 let third = |kind: &str, third| {
                     TensorSource::TorchThird(format!("blocks.{layer}.attn.qkv.{kind}"), third)
@@ -112,6 +116,7 @@ impl Layout for TimmLayout {
                     B::UpBias => "mlp.fc1.bias",
                     B::DownKernel => "mlp.fc2.weight",
                     B::DownBias => "mlp.fc2.bias",
+                    _ => NOT_PLAIN,
                 };
                 format!("blocks.{layer}.{within}")
             }

@@ -4,7 +4,7 @@ use patchlight_onnx::vit::{BlockWeight as B, WeightId};
 
 use super::MARKER_TENSOR;
 use crate::{
-    layout::{Interpolation, Layout, TensorSource},
+    layout::{Interpolation, Layout, NOT_PLAIN, TensorSource},
     tensor_file::TensorFile,
 };
 
@@ -42,6 +42,10 @@ impl Layout for TorchvisionLayout {
             WeightId::FinalNormBias => "encoder.ln.bias".to_owned(),
             WeightId::HeadKernel => "heads.head.weight".to_owned(),
             WeightId::HeadBias => "heads.head.bias".to_owned(),
+            WeightId::RotaryCosines
+            | WeightId::RotarySines
+            | WeightId::Pool(_)
+            | WeightId::Projection => NOT_PLAIN.to_owned(),
             WeightId::Block(layer, weight) => {
                 let block = format!("encoder.layers.encoder_layer_{layer}");
                 let third = |kind: &str, third| {
@@ -73,6 +77,7 @@ impl Layout for TorchvisionLayout {
                     B::DownBias => {
                         return TensorSource::Torch(format!("{block}.{}.bias", self.down));
                     }
+                    _ => NOT_PLAIN,
                 };
                 format!("{block}.{within}")
             }

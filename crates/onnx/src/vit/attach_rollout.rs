@@ -38,6 +38,8 @@ pub fn attach_rollout(
         graph: Graph::new("rollout", Storage::Inline).with_opset(opset),
         zero_points: BTreeMap::new(),
         probes: BTreeMap::new(),
+        relations: BTreeMap::new(),
+        rotary: None,
     };
     let shape = [
         Dim::named("batch"),
@@ -67,7 +69,7 @@ pub fn attach_rollout(
         }
         fused.push(builder.fuse_heads(layer, &matrix));
     }
-    let rollout = builder.rollout(&fused)?;
+    let rollout = builder.rollout(&fused, None)?;
     let (layers, tokens, patches) = (spec.layers, spec.tokens(), spec.patches());
     builder.output(&rollout.patch_values, DType::F32, &[patches]);
     builder.output(&rollout.by_start, DType::F32, &[layers, tokens]);
@@ -80,7 +82,7 @@ pub fn attach_rollout(
 }
 
 /// The exported graph has its own.
-struct NoWeights;
+pub(super) struct NoWeights;
 
 impl Weights for NoWeights {
     type Error = io::Error;

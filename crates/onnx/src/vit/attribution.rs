@@ -26,6 +26,16 @@
 //! closes against the int8 graph's own logit as it does in float32. In a float16 graph every sum on
 //! the residual stream is rounded, and it closes as well as these add up.
 
+//!
+//! Where a network normalises once more on the way (inside attention, or what attention writes),
+//! that normalisation is frozen as the last one is: u passes through it, and what its shift adds is
+//! a term of the rest.
+//!
+//! A classifier that reads a mean over the patches takes every patch's last state apart from the
+//! others' (`attribution/readout.rs`): that part needs no account of attention.
+
+mod readout;
+
 use super::{
     ATTRIBUTION, ATTRIBUTION_CLASS, ATTRIBUTION_REST, Builder, CLASS_ATTENTION, Weights,
     linear::{Kernel, Operand, Quantized},
@@ -40,10 +50,14 @@ pub(super) struct Trace {
     pub(super) written: WeightedValues,
     /// What rounding to integers changed before the output kernel, `[batch, hidden]`.
     pub(super) rounding_error: Option<Value>,
+    /// The normalisation before the output kernel.
+    pub(super) heads_norm: Option<FrozenNorm>,
     /// `[hidden, hidden]`.
     pub(super) out_kernel: Kernel,
     /// `[hidden]`.
     pub(super) out_bias: Value,
+    /// The normalisation of what attention writes.
+    pub(super) out_norm: Option<FrozenNorm>,
     /// `[batch, hidden]`.
     pub(super) mlp: Value,
 }
@@ -56,20 +70,63 @@ pub(super) struct WeightedValues {
     attention: Value,
 }
 
+/// A normalisation that the class token went through, and whose scale is taken as given.
+pub(super) struct FrozenNorm {
+    /// What it normalised, `[batch, width]`.
+    pub(super) state: Value,
+    /// γ `[width]`.
+    pub(super) scale: Value,
+    /// β `[width]`.
+    pub(super) shift: Value,
+}
+
 /// The classifier as the attribution needs it.
 pub(super) struct Classifier {
-    /// The class token's state before the last normalisation, `[batch, hidden]`.
+    /// What reads the tokens, in the order of the kernel's rows.
+    pub(super) readers: Vec<Reader>,
+    /// `[readers · hidden, classes]`.
+    pub(super) kernel: Value,
+    /// Its mean over the classes, `[readers · hidden]`.
+    pub(super) mean_kernel: Vec<f32>,
+    /// What every class's logit is without any state, and the mean of that at the end.
+    pub(super) offsets: Vec<f32>,
+    /// The same of what is divided by [`length`](Self::length).
+    pub(super) offsets_over_length: Option<Vec<f32>>,
+    /// What the state was divided by, `[batch, 1]`.
+    pub(super) length: Option<Value>,
+    /// `[batch, classes]`.
+    pub(super) logits: Value,
+}
+
+/// What a part of the classifier's kernel reads.
+pub(super) enum Reader {
+    /// The class token's state, normalised.
+    ClassToken(FinalNorm),
+    /// The mean over the patches of values `[batch·tokens, hidden]`, normalised afterwards if at
+    /// all.
+    Mean(Value, Option<FinalNorm>),
+    /// What a learned query read.
+    Query(PooledQuery),
+}
+
+/// The normalisation that a state goes through last.
+pub(super) struct FinalNorm {
+    /// The state before it, `[batch, hidden]`.
     pub(super) state: Value,
     /// γ `[hidden]`.
     pub(super) scale: Value,
-    /// `[hidden, classes]`.
-    pub(super) kernel: Value,
-    /// Its mean over the classes, `[hidden]`.
-    pub(super) mean_kernel: Vec<f32>,
-    /// ⟨β, w_c⟩ + b_c of every class, and their mean at the end.
-    pub(super) offsets: Vec<f32>,
-    /// `[batch, classes]`.
-    pub(super) logits: Value,
+}
+
+/// What a learned query that pools read of the tokens.
+pub(super) struct PooledQuery {
+    /// Values of all heads, each weighted by the query's attention: `[batch·tokens, hidden]`.
+    pub(super) values: Value,
+    /// `[hidden, hidden]`.
+    pub(super) out_kernel: Value,
+    /// All that was added to what it read, `[batch, hidden]`.
+    pub(super) other: Value,
+    /// The normalisation between it and the classifier.
+    pub(super) norm: Option<FinalNorm>,
 }
 
 /// The outputs made here.
@@ -80,8 +137,8 @@ pub(super) struct Attribution {
     pub(super) rest: Value,
     /// `[batch, labels]`, int64.
     pub(super) classes: Value,
-    /// `[batch, layers, heads, tokens]`.
-    pub(super) class_attention: Value,
+    /// `[batch, layers, heads, tokens]`, where the class token is read.
+    pub(super) class_attention: Option<Value>,
 }
 
 /// The parts of the logits that went through attention.
@@ -90,6 +147,16 @@ struct TokenContributions {
     tokens: Value,
     /// What rounding to integers added, `[batch, labels + 1]`.
     rounding_error: Option<Value>,
+    /// What biases and shifts added that a normalisation follows, `[batch, labels + 1]` each.
+    constant_terms: Vec<Value>,
+}
+
+/// What a reader's part of the logits is made of.
+struct ReaderShare {
+    /// `[batch, patches, labels + 1]`.
+    patches: Value,
+    /// `[batch, labels + 1]` each.
+    rest: Vec<Value>,
 }
 
 /// What the attribution needs of a classifier and the last normalisation's shift: the kernel's mean
@@ -129,20 +196,20 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         layer: usize,
         probabilities: &Value,
         values: &Value,
+        class_token_only: bool,
     ) -> WeightedValues {
         let name = |part: &str| format!("evidence/{layer}/{part}");
-        let hidden = as_i64(self.spec.hidden);
-        let last = layer + 1 == self.spec.layers;
+        let width = as_i64(self.spec.attention_width());
         let graph = &mut self.graph;
         // The last block has no other queries.
-        let row = match last {
+        let row = match class_token_only {
             true => probabilities.clone(),
             false => graph.slice(&name("row"), probabilities, 2, 0, 1),
         };
         let weights = graph.transpose(&name("weights"), &row, &[0, 3, 1, 2]);
         let weighted = graph.mul(&name("weighted"), values, &weights);
         WeightedValues {
-            values: graph.reshape(&name("written"), &weighted, &[-1, hidden]),
+            values: graph.reshape(&name("written"), &weighted, &[-1, width]),
             attention: row,
         }
     }
@@ -171,30 +238,104 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         self.graph.sub(&name(""), &dequantized, &read)
     }
 
-    /// `embedding` `[batch, hidden]` is the class token before the first block.
+    /// `embedding` `[batch, hidden]` is the class token before the first block, `traces` what the
+    /// blocks wrote to it: both where it is followed.
     pub(super) fn attribution(
         &mut self,
-        embedding: &Value,
+        embedding: Option<&Value>,
         traces: &[Trace],
         classifier: &Classifier,
     ) -> Result<Attribution, W::Error> {
-        let spec = self.spec;
-        let (labels, hidden) = (spec.attribution_labels(), as_i64(spec.hidden));
-        let rows = as_i64(labels + 1);
+        let labels = self.spec.attribution_labels();
         let classes = self
             .graph
             .top_k(ATTRIBUTION_CLASS, &classifier.logits, labels);
-        let directions = self.directions(classifier, &classes)?;
+        let weights = self.label_weights(classifier, &classes)?;
+        let parts = self.parts_of_weights(&weights, classifier.readers.len());
+        let mut shares = Vec::with_capacity(parts.len());
+        let (offsets, mean) = classifier.offsets.split_at(self.spec.classes);
+        for (reader, weights) in classifier.readers.iter().zip(&parts) {
+            shares.push(match (reader, embedding) {
+                (Reader::ClassToken(norm), Some(embedding)) => {
+                    self.class_token_share(embedding, traces, norm, weights)
+                }
+                (Reader::Mean(tokens, norm), _) => self.mean_share(tokens, norm.as_ref(), weights),
+                (Reader::Query(query), _) => self.query_share(query, weights),
+                // Its account was not kept.
+                (Reader::ClassToken(_), None) => continue,
+            });
+        }
+        let mut terms = vec![self.offsets("evidence/offsets", offsets, mean, &classes)?];
+        if let (Some(offsets), Some(length)) = (&classifier.offsets_over_length, &classifier.length)
+        {
+            let (offsets, mean) = offsets.split_at(self.spec.classes);
+            let name = "evidence/offsets_over_length";
+            let offsets = self.offsets(name, offsets, mean, &classes)?;
+            terms.push(self.graph.div("evidence/offsets/divided", &offsets, length));
+        }
+
+        let graph = &mut self.graph;
+        let patches = match &shares[..] {
+            [only] => only.patches.clone(),
+            _ => {
+                let patches: Vec<&Value> = shares.iter().map(|share| &share.patches).collect();
+                graph.sum("evidence/patches/all", &patches)
+            }
+        };
+        let rest = shares.iter().flat_map(|share| &share.rest);
+        let rest: Vec<&Value> = rest.chain(&terms).collect();
+        let rest = graph.sum(ATTRIBUTION_REST, &rest);
+        let patch_values = graph.transpose(ATTRIBUTION, &patches, &[0, 2, 1]);
+        Ok(Attribution {
+            patch_values,
+            rest,
+            classes,
+            class_attention: self.class_attention(traces),
+        })
+    }
+
+    /// The class token's attention in all blocks.
+    fn class_attention(&mut self, traces: &[Trace]) -> Option<Value> {
+        if traces.is_empty() {
+            return None;
+        }
+        let attention: Vec<&Value> = traces
+            .iter()
+            .map(|trace| &trace.written.attention)
+            .collect();
+        let graph = &mut self.graph;
+        let attention = graph.concat("class_attention/by_head", &attention, 2);
+        let attention = self.cast_to_float32("class_attention/by_head", &attention);
+        Some(
+            self.graph
+                .transpose(CLASS_ATTENTION, &attention, &[0, 2, 1, 3]),
+        )
+    }
+
+    /// What the classifier reads of the class token; `weights` is its part of the kernel.
+    fn class_token_share(
+        &mut self,
+        embedding: &Value,
+        traces: &[Trace],
+        norm: &FinalNorm,
+        weights: &Value,
+    ) -> ReaderShare {
+        let spec = self.spec;
+        let hidden = as_i64(spec.hidden);
+        let rows = as_i64(spec.attribution_labels() + 1);
+        let directions = self.through_norm("evidence", weights, &norm.state, &norm.scale);
         let TokenContributions {
             tokens,
             rounding_error,
+            constant_terms,
         } = self.token_contributions(traces, &directions);
-        let offsets = self.offsets(classifier, &classes)?;
 
         let mut other = vec![embedding.clone()];
         for (layer, trace) in traces.iter().enumerate() {
-            other
-                .push(self.cast_to_float32(&format!("evidence/{layer}/out_bias"), &trace.out_bias));
+            if trace.out_norm.is_none() {
+                let name = format!("evidence/{layer}/out_bias");
+                other.push(self.cast_to_float32(&name, &trace.out_bias));
+            }
             other.push(self.cast_to_float32(&format!("evidence/{layer}/mlp"), &trace.mlp));
         }
         let other: Vec<&Value> = other.iter().collect();
@@ -208,29 +349,24 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let prefixed = graph.slice("evidence/prefix", &tokens, 1, 0, prefix);
         let prefixed = graph.reduce("ReduceSum", "evidence/prefix/sum", &prefixed, 1, false);
         let patches = graph.slice("evidence/patches", &tokens, 1, prefix, total);
-        let attention: Vec<&Value> = traces
-            .iter()
-            .map(|trace| &trace.written.attention)
-            .collect();
-        let attention = graph.concat("class_attention/by_head", &attention, 2);
-        let attention = self.cast_to_float32("class_attention/by_head", &attention);
-        let graph = &mut self.graph;
-        let mut rest = vec![&prefixed, &other, &offsets];
-        rest.extend(&rounding_error);
-        Ok(Attribution {
-            patch_values: graph.transpose(ATTRIBUTION, &patches, &[0, 2, 1]),
-            rest: graph.sum(ATTRIBUTION_REST, &rest),
-            classes,
-            class_attention: graph.transpose(CLASS_ATTENTION, &attention, &[0, 2, 1, 3]),
-        })
+        let mut rest = vec![prefixed, other];
+        rest.extend(rounding_error);
+        rest.extend(constant_terms);
+        ReaderShare { patches, rest }
     }
 
-    /// u of every label, then of the mean over all classes: `[batch, labels + 1, hidden]`.
-    fn directions(&mut self, classifier: &Classifier, classes: &Value) -> Result<Value, W::Error> {
-        let (labels, hidden) = (self.spec.attribution_labels(), self.spec.hidden);
-        let mut mean = vec![0.0; labels * hidden];
+    /// The classifier's kernel for every label, then its mean over all classes, divided by the
+    /// state's length where that is: `[batch, labels + 1, readers · hidden]`.
+    fn label_weights(
+        &mut self,
+        classifier: &Classifier,
+        classes: &Value,
+    ) -> Result<Value, W::Error> {
+        let labels = self.spec.attribution_labels();
+        let width = classifier.mean_kernel.len();
+        let mut mean = vec![0.0; labels * width];
         mean.extend_from_slice(&classifier.mean_kernel);
-        let mean = Tensor::f32(vec![1, labels + 1, hidden], &mean);
+        let mean = Tensor::f32(vec![1, labels + 1, width], &mean);
 
         let graph = &mut self.graph;
         let of_labels = graph.gather("evidence/columns", &classifier.kernel, classes, 1);
@@ -238,50 +374,143 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let padded = graph.pad_back("evidence/rows/padded", &of_labels, 3, 1, 1);
         let mean = graph.constant("evidence/mean_row", mean)?;
         let weights = graph.add("evidence/weights", &padded, &mean);
-        let scaled = graph.mul("evidence/scaled", &weights, &classifier.scale);
-        let mean = graph.reduce("ReduceMean", "evidence/scaled/mean", &scaled, -1, true);
-        let centred = graph.sub("evidence/centred", &scaled, &mean);
-        let deviation = self.deviation(&classifier.state);
-        Ok(self.graph.div("evidence/directions", &centred, &deviation))
+        Ok(match &classifier.length {
+            None => weights,
+            Some(length) => {
+                let length = graph.reshape("evidence/length", length, &[-1, 1, 1]);
+                graph.div("evidence/weights/divided", &weights, &length)
+            }
+        })
     }
 
-    /// σ of the last normalisation, `[batch, 1, 1]`.
-    fn deviation(&mut self, state: &Value) -> Value {
+    /// Each reader's part of the weights, `[batch, labels + 1, hidden]`.
+    fn parts_of_weights(&mut self, weights: &Value, readers: usize) -> Vec<Value> {
+        let hidden = as_i64(self.spec.hidden);
+        if readers == 1 {
+            return vec![weights.clone()];
+        }
+        let part = |reader: usize| {
+            let (name, first) = (
+                format!("evidence/weights/{reader}"),
+                as_i64(reader) * hidden,
+            );
+            self.graph.slice(&name, weights, 2, first, first + hidden)
+        };
+        (0..readers).map(part).collect()
+    }
+
+    /// What a normalisation of `state` `[batch, width]` makes of `weights` `[batch, rows, width]`:
+    /// those that read the state before it, its deviation taken as given.
+    fn through_norm(&mut self, name: &str, weights: &Value, state: &Value, scale: &Value) -> Value {
         let graph = &mut self.graph;
-        let mean = graph.reduce("ReduceMean", "evidence/state/mean", state, -1, true);
-        let centred = graph.sub("evidence/state/centred", state, &mean);
-        let squares = graph.mul("evidence/state/squares", &centred, &centred);
-        let variance = graph.reduce("ReduceMean", "evidence/variance", &squares, -1, true);
+        let scaled = graph.mul(&format!("{name}/scaled"), weights, scale);
+        let mean = graph.reduce(
+            "ReduceMean",
+            &format!("{name}/scaled/mean"),
+            &scaled,
+            -1,
+            true,
+        );
+        let centred = graph.sub(&format!("{name}/centred"), &scaled, &mean);
+        let deviation = self.deviation(name, state);
+        self.graph
+            .div(&format!("{name}/directions"), &centred, &deviation)
+    }
+
+    /// σ of a normalisation, `[batch, 1, 1]`.
+    fn deviation(&mut self, name: &str, state: &Value) -> Value {
+        let name = |part: &str| format!("{name}/{part}");
+        let graph = &mut self.graph;
+        let mean = graph.reduce("ReduceMean", &name("state/mean"), state, -1, true);
+        let centred = graph.sub(&name("state/centred"), state, &mean);
+        let squares = graph.mul(&name("state/squares"), &centred, &centred);
+        let variance = graph.reduce("ReduceMean", &name("variance"), &squares, -1, true);
         let epsilon = graph.scalar(self.spec.norm_epsilon);
-        let variance = graph.add("evidence/variance/shifted", &variance, &epsilon);
-        let deviation = graph.sqrt("evidence/deviation", &variance);
-        graph.reshape("evidence/deviation/by_picture", &deviation, &[-1, 1, 1])
+        let variance = graph.add(&name("variance/shifted"), &variance, &epsilon);
+        let deviation = graph.sqrt(&name("deviation"), &variance);
+        graph.reshape(&name("deviation/by_picture"), &deviation, &[-1, 1, 1])
+    }
+
+    /// `weights` `[batch, rows, width]` before a frozen normalisation, float32, and what its shift
+    /// adds, `[batch, rows]`.
+    fn through_frozen(&mut self, name: &str, weights: &Value, norm: &FrozenNorm) -> [Value; 2] {
+        let state = self.cast_to_float32(&format!("{name}/state"), &norm.state);
+        let scale = self.cast_to_float32(&format!("{name}/scale"), &norm.scale);
+        let shift = self.cast_to_float32(&format!("{name}/shift"), &norm.shift);
+        let shifted = self.constant_term(&format!("{name}/shift"), weights, &shift);
+        [self.through_norm(name, weights, &state, &scale), shifted]
+    }
+
+    /// What a constant `[width]` adds that `weights` `[batch, rows, width]` read: `[batch, rows]`.
+    fn constant_term(&mut self, name: &str, weights: &Value, constant: &Value) -> Value {
+        let rows = as_i64(self.spec.attribution_labels() + 1);
+        let graph = &mut self.graph;
+        let column = graph.reshape(&format!("{name}/column"), constant, &[-1, 1]);
+        let term = graph.matmul(&format!("{name}/read"), weights, &column);
+        graph.reshape(&format!("{name}/of_labels"), &term, &[-1, rows])
     }
 
     /// φ of all tokens, and what rounding added.
     fn token_contributions(&mut self, traces: &[Trace], directions: &Value) -> TokenContributions {
         let spec = self.spec;
         let rows = as_i64(spec.attribution_labels() + 1);
-        let [tokens, hidden] = [spec.tokens(), spec.hidden].map(as_i64);
-        let flat = self
-            .graph
-            .reshape("evidence/directions/flat", directions, &[-1, hidden]);
-        let flat = self.cast_to_block_dtype("evidence/directions/flat", &flat);
+        let [tokens, hidden, width] =
+            [spec.tokens(), spec.hidden, spec.attention_width()].map(as_i64);
+        let shared = traces
+            .iter()
+            .any(|trace| trace.out_norm.is_none())
+            .then(|| {
+                let flat =
+                    self.graph
+                        .reshape("evidence/directions/flat", directions, &[-1, hidden]);
+                self.cast_to_block_dtype("evidence/directions/flat", &flat)
+            });
         let mut of_blocks = Vec::with_capacity(traces.len());
         let mut rounding_error = Vec::new();
+        let mut constant_terms = Vec::new();
         for (layer, trace) in traces.iter().enumerate() {
             let name = |part: &str| format!("evidence/{layer}/{part}");
+            let flat = match (&trace.out_norm, &shared) {
+                (Some(norm), _) => {
+                    let [own, shifted] = self.through_frozen(&name("out_norm"), directions, norm);
+                    let bias = self.cast_to_float32(&name("out_bias"), &trace.out_bias);
+                    let bias = self.constant_term(&name("out_bias"), &own, &bias);
+                    constant_terms.extend([shifted, bias]);
+                    let own = self
+                        .graph
+                        .reshape(&name("directions/flat"), &own, &[-1, hidden]);
+                    self.cast_to_block_dtype(&name("directions/flat"), &own)
+                }
+                (None, Some(shared)) => shared.clone(),
+                // There is one as soon as a block has no normalisation of its own.
+                (None, None) => directions.clone(),
+            };
             let kernel = self.dequantized_kernel(&name("out.kernel"), &trace.out_kernel);
             let graph = &mut self.graph;
             let read = graph.linear_transposed(&name("read/flat"), &flat, &kernel);
-            let read = graph.reshape(&name("read"), &read, &[-1, rows, hidden]);
-            let read = graph.transpose(&name("read/columns"), &read, &[0, 2, 1]);
-            let shape = [-1, tokens, hidden];
+            let read = graph.reshape(&name("read"), &read, &[-1, rows, width]);
+            let values_read = match &trace.heads_norm {
+                None => read.clone(),
+                Some(norm) => {
+                    let read = self.cast_to_float32(&name("read"), &read);
+                    let [before, shifted] = self.through_frozen(&name("heads_norm"), &read, norm);
+                    constant_terms.push(shifted);
+                    self.cast_to_block_dtype(&name("heads_norm/read"), &before)
+                }
+            };
+            let graph = &mut self.graph;
+            let columns = graph.transpose(&name("read/columns"), &values_read, &[0, 2, 1]);
+            let shape = [-1, tokens, width];
             let values = graph.reshape(&name("values"), &trace.written.values, &shape);
-            let of_block = graph.matmul(&name("tokens"), &values, &read);
+            let of_block = graph.matmul(&name("tokens"), &values, &columns);
             if let Some(change) = &trace.rounding_error {
-                let change = graph.reshape(&name("rounded/row"), change, &[-1, 1, hidden]);
-                rounding_error.push(graph.matmul(&name("rounded/of_labels"), &change, &read));
+                let change = graph.reshape(&name("rounded/row"), change, &[-1, 1, width]);
+                let columns = match trace.heads_norm {
+                    None => columns,
+                    // Rounding comes after the normalisation.
+                    Some(_) => graph.transpose(&name("rounded/columns"), &read, &[0, 2, 1]),
+                };
+                rounding_error.push(graph.matmul(&name("rounded/of_labels"), &change, &columns));
             }
             of_blocks.push(self.cast_to_float32(&name("tokens"), &of_block));
         }
@@ -295,24 +524,30 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         TokenContributions {
             tokens: graph.sum("evidence/tokens", &of_blocks),
             rounding_error,
+            constant_terms,
         }
     }
 
     /// What each logit is without any state, `[batch, labels + 1]`.
-    fn offsets(&mut self, classifier: &Classifier, classes: &Value) -> Result<Value, W::Error> {
+    fn offsets(
+        &mut self,
+        name: &str,
+        offsets: &[f32],
+        mean: &[f32],
+        classes: &Value,
+    ) -> Result<Value, W::Error> {
         let labels = self.spec.attribution_labels();
-        let (offsets, mean) = classifier.offsets.split_at(self.spec.classes);
         let mut last = vec![0.0; labels];
         last.extend_from_slice(mean);
         let graph = &mut self.graph;
         let offsets = Tensor::f32(vec![offsets.len()], offsets);
-        let offsets = graph.constant("evidence/offsets", offsets)?;
-        let offsets = graph.gather("evidence/offsets/of_labels", &offsets, classes, 0);
-        let offsets = graph.pad_back("evidence/offsets/padded", &offsets, 2, 1, 1);
+        let offsets = graph.constant(name, offsets)?;
+        let offsets = graph.gather(&format!("{name}/of_labels"), &offsets, classes, 0);
+        let offsets = graph.pad_back(&format!("{name}/padded"), &offsets, 2, 1, 1);
         let last = graph.constant(
-            "evidence/offsets/mean",
+            &format!("{name}/mean"),
             Tensor::f32(vec![1, labels + 1], &last),
         )?;
-        Ok(graph.add("evidence/offsets/all", &offsets, &last))
+        Ok(graph.add(&format!("{name}/all"), &offsets, &last))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Activation, BlockWeight as B, Builder, LinearKind, LinearLayer, WeightId, Weights,
-    attribution::{Trace, WeightedValues},
+    attribution::{FrozenNorm, Trace, WeightedValues},
     linear::Operand,
 };
 use crate::{
@@ -53,21 +53,26 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
 
         let layer = |part| LinearLayer { block, part };
         let name = |part: &str| format!("block.{block}/{part}");
-        let hidden = as_i64(self.spec.hidden);
+        let width = as_i64(self.spec.attention_width());
         let joined = name("attention/heads_joined");
         let mixed = match (&attention_output.written, entering) {
-            (Some(written), Some(entering)) if !last => {
+            // It takes the larger of both widths, so they must be one.
+            (Some(written), Some(entering))
+                if !last && self.spec.attention_width() == self.spec.hidden =>
+            {
                 self.join_heads_after(&joined, &attention_output.mixed, &written.values, entering)
             }
             _ => self
                 .graph
-                .reshape(&joined, &attention_output.mixed, &[-1, hidden]),
+                .reshape(&joined, &attention_output.mixed, &[-1, width]),
         };
+        let traced = attention_output.written.is_some();
+        let (mixed, heads_norm) = self.heads_norm(block, mixed, traced, pooled_only)?;
         let out = layer(LinearKind::Out);
         let mixed = self.operand(out, &name("attention/mixed"), &mixed, tokens);
         let rounding_error = match (entering, mixed.quantized()) {
             (Some(_), Some(quantized)) if self.plan.precision_of(out) == Precision::Int8 => {
-                Some(self.rounding_error(block, &mixed, quantized, last))
+                Some(self.rounding_error(block, &mixed, quantized, pooled_only))
             }
             _ => None,
         };
@@ -80,30 +85,45 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             &out_kernel,
             Some(&out_bias),
         );
+        let (written, out_norm) =
+            self.post_norm_of_attention(block, written, traced, pooled_only)?;
         let x = self
             .graph
             .add(&name("attention"), &attention_output.residual, &written);
 
-        let normed = [B::MlpNormScale, B::MlpNormBias];
-        let normed = self.norm(block, &name("mlp/norm"), &x, normed)?;
-        let up = [B::UpKernel, B::UpBias];
-        let up = self.linear(layer(LinearKind::Up), &name("mlp/up"), &normed, tokens, up)?;
-        let active = self.activation(&name("mlp/active"), &up);
+        let read = match self.spec.variant.parallel_mlp {
+            true => attention_output.residual.clone(),
+            false => x.clone(),
+        };
+        let normed = match self.spec.variant.post_norm {
+            true => read,
+            false => {
+                let normed = [B::MlpNormScale, B::MlpNormBias];
+                self.norm(block, &name("mlp/norm"), &read, normed)?
+            }
+        };
+        let active = self.mlp_hidden(block, &normed, tokens)?;
         let down = [B::DownKernel, B::DownBias];
-        let down = self.linear(
+        let mut down = self.linear(
             layer(LinearKind::Down),
             &name("mlp/down"),
             &active,
             tokens,
             down,
         )?;
+        if self.spec.variant.post_norm {
+            let normed = [B::MlpNormScale, B::MlpNormBias];
+            down = self.norm(block, &name("mlp/normed"), &down, normed)?;
+        }
         let tokens = self.graph.add(&name("mlp"), &x, &down);
         let trace = attention_output.written.map(|written| Trace {
             written,
             rounding_error,
+            heads_norm,
             out_kernel,
             out_bias,
-            mlp: match last {
+            out_norm,
+            mlp: match pooled_only {
                 true => down,
                 false => self.class_token(&name("mlp/class_token"), &down),
             },
@@ -129,8 +149,13 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             block,
             part: LinearKind::Qkv,
         };
-        let normed = [B::AttentionNormScale, B::AttentionNormBias];
-        let normed = self.norm(block, &name("attention/norm"), x, normed)?;
+        let normed = match self.spec.variant.post_norm {
+            true => x.clone(),
+            false => {
+                let normed = [B::AttentionNormScale, B::AttentionNormBias];
+                self.norm(block, &name("attention/norm"), x, normed)?
+            }
+        };
         let read = self.operand(layer, &name("attention/norm"), &normed, all);
         let (residual, querying, tokens) = if pooled_only {
             let tokens = self.spec.pooled_tokens();
@@ -142,17 +167,31 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             (x.clone(), read.clone(), all)
         };
 
-        // Dividing the queries' weights saves doing the same to the scores.
-        let scale = Some(attention_scale(self.spec.head_size()));
+        // Dividing the queries' weights saves doing the same to the scores. Where queries are
+        // normalised, the weights of the normalisation are divided.
+        let scale = attention_scale(self.spec.head_size());
+        let scale_of_kernel = (!self.spec.variant.qk_norm).then_some(scale);
         let queries = [B::QueryKernel, B::QueryBias];
-        let queries = self.projection(layer, "queries", &querying, queries, scale)?;
+        let queries = self.projection(layer, "queries", &querying, queries, scale_of_kernel)?;
         let queries = self.split_heads(&name("attention/queries"), &queries, tokens);
+        let norm = [B::QueryNormScale, B::QueryNormBias];
+        let queries = self.qk_norm(block, "queries", queries, norm, scale)?;
+        let queries = match pooled_only {
+            // The prefix is not turned.
+            true => queries,
+            false => self.rotated(&name("attention/queries/rotated"), queries),
+        };
         let keys = [B::KeyKernel, B::KeyBias];
         let keys = self.projection(layer, "keys", &read, keys, None)?;
         let keys = self.split_heads(&name("attention/keys"), &keys, all);
+        let norm = [B::KeyNormScale, B::KeyNormBias];
+        let keys = self.qk_norm(block, "keys", keys, norm, 1.0)?;
+        let keys = self.rotated(&name("attention/keys/rotated"), keys);
         let graph = &mut self.graph;
         let keys = graph.transpose(&name("attention/keys_transposed"), &keys, &[0, 1, 3, 2]);
         let scores = graph.matmul(&name("attention/scores"), &queries, &keys);
+        let scores = self.with_relative_bias(block, scores, tokens)?;
+        let graph = &mut self.graph;
         let probabilities = graph.softmax(&name("attention/probabilities"), &scores);
         let fused = self.fuse_heads(block, &probabilities);
         let values = [B::ValueKernel, B::ValueBias];
@@ -161,7 +200,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             true => self.by_head(&name("attention/values"), &values, all),
             false => self.by_head_after(&name("attention/values"), &values, &fused),
         };
-        let written = traced.then(|| self.written(block, &probabilities, &values));
+        let written = traced.then(|| self.written(block, &probabilities, &values, pooled_only));
 
         let graph = &mut self.graph;
         let values = graph.transpose(&name("attention/values"), &values, &[0, 2, 1, 3]);
@@ -255,7 +294,106 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         graph.node("Reshape", name, &[x, &shape], &[])
     }
 
-    fn norm(
+    /// What the last layer of the MLP reads: `[batch·tokens, mlp]`.
+    fn mlp_hidden(
+        &mut self,
+        block: usize,
+        normed: &Value,
+        tokens: usize,
+    ) -> Result<Value, W::Error> {
+        let name = |part: &str| format!("block.{block}/mlp/{part}");
+        let layer = LinearLayer {
+            block,
+            part: LinearKind::Up,
+        };
+        let up = [B::UpKernel, B::UpBias];
+        let form = self.spec.variant.mlp;
+        let active = if form.is_gated() {
+            let read = self.operand(layer, &name("up/read"), normed, tokens);
+            let up = self.linear_of(layer, &name("up"), &read, up)?;
+            let gate = [B::GateKernel, B::GateBias];
+            let gate = self.linear_of(layer, &name("gate"), &read, gate)?;
+            let gate = self.activation(&name("gate/active"), &gate);
+            self.graph.mul(&name("gated"), &gate, &up)
+        } else {
+            let up = self.linear(layer, &name("up"), normed, tokens, up)?;
+            self.activation(&name("active"), &up)
+        };
+        if !form.has_norm() {
+            return Ok(active);
+        }
+        let norm = [B::InnerNormScale, B::InnerNormBias];
+        self.norm(block, &name("inner_norm"), &active, norm)
+    }
+
+    /// Normalises what the heads read, in networks that do, and keeps what undoes it for the class
+    /// token.
+    fn heads_norm(
+        &mut self,
+        block: usize,
+        mixed: Value,
+        traced: bool,
+        pooled_only: bool,
+    ) -> Result<(Value, Option<FrozenNorm>), W::Error> {
+        if !self.spec.variant.heads_norm {
+            return Ok((mixed, None));
+        }
+        let norm = [B::HeadsNormScale, B::HeadsNormBias];
+        self.frozen_norm(
+            block,
+            "attention/heads_norm",
+            mixed,
+            norm,
+            traced,
+            pooled_only,
+        )
+    }
+
+    /// The same for what attention writes.
+    fn post_norm_of_attention(
+        &mut self,
+        block: usize,
+        written: Value,
+        traced: bool,
+        pooled_only: bool,
+    ) -> Result<(Value, Option<FrozenNorm>), W::Error> {
+        if !self.spec.variant.post_norm {
+            return Ok((written, None));
+        }
+        let norm = [B::AttentionNormScale, B::AttentionNormBias];
+        self.frozen_norm(
+            block,
+            "attention/normed",
+            written,
+            norm,
+            traced,
+            pooled_only,
+        )
+    }
+
+    fn frozen_norm(
+        &mut self,
+        block: usize,
+        part: &str,
+        x: Value,
+        norm: [B; 2],
+        traced: bool,
+        pooled_only: bool,
+    ) -> Result<(Value, Option<FrozenNorm>), W::Error> {
+        let name = format!("block.{block}/{part}");
+        let normed = self.norm(block, &name, &x, norm)?;
+        let frozen = traced.then(|| FrozenNorm {
+            state: match pooled_only {
+                true => x,
+                false => self.class_token(&format!("{name}/class_token"), &x),
+            },
+            scale: self.graph.value(&format!("{name}.scale")),
+            shift: self.graph.value(&format!("{name}.bias")),
+        });
+        Ok((normed, frozen))
+    }
+
+    pub(super) fn norm(
         &mut self,
         block: usize,
         name: &str,
@@ -270,6 +408,15 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     }
 
     fn activation(&mut self, name: &str, x: &Value) -> Value {
+        self.activation_with(name, x, true)
+    }
+
+    /// The same outside of the blocks, where values are float32.
+    pub(super) fn activation_in_float32(&mut self, name: &str, x: &Value) -> Value {
+        self.activation_with(name, x, false)
+    }
+
+    fn activation_with(&mut self, name: &str, x: &Value, in_block: bool) -> Value {
         const QUICK: f32 = 1.702;
         let graph = &mut self.graph;
         match self.spec.activation {
@@ -281,8 +428,10 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
                 graph.mul(name, x, &gate)
             }
             Activation::QuickGelu => {
-                let factor = graph.scalar(QUICK);
-                let factor = self.cast_to_block_dtype(&format!("{name}/factor"), &factor);
+                let mut factor = graph.scalar(QUICK);
+                if in_block {
+                    factor = self.cast_to_block_dtype(&format!("{name}/factor"), &factor);
+                }
                 let graph = &mut self.graph;
                 let steep = graph.mul(&format!("{name}/steep"), x, &factor);
                 let gate = graph.sigmoid(&format!("{name}/gate"), &steep);
@@ -291,7 +440,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         }
     }
 
-    fn linear(
+    pub(super) fn linear(
         &mut self,
         layer: LinearLayer,
         name: &str,
@@ -300,9 +449,19 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         [kernel, bias]: [B; 2],
     ) -> Result<Value, W::Error> {
         let x = self.operand(layer, &format!("{name}/read"), x, tokens);
+        self.linear_of(layer, name, &x, [kernel, bias])
+    }
+
+    fn linear_of(
+        &mut self,
+        layer: LinearLayer,
+        name: &str,
+        x: &Operand,
+        [kernel, bias]: [B; 2],
+    ) -> Result<Value, W::Error> {
         let kernel = self.kernel(layer, &format!("{name}.kernel"), kernel, None)?;
         let bias = self.bias(layer, &format!("{name}.bias"), bias, None)?;
-        Ok(self.product(layer, name, &x, &kernel, Some(&bias)))
+        Ok(self.product(layer, name, x, &kernel, Some(&bias)))
     }
 }
 
@@ -312,6 +471,6 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     clippy::cast_possible_truncation,
     reason = "a small number, rounded once"
 )]
-fn attention_scale(head_size: usize) -> f32 {
+pub(super) fn attention_scale(head_size: usize) -> f32 {
     (1.0 / (head_size as f64).sqrt()) as f32
 }

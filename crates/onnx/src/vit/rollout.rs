@@ -52,15 +52,37 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         self.cast_to_float32(&name, &fused)
     }
 
+    /// What a learned query reads `[batch, heads, 1, tokens]`, heads fused, adding up to one:
+    /// `[batch, 1, tokens]`.
+    pub(super) fn fuse_pool(&mut self, probabilities: &Value) -> Value {
+        let operator = match self.spec.head_fusion {
+            HeadFusion::Mean => "ReduceMean",
+            HeadFusion::Max => "ReduceMax",
+            HeadFusion::Min => "ReduceMin",
+        };
+        let graph = &mut self.graph;
+        let fused = graph.reduce(operator, "rollout/pool/fused", probabilities, 1, false);
+        if self.spec.head_fusion == HeadFusion::Mean {
+            return fused;
+        }
+        let sum = graph.reduce("ReduceSum", "rollout/pool/sum", &fused, -1, true);
+        graph.div("rollout/pool", &fused, &sum)
+    }
+
     /// The chain over the layers' fused matrices: `[batch, queries, tokens]` for the last,
-    /// `[batch, tokens, tokens]` for the others.
-    pub(super) fn rollout(&mut self, fused: &[Value]) -> Result<Rollout, W::Error> {
+    /// `[batch, tokens, tokens]` for the others. `pool` is what a learned query that pools reads of
+    /// the tokens, `[batch, 1, tokens]`, adding up to one.
+    pub(super) fn rollout(
+        &mut self,
+        fused: &[Value],
+        pool: Option<&Value>,
+    ) -> Result<Rollout, W::Error> {
         let spec = self.spec;
         let mut rows = Vec::with_capacity(fused.len());
         let mut row = None;
         for (layer, matrix) in fused.iter().enumerate().rev() {
             let after = match row {
-                None => self.first_row(layer, matrix)?,
+                None => self.first_row(layer, matrix, pool)?,
                 Some(before) => self.next_row(layer, &before, matrix),
             };
             rows.push(after.clone());
@@ -106,18 +128,33 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     }
 
     /// The last layer: the mean over the pooled tokens of their rows.
-    fn first_row(&mut self, layer: usize, matrix: &Value) -> Result<Value, W::Error> {
-        match self.spec.pooling {
-            Pooling::ClassToken | Pooling::ClassAndDistillation => self.read_rows(layer, matrix),
+    fn first_row(
+        &mut self,
+        layer: usize,
+        matrix: &Value,
+        pool: Option<&Value>,
+    ) -> Result<Value, W::Error> {
+        let spec = self.spec;
+        let mut start = vec![0.0; spec.tokens()];
+        let of_patches = 1.0 / spec.patches() as f32;
+        match (spec.pooling, pool) {
+            (Pooling::ClassToken | Pooling::ClassAndDistillation, _) => {
+                return self.read_rows(layer, matrix);
+            }
+            // What the learned query reads is a row that is there.
+            (Pooling::Attention, Some(row)) => return Ok(self.next_row(layer, row, matrix)),
             // All rows are there: a step like any other, from a row that is the same everywhere.
-            Pooling::PatchMean(_) => {
-                let mut start = vec![0.0; self.spec.tokens()];
-                start[self.spec.prefix..].fill(1.0 / self.spec.patches() as f32);
-                let start = Tensor::f32(vec![1, 1, start.len()], &start);
-                let start = self.graph.constant("rollout/start", start)?;
-                Ok(self.next_row(layer, &start, matrix))
+            (Pooling::PatchMean(_) | Pooling::Attention, _) => {
+                start[spec.prefix..].fill(of_patches);
+            }
+            (Pooling::ClassAndMean, _) => {
+                start[spec.prefix..].fill(0.5 * of_patches);
+                start[0] = 0.5;
             }
         }
+        let start = Tensor::f32(vec![1, 1, start.len()], &start);
+        let start = self.graph.constant("rollout/start", start)?;
+        Ok(self.next_row(layer, &start, matrix))
     }
 
     /// `matrix` holds only the pooled tokens' rows `[batch, read, tokens]`: with the identity

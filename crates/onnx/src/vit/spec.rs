@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BlockWeight, WeightId};
+use super::{
+    BlockWeight, PoolWeight, WeightId,
+    variant::{UnitLength, Variant, relations},
+};
 
 /// How the heads' attention matrices become one.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -48,6 +51,8 @@ pub struct VitSpec {
     pub pooling: Pooling,
     /// How the heads' attention matrices become one for the rollout.
     pub head_fusion: HeadFusion,
+    /// What it has beside the parts of a plain Vision Transformer.
+    pub variant: Variant,
 }
 
 /// The nonlinearity of the MLPs.
@@ -75,6 +80,10 @@ pub enum Pooling {
     ClassAndDistillation,
     /// The mean over the patches, without the prefix tokens.
     PatchMean(PoolNorm),
+    /// The class token and, beside it, the mean over the patches (DINOv2; Oquab et al. 2023).
+    ClassAndMean,
+    /// What a learned query reads of all tokens.
+    Attention,
 }
 
 /// Where the last normalisation stands when the classifier reads a mean of tokens.
@@ -84,35 +93,75 @@ pub enum PoolNorm {
     BeforeMean,
     /// The mean is normalised (timm's `fc_norm`).
     AfterMean,
+    /// Nowhere.
+    Absent,
 }
 
 impl Pooling {
     /// How many states of width `hidden` the classifier's kernel takes, joined.
     pub fn pooled_states(self) -> usize {
         match self {
-            Self::ClassToken | Self::PatchMean(_) => 1,
-            Self::ClassAndDistillation => 2,
+            Self::ClassToken | Self::PatchMean(_) | Self::Attention => 1,
+            Self::ClassAndDistillation | Self::ClassAndMean => 2,
         }
     }
 
-    /// Whether the graph makes per-label attribution and hands out the class token's attention.
+    /// Whether the graph makes per-label attribution.
     ///
     /// # Errors
     /// Why it does not, to complete "… has no attribution, because".
     pub fn attribution_support(self) -> Result<(), &'static str> {
         match self {
-            Self::ClassToken => Ok(()),
+            Self::ClassToken | Self::PatchMean(_) | Self::ClassAndMean | Self::Attention => Ok(()),
             Self::ClassAndDistillation => {
                 Err("its classifier reads two tokens, and the account is kept for one")
             }
-            Self::PatchMean(_) => Err(
-                "its classifier reads a mean over the patches, and the account is kept for the class token",
-            ),
         }
+    }
+
+    /// Whether what every block wrote to the class token is part of the attribution, and the graph
+    /// hands that token's attention out.
+    pub fn follows_class_token(self) -> bool {
+        matches!(self, Self::ClassToken | Self::ClassAndMean)
     }
 }
 
 impl VitSpec {
+    /// Whether its numbers fit each other: heads divide their width, rotation and pooling theirs.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn check(&self) -> Result<(), String> {
+        let (heads, hidden) = (self.heads, self.hidden);
+        if heads == 0 || self.variant.head_size.is_none() && !hidden.is_multiple_of(heads) {
+            return Err(format!(
+                "has {heads} heads, which do not divide the width {hidden}"
+            ));
+        }
+        let size = self.head_size();
+        if self.variant.rotary && !size.is_multiple_of(4) {
+            return Err(format!(
+                "has heads of width {size}, which rotary positions in two dimensions do not divide"
+            ));
+        }
+        let pool = self.variant.attention_pool.heads;
+        if self.pooling == Pooling::Attention && (pool == 0 || !hidden.is_multiple_of(pool)) {
+            return Err(format!(
+                "pools with {pool} heads, which do not divide the width {hidden}"
+            ));
+        }
+        if self.variant.relative_bias && self.prefix != 1 {
+            return Err(format!(
+                "has {} tokens before the patches, where relative positions tell of one",
+                self.prefix
+            ));
+        }
+        if self.layers == 0 || self.mlp == 0 || self.classes == 0 {
+            return Err("has a size of 0".to_owned());
+        }
+        Ok(())
+    }
+
     /// Rows and columns of patches.
     pub fn grid(&self) -> [usize; 2] {
         self.image.map(|side| side / self.patch)
@@ -133,7 +182,7 @@ impl VitSpec {
         match self.pooling {
             Pooling::ClassToken => 1,
             Pooling::ClassAndDistillation => 2,
-            Pooling::PatchMean(_) => self.tokens(),
+            Pooling::PatchMean(_) | Pooling::ClassAndMean | Pooling::Attention => self.tokens(),
         }
     }
 
@@ -144,7 +193,17 @@ impl VitSpec {
 
     /// Width of one head.
     pub fn head_size(&self) -> usize {
-        self.hidden / self.heads
+        self.variant.head_size.unwrap_or(self.hidden / self.heads)
+    }
+
+    /// Width of what all heads read together.
+    pub fn attention_width(&self) -> usize {
+        self.heads * self.head_size()
+    }
+
+    /// Whether there is a normalisation after the last block.
+    pub fn has_final_norm(&self) -> bool {
+        self.pooling != Pooling::PatchMean(PoolNorm::Absent)
     }
 
     /// Every constant of the network, in the order in which the graph takes them.
@@ -157,11 +216,29 @@ impl VitSpec {
             B::KeyKernel,
             B::ValueKernel,
         ];
+        let variant = &self.variant;
         if self.qkv_bias {
             block.extend([B::QueryBias, B::KeyBias, B::ValueBias]);
         }
+        if variant.qk_norm {
+            block.extend([B::QueryNormScale, B::QueryNormBias]);
+            block.extend([B::KeyNormScale, B::KeyNormBias]);
+        }
+        if variant.relative_bias {
+            block.push(B::RelativeBias);
+        }
+        if variant.heads_norm {
+            block.extend([B::HeadsNormScale, B::HeadsNormBias]);
+        }
         block.extend([B::OutKernel, B::OutBias, B::MlpNormScale, B::MlpNormBias]);
-        block.extend([B::UpKernel, B::UpBias, B::DownKernel, B::DownBias]);
+        block.extend([B::UpKernel, B::UpBias]);
+        if variant.mlp.is_gated() {
+            block.extend([B::GateKernel, B::GateBias]);
+        }
+        if variant.mlp.has_norm() {
+            block.extend([B::InnerNormScale, B::InnerNormBias]);
+        }
+        block.extend([B::DownKernel, B::DownBias]);
 
         let mut weight_ids = vec![
             WeightId::PatchKernel,
@@ -172,10 +249,29 @@ impl VitSpec {
         if self.pre_norm {
             weight_ids.extend([WeightId::PreNormScale, WeightId::PreNormBias]);
         }
+        if variant.rotary {
+            weight_ids.extend([WeightId::RotaryCosines, WeightId::RotarySines]);
+        }
         for layer in 0..self.layers {
             weight_ids.extend(block.iter().map(|&weight| WeightId::Block(layer, weight)));
         }
-        weight_ids.extend([WeightId::FinalNormScale, WeightId::FinalNormBias]);
+        if self.has_final_norm() {
+            weight_ids.extend([WeightId::FinalNormScale, WeightId::FinalNormBias]);
+        }
+        if self.pooling == Pooling::Attention {
+            let pool = PoolWeight::ALL.into_iter();
+            let pool = pool.filter(|weight| {
+                variant.attention_pool.norm_after
+                    || !matches!(
+                        weight,
+                        PoolWeight::NormAfterScale | PoolWeight::NormAfterBias
+                    )
+            });
+            weight_ids.extend(pool.map(WeightId::Pool));
+        }
+        if let UnitLength::Projected(_) = variant.unit_length {
+            weight_ids.push(WeightId::Projection);
+        }
         weight_ids.extend([WeightId::HeadKernel, WeightId::HeadBias]);
         weight_ids
     }
@@ -183,7 +279,7 @@ impl VitSpec {
     /// Shape of a constant; kernels are `[in, out]`.
     pub fn shape(&self, weight: WeightId) -> Vec<usize> {
         use BlockWeight as B;
-        let (hidden, mlp) = (self.hidden, self.mlp);
+        let (hidden, mlp, attention) = (self.hidden, self.mlp, self.attention_width());
         match weight {
             WeightId::PatchKernel => vec![3 * self.patch * self.patch, hidden],
             WeightId::Prefix => vec![self.prefix, hidden],
@@ -195,18 +291,32 @@ impl VitSpec {
             | WeightId::FinalNormBias => vec![hidden],
             WeightId::HeadKernel => vec![self.pooling.pooled_states() * hidden, self.classes],
             WeightId::HeadBias => vec![self.classes],
+            WeightId::RotaryCosines | WeightId::RotarySines => {
+                vec![self.patches(), self.head_size()]
+            }
+            WeightId::Projection => {
+                let width = match self.variant.unit_length {
+                    UnitLength::Projected(width) => width,
+                    UnitLength::None | UnitLength::State => 0,
+                };
+                vec![hidden, width]
+            }
+            WeightId::Pool(weight) => weight.shape(hidden, self.variant.attention_pool.mlp),
             WeightId::Block(_, weight) => match weight {
-                B::QueryKernel | B::KeyKernel | B::ValueKernel | B::OutKernel => {
-                    vec![hidden, hidden]
+                B::QueryKernel | B::KeyKernel | B::ValueKernel => vec![hidden, attention],
+                B::OutKernel => vec![attention, hidden],
+                B::QueryBias | B::KeyBias | B::ValueBias | B::HeadsNormScale | B::HeadsNormBias => {
+                    vec![attention]
                 }
-                B::UpKernel => vec![hidden, mlp],
-                B::UpBias => vec![mlp],
+                B::QueryNormScale | B::QueryNormBias | B::KeyNormScale | B::KeyNormBias => {
+                    vec![self.head_size()]
+                }
+                B::RelativeBias => vec![self.heads, relations(self.grid())],
+                B::UpKernel | B::GateKernel => vec![hidden, mlp],
+                B::UpBias | B::GateBias | B::InnerNormScale | B::InnerNormBias => vec![mlp],
                 B::DownKernel => vec![mlp, hidden],
                 B::AttentionNormScale
                 | B::AttentionNormBias
-                | B::QueryBias
-                | B::KeyBias
-                | B::ValueBias
                 | B::OutBias
                 | B::MlpNormScale
                 | B::MlpNormBias
@@ -228,8 +338,9 @@ impl VitSpec {
     /// last block leaves out what nothing reads.
     pub fn macs(&self) -> u64 {
         let tokens = self.tokens();
-        let linear = 4 * self.hidden * self.hidden + 2 * self.hidden * self.mlp;
-        let attention = 2 * tokens * self.hidden;
+        let ups = 1 + usize::from(self.variant.mlp.is_gated());
+        let linear = 4 * self.hidden * self.attention_width() + (ups + 1) * self.hidden * self.mlp;
+        let attention = 2 * tokens * self.attention_width();
         let embedding = self.patches() * 3 * self.patch * self.patch * self.hidden;
         let head = self.pooling.pooled_states() * self.hidden * self.classes;
         (self.layers * tokens * (linear + attention) + embedding + head) as u64
@@ -269,6 +380,7 @@ mod tests {
             qkv_bias: true,
             pooling: Pooling::ClassToken,
             head_fusion: HeadFusion::Mean,
+            variant: Variant::default(),
         }
     }
 

@@ -7,6 +7,7 @@ fn crop(height: u32, width: u32, rounding: CropRounding) -> Crop {
         height,
         width,
         rounding,
+        fill: [0; 3],
     }
 }
 
@@ -111,4 +112,26 @@ proptest! {
             prop_assert!(one.kept == one.resized || one.kept == one.input);
         }
     }
+}
+
+/// `ResizeKeepRatio((16, 24))` of timm: the side with the smaller ratio decides, or with `longest=1`
+/// the other, and both are rounded with halves to even.
+#[test]
+fn ratios_are_kept_so_that_the_target_is_covered_or_not_left() {
+    let cover = Resize::Cover {
+        height: 16,
+        width: 24,
+    };
+    let contain = Resize::Contain {
+        height: 16,
+        width: 24,
+    };
+    let resized = |resize: &Resize, width, height| {
+        let (horizontal, vertical) = sides(resize, None, width, height);
+        [horizontal.resized, vertical.resized]
+    };
+    assert_eq!(resized(&cover, 100, 50), [32, 16]);
+    assert_eq!(resized(&contain, 100, 50), [24, 12]);
+    assert_eq!(resized(&cover, 48, 57), [24, 28]); // 28.5
+    assert_eq!(resized(&contain, 48, 96), [8, 16]);
 }

@@ -1,6 +1,6 @@
 //! What a graph's encoder has, read from its nodes by their names.
 
-use super::FusedShape;
+use super::{FusedShape, dims};
 use crate::{
     graph_index::GraphIndex,
     proto::{GraphProto, NodeProto},
@@ -141,6 +141,11 @@ impl EncoderNetwork {
                 end.ok_or("the rows that its classifier reads are not constant")?
             }
         };
+        let out = ["", ".stored", ".int8"].map(|end| format!("block.0/attention/out.kernel{end}"));
+        let out = out.iter().find_map(|name| index.constant(name));
+        if out.is_none_or(|kernel| kernel.dims != dims(&[shape.hidden; 2])) {
+            return Err("its attention has another width than its tokens".to_owned());
+        }
         let up = index.constant("block.0/mlp/up.bias");
         let up = up.or_else(|| index.constant("block.0/mlp/up.bias.stored"));
         let mlp = up.and_then(|bias| usize::try_from(*bias.dims.first()?).ok());
@@ -175,6 +180,14 @@ impl EncoderNetwork {
 fn check_names(graph: &GraphProto) -> Result<(), String> {
     for node in &graph.node {
         for name in &node.output {
+            // Their rollouts start elsewhere than at the class token or the mean of patches.
+            match name.as_str() {
+                "readout/joined" => {
+                    return Err("its classifier reads class token and mean".to_owned());
+                }
+                "pool" => return Err("its classifier reads what a learned query does".to_owned()),
+                _ => {}
+            }
             let known = match name.split_once('/') {
                 Some((block, part)) if block.starts_with("block.") => is_known(part, node),
                 Some(("embed", part)) => {

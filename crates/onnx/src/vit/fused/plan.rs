@@ -78,6 +78,7 @@ pub(super) enum BiasActivation {
 
 impl Plan {
     pub(super) fn read(source: &Source<'_>, shape: &FusedShape) -> Result<Self, String> {
+        refuse_variants(source)?;
         let norm = source.node("block.0/attention/norm")?;
         let attribute = |name: &str| norm.attribute.iter().find(|a| a.name() == name);
         let activation = source.node("block.0/mlp/active")?;
@@ -148,6 +149,39 @@ impl Plan {
             mlp,
             attribution,
         })
+    }
+}
+
+/// Refuses what the operators do not compute.
+fn refuse_variants(source: &Source<'_>) -> Result<(), String> {
+    const PARTS: [(&str, &str); 8] = [
+        (
+            "block.0/attention/queries/norm",
+            "normalises queries and keys",
+        ),
+        ("block.0/attention/keys/rotated", "turns queries and keys"),
+        ("block.0/attention/relative_bias", "adds to its scores"),
+        (
+            "block.0/attention/heads_norm",
+            "normalises inside attention",
+        ),
+        (
+            "block.0/attention/normed",
+            "normalises what attention writes",
+        ),
+        ("block.0/mlp/inner_norm", "normalises inside its MLPs"),
+        ("readout/joined", "classifies by class token and mean"),
+        ("pool", "pools by attention"),
+    ];
+    for (name, reason) in PARTS {
+        if source.producer.contains_key(name) {
+            return Err(format!("its network {reason}"));
+        }
+    }
+    let read = &source.node("block.0/mlp/norm")?.input;
+    match read.first().is_some_and(|name| name == "block.0/attention") {
+        true => Ok(()),
+        false => Err("its MLPs do not read what attention made".to_owned()),
     }
 }
 

@@ -1,0 +1,105 @@
+//! Exported networks that are no Vision Transformers: labels, and evidence cut out of the graph.
+
+use std::{fs, path::Path};
+
+use patchlight_engine::BareSession;
+use patchlight_model::manifest::Manifest;
+use tempfile::TempDir;
+
+use super::{
+    super::{ImportError, ImportOptions, Source, run},
+    families::{Golden, assert_account_closes, assert_close, runtime},
+};
+
+const GOLDENS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/goldens/networks");
+
+fn import(name: &str, without_map: bool) -> Result<(TempDir, Manifest), ImportError> {
+    let folder = tempfile::tempdir().unwrap();
+    let graph = Path::new(GOLDENS).join(name).join("model.onnx");
+    let options = ImportOptions {
+        without_map,
+        runtime: Some(runtime()),
+        ..ImportOptions::new(Source::Checkpoint(graph), folder.path().join("model"))
+    };
+    let manifest = run(&options, &mut |_| {})?.manifest;
+    Ok((folder, manifest))
+}
+
+/// Logits, evidence cell by cell, and its sums, alone and in a batch.
+fn agrees(name: &str) {
+    let text = fs::read_to_string(Path::new(GOLDENS).join(name).join("expected.json")).unwrap();
+    let expected: Golden = serde_json::from_str(&text).unwrap();
+    let images = expected.pixel_values.len();
+    let (folder, manifest) = import(name, false).unwrap();
+    assert_eq!(manifest.graph.rollout, None);
+    assert!(manifest.graph.without_map.is_some());
+    assert_eq!(manifest.tokens.grid[0] * manifest.architecture.patch, 64);
+    manifest.validate().unwrap();
+    let graph = folder.path().join("model/model.onnx");
+    let mut session = BareSession::open(&runtime(), &graph).unwrap();
+    let shape = [images, 3, 64, 64];
+    let pixels = expected.pixel_values.concat();
+    let answers = session.run(&[("pixel_values", &shape, &pixels)]).unwrap();
+    assert_account_closes(&answers, images, 1e-3, name);
+    assert_close(
+        &answers["logits"].values,
+        &expected.logits.concat(),
+        1e-3,
+        name,
+    );
+    let evidence = |part: fn(&super::families::GoldenEvidence) -> Vec<f32>| {
+        expected
+            .evidence
+            .iter()
+            .flat_map(part)
+            .collect::<Vec<f32>>()
+    };
+    let patches = evidence(|image| image.patches.concat());
+    let classes = evidence(|image| image.classes.iter().map(|&class| class as f32).collect());
+    assert_close(&answers["evidence"].values, &patches, 1e-3, name);
+    assert_close(
+        &answers["evidence_rest"].values,
+        &evidence(|image| image.rest.clone()),
+        1e-3,
+        name,
+    );
+    assert_eq!(answers["evidence_class"].values, classes, "{name}");
+}
+
+#[test]
+fn resnet_ends_in_a_mean_and_a_linear_layer() {
+    agrees("resnet");
+}
+
+#[test]
+fn convnext_normalises_the_mean_in_operators_of_opset_13() {
+    agrees("convnext");
+}
+
+#[test]
+fn efficientnet_ends_in_a_mean() {
+    agrees("efficientnet");
+}
+
+#[test]
+fn swin_of_timm_has_cells_in_rows_and_columns() {
+    agrees("swin");
+}
+
+#[test]
+fn convnext_of_transformers_from_torchs_newer_exporter() {
+    agrees("transformers_convnext");
+}
+
+#[test]
+fn swin_of_transformers_has_cells_in_one_axis_and_one_image_fixed() {
+    agrees("transformers_swin_one_image");
+}
+
+#[test]
+fn a_nonlinear_layer_after_the_mean_is_refused_and_labels_alone_are_not() {
+    let error = import("nonlinear_head", false).unwrap_err().to_string();
+    assert!(error.contains("neither a linear classifier"), "{error}");
+    let (_folder, manifest) = import("nonlinear_head", true).unwrap();
+    assert_eq!(manifest.graph.attribution, None);
+}
