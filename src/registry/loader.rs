@@ -172,7 +172,7 @@ impl Loader {
         let (device, form, shared) = (first.device(), first.tensor_form(), first.shares_device());
         let max_batch = self.policy.max_batch.get();
         let warm_up = run_sizes(&mut first, &warm_up(device, max_batch))?;
-        let by_default = if shared { IN_FLIGHT } else { 1 };
+        let by_default = if shared { SHARED_BATCHES } else { 1 };
         let mut engines = vec![first];
         while engines.len() < self.sessions.map_or(by_default, NonZeroUsize::get) {
             let mut more = engines[0].another()?;
@@ -264,9 +264,9 @@ struct Sessions {
     warm_up: Vec<(usize, Duration)>,
 }
 
-/// Batches in flight on a session that several engines share: one computes, the next is copied and
+/// Batches at a time on a session that several engines share: one computes, the next is copied and
 /// launched meanwhile.
-const IN_FLIGHT: usize = 2;
+const SHARED_BATCHES: usize = 2;
 
 /// Every size up to this one is met before the model is ready, and every multiple of it.
 const FINE_SIZES: usize = 8;
