@@ -51,8 +51,8 @@ pub struct ServeArgs {
     )]
     pub device: String,
 
-    /// Operators: auto (those of this program where they are quicker), or stock (ONNX Runtime's
-    /// alone)
+    /// Operators: auto (those of this program where they are quicker: processors with AVX-512 VNNI
+    /// or AMX, NVIDIA GPUs), or stock (ONNX Runtime's alone)
     #[arg(
         long,
         value_name = "RULE",

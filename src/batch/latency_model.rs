@@ -16,19 +16,19 @@ use std::time::{Duration, Instant};
 pub(super) struct BatchRun {
     /// How long it took.
     pub(super) took: Duration,
-    /// The processor time that its thread took meanwhile, where the system tells.
+    /// The processor time that the process took meanwhile, where the system tells.
     pub(super) computed: Option<Duration>,
     /// When it ended.
     pub(super) ended: Instant,
 }
 
 impl BatchRun {
-    /// A thread that runs a batch computes for most of that time, and for a tenth of it where many
+    /// A process that runs a batch computes for most of that time, and for a tenth of it where many
     /// others want the same processor.
     const LEAST_SHARE: u32 = 16;
 
-    /// Whether its thread was hardly on a processor: the process was stopped, its container paused,
-    /// its machine frozen, or its memory was being swapped in. That says nothing of the engine.
+    /// Whether the process was hardly on a processor: it was stopped, its container paused, its
+    /// machine frozen, or its memory was being swapped in. That says nothing of the engine.
     fn stood_still(&self) -> bool {
         let computed = self.computed;
         computed.is_some_and(|computed| computed * Self::LEAST_SHARE < self.took)

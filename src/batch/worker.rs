@@ -108,7 +108,7 @@ impl<E: Engine> Worker<E> {
                 tracing::debug_span!(parent: &entry.span, "inference", size)
             })
             .collect();
-        let (started, computed) = (Instant::now(), thread_time());
+        let (started, computed) = (Instant::now(), process_time());
         let inputs: Vec<Input<'_>> = batch.iter().map(|entry| entry.item.input()).collect();
         let outcome = self.run(&inputs);
         let number = self.runs.fetch_add(1, Ordering::Relaxed) + 1;
@@ -117,7 +117,7 @@ impl<E: Engine> Worker<E> {
         drop(spans);
         let learned = outcome.is_ok().then(|| latency_model::BatchRun {
             took: ran,
-            computed: thread_time()
+            computed: process_time()
                 .zip(computed)
                 .map(|(now, before)| now.saturating_sub(before)),
             ended,
@@ -216,16 +216,16 @@ impl<E> Drop for Worker<E> {
     }
 }
 
-/// The processor time that the calling thread has taken, where the system tells. An engine computes
-/// on the thread that calls it, too.
+/// The processor time that the process has taken, where the system tells. An engine may compute on
+/// other threads than the one that calls it.
 #[cfg(unix)]
-fn thread_time() -> Option<Duration> {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+fn process_time() -> Option<Duration> {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     time.try_into().ok()
 }
 
 #[cfg(not(unix))]
-fn thread_time() -> Option<Duration> {
+fn process_time() -> Option<Duration> {
     None
 }
 

@@ -175,13 +175,16 @@ impl Loader {
         let by_default = if shared { SHARED_BATCHES } else { 1 };
         let mut engines = vec![first];
         while engines.len() < self.sessions.map_or(by_default, NonZeroUsize::get) {
-            let mut more = engines[0].another()?;
+            let mut more = match shared {
+                true => engines[0].another()?,
+                false => OrtEngine::load(&self.runtime, manifest, &options)?,
+            };
             if more.device() != device {
                 // One queue has one latency model, which two kinds of engines would not fit.
                 tracing::warn!(%device, sessions = engines.len(), "the device has room for no more");
                 break;
             }
-            let sizes = match more.shares_device() {
+            let sizes = match shared {
                 true => vec![max_batch],
                 false => self::warm_up(device, max_batch),
             };

@@ -15,6 +15,7 @@ mod commands;
 #[cfg(target_os = "linux")]
 mod cpu_quota;
 mod docs;
+mod encoder;
 mod encodings;
 mod evaluate;
 mod exported;

@@ -15,10 +15,10 @@ use patchlight_onnx::{
 };
 use prost::Message;
 
-use super::{Device, EngineError, Kernels, SessionOptions, device, session::Opened};
-
-/// Where a graph that comes from memory finds its external data.
-const EXTERNAL_DATA_FOLDER: &str = "session.model_external_initializers_file_folder_path";
+use super::{
+    Device, EngineError, Kernels, SessionOptions, device, raw_session::EXTERNAL_DATA_FOLDER,
+    session::Opened,
+};
 
 /// Opens the graph in its fused form, or as it is where it has none.
 pub(super) fn open(

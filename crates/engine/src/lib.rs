@@ -9,6 +9,7 @@ mod batch_input;
 mod card;
 mod cpu;
 pub mod device;
+mod encoder;
 #[cfg(feature = "cuda")]
 mod fused;
 mod graph_check;

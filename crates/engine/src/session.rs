@@ -11,9 +11,9 @@ use patchlight_onnx::vit::fused::{MAPS, PIXELS};
 #[cfg(feature = "cuda")]
 use super::card::CardRunner;
 use super::{
-    CardMemory, Device, Engine, EngineError, Input, Output, Runtime, SessionOptions,
-    batch_input::BatchInput, cpu, graph_check::check_tensors, outputs::TensorNames,
-    own_session::OwnSession,
+    CardMemory, Device, Engine, EngineError, Input, Kernels, Output, Runtime, SessionOptions,
+    batch_input::BatchInput, cpu, encoder::SharedEncoder, graph_check::check_tensors,
+    outputs::TensorNames, own_session::OwnSession,
 };
 
 /// A session, or a part in one that several engines share, and the names and sizes of its tensors.
@@ -40,6 +40,21 @@ struct SessionSpec {
     runtime: Runtime,
     manifest: Manifest,
     options: SessionOptions,
+    /// Of a CPU session whose encoder is ours.
+    encoder: Option<SharedEncoder>,
+}
+
+impl SessionSpec {
+    fn open(&self, device: Device) -> Result<Opened, EngineError> {
+        let encoder = self.encoder.as_ref();
+        open(
+            &self.runtime,
+            &self.options,
+            device,
+            &self.manifest,
+            encoder,
+        )
+    }
 }
 
 /// A session, and the stream that it was opened on if batches can be queued there.
@@ -64,6 +79,7 @@ impl OrtEngine {
             runtime: runtime.clone(),
             manifest: manifest.clone(),
             options: options.clone(),
+            encoder: None,
         };
         Self::load_spec(spec)
     }
@@ -72,7 +88,12 @@ impl OrtEngine {
         let mut failure = None;
         let precision = spec.manifest.graph.precision;
         for device in spec.options.device.candidates(precision) {
-            match open(&spec.runtime, &spec.options, device, &spec.manifest) {
+            let encoder = encoder(&spec.options, device, &spec.manifest);
+            let spec = SessionSpec {
+                encoder,
+                ..spec.clone()
+            };
+            match spec.open(device) {
                 Ok(opened) => return Self::new(opened, device, spec),
                 Err(error) => {
                     tracing::warn!(%device, %error, "the device cannot be used");
@@ -107,14 +128,18 @@ impl OrtEngine {
         })
     }
 
-    /// An engine for another thread. Where batches can be queued on one session it is a part in
-    /// that; otherwise it has a session and weights of its own.
+    /// An engine for another thread, on the same device. Where batches can be queued on one session
+    /// it is a part in that; where the encoder is ours, both share its weights and threads; otherwise
+    /// it has a session and weights of its own.
     ///
     /// # Errors
     /// Those of [`load`](Self::load).
     pub fn another(&self) -> Result<Self, EngineError> {
         match &self.runner {
-            Runner::Own(_) => Self::load_spec(self.spec.clone()),
+            Runner::Own(_) => {
+                let opened = self.spec.open(self.device)?;
+                Self::new(opened, self.device, self.spec.clone())
+            }
             #[cfg(feature = "cuda")]
             Runner::Card(card) => Ok(Self {
                 runner: Runner::Card(card.another()?),
@@ -155,6 +180,14 @@ impl OrtEngine {
     /// The device that really runs the session.
     pub fn device(&self) -> Device {
         self.device
+    }
+
+    /// The instruction set of our own kernels, where they compute the encoder.
+    pub fn instruction_set(&self) -> Option<&'static str> {
+        self.spec
+            .encoder
+            .as_ref()
+            .map(SharedEncoder::instruction_set)
     }
 
     /// The form of an image that it runs without converting it.
@@ -198,7 +231,10 @@ impl Engine for OrtEngine {
             };
             return card.rebuild(load);
         }
-        *self = Self::load_spec(self.spec.clone())?;
+        *self = match self.spec.encoder {
+            Some(_) => self.another()?,
+            None => Self::load_spec(self.spec.clone())?,
+        };
         Ok(())
     }
 }
@@ -239,9 +275,23 @@ fn open(
     options: &SessionOptions,
     device: Device,
     manifest: &Manifest,
+    encoder: Option<&SharedEncoder>,
 ) -> Result<Opened, EngineError> {
     let precision = manifest.graph.precision;
-    let builder = configure(runtime, options, device)?;
+    if let Some(encoder) = encoder {
+        // What is left is too little for more threads than the one that runs the session.
+        return Ok(Opened {
+            session: encoder.open(configure(runtime, 1, false)?)?,
+            #[cfg(feature = "cuda")]
+            stream: None,
+        });
+    }
+    let (threads, spin) = match device {
+        Device::Auto | Device::Cpu => (options.threads, options.spin),
+        // The card computes: more threads would only spin beside the one that launches.
+        Device::Cuda(_) | Device::TensorRt(_) => (1, false),
+    };
+    let builder = configure(runtime, threads, spin)?;
     let builder = match precision {
         Precision::Int8 => exact_in_int8(builder)?,
         Precision::Fp32 | Precision::Fp16 => builder,
@@ -273,16 +323,21 @@ fn exact_in_int8(builder: SessionBuilder) -> ort::Result<SessionBuilder> {
     Ok(builder.with_precise_qmm()?)
 }
 
-/// A GPU's session computes on the card: more threads would only spin beside the one that launches.
-fn configure(
-    runtime: &Runtime,
-    options: &SessionOptions,
-    device: Device,
-) -> ort::Result<SessionBuilder> {
-    let (threads, spin) = match device {
-        Device::Auto | Device::Cpu => (options.threads, options.spin),
-        Device::Cuda(_) | Device::TensorRt(_) => (1, false),
-    };
+/// The encoder in kernels of our own, where the processor and the graph allow it.
+fn encoder(options: &SessionOptions, device: Device, manifest: &Manifest) -> Option<SharedEncoder> {
+    if device != Device::Cpu || options.kernels == Kernels::Stock {
+        return None;
+    }
+    match SharedEncoder::load(&options.graph, manifest, options.threads) {
+        Ok(encoder) => Some(encoder),
+        Err(reason) => {
+            tracing::info!("the runtime's operators compute the graph, because {reason}");
+            None
+        }
+    }
+}
+
+fn configure(runtime: &Runtime, threads: usize, spin: bool) -> ort::Result<SessionBuilder> {
     Ok(Session::builder(runtime.environment())?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(threads)?

@@ -6,6 +6,7 @@
 //!
 //! This is the only crate with `unsafe`. It knows nothing of servers or model files.
 
+pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod reference;

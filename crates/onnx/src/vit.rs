@@ -46,6 +46,7 @@ mod attach_rollout;
 mod attribution;
 mod block;
 mod embed;
+pub mod encoder;
 pub mod fused;
 mod layer_errors;
 mod linear;

@@ -28,10 +28,12 @@ mod pixels;
 mod plan;
 mod prune;
 
+pub(super) use self::prune::pruned;
 use self::{
     plan::{BiasActivation, Plan, Source},
-    prune::{pruned, without_replaced},
+    prune::without_replaced,
 };
+
 use super::{CLASS_ATTENTION, PIXEL_VALUES, ROLLOUT_BY_START};
 use crate::{
     graph::{Attribute, Graph, OPSET, RUNTIME_DOMAIN, Value, as_i64},

@@ -31,7 +31,7 @@ pub(super) fn without_replaced(mut graph: GraphProto, plan: &Plan) -> GraphProto
 }
 
 /// Keeps what the outputs hang on, in an order in which it can be computed.
-pub(super) fn pruned(mut graph: GraphProto) -> GraphProto {
+pub(in crate::vit) fn pruned(mut graph: GraphProto) -> GraphProto {
     let producer: HashMap<&str, usize> = graph
         .node
         .iter()

@@ -1,0 +1,97 @@
+//! Operators for CPUs: a Vision Transformer's encoder as one, attribution as another.
+//!
+//! A graph of the runtime's own operators makes some thousand passes over memory for an image, with
+//! a barrier between threads after each. Here a thread takes an image through the whole network:
+//! scales, biases, nonlinearity and the residual stream are taken up where a product ends, and of
+//! attention a few queries at a time are in the first cache from scores to mixed values. Threads
+//! meet within an image only where there are more of them than images.
+//!
+//! Weights are packed once ([`Linear`]), and all sessions of a model share them. Every step exists
+//! in plain Rust, which is what tests compare with, and once more for each instruction set
+//! ([`InstructionSet`]); one is chosen at load.
+
+mod aligned;
+mod attribution;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod division;
+mod encoder;
+mod instructions;
+mod operators;
+mod portable;
+mod rollout;
+mod shape;
+mod weights;
+
+pub use self::{
+    attribution::AttributionInputs,
+    encoder::{BatchMaps, BatchOutputs, Block, ClassTokenOutputs, Embedding, Encoder},
+    instructions::{Activation, HeadFusion},
+    operators::{ATTRIBUTION, DOMAIN, ENCODER, EncoderOperators},
+    shape::EncoderShape,
+    weights::{Linear, Norm, WrongLength},
+};
+
+use self::instructions::Instructions;
+
+/// Instructions that an encoder can be computed with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum InstructionSet {
+    /// Plain Rust: correct everywhere, and slow.
+    Portable,
+    /// AVX-512 with VNNI, on x86.
+    Avx512Vnni,
+    /// The same with AMX for products of bytes.
+    Amx,
+}
+
+impl InstructionSet {
+    /// All but plain Rust, the fastest first.
+    pub const ALL: [Self; 2] = [Self::Amx, Self::Avx512Vnni];
+
+    /// The fastest that this processor has, if it is faster than ONNX Runtime's operators.
+    pub fn detect() -> Option<Self> {
+        let mut sets = Self::ALL.into_iter();
+        sets.find(|set| set.instructions().is_some())
+    }
+
+    /// None if the processor lacks them.
+    fn instructions(self) -> Option<Box<dyn Instructions>> {
+        match self {
+            Self::Portable => Some(Box::new(portable::Portable)),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => Some(Box::new(avx512::Avx512::detect()?)),
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => Some(Box::new(avx512::Avx512::detect_amx()?)),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx512Vnni | Self::Amx => None,
+        }
+    }
+}
+
+/// Why there is no encoder.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum EncoderError {
+    /// Weights do not fit the network's sizes.
+    #[error(transparent)]
+    Weights(#[from] WrongLength),
+    /// The processor lacks the instruction set.
+    #[error("this processor lacks the instructions of {0:?}")]
+    Instructions(InstructionSet),
+}
+
+impl Encoder {
+    /// An encoder that computes with these instructions.
+    ///
+    /// # Errors
+    /// If weights do not have the shape's sizes, or the processor lacks the instructions.
+    pub fn build(
+        shape: EncoderShape,
+        embedding: Embedding,
+        blocks: Vec<Block>,
+        set: InstructionSet,
+    ) -> Result<Self, EncoderError> {
+        let instructions = set.instructions().ok_or(EncoderError::Instructions(set))?;
+        Ok(Self::new(shape, embedding, blocks, instructions)?)
+    }
+}

@@ -1,0 +1,186 @@
+//! AVX-512 with VNNI: 512-bit vectors, and products of bytes added up in 32 bits.
+
+mod amx;
+mod attention;
+mod float32;
+mod int8;
+mod math;
+mod projection;
+mod rows;
+mod tile;
+
+use super::{
+    instructions::{
+        Epilogue, HeadFusion, HeadShape, Instructions, KeysAndValues, Operand, QuantizedMut,
+    },
+    portable::mismatched,
+    weights::{Kernel, Linear, Norm},
+};
+
+/// AVX-512 (F, BW, DQ, VL) with VNNI. A value exists only where the processor has them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx512 {
+    /// Whether int8 products and attention are AMX's. Only where [`amx::is_usable`] has said so.
+    amx: bool,
+}
+
+impl Avx512 {
+    /// None if the processor lacks an extension, or the system does not keep its registers.
+    pub(crate) fn detect() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni")
+            && is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma");
+        has.then_some(Self { amx: false })
+    }
+
+    /// The same with AMX.
+    pub(crate) fn detect_amx() -> Option<Self> {
+        let there = is_x86_feature_detected!("avx512bf16") && amx::is_usable();
+        let avx512 = Self::detect().filter(|_| there);
+        avx512.map(|_| Self { amx: true })
+    }
+}
+
+impl Instructions for Avx512 {
+    fn name(&self) -> &'static str {
+        match self.amx {
+            true => "AMX",
+            false => "AVX-512 VNNI",
+        }
+    }
+
+    fn normalize(&self, rows: &[f32], norm: &Norm, epsilon: f32, out: &mut [f32]) {
+        // SAFETY: `Avx512` exists only where the processor has the instructions; so below.
+        unsafe { rows::normalize(rows, norm, epsilon, out) }
+    }
+
+    fn quantize(&self, rows: &[f32], width: usize, stride: usize, out: &mut QuantizedMut<'_>) {
+        // SAFETY: as above.
+        unsafe { rows::quantize(rows, width, stride, out) }
+    }
+
+    fn normalize_and_quantize(
+        &self,
+        rows: &[f32],
+        norm: &Norm,
+        epsilon: f32,
+        out: &mut QuantizedMut<'_>,
+    ) {
+        // SAFETY: as above.
+        unsafe { rows::normalize_and_quantize(rows, norm, epsilon, out) }
+    }
+
+    fn multiply(&self, input: Operand<'_>, layer: &Linear, epilogue: Epilogue<'_>) {
+        match (input, &layer.kernel) {
+            (Operand::Int8(tokens), Kernel::Int8(kernel)) if self.amx => {
+                // SAFETY: as above, and `amx` says that tiles are usable.
+                unsafe { amx::multiply(tokens, layer, kernel, epilogue) }
+            }
+            (Operand::Int8(tokens), Kernel::Int8(kernel)) => {
+                // SAFETY: as above.
+                unsafe { int8::multiply(tokens, layer, kernel, epilogue) }
+            }
+            (Operand::Float32(rows), Kernel::Float32(values)) => {
+                // SAFETY: as above.
+                unsafe { float32::multiply(rows, layer, values, epilogue) }
+            }
+            _ => mismatched(),
+        }
+    }
+
+    fn prepared_len(&self, shape: HeadShape) -> [usize; 2] {
+        match self.amx {
+            true => [
+                amx::attention::keys_len(shape),
+                amx::attention::values_len(shape),
+            ],
+            false => [shape.size * shape.row(), 0],
+        }
+    }
+
+    fn prepare_head(
+        &self,
+        shape: HeadShape,
+        head: usize,
+        of_image: KeysAndValues<'_>,
+        out_keys: &mut [f32],
+        out_values: &mut [f32],
+    ) {
+        // SAFETY: as above, and where there is AMX there is bfloat16.
+        unsafe {
+            match self.amx {
+                true => {
+                    amx::attention::prepare_head(shape, head, of_image, out_keys, out_values);
+                }
+                false => attention::transpose_keys(shape, head, of_image.keys, out_keys),
+            }
+        }
+    }
+
+    fn attend_one(
+        &self,
+        shape: HeadShape,
+        head: usize,
+        query: &[f32],
+        keys: &[f32],
+        out: &mut [f32],
+    ) {
+        // SAFETY: as above.
+        unsafe { attention::attend_one(shape, head, query, keys, out) }
+    }
+
+    fn weigh_values(
+        &self,
+        shape: HeadShape,
+        head: usize,
+        values: &[f32],
+        weights: &[f32],
+        out: &mut [f32],
+    ) {
+        // SAFETY: as above.
+        unsafe { attention::weigh_values(shape, head, values, weights, out) }
+    }
+
+    fn add_weighted(&self, weight: f32, row: &[f32], sum: &mut [f32]) {
+        // SAFETY: as above.
+        unsafe { rows::add_weighted(weight, row, sum) }
+    }
+
+    fn attend(
+        &self,
+        shape: HeadShape,
+        queries: &[f32],
+        prepared: KeysAndValues<'_>,
+        of_image: KeysAndValues<'_>,
+        mixed: &mut [f32],
+        fused: Option<(&mut [f32], HeadFusion)>,
+    ) {
+        // SAFETY: as above, and `amx` says that tiles are usable.
+        unsafe {
+            match self.amx {
+                true => amx::attention::attend(shape, queries, prepared, mixed, fused),
+                false => {
+                    let of_image = KeysAndValues {
+                        keys: prepared.keys,
+                        ..of_image
+                    };
+                    attention::attend(shape, queries, of_image, mixed, fused);
+                }
+            }
+        }
+    }
+
+    fn project(&self, layer: &Linear, directions: &[f32], out: &mut [f32]) {
+        // SAFETY: as above.
+        unsafe { projection::project(layer, directions, out) }
+    }
+
+    fn attribute(&self, shape: HeadShape, read: &[f32], projected: &[f32], out: &mut [f32]) {
+        // SAFETY: as above.
+        unsafe { projection::attribute(shape, read, projected, out) }
+    }
+}
