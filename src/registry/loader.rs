@@ -193,16 +193,19 @@ impl Loader {
         let (device, form, shared) = (first.device(), first.tensor_form(), first.shares_device());
         let max_batch = self.policy.max_batch.get();
         let warm_up = run_sizes(&mut first, &warm_up(device, max_batch))?;
-        let by_default = if shared { IN_FLIGHT } else { 1 };
+        let by_default = if shared { SHARED_BATCHES } else { 1 };
         let mut engines = vec![first];
         while engines.len() < self.sessions.map_or(by_default, NonZeroUsize::get) {
-            let mut more = engines[0].another()?;
+            let mut more = match shared {
+                true => engines[0].another()?,
+                false => OrtEngine::load(&self.runtime, manifest, &options)?,
+            };
             if more.device() != device {
                 // One queue has one latency model, which two kinds of engines would not fit.
                 tracing::warn!(%device, sessions = engines.len(), "the device has room for no more");
                 break;
             }
-            let sizes = match more.shares_device() {
+            let sizes = match shared {
                 true => vec![max_batch],
                 false => self::warm_up(device, max_batch),
             };
@@ -285,9 +288,9 @@ struct Sessions {
     warm_up: Vec<(usize, Duration)>,
 }
 
-/// Batches in flight on a session that several engines share: one computes, the next is copied and
+/// Batches at a time on a session that several engines share: one computes, the next is copied and
 /// launched meanwhile.
-const IN_FLIGHT: usize = 2;
+const SHARED_BATCHES: usize = 2;
 
 /// Every size up to this one is met before the model is ready, and every multiple of it.
 const FINE_SIZES: usize = 8;

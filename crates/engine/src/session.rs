@@ -126,19 +126,18 @@ impl OrtEngine {
         })
     }
 
-    /// An engine for another thread. Where batches can be queued on one session it is a part in
-    /// that; where the encoder is ours, both share its weights and threads; otherwise it has a
-    /// session and weights of its own.
+    /// An engine for another thread, on the same device. Where batches can be queued on one session
+    /// it is a part in that; where the encoder is ours, both share its weights and threads; otherwise
+    /// it has a session and weights of its own.
     ///
     /// # Errors
     /// Those of [`load`](Self::load).
     pub fn another(&self) -> Result<Self, EngineError> {
         match &self.runner {
-            Runner::Own(_) if self.spec.encoder.is_some() => {
+            Runner::Own(_) => {
                 let opened = open(&self.spec, self.device)?;
                 Self::new(opened, self.device, self.spec.clone())
             }
-            Runner::Own(_) => Self::load_spec(self.spec.clone()),
             #[cfg(feature = "cuda")]
             Runner::Card(card) => Ok(Self {
                 runner: Runner::Card(card.another()?),
