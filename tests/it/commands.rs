@@ -142,7 +142,7 @@ fn bench_runs_named_images_in_several_sessions_and_reports_json() {
     assert!(done.status.success(), "{}", text(&done.stderr));
     let report: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
     assert_eq!(report["sessions"], 2);
-    assert_eq!(report["threads"], 1);
+    assert_eq!(report["threads"], 2);
     assert_eq!(report["decode"]["images"], 1);
     assert_eq!(report["decode"]["mean_bytes"], 30_240);
     let batch = &report["batches"][0];

@@ -56,10 +56,10 @@ impl Engines {
         let [ours, stock] = [Kernels::Auto, Kernels::Stock].map(load);
         assert_eq!(stock.instruction_set(), None);
         let Some(set) = ours.instruction_set() else {
-            println!("SKIPPED: this processor lacks the instructions of the kernels");
+            eprintln!("SKIPPED: this processor lacks the instructions of the kernels");
             return None;
         };
-        println!("{}, {precision}: {set}", checkpoint.display());
+        eprintln!("{}, {precision}: {set}", checkpoint.display());
         Some(Self {
             _folder: folder,
             manifest,

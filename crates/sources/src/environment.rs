@@ -3,7 +3,10 @@
 use std::{env, path::PathBuf};
 
 /// Environment variables, asked by name. A variable that is empty counts as unset.
-pub struct Environment<'a>(Box<dyn Fn(&str) -> Option<String> + 'a>);
+pub struct Environment<'a>(Box<Lookup<'a>>);
+
+/// The value of a variable, if it is set.
+type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
 impl Environment<'static> {
     /// That of this process.

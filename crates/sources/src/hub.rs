@@ -169,7 +169,7 @@ impl Downloads<'_> {
                 let parts = match parts {
                     Parts::Listed(parts) => parts,
                     Parts::Shards => {
-                        self.bring(&[weights.clone()])?;
+                        self.bring(std::slice::from_ref(&weights))?;
                         let index = self.snapshot.read_text(&weights)?;
                         select::shards(index.as_bytes(), names)
                             .map_err(|error| unusable(format!("{weights} {error}")))?
@@ -228,7 +228,7 @@ impl Downloads<'_> {
                 size: info.size,
                 sha256: info.sha256(),
             }
-            .run(&self.protocol.http, &partial, cancel, self.observer)
+            .run(self.protocol.http, &partial, cancel, self.observer)
             .map_err(|error| self.protocol.explain(error))?;
             fs::rename(&partial, &blob).map_err(SourceError::file(&blob, "put it in place"))?;
         }

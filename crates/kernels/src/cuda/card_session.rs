@@ -30,7 +30,7 @@ use super::{
 
 /// The most images whose launches are recorded. Larger batches keep the card busy for longer than
 /// they take to launch.
-const MAX_RECORDED: usize = 16;
+const MAX_RECORDED: usize = 8;
 
 /// A stream of a card, on which everything of one session happens.
 #[derive(Clone, Debug)]
