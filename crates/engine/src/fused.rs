@@ -16,8 +16,8 @@ use patchlight_onnx::{
 use prost::Message;
 
 use super::{
-    Device, EngineError, Kernels, SessionOptions, device, raw_session::EXTERNAL_DATA_FOLDER,
-    session::Opened,
+    Device, EngineError, Kernels, SessionOptions, device, opened::Opened,
+    raw_session::EXTERNAL_DATA_FOLDER,
 };
 
 /// Opens the graph in its fused form, or as it is where it has none.

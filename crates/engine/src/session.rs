@@ -13,7 +13,7 @@ use super::card::CardRunner;
 use super::{
     CardMemory, Device, Engine, EngineError, Input, Kernels, Output, Runtime, SessionOptions,
     batch_input::BatchInput, cpu, encoder::SharedEncoder, graph_check::check_tensors,
-    outputs::TensorNames, own_session::OwnSession,
+    opened::Opened, outputs::TensorNames, own_session::OwnSession,
 };
 
 /// A session, or a part in one that several engines share, and the names and sizes of its tensors.
@@ -42,24 +42,6 @@ struct SessionSpec {
     options: SessionOptions,
     /// Of a CPU session whose encoder is ours.
     encoder: Option<SharedEncoder>,
-}
-
-/// A session, and the stream that it was opened on if batches can be queued there.
-pub(super) struct Opened {
-    pub(super) session: Session,
-    #[cfg(feature = "cuda")]
-    pub(super) stream: Option<patchlight_kernels::cuda::ComputeStream>,
-}
-
-impl Opened {
-    /// A session of one engine.
-    fn alone(session: Session) -> Self {
-        Self {
-            session,
-            #[cfg(feature = "cuda")]
-            stream: None,
-        }
-    }
 }
 
 impl OrtEngine {

@@ -2,13 +2,11 @@
 //! `config.json`, `preprocessor_config.json`, and the weights.
 
 mod classes;
-mod config;
 mod layout;
 
 use patchlight_imaging::preprocess::Preprocess;
 use patchlight_onnx::vit::VitSpec;
 
-pub(super) use self::config::Config;
 use self::{classes::Classes, layout::HuggingFaceLayout};
 use serde_json::{Map, Value};
 
@@ -23,6 +21,7 @@ use super::{
     preprocessing::{self, Digests, processor},
     small_file::json,
     tensor_file::{self, named_digest},
+    vit_config::Config,
 };
 
 /// Opens the directory and checks that everything is there and understood; tensors' values are
@@ -38,7 +37,7 @@ pub(super) fn open(
         return open_family(family, &fields, paths, options);
     }
     let config: Config = json(config_path)?;
-    let root = config.root(config_path)?;
+    let root = config.root(config_path, families::model_types())?;
     let file = tensor_file::open(&paths.weights()?)?;
     let file = tensor_file::by_anchor(file, &layout::anchor(root))?;
     let layout = HuggingFaceLayout::new(root, file.as_ref());

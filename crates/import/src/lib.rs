@@ -62,6 +62,7 @@ pub mod tensor_file;
 mod tests;
 mod timm;
 mod torchvision;
+mod vit_config;
 
 use std::path::{Path, PathBuf};
 

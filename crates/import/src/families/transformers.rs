@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     ImportError,
-    huggingface::Config as VitConfig,
     tensor_file::{self, TensorFile},
+    vit_config::Config as VitConfig,
 };
 
 /// A family of transformers.

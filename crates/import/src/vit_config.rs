@@ -1,4 +1,5 @@
-//! `config.json`: the network's size and its conventions.
+//! `config.json` of a Vision Transformer, as transformers writes it: the network's size and its
+//! conventions.
 
 use std::path::Path;
 
@@ -6,7 +7,7 @@ use patchlight_model::manifest::HeadFusion;
 use patchlight_onnx::vit::{Activation, Pooling, Variant, VitSpec};
 use serde::Deserialize;
 
-use crate::{ImportError, families::transformers as families};
+use crate::ImportError;
 
 /// The fields that matter. What the file leaves out has the value that transformers' `ViTConfig`
 /// gives it.
@@ -64,16 +65,21 @@ impl Sides {
 }
 
 impl Config {
-    /// What the names of the network's tensors begin with. `path` is for messages.
-    pub(super) fn root(&self, path: &Path) -> Result<&'static str, ImportError> {
+    /// What the names of the network's tensors begin with. `path` and the model types of other
+    /// families, `others`, are for messages.
+    pub(crate) fn root<'n>(
+        &self,
+        path: &Path,
+        others: impl Iterator<Item = &'n str>,
+    ) -> Result<&'static str, ImportError> {
         let detail = match self.model_type.as_deref() {
             Some("vit") => return Ok("vit"),
             Some("deit") => return Ok("deit"),
             Some(other) => {
-                let families: Vec<&str> = families::model_types().collect();
+                let others: Vec<&str> = others.collect();
                 format!(
                     "is \"{other}\"; this program imports vit, deit, {}",
-                    families.join(", ")
+                    others.join(", ")
                 )
             }
             None => "is missing; \"vit\" or \"deit\" is expected".to_owned(),
@@ -82,7 +88,7 @@ impl Config {
     }
 
     /// What the classifier of the architecture reads, where that is known.
-    pub(super) fn pooling(&self) -> Option<Pooling> {
+    pub(crate) fn pooling(&self) -> Option<Pooling> {
         let architecture = self.architectures.as_ref()?.first()?;
         match architecture.as_str() {
             "ViTForImageClassification" | "DeiTForImageClassification" => Some(Pooling::ClassToken),
