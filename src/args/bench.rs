@@ -72,7 +72,7 @@ pub struct BenchArgs {
     pub compare: usize,
 
     /// Images to run, and folders of them, whose decoding is timed as well [default: noise]
-    #[arg(long, value_name = "PATH", num_args = 1..)]
+    #[arg(long, value_name = "PATH", env = "PATCHLIGHT_IMAGES", value_delimiter = ',', num_args = 1..)]
     pub images: Vec<PathBuf>,
 
     /// Write one JSON object instead of a table
