@@ -87,9 +87,7 @@ impl CardRunner {
             outputs: &outputs,
             count: inputs.len(),
         };
-        let rows = inputs.iter().zip(rows);
-        rows.map(|(input, row)| batch.output(names, input, row))
-            .collect()
+        batch.of_inputs(names, inputs, &rows)
     }
 
     /// Puts the images into the memory that the card copies from: those in bytes first.

@@ -1,7 +1,7 @@
 //! A CPU session whose encoder, patches to classifier, is an operator of our own.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, Read, Seek, SeekFrom},
     path::Path,
     sync::Arc,
@@ -14,11 +14,10 @@ use patchlight_kernels::cpu::{
 };
 use patchlight_model::manifest::{Manifest, Precision};
 use patchlight_onnx::{
-    proto::{ModelProto, TensorProto},
+    proto::TensorProto,
     vit::{
         self,
         encoder::{Constants, EncoderNetwork, KernelValues, LinearWeights, WithoutEncoder, cut},
-        fused::FusedShape,
     },
 };
 use prost::{Message, bytes::Bytes};
@@ -27,7 +26,10 @@ use rayon::{
     iter::{IntoParallelIterator, ParallelIterator},
 };
 
-use super::{EngineError, raw_session::EXTERNAL_DATA_FOLDER};
+use super::{
+    EngineError,
+    graph_file::{self, EXTERNAL_DATA_FOLDER},
+};
 
 /// What all sessions of a model share: the encoder's weights, packed once, the threads that compute
 /// it, and the graph of what is left.
@@ -54,21 +56,18 @@ impl SharedEncoder {
         let set = InstructionSet::detect();
         let set =
             set.ok_or("this processor has no instructions that the kernels are faster with")?;
+        let model = graph_file::read(graph)?;
+        let WithoutEncoder {
+            model: rest,
+            network,
+        } = cut(&model, &graph_file::shape(manifest)?)?;
+        let folder = graph_file::folder(graph)?;
         let pool = ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|at| format!("encoder-{at}"))
             .build()
             .map_err(|error| format!("threads cannot be started: {error}"))?;
-        let read = |error: &dyn std::fmt::Display| format!("it cannot be read: {error}");
-        let bytes = fs::read(graph).map_err(|error| read(&error))?;
-        let model = ModelProto::decode(Bytes::from(bytes)).map_err(|error| read(&error))?;
-        let WithoutEncoder {
-            model: rest,
-            network,
-        } = cut(&model, &shape(manifest)?)?;
-        let folder = graph.parent().filter(|folder| *folder != Path::new(""));
-        let folder = folder.unwrap_or_else(|| Path::new("."));
-        let external = |tensor: &TensorProto| read_external(folder, tensor);
+        let external = |tensor: &TensorProto| read_external(Path::new(folder), tensor);
         let constants = Constants::new(&model, &external);
         let encoder = pool.install(|| pack(&constants, &network, set))?;
         tracing::info!(
@@ -81,7 +80,7 @@ impl SharedEncoder {
             pool: Arc::new(pool),
             labels: network.labels,
             graph: Arc::new(rest.encode_to_vec()),
-            folder: folder.to_str().ok_or("its path is not UTF-8")?.to_owned(),
+            folder: folder.to_owned(),
         })
     }
 
@@ -101,23 +100,6 @@ impl SharedEncoder {
         let mut builder = builder.map_err(ort::Error::from)?;
         Ok(builder.commit_from_memory(&self.graph)?)
     }
-}
-
-fn shape(manifest: &Manifest) -> Result<FusedShape, String> {
-    let size = manifest.input_size();
-    let image = size.ok_or("the manifest does not fix the size of its input")?;
-    let architecture = &manifest.architecture;
-    if architecture.layers == 0 || architecture.heads == 0 {
-        return Err("it is of an unknown architecture".to_owned());
-    }
-    Ok(FusedShape {
-        layers: architecture.layers,
-        heads: architecture.heads,
-        hidden: architecture.hidden,
-        tokens: manifest.tokens.total(),
-        image: image.into(),
-        head_fusion: manifest.rollout.head_fusion,
-    })
 }
 
 /// Packs the weights, blocks on a thread each.

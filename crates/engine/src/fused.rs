@@ -1,6 +1,6 @@
 //! A CUDA session with the fused graph, and with kernels of our own where the card takes them.
 
-use std::{fs, path::Path, sync::Arc, thread, time::Instant};
+use std::{sync::Arc, thread, time::Instant};
 
 use ort::session::builder::SessionBuilder;
 use patchlight_imaging::preprocess::Normalize;
@@ -9,15 +9,13 @@ use patchlight_kernels::{
     reference::AttentionShape,
 };
 use patchlight_model::manifest::{Manifest, Precision};
-use patchlight_onnx::{
-    proto::ModelProto,
-    vit::fused::{FusedShape, PixelNormalization, fuse},
-};
+use patchlight_onnx::vit::fused::{PixelNormalization, fuse};
 use prost::Message;
 
 use super::{
-    Device, EngineError, Kernels, SessionOptions, device, opened::Opened,
-    raw_session::EXTERNAL_DATA_FOLDER,
+    Device, EngineError, Kernels, SessionOptions, device,
+    graph_file::{self, EXTERNAL_DATA_FOLDER},
+    opened::Opened,
 };
 
 /// Opens the graph in its fused form, or as it is where it has none.
@@ -28,8 +26,13 @@ pub(super) fn open(
     card: u32,
 ) -> Result<Opened, EngineError> {
     let fused = match manifest.graph.precision {
-        Precision::Fp16 => read(&options.graph)
-            .and_then(|model| fuse(model, &shape(manifest)?, &normalization(manifest))),
+        Precision::Fp16 => graph_file::read(&options.graph).and_then(|model| {
+            fuse(
+                model,
+                &graph_file::shape(manifest)?,
+                &normalization(manifest),
+            )
+        }),
         Precision::Fp32 | Precision::Int8 => Err("it is not in float16".to_owned()),
     };
     let fused = match fused {
@@ -37,10 +40,7 @@ pub(super) fn open(
         Err(reason) => {
             tracing::info!("the graph stays as it is, because {reason}");
             let mut builder = Device::Cuda(card).add_to(builder, manifest.graph.precision)?;
-            return Ok(Opened {
-                session: builder.commit_from_file(&options.graph)?,
-                stream: None,
-            });
+            return Ok(Opened::alone(builder.commit_from_file(&options.graph)?));
         }
     };
     let network = Network {
@@ -70,13 +70,7 @@ pub(super) fn open(
         }
         Some(kernels) => with_kernels(builder, card, &kernels)?,
     };
-    let folder = options.graph.parent().unwrap_or_else(|| Path::new("."));
-    let folder = folder.to_str().ok_or_else(|| {
-        EngineError::Graph(format!(
-            "the path of `{}` is not UTF-8",
-            options.graph.display()
-        ))
-    })?;
+    let folder = graph_file::folder(&options.graph).map_err(EngineError::Graph)?;
     let builder = builder.with_config_entry(EXTERNAL_DATA_FOLDER, folder);
     let mut builder = builder.map_err(ort::Error::from)?;
     Ok(Opened {
@@ -124,25 +118,7 @@ fn with_kernels(
     Ok((builder, Some(stream)))
 }
 
-fn read(graph: &Path) -> Result<ModelProto, String> {
-    let bytes = fs::read(graph).map_err(|error| format!("it cannot be read: {error}"))?;
-    ModelProto::decode(bytes.as_slice()).map_err(|error| format!("it cannot be read: {error}"))
-}
-
 fn normalization(manifest: &Manifest) -> PixelNormalization {
     let Normalize { scale, mean, std } = manifest.preprocess.normalize;
     PixelNormalization { scale, mean, std }
-}
-
-fn shape(manifest: &Manifest) -> Result<FusedShape, String> {
-    let size = manifest.input_size();
-    let image = size.ok_or("the manifest does not fix the size of its input")?;
-    Ok(FusedShape {
-        layers: manifest.architecture.layers,
-        heads: manifest.architecture.heads,
-        hidden: manifest.architecture.hidden,
-        tokens: manifest.tokens.total(),
-        image: image.into(),
-        head_fusion: manifest.rollout.head_fusion,
-    })
 }

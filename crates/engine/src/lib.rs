@@ -13,6 +13,7 @@ mod encoder;
 #[cfg(feature = "cuda")]
 mod fused;
 mod graph_check;
+mod graph_file;
 mod opened;
 mod options;
 mod outputs;

@@ -71,8 +71,21 @@ pub(super) struct BatchOutputs<'a, V> {
 }
 
 impl<V: OutputValues> BatchOutputs<'_, V> {
+    /// What each image gets, whose row in the batch is in `rows`.
+    pub(super) fn of_inputs(
+        &self,
+        names: &TensorNames,
+        inputs: &[Input<'_>],
+        rows: &[usize],
+    ) -> Result<Vec<Output>, EngineError> {
+        let inputs = inputs.iter().zip(rows);
+        inputs
+            .map(|(input, row)| self.output(names, input, *row))
+            .collect()
+    }
+
     /// What the image in row `at` gets.
-    pub(super) fn output(
+    fn output(
         &self,
         names: &TensorNames,
         input: &Input<'_>,

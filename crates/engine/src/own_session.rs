@@ -46,9 +46,7 @@ impl OwnSession {
             outputs: &outputs,
             count: inputs.len(),
         };
-        let rows = inputs.iter().zip(rows);
-        rows.map(|(input, row)| batch.output(names, input, row))
-            .collect()
+        batch.of_inputs(names, inputs, &rows)
     }
 
     /// See [`OrtEngine::read`](super::OrtEngine::read).

@@ -10,10 +10,6 @@ use ort::{
 
 use super::{EngineError, Runtime, threads};
 
-/// Where a graph that comes from memory finds its external data.
-pub(crate) const EXTERNAL_DATA_FOLDER: &str =
-    "session.model_external_initializers_file_folder_path";
-
 /// A session on the CPU that knows nothing of manifests.
 #[derive(Debug)]
 pub struct BareSession {
