@@ -22,7 +22,7 @@ pub use self::{
 
 use super::{
     CLASS_ATTENTION, PIXEL_VALUES, ROLLOUT_BY_START,
-    fused::{DOMAIN, FusedShape, MAPS, pruned},
+    fused::{DOMAIN, FusedShape, MAPS, graph_of_ours, pruned},
 };
 use crate::{
     graph::{Graph, OPSET, as_i64},
@@ -50,14 +50,7 @@ pub struct WithoutEncoder {
 /// Why it cannot be replaced, to complete "the graph stays as it is, because": it is another
 /// program's, or its network has something that the operators lack.
 pub fn cut(model: &ModelProto, shape: &FusedShape) -> Result<WithoutEncoder, String> {
-    let graph = model.graph.as_ref().ok_or("it has no graph")?;
-    let opset = model
-        .opset_import
-        .iter()
-        .find(|set| set.domain().is_empty());
-    if opset.and_then(|set| set.version) != Some(OPSET) {
-        return Err(format!("it is not in operator set {OPSET}"));
-    }
+    let graph = graph_of_ours(model)?;
     let network = EncoderNetwork::read(graph, shape)?;
     let last = format!("block.{}/mlp", network.layers - 1);
     let replaced = [

@@ -37,7 +37,7 @@ use self::{
 use super::{CLASS_ATTENTION, PIXEL_VALUES, ROLLOUT_BY_START};
 use crate::{
     graph::{Attribute, Graph, OPSET, RUNTIME_DOMAIN, Value, as_i64},
-    proto::{ModelProto, OperatorSetIdProto},
+    proto::{GraphProto, ModelProto, OperatorSetIdProto},
     tensor::{DType, Tensor},
     vit::HeadFusion,
 };
@@ -119,14 +119,7 @@ pub fn fuse(
     if shape.head_fusion != HeadFusion::Mean {
         return Err("its rollout does not take the mean over the heads".to_owned());
     }
-    let graph = model.graph.clone().ok_or("it has no graph")?;
-    let opset = model
-        .opset_import
-        .iter()
-        .find(|set| set.domain().is_empty());
-    if opset.and_then(|set| set.version) != Some(OPSET) {
-        return Err(format!("it is not in operator set {OPSET}"));
-    }
+    let graph = graph_of_ours(&model)?.clone();
     let source = Source::new(&graph);
     let plan = Plan::read(&source, shape)?;
     let mut fused = Fusion {
@@ -154,6 +147,19 @@ pub fn fuse(
         read: plan.read,
         directions: plan.attribution.map(|attribution| attribution.labels),
     })
+}
+
+/// The graph of a model in the operator set that [`build`](super::build()) writes.
+pub(super) fn graph_of_ours(model: &ModelProto) -> Result<&GraphProto, String> {
+    let graph = model.graph.as_ref().ok_or("it has no graph")?;
+    let opset = model
+        .opset_import
+        .iter()
+        .find(|set| set.domain().is_empty());
+    match opset.and_then(|set| set.version) {
+        Some(OPSET) => Ok(graph),
+        _ => Err(format!("it is not in operator set {OPSET}")),
+    }
 }
 
 /// The rewritten graph under construction.
