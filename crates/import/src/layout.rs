@@ -293,9 +293,25 @@ pub(super) fn check_names<L: Layout>(
             }
         }
     }
+    check_all_read(
+        file,
+        expected,
+        |name| layout.is_unused(name),
+        layout.unsupported(),
+    )
+}
+
+/// Refuses a file that lacks one of the `expected` tensors, or has another that is not `unused`:
+/// with the reason of the first part of a name in `unsupported`, if it has one.
+pub(super) fn check_all_read(
+    file: &dyn TensorFile,
+    mut expected: BTreeSet<String>,
+    unused: impl Fn(&str) -> bool,
+    unsupported: &[(&str, &str)],
+) -> Result<(), ImportError> {
     for found in file.names() {
-        if !expected.remove(&found) && !layout.is_unused(&found) {
-            let mut unsupported = layout.unsupported().iter();
+        if !expected.remove(&found) && !unused(&found) {
+            let mut unsupported = unsupported.iter();
             let known = unsupported.find(|(part, _)| found.contains(part));
             let detail = known.map_or(
                 "is unexpected: what is known of the network tells of no such tensor; \

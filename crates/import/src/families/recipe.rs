@@ -15,7 +15,7 @@ use patchlight_onnx::{
 
 use crate::{
     ImportError,
-    layout::{Interpolation, resampled, rows, scaled_columns},
+    layout::{Interpolation, check_all_read, resampled, rows, scaled_columns},
     tensor_file::TensorFile,
 };
 
@@ -315,20 +315,7 @@ impl Recipes {
                     .flat_map(|recipe| recipe.reads.iter().cloned()),
             );
         }
-        for found in file.names() {
-            if !expected.remove(&found) && !unused(&found) {
-                let detail = "is unexpected: what is known of the network tells of no such tensor; \
-                              if config.json is there, compare it with the architecture";
-                return Err(ImportError::tensor(file.path(), &found, detail));
-            }
-        }
-        match expected.first() {
-            Some(missing) => {
-                let expected = "what is known of the network tells that it is there";
-                Err(file.missing(missing, expected))
-            }
-            None => Ok(()),
-        }
+        check_all_read(file, expected, unused, &[])
     }
 }
 

@@ -221,7 +221,12 @@ pub(super) fn value_info(name: &str, batch: Option<&str>, axes: &[usize]) -> Val
 }
 
 /// The same of any type.
-fn typed_info(name: &str, batch: Option<&str>, axes: &[usize], dtype: DataType) -> ValueInfoProto {
+pub(super) fn typed_info(
+    name: &str,
+    batch: Option<&str>,
+    axes: &[usize],
+    dtype: DataType,
+) -> ValueInfoProto {
     let named = batch.map(|name| dimension::Value::DimParam(name.to_owned()));
     let fixed = axes
         .iter()

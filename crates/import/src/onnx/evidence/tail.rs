@@ -5,15 +5,12 @@ use std::collections::HashSet;
 use patchlight_engine::{BareSession, EngineError, Runtime, Values};
 use patchlight_onnx::{
     graph_index::GraphIndex,
-    proto::{
-        DataType, GraphProto, ModelProto, TensorShapeProto, TensorType, TypeProto, ValueInfoProto,
-        dimension, type_proto,
-    },
+    proto::{DataType, GraphProto, ModelProto, ValueInfoProto},
     vit::{LOGITS, MeanNorm},
 };
 use prost::Message;
 
-use super::super::network::DetectionError;
+use super::super::{network::DetectionError, rewrite::typed_info};
 use crate::directory::ModelDirWriter;
 
 /// Values added to the variance that networks have.
@@ -86,10 +83,15 @@ impl Tail {
             .filter(|tensor| read.contains(tensor.name()));
         let between = nodes.iter().filter_map(|node| node.output.first().cloned());
         let between: Vec<String> = between.filter(|name| name != LOGITS).collect();
+        let dtype = if half {
+            DataType::Float16
+        } else {
+            DataType::Float
+        };
         let part = GraphProto {
             name: Some("tail".to_owned()),
             initializer: initializer.cloned().collect(),
-            input: vec![info(value, shape, half)],
+            input: vec![typed_info(value, None, shape, dtype)],
             output: vec![ValueInfoProto {
                 name: Some(LOGITS.to_owned()),
                 ..ValueInfoProto::default()
@@ -398,27 +400,5 @@ impl Classifier {
             }
         }
         Ok(())
-    }
-}
-
-fn info(name: &str, shape: &[usize], half: bool) -> ValueInfoProto {
-    let dim = shape.iter().map(|&length| dimension::Dimension {
-        value: Some(dimension::Value::DimValue(length as i64)),
-        denotation: None,
-    });
-    let tensor = TensorType {
-        elem_type: Some(match half {
-            true => DataType::Float16.into(),
-            false => DataType::Float.into(),
-        }),
-        shape: Some(TensorShapeProto { dim: dim.collect() }),
-    };
-    ValueInfoProto {
-        name: Some(name.to_owned()),
-        r#type: Some(TypeProto {
-            value: Some(type_proto::Value::TensorType(tensor)),
-            denotation: None,
-        }),
-        ..ValueInfoProto::default()
     }
 }
