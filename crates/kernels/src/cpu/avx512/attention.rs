@@ -119,13 +119,13 @@ pub(super) fn attend_one(
     assert!(query.len() == shape.size && keys.len() >= shape.tokens * hidden && out.len() == row);
     for (first, out) in out.chunks_exact_mut(16).enumerate() {
         let first = first * 16;
-        // Sixteen tokens side by side, so that each adds up its channels in their order.
-        let count = shape.tokens.saturating_sub(first).min(16);
-        let tokens = std::array::from_fn::<usize, 16, _>(|at| first + at.min(count.max(1) - 1));
+        // Sixteen tokens side by side, so that each adds up its channels in their order; beyond the
+        // last, that one again.
+        let tokens: [usize; 16] = std::array::from_fn(|at| (first + at).min(shape.tokens - 1));
         let mut sum = _mm512_setzero_ps();
         for (channel, query) in query.iter().enumerate() {
             let at = head * shape.size + channel;
-            let keys = tokens.map(|token| keys[token.min(shape.tokens - 1) * hidden + at]);
+            let keys = tokens.map(|token| keys[token * hidden + at]);
             // SAFETY: the array has sixteen values.
             let keys = unsafe { _mm512_loadu_ps(keys.as_ptr()) };
             sum = _mm512_fmadd_ps(_mm512_set1_ps(*query), keys, sum);
