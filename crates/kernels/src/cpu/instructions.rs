@@ -33,7 +33,28 @@ pub enum HeadFusion {
     Min,
 }
 
-/// Tokens as integers with one scale for each: `value ≈ (byte − 128) · scale`.
+/// What a token's values are rounded to before a product.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Rounding {
+    /// Integers in a byte each, with a scale for the token.
+    Int8,
+    /// Bfloat16, two bytes each, little-endian, filled up with zeros to whole
+    /// [`INPUT_MULTIPLE`]s of bytes; to the nearest, ties to even.
+    Bf16,
+}
+
+impl Rounding {
+    /// Bytes of a value.
+    pub(crate) fn size(self) -> usize {
+        match self {
+            Self::Int8 => 1,
+            Self::Bf16 => 2,
+        }
+    }
+}
+
+/// Tokens rounded for a product: as integers with one scale for each, `value ≈ (byte − 128) ·
+/// scale`, or as bfloat16, whose scale is 1.
 #[derive(Debug)]
 pub(crate) struct QuantizedTokens {
     bytes: Aligned<u8>,
@@ -42,10 +63,10 @@ pub(crate) struct QuantizedTokens {
 }
 
 impl QuantizedTokens {
-    /// Room for so many tokens of up to so many channels.
-    pub(crate) fn new(tokens: usize, channels: usize) -> Self {
+    /// Room for so many tokens of up to so many bytes.
+    pub(crate) fn new(tokens: usize, bytes: usize) -> Self {
         // Rows a power of two apart would share the same few sets of the cache.
-        let stride = channels.next_multiple_of(INPUT_MULTIPLE) + LINE;
+        let stride = bytes.next_multiple_of(INPUT_MULTIPLE) + LINE;
         Self {
             // Tiles are loaded in full.
             bytes: Aligned::zeroed(tokens.next_multiple_of(32) * stride),
@@ -122,10 +143,28 @@ pub(crate) struct Quantized<'a> {
     pub(crate) stride: usize,
 }
 
+impl<'a> Quantized<'a> {
+    /// As what a layer reads them.
+    pub(crate) fn operand(self, rounding: Rounding) -> Operand<'a> {
+        match rounding {
+            Rounding::Int8 => Operand::Int8(self),
+            Rounding::Bf16 => Operand::Bf16(self),
+        }
+    }
+
+    fn first(self, rows: usize) -> Self {
+        Self {
+            scale: &self.scale[..rows],
+            ..self
+        }
+    }
+}
+
 /// What a linear layer reads: one row a token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Operand<'a> {
     Int8(Quantized<'a>),
+    Bf16(Quantized<'a>),
     /// Rows without gaps.
     Float32(&'a [f32]),
 }
@@ -134,10 +173,8 @@ impl Operand<'_> {
     /// The first rows of it, `width` channels each.
     pub(crate) fn first(self, rows: usize, width: usize) -> Self {
         match self {
-            Self::Int8(tokens) => Self::Int8(Quantized {
-                scale: &tokens.scale[..rows],
-                ..tokens
-            }),
+            Self::Int8(tokens) => Self::Int8(tokens.first(rows)),
+            Self::Bf16(tokens) => Self::Bf16(tokens.first(rows)),
             Self::Float32(values) => Self::Float32(&values[..rows * width]),
         }
     }
@@ -215,17 +252,28 @@ impl<'a> KeysAndValues<'a> {
 /// no method fails.
 ///
 /// All sums of integers are exact, so results differ between implementations only by the rounding
-/// and the order of float32 operations; a row's result does not depend on the other rows.
+/// and the order of float32 operations; a row's result depends neither on the other rows nor on
+/// their number.
 pub(crate) trait Instructions: Debug + Send + Sync {
-    /// As it is called in logs.
-    fn name(&self) -> &'static str;
+    /// As it is called in logs, of layers that multiply bfloat16 or of others.
+    fn name(&self, bf16: bool) -> &'static str;
+
+    /// Whether it has products of bfloat16.
+    fn has_bf16(&self) -> bool;
 
     /// Normalises each row to mean 0 and variance 1, then scales and shifts it.
     fn normalize(&self, rows: &[f32], norm: &Norm, epsilon: f32, out: &mut [f32]);
 
-    /// Rounds each row to integers with a scale of its own: its largest magnitude is 127. Rows have
-    /// `width` values and are `stride` apart.
-    fn quantize(&self, rows: &[f32], width: usize, stride: usize, out: &mut QuantizedMut<'_>);
+    /// Rounds rows of `width` values, `stride` apart. Integers have a scale for each row, whose
+    /// largest magnitude is 127.
+    fn quantize(
+        &self,
+        rows: &[f32],
+        width: usize,
+        stride: usize,
+        rounding: Rounding,
+        out: &mut QuantizedMut<'_>,
+    );
 
     /// [`normalize`](Self::normalize), then [`quantize`](Self::quantize).
     fn normalize_and_quantize(
@@ -233,6 +281,7 @@ pub(crate) trait Instructions: Debug + Send + Sync {
         rows: &[f32],
         norm: &Norm,
         epsilon: f32,
+        rounding: Rounding,
         out: &mut QuantizedMut<'_>,
     );
 

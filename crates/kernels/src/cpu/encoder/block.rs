@@ -5,6 +5,8 @@
 //! a token attends, and all tokens have left a block before the next begins. Divided by output
 //! channels, it is one part whose steps are each spread over the threads.
 
+use half::bf16;
+
 use super::{Block, ClassTokenOutputs, Encoder, Image, Parts, for_each_part, lengths, split_rows};
 use crate::cpu::{
     encoder::workspace::Workspace,
@@ -379,17 +381,17 @@ impl Encoder {
         let count = rows.len() / width;
         let lengths = lengths(count, threads.min(count));
         let parts = split_ranges(rows, width, lengths.clone());
-        match layer.is_int8() {
-            true => {
+        match layer.rounding() {
+            Some(rounding) => {
                 let quantized = scratch.quantized.reborrow().split(lengths);
                 let parts = parts.zip(quantized).collect();
                 for_each_part(parts, |(rows, mut quantized)| {
-                    self.instructions
-                        .normalize_and_quantize(rows, norm, epsilon, &mut quantized);
+                    let (instructions, out) = (&self.instructions, &mut quantized);
+                    instructions.normalize_and_quantize(rows, norm, epsilon, rounding, out);
                 });
-                Operand::Int8(scratch.quantized.view())
+                scratch.quantized.view().operand(rounding)
             }
-            false => {
+            None => {
                 let normalized = split_rows(scratch.normalized, width, lengths);
                 let parts = parts.zip(normalized).collect();
                 for_each_part(parts, |(rows, normalized)| {
@@ -410,19 +412,19 @@ impl Encoder {
         scratch: &'s mut Scratch<'_>,
         threads: usize,
     ) -> Operand<'s> {
-        match layer.is_int8() {
-            true => {
+        match layer.rounding() {
+            Some(rounding) => {
                 let count = rows.len() / stride;
                 let lengths = lengths(count, threads.min(count));
                 let quantized = scratch.quantized.reborrow().split(lengths.clone());
                 let parts = split_ranges(rows, stride, lengths).zip(quantized).collect();
                 for_each_part(parts, |(rows, mut quantized)| {
                     let (instructions, width) = (&self.instructions, layer.inputs);
-                    instructions.quantize(rows, width, stride, &mut quantized);
+                    instructions.quantize(rows, width, stride, rounding, &mut quantized);
                 });
-                Operand::Int8(scratch.quantized.view())
+                scratch.quantized.view().operand(rounding)
             }
-            false => Operand::Float32(rows),
+            None => Operand::Float32(rows),
         }
     }
 }
@@ -461,15 +463,22 @@ fn split_ranges(
     })
 }
 
-/// What rounding a row to integers changed; nothing where it was not rounded.
+/// What rounding a row changed; nothing where it was not rounded.
 fn write_rounding_error(input: Operand<'_>, row: usize, values: &[f32], error: &mut [f32]) {
-    let Operand::Int8(quantized) = input else {
-        error.fill(0.0);
-        return;
-    };
-    let bytes = quantized.bytes[row * quantized.stride..].iter().zip(values);
-    for (error, (&byte, value)) in error.iter_mut().zip(bytes) {
-        let integer = (i32::from(byte) - ZERO_POINT) as f32;
-        *error = integer * quantized.scale[row] - value;
+    match input {
+        Operand::Float32(_) => error.fill(0.0),
+        Operand::Int8(quantized) => {
+            let bytes = quantized.bytes[row * quantized.stride..].iter().zip(values);
+            for (error, (&byte, value)) in error.iter_mut().zip(bytes) {
+                let integer = (i32::from(byte) - ZERO_POINT) as f32;
+                *error = integer * quantized.scale[row] - value;
+            }
+        }
+        Operand::Bf16(quantized) => {
+            let rounded = quantized.bytes[row * quantized.stride..].as_chunks().0;
+            for (error, (bytes, value)) in error.iter_mut().zip(rounded.iter().zip(values)) {
+                *error = bf16::from_le_bytes(*bytes).to_f32() - value;
+            }
+        }
     }
 }
