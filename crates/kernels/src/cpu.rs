@@ -20,6 +20,7 @@ mod instructions;
 mod operators;
 mod portable;
 mod rollout;
+mod rounding;
 mod shape;
 mod weights;
 
@@ -32,7 +33,7 @@ pub use self::{
     weights::{Linear, Norm, WrongLength},
 };
 
-use self::instructions::{Instructions, Rounding};
+use self::{instructions::Instructions, rounding::Rounding};
 
 /// Instructions that an encoder can be computed with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -53,6 +54,12 @@ impl InstructionSet {
     pub fn detect() -> Option<Self> {
         let mut sets = Self::ALL.into_iter();
         sets.find(|set| set.instructions().is_some())
+    }
+
+    /// Whether it has products of bfloat16.
+    pub fn has_bf16(self) -> bool {
+        let instructions = self.instructions();
+        instructions.is_some_and(|instructions| instructions.has_bf16())
     }
 
     /// None if the processor lacks them.

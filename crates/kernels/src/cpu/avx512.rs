@@ -15,11 +15,9 @@ use std::ops::Range;
 use self::tile::Sink;
 use super::{
     division::{for_each_part, ranges},
-    instructions::{
-        Epilogue, HeadFusion, HeadShape, Instructions, KeysAndValues, Operand, QuantizedMut,
-        Rounding,
-    },
+    instructions::{Epilogue, HeadFusion, HeadShape, Instructions, KeysAndValues, Operand},
     portable::mismatched,
+    rounding::{QuantizedMut, Rounding},
     weights::{Kernel, Linear, Norm},
 };
 

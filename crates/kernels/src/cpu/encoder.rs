@@ -2,6 +2,7 @@
 //! maps need, in one pass.
 
 mod block;
+mod steps;
 mod workspace;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,8 +15,9 @@ use rayon::{
 use self::workspace::Workspace;
 use super::{
     division::{Division, Parts, for_each_part, lengths},
-    instructions::{Epilogue, Instructions, Operand, Rounding},
+    instructions::{Epilogue, Instructions, Operand},
     rollout::rollout,
+    rounding::Rounding,
     shape::EncoderShape,
     weights::{Linear, Norm, WrongLength, expect_length},
 };

@@ -3,8 +3,8 @@
 use std::fmt::Debug;
 
 use super::{
-    aligned::{Aligned, LINE},
-    weights::{INPUT_MULTIPLE, Linear, Norm},
+    rounding::{Quantized, QuantizedMut, Rounding},
+    weights::{Linear, Norm},
 };
 
 /// The nonlinearity of an MLP.
@@ -33,133 +33,6 @@ pub enum HeadFusion {
     Min,
 }
 
-/// What a token's values are rounded to before a product.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Rounding {
-    /// Integers in a byte each, with a scale for the token.
-    Int8,
-    /// Bfloat16, two bytes each, little-endian, filled up with zeros to whole
-    /// [`INPUT_MULTIPLE`]s of bytes; to the nearest, ties to even.
-    Bf16,
-}
-
-impl Rounding {
-    /// Bytes of a value.
-    pub(crate) fn size(self) -> usize {
-        match self {
-            Self::Int8 => 1,
-            Self::Bf16 => 2,
-        }
-    }
-}
-
-/// Tokens rounded for a product: as integers with one scale for each, `value ≈ (byte − 128) ·
-/// scale`, or as bfloat16, whose scale is 1.
-#[derive(Debug)]
-pub(crate) struct QuantizedTokens {
-    bytes: Aligned<u8>,
-    scale: Vec<f32>,
-    stride: usize,
-}
-
-impl QuantizedTokens {
-    /// Room for so many tokens of up to so many bytes.
-    pub(crate) fn new(tokens: usize, bytes: usize) -> Self {
-        // Rows a power of two apart would share the same few sets of the cache.
-        let stride = bytes.next_multiple_of(INPUT_MULTIPLE) + LINE;
-        Self {
-            // Tiles are loaded in full.
-            bytes: Aligned::zeroed(tokens.next_multiple_of(32) * stride),
-            scale: vec![0.0; tokens],
-            stride,
-        }
-    }
-
-    /// The tokens, taken apart into ranges of these lengths.
-    pub(crate) fn split(&mut self, lengths: impl Iterator<Item = usize>) -> Vec<QuantizedMut<'_>> {
-        let all = QuantizedMut {
-            bytes: &mut self.bytes,
-            scale: &mut self.scale,
-            stride: self.stride,
-        };
-        all.split(lengths)
-    }
-}
-
-/// Some of [`QuantizedTokens`], to be written.
-#[derive(Debug)]
-pub(crate) struct QuantizedMut<'a> {
-    pub(crate) bytes: &'a mut [u8],
-    pub(crate) scale: &'a mut [f32],
-    /// Bytes from one token to the next.
-    pub(crate) stride: usize,
-}
-
-impl QuantizedMut<'_> {
-    /// The tokens, taken apart into ranges of these lengths.
-    pub(crate) fn split(self, lengths: impl Iterator<Item = usize>) -> Vec<Self> {
-        let Self {
-            mut bytes,
-            mut scale,
-            stride,
-        } = self;
-        let mut parts = Vec::new();
-        for length in lengths {
-            let (first, rest) = bytes.split_at_mut(length * stride);
-            let (first_scale, rest_scale) = scale.split_at_mut(length);
-            (bytes, scale) = (rest, rest_scale);
-            parts.push(Self {
-                bytes: first,
-                scale: first_scale,
-                stride,
-            });
-        }
-        parts
-    }
-
-    /// The same tokens, for a while.
-    pub(crate) fn reborrow(&mut self) -> QuantizedMut<'_> {
-        QuantizedMut {
-            bytes: self.bytes,
-            scale: self.scale,
-            stride: self.stride,
-        }
-    }
-
-    pub(crate) fn view(&self) -> Quantized<'_> {
-        Quantized {
-            bytes: self.bytes,
-            scale: self.scale,
-            stride: self.stride,
-        }
-    }
-}
-
-/// Some of [`QuantizedTokens`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Quantized<'a> {
-    pub(crate) bytes: &'a [u8],
-    pub(crate) scale: &'a [f32],
-    pub(crate) stride: usize,
-}
-
-impl<'a> Quantized<'a> {
-    /// As what a layer reads them.
-    pub(crate) fn operand(self, rounding: Rounding) -> Operand<'a> {
-        match rounding {
-            Rounding::Int8 => Operand::Int8(self),
-            Rounding::Bf16 => Operand::Bf16(self),
-        }
-    }
-
-    fn first(self, rows: usize) -> Self {
-        Self {
-            scale: &self.scale[..rows],
-            ..self
-        }
-    }
-}
-
 /// What a linear layer reads: one row a token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Operand<'a> {
@@ -169,7 +42,15 @@ pub(crate) enum Operand<'a> {
     Float32(&'a [f32]),
 }
 
-impl Operand<'_> {
+impl<'a> Operand<'a> {
+    /// Rounded tokens.
+    pub(crate) fn rounded(rounding: Rounding, tokens: Quantized<'a>) -> Self {
+        match rounding {
+            Rounding::Int8 => Self::Int8(tokens),
+            Rounding::Bf16 => Self::Bf16(tokens),
+        }
+    }
+
     /// The first rows of it, `width` channels each.
     pub(crate) fn first(self, rows: usize, width: usize) -> Self {
         match self {

@@ -14,10 +14,8 @@ use half::bf16;
 use self::math::{LANES, activate, exp, sum_in_chains, sum_of_lanes};
 use super::{
     aligned::LINE,
-    instructions::{
-        Epilogue, HeadFusion, HeadShape, Instructions, KeysAndValues, Operand, QuantizedMut,
-        Rounding,
-    },
+    instructions::{Epilogue, HeadFusion, HeadShape, Instructions, KeysAndValues, Operand},
+    rounding::{QuantizedMut, Rounding},
     weights::{Kernel, Linear, Norm, PANEL, ZERO_POINT, bf16_position, int8_position},
 };
 
@@ -338,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_token_of_zeros_is_quantized_to_the_zero_point() {
-        let mut tokens = super::super::instructions::QuantizedTokens::new(1, 4);
+        let mut tokens = crate::cpu::rounding::QuantizedTokens::new(1, 4);
         let mut parts = tokens.split([1].into_iter());
         Portable.quantize(&[0.0; 4], 4, 4, Rounding::Int8, &mut parts[0]);
         assert_eq!(parts[0].bytes[..4], [128; 4]);

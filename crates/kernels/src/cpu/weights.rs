@@ -10,7 +10,10 @@
 
 use half::bf16;
 
-use super::{aligned::Aligned, instructions::Rounding};
+use super::{
+    aligned::Aligned,
+    rounding::{INPUT_MULTIPLE, Rounding},
+};
 
 /// Output channels of a panel: four vectors of sixteen.
 pub(crate) const PANEL: usize = 64;
@@ -23,10 +26,6 @@ pub(crate) const GROUP: usize = 4;
 
 /// Inputs that one bfloat16 instruction adds up.
 pub(crate) const PAIR: usize = 2;
-
-/// Bytes of an int8 or bfloat16 kernel's inputs are filled up to a multiple of this: the bytes of a
-/// tile's row.
-pub(crate) const INPUT_MULTIPLE: usize = 64;
 
 /// Added to a token's integers, which are stored unsigned.
 pub(crate) const ZERO_POINT: i32 = 128;
@@ -279,7 +278,7 @@ mod tests {
 
     #[test]
     fn two_bfloat16_inputs_of_a_channel_lie_side_by_side() {
-        let values: Vec<bf16> = (0..30_u8).map(|at| bf16::from(at)).collect();
+        let values: Vec<bf16> = (0..30_u8).map(bf16::from).collect();
         let linear = Linear::bf16([3, 10], &values, None).unwrap();
         let Kernel::Bf16(kernel) = &linear.kernel else {
             unreachable!("packed as bfloat16");

@@ -19,8 +19,9 @@ use super::{
 };
 use crate::cpu::{
     aligned::{Aligned, LINE},
-    instructions::{Quantized, Rounding},
-    weights::{HALF_PANEL, INPUT_MULTIPLE, Int8Kernel, Linear, PANEL, panel_len},
+    rounding::INPUT_MULTIPLE,
+    rounding::{Quantized, Rounding},
+    weights::{HALF_PANEL, Int8Kernel, Linear, PANEL, panel_len},
 };
 
 /// Rows of a block.

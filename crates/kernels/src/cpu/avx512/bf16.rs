@@ -7,7 +7,7 @@ use super::{
     tile::{ROWS, Sink, tiles},
 };
 use crate::cpu::{
-    instructions::{Quantized, Rounding},
+    rounding::{Quantized, Rounding},
     weights::{HALF_PANEL, Linear, PAIR, PANEL, panel_len},
 };
 

@@ -6,7 +6,7 @@ use std::{arch::x86_64::*, ops::Range};
 use super::tile::{ROWS, Sink, tiles};
 use crate::cpu::{
     aligned::LINE,
-    instructions::Quantized,
+    rounding::Quantized,
     weights::{GROUP, HALF_PANEL, Int8Kernel, Linear, PANEL, panel_len},
 };
 

@@ -4,7 +4,8 @@ use std::arch::x86_64::*;
 
 use super::{math::sum_of_lanes, tile::first_lanes};
 use crate::cpu::{
-    instructions::{HeadShape, Rounding},
+    instructions::HeadShape,
+    rounding::Rounding,
     weights::{GROUP, Kernel, Linear, PAIR, PANEL, bf16_position, int8_position, panel_len},
 };
 

@@ -5,8 +5,8 @@ use std::arch::x86_64::*;
 use super::{math::sum_of_chains, tile::first_lanes};
 use crate::cpu::{
     aligned::LINE,
-    instructions::{QuantizedMut, Rounding},
     portable::step_of,
+    rounding::{QuantizedMut, Rounding},
     weights::{Norm, ZERO_POINT},
 };
 

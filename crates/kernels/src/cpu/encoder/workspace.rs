@@ -3,7 +3,7 @@
 use super::Block;
 use crate::cpu::{
     aligned::{Aligned, LINE},
-    instructions::QuantizedTokens,
+    rounding::QuantizedTokens,
     shape::EncoderShape,
     weights::Linear,
 };

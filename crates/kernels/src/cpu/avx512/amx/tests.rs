@@ -3,7 +3,8 @@ use half::bf16;
 use super::*;
 use crate::cpu::{
     avx512::Avx512,
-    instructions::{Epilogue, HeadFusion, HeadShape, Instructions, KeysAndValues, QuantizedTokens},
+    instructions::{Epilogue, HeadFusion, HeadShape, Instructions, KeysAndValues},
+    rounding::QuantizedTokens,
     weights::Kernel,
 };
 
