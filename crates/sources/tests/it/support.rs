@@ -64,11 +64,12 @@ impl Machine {
             longest_pause: Duration::from_millis(5),
             ..Retry::default()
         };
-        Fetcher::new(&Environment::new(lookup), retry).unwrap()
+        let cache = self.home.path().join("patchlight");
+        Fetcher::new(&Environment::new(lookup), Some(cache), retry).unwrap()
     }
 
     pub(crate) fn cache(&self) -> ModelCache {
-        ModelCache::new(self.home.path().join("patchlight"), self.fetcher())
+        ModelCache::new(self.fetcher()).unwrap()
     }
 
     /// The hub's own cache.
