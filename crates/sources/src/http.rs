@@ -222,10 +222,9 @@ impl Http {
         if request.probe {
             builder = builder.header(header::RANGE, "bytes=0-0");
         }
-        builder.call().map_err(|error| HttpError::Unreachable {
-            host: host(url),
-            error,
-        })
+        builder
+            .call()
+            .map_err(|error| HttpError::unanswered(host(url), error))
     }
 }
 

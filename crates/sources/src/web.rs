@@ -69,6 +69,17 @@ impl Remote for WebFolder<'_> {
         for name in select::candidates() {
             found.extend(self.stat(name)?);
         }
+        if found.is_empty() {
+            return Err(SourceError::Unusable {
+                source_name: self.address.to_string(),
+                detail: format!(
+                    "{} has no model.toml, config.json, model.safetensors or other file of a usual \
+                     name there; a web server lists nothing, so name the file of weights or the \
+                     archive itself",
+                    self.address.host()
+                ),
+            });
+        }
         Ok(found)
     }
 

@@ -79,6 +79,11 @@ impl BucketError {
                 advice: advice(address.cloud),
                 detail: said,
             },
+            // Listing a bucket that is not there is an error of no kind.
+            _ if said.contains("404 Not Found") => Self::Nothing {
+                address: address_text,
+                detail: format!(" ({said})"),
+            },
             _ if said.contains("169.254.169.254") || said.contains("metadata.google.internal") => {
                 // The last resort of those who look for credentials.
                 Self::Forbidden {
@@ -87,6 +92,13 @@ impl BucketError {
                     detail: format!("no credentials were found: {said}"),
                 }
             }
+            _ if said.contains("invalid peer certificate") => Self::Failed {
+                address: address_text,
+                detail: format!(
+                    "{said}; if the server is the right one, name a file with the certificate of the \
+                     authority that signed it in SSL_CERT_FILE"
+                ),
+            },
             _ => Self::Failed {
                 address: address_text,
                 detail: said,
@@ -125,5 +137,35 @@ fn innermost(error: &object_store::Error) -> String {
             text = next;
         }
     }
-    Excerpt(text).to_string()
+    Excerpt(without_xml(&text)).to_string()
+}
+
+/// Errors of S3 and its like are XML, of which people want the code and the sentence.
+fn without_xml(text: &str) -> String {
+    let Some((before, xml)) = text.split_once("<?xml") else {
+        return text.to_owned();
+    };
+    let of = |tag: &str| {
+        let (_, rest) = xml.split_once(&format!("<{tag}>"))?;
+        Some(rest.split_once("</")?.0)
+    };
+    match (of("Code"), of("Message")) {
+        (Some(code), Some(message)) => format!("{before}{code}: {message}"),
+        _ => before.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_xml_the_code_and_the_sentence_are_shown() {
+        let text = "status code: 404 Not Found: <?xml version=\"1.0\"?><Error><Code>NoSuchBucket\
+                    </Code><Message>The specified bucket does not exist</Message></Error>";
+        let expected =
+            "status code: 404 Not Found: NoSuchBucket: The specified bucket does not exist";
+        assert_eq!(without_xml(text), expected);
+        assert_eq!(without_xml("plain"), "plain");
+    }
 }
