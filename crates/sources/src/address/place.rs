@@ -167,11 +167,11 @@ impl fmt::Display for Place {
 impl Target {
     /// What a name's ending says; `None` is a folder.
     fn of_name(name: &str) -> Option<Self> {
-        let has = |ending: &&str| strip_ending(name, ending).is_some();
+        let has = |ending: &str| strip_ending(name, ending).is_some();
         if let Some((_, format)) = ARCHIVES.iter().find(|(ending, _)| has(ending)) {
             return Some(Self::Archive(name.to_owned(), *format));
         }
-        let weights = WEIGHTS.iter().any(|ending| has(&ending));
+        let weights = WEIGHTS.iter().any(|ending| has(ending));
         weights.then(|| Self::Weights(name.to_owned()))
     }
 }
