@@ -9,7 +9,11 @@ mod projection;
 mod rows;
 mod tile;
 
+use std::ops::Range;
+
+use self::tile::Sink;
 use super::{
+    division::{for_each_part, ranges},
     instructions::{
         Epilogue, HeadFusion, HeadShape, Instructions, KeysAndValues, Operand, QuantizedMut,
     },
@@ -74,22 +78,26 @@ impl Instructions for Avx512 {
         unsafe { rows::normalize_and_quantize(rows, norm, epsilon, out) }
     }
 
-    fn multiply(&self, input: Operand<'_>, layer: &Linear, epilogue: Epilogue<'_>) {
-        match (input, &layer.kernel) {
-            (Operand::Int8(tokens), Kernel::Int8(kernel)) if self.amx => {
-                // SAFETY: as above, and `amx` says that tiles are usable.
-                unsafe { amx::multiply(tokens, layer, kernel, epilogue) }
+    fn multiply(&self, input: Operand<'_>, layer: &Linear, epilogue: Epilogue<'_>, parts: usize) {
+        let sink = Sink::new(epilogue, layer);
+        for_each_part(ranges(layer.panels(), parts), |panels: Range<usize>| {
+            match (input, &layer.kernel) {
+                (Operand::Int8(tokens), Kernel::Int8(kernel)) if self.amx => {
+                    // SAFETY: as above, and `amx` says that tiles are usable. The sink is made for
+                    // the layer, and no other part has its panels.
+                    unsafe { amx::multiply(tokens, layer, kernel, panels, sink) }
+                }
+                (Operand::Int8(tokens), Kernel::Int8(kernel)) => {
+                    // SAFETY: as above.
+                    unsafe { int8::multiply(tokens, layer, kernel, panels, sink) }
+                }
+                (Operand::Float32(rows), Kernel::Float32(values)) => {
+                    // SAFETY: as above.
+                    unsafe { float32::multiply(rows, layer, values, panels, sink) }
+                }
+                _ => mismatched(),
             }
-            (Operand::Int8(tokens), Kernel::Int8(kernel)) => {
-                // SAFETY: as above.
-                unsafe { int8::multiply(tokens, layer, kernel, epilogue) }
-            }
-            (Operand::Float32(rows), Kernel::Float32(values)) => {
-                // SAFETY: as above.
-                unsafe { float32::multiply(rows, layer, values, epilogue) }
-            }
-            _ => mismatched(),
-        }
+        });
     }
 
     fn prepared_len(&self, shape: HeadShape) -> [usize; 2] {

@@ -13,7 +13,7 @@ use rayon::{
 
 use self::workspace::Workspace;
 use super::{
-    division::{Division, lengths},
+    division::{Division, Parts, for_each_part, lengths},
     instructions::{Epilogue, Instructions, Operand},
     rollout::rollout,
     shape::EncoderShape,
@@ -185,7 +185,10 @@ impl Encoder {
         let divided: Vec<_> = images.map(|image| vec![image]).collect();
         pool.install(|| {
             let run = |parts| move |mut images: Vec<_>| self.run_images(&mut images, parts);
-            alone.into_par_iter().with_max_len(1).for_each(run(1));
+            alone
+                .into_par_iter()
+                .with_max_len(1)
+                .for_each(run(Parts::ONE));
             let divided = divided.into_par_iter().with_max_len(1);
             divided.for_each(run(division.parts));
         });
@@ -243,12 +246,12 @@ impl Encoder {
     }
 
     /// Takes images through the network together; a single one may be divided into parts.
-    fn run_images(&self, images: &mut [Image<'_>], parts: usize) {
+    fn run_images(&self, images: &mut [Image<'_>], parts: Parts) {
         let mut workspace = self.take_workspace(images.len());
         let shape = &self.shape;
         let of_image = shape.tokens() * shape.hidden;
         for (at, image) in images.iter_mut().enumerate() {
-            self.embed(at, image.pixels, &mut workspace, parts);
+            self.embed(at, image.pixels, &mut workspace, parts.threads());
             if let Some(maps) = &mut image.outputs.maps {
                 workspace.reserve_maps(shape);
                 if let Some(class_token) = &mut maps.class_token {
@@ -317,7 +320,7 @@ impl Encoder {
             gather_patches(shape, pixels, first, rows);
             let (rows, into) = (Operand::Float32(rows), Epilogue::Add(tokens));
             self.instructions
-                .multiply(rows, &embedding.projection, into);
+                .multiply(rows, &embedding.projection, into, 1);
         });
         if let Some(norm) = &embedding.norm {
             let normalized = &mut workspace.mixed[..of_image];
@@ -419,14 +422,6 @@ fn split_rows(
             first
         })
         .collect()
-}
-
-/// Parts of an image, on a thread each; a single one on this.
-fn for_each_part<T: Send>(mut parts: Vec<T>, run: impl Fn(T) + Send + Sync) {
-    match parts.len() {
-        1 => parts.drain(..).for_each(run),
-        _ => parts.into_par_iter().with_max_len(1).for_each(run),
-    }
 }
 
 #[cfg(test)]

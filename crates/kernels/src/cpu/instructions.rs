@@ -56,21 +56,12 @@ impl QuantizedTokens {
 
     /// The tokens, taken apart into ranges of these lengths.
     pub(crate) fn split(&mut self, lengths: impl Iterator<Item = usize>) -> Vec<QuantizedMut<'_>> {
-        let stride = self.stride;
-        let mut bytes = &mut *self.bytes;
-        let mut scale = &mut *self.scale;
-        let mut parts = Vec::new();
-        for length in lengths {
-            let (first, rest) = bytes.split_at_mut(length * stride);
-            let (first_scale, rest_scale) = scale.split_at_mut(length);
-            (bytes, scale) = (rest, rest_scale);
-            parts.push(QuantizedMut {
-                bytes: first,
-                scale: first_scale,
-                stride,
-            });
-        }
-        parts
+        let all = QuantizedMut {
+            bytes: &mut self.bytes,
+            scale: &mut self.scale,
+            stride: self.stride,
+        };
+        all.split(lengths)
     }
 }
 
@@ -84,6 +75,36 @@ pub(crate) struct QuantizedMut<'a> {
 }
 
 impl QuantizedMut<'_> {
+    /// The tokens, taken apart into ranges of these lengths.
+    pub(crate) fn split(self, lengths: impl Iterator<Item = usize>) -> Vec<Self> {
+        let Self {
+            mut bytes,
+            mut scale,
+            stride,
+        } = self;
+        let mut parts = Vec::new();
+        for length in lengths {
+            let (first, rest) = bytes.split_at_mut(length * stride);
+            let (first_scale, rest_scale) = scale.split_at_mut(length);
+            (bytes, scale) = (rest, rest_scale);
+            parts.push(Self {
+                bytes: first,
+                scale: first_scale,
+                stride,
+            });
+        }
+        parts
+    }
+
+    /// The same tokens, for a while.
+    pub(crate) fn reborrow(&mut self) -> QuantizedMut<'_> {
+        QuantizedMut {
+            bytes: self.bytes,
+            scale: self.scale,
+            stride: self.stride,
+        }
+    }
+
     pub(crate) fn view(&self) -> Quantized<'_> {
         Quantized {
             bytes: self.bytes,
@@ -215,8 +236,9 @@ pub(crate) trait Instructions: Debug + Send + Sync {
         out: &mut QuantizedMut<'_>,
     );
 
-    /// A linear layer.
-    fn multiply(&self, input: Operand<'_>, layer: &Linear, epilogue: Epilogue<'_>);
+    /// A linear layer; on several threads of the current pool if `parts` is more than one, each of
+    /// which computes some of the output channels.
+    fn multiply(&self, input: Operand<'_>, layer: &Linear, epilogue: Epilogue<'_>, parts: usize);
 
     /// Room that [`prepare_head`](Self::prepare_head) needs for a head's keys and values.
     fn prepared_len(&self, shape: HeadShape) -> [usize; 2];

@@ -82,7 +82,7 @@ impl Instructions for Portable {
         self.quantize(&normalized, width, width, out);
     }
 
-    fn multiply(&self, input: Operand<'_>, layer: &Linear, mut epilogue: Epilogue<'_>) {
+    fn multiply(&self, input: Operand<'_>, layer: &Linear, mut epilogue: Epilogue<'_>, _: usize) {
         let outputs = layer.outputs;
         for at in 0..epilogue.rows(outputs) * outputs {
             let (row, column) = (at / outputs, at % outputs);

@@ -10,7 +10,7 @@ mod tiles;
 
 pub(super) use self::tiles::is_usable;
 
-use std::arch::x86_64::*;
+use std::{arch::x86_64::*, ops::Range};
 
 use self::tiles::{Amx, Block, TILE_ROWS, TileUnit};
 use super::{
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::cpu::{
     aligned::{Aligned, LINE},
-    instructions::{Epilogue, Quantized},
+    instructions::Quantized,
     weights::{HALF_PANEL, INPUT_MULTIPLE, Int8Kernel, Linear, panel_len},
 };
 
@@ -29,36 +29,47 @@ const BLOCK_ROWS: usize = 2 * TILE_ROWS;
 /// Fewer rows than this leave most of a tile empty.
 const FEWEST_ROWS: usize = 7;
 
-/// A linear layer of tokens as integers.
+/// Some panels of a linear layer of tokens as integers.
 ///
 /// # Safety
-/// [`is_usable`] must have said so.
+/// [`is_usable`] must have said so. The sink must be made for the layer, and no other thread may
+/// compute these panels for it.
+///
+/// # Panics
+/// If the sink is for another number of rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vnni")]
 pub(super) unsafe fn multiply(
     tokens: Quantized<'_>,
     layer: &Linear,
     kernel: &Int8Kernel,
-    epilogue: Epilogue<'_>,
+    panels: Range<usize>,
+    sink: Sink<'_>,
 ) {
-    if tokens.scale.len() < FEWEST_ROWS {
-        return int8::multiply(tokens, layer, kernel, epilogue);
-    }
     // SAFETY: by this function's contract.
-    let unit = unsafe { Amx::configure() };
-    multiply_in_tiles(&unit, tokens, layer, kernel, epilogue);
+    unsafe {
+        if tokens.scale.len() < FEWEST_ROWS {
+            return int8::multiply(tokens, layer, kernel, panels, sink);
+        }
+        let unit = Amx::configure();
+        multiply_in_tiles(&unit, tokens, layer, kernel, panels, sink);
+    }
 }
 
 /// The same in any tiles.
+///
+/// # Safety
+/// As of [`multiply`], whatever the processor.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vnni")]
-fn multiply_in_tiles<T: TileUnit>(
+unsafe fn multiply_in_tiles<T: TileUnit>(
     unit: &T,
     tokens: Quantized<'_>,
     layer: &Linear,
     kernel: &Int8Kernel,
-    epilogue: Epilogue<'_>,
+    panels: Range<usize>,
+    sink: Sink<'_>,
 ) {
     let rows = tokens.scale.len();
-    let sink = Sink::new(epilogue, rows, layer);
+    assert_eq!(rows, sink.rows());
     let stride = tokens.stride;
     let steps = layer.inputs.div_ceil(INPUT_MULTIPLE);
     assert!(steps * INPUT_MULTIPLE <= stride && tokens.bytes.len() >= rows * stride);
@@ -70,9 +81,10 @@ fn multiply_in_tiles<T: TileUnit>(
     let blocks = rows.div_ceil(BLOCK_ROWS);
     let half_len = panel_len(layer.inputs) / 2;
     let mut sums = Aligned::<i32>::zeroed(BLOCK_ROWS * HALF_PANEL);
-    for (panel, half) in (0..layer.panels()).flat_map(|panel| [(panel, 0), (panel, 1)]) {
+    let kernel_of_panels = &kernel.values[..2 * panels.end * half_len];
+    for (panel, half) in panels.flat_map(|panel| [(panel, 0), (panel, 1)]) {
         let start = (2 * panel + half) * half_len;
-        let (weights, following) = kernel.values[start..].split_at(half_len);
+        let (weights, following) = kernel_of_panels[start..].split_at(half_len);
         let following = &following[..following.len().min(half_len)];
         let mut coming = following.chunks(half_len.div_ceil(blocks * LINE) * LINE);
         let panel = Panel::new(tokens, layer, kernel, panel, sink);

@@ -316,6 +316,16 @@ fn an_image_has_the_same_bits_alone_and_in_any_batch_and_on_any_threads() {
                 let only = run(&encoder, &pixels[image * len..][..len], 1);
                 let parts = run(&encoder, &pixels[image * len..][..len], 3);
                 assert_eq!(only, parts);
+                for columns in [2, 5] {
+                    let parts = Parts { rows: 1, columns };
+                    let division = Division {
+                        alone: 0,
+                        together: 1,
+                        parts,
+                    };
+                    let image = &pixels[image * len..][..len];
+                    assert_eq!(only, run_divided(&encoder, image, 2, division), "{set:?}");
+                }
                 let of_states = only.states.len();
                 let in_batch = &batch.states[image * of_states..][..of_states];
                 assert_eq!(
@@ -345,7 +355,7 @@ fn images_that_go_through_the_network_together_have_the_bits_of_single_ones() {
                 let division = Division {
                     alone: 5,
                     together,
-                    parts: 1,
+                    parts: Parts::ONE,
                 };
                 run_divided(&encoder, &pixels, 2, division)
             };

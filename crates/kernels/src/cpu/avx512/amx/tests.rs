@@ -1,7 +1,7 @@
 use super::*;
 use crate::cpu::{
     avx512::Avx512,
-    instructions::{HeadFusion, HeadShape, Instructions, KeysAndValues, QuantizedTokens},
+    instructions::{Epilogue, HeadFusion, HeadShape, Instructions, KeysAndValues, QuantizedTokens},
     weights::Kernel,
 };
 
@@ -196,19 +196,27 @@ fn tiles_give_the_bits_of_vnni() {
                 *byte = (row * 31 + at * 57) as u8;
             }
         }
-        let run = |multiply: &dyn Fn(Epilogue<'_>)| {
+        let run = |multiply: &dyn Fn(Range<usize>, Sink<'_>)| {
             let mut out = vec![0.0; rows * outputs];
-            multiply(Epilogue::Store(&mut out));
+            let sink = Sink::new(Epilogue::Store(&mut out), &layer);
+            // As two threads would.
+            let (first, last) = (0..1, 1..layer.panels());
+            multiply(last, sink);
+            multiply(first, sink);
             out
         };
-        // SAFETY: the processor has AVX-512 VNNI, and AMX where it is used.
+        let tokens = tokens.view();
+        // SAFETY: the processor has AVX-512 VNNI, and AMX where it is used; this thread alone
+        // computes panels.
         unsafe {
-            let expected = run(&|into| int8::multiply(tokens.view(), &layer, kernel, into));
-            let found =
-                run(&|into| multiply_in_tiles(&Emulated, tokens.view(), &layer, kernel, into));
+            let expected =
+                run(&|panels, sink| int8::multiply(tokens, &layer, kernel, panels, sink));
+            let found = run(&|panels, sink| {
+                multiply_in_tiles(&Emulated, tokens, &layer, kernel, panels, sink);
+            });
             assert_eq!(found, expected);
             if amx {
-                let found = run(&|into| multiply(tokens.view(), &layer, kernel, into));
+                let found = run(&|panels, sink| multiply(tokens, &layer, kernel, panels, sink));
                 assert_eq!(found, expected);
             }
         }
