@@ -44,6 +44,9 @@ pub(super) fn guess(bytes: &[u8]) -> &'static str {
 const HEIC: &str = "it looks like HEIC; an iPhone sends JPEG with Settings, Camera, Formats, Most \
                     Compatible, and heif-convert makes one of a file";
 
+/// What browsers save.
+const AVIF: &str = "it looks like AVIF; avifdec makes PNG or JPEG of it";
+
 /// Of files in boxes (ISO/IEC 14496-12, section 4.3): by the major brand, or where that names only
 /// the family, by those that it is compatible with.
 fn guess_brands(bytes: &[u8]) -> &'static str {
@@ -54,7 +57,7 @@ fn guess_brands(bytes: &[u8]) -> &'static str {
     let (brands, _) = brands.as_chunks::<4>();
     // What stands between is a version, and no brand.
     let codec = |brand: &[u8; 4]| match brand {
-        b"avif" | b"avis" => Some("it looks like AVIF"),
+        b"avif" | b"avis" => Some(AVIF),
         b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis" => Some(HEIC),
         _ => None,
     };
