@@ -4,7 +4,24 @@ use rayon::ThreadPoolBuilder;
 use super::*;
 use crate::cpu::{Activation, AttributionInputs, HeadFusion, InstructionSet, rounding::Rounding};
 
+/// Small enough for an interpreter.
+#[cfg(miri)]
+const SHAPE: EncoderShape = EncoderShape {
+    layers: 2,
+    heads: 2,
+    hidden: 6,
+    mlp: 10,
+    image: [8, 8],
+    patch: 4,
+    prefix: 1,
+    read: 1,
+    norm_epsilon: 1e-6,
+    activation: Activation::Gelu,
+    head_fusion: HeadFusion::Mean,
+};
+
 /// Sizes that fill neither vectors nor panels nor groups of inputs.
+#[cfg(not(miri))]
 const SHAPE: EncoderShape = EncoderShape {
     layers: 3,
     heads: 3,
@@ -351,9 +368,10 @@ fn an_image_has_the_same_bits_alone_and_in_any_batch_and_on_any_threads() {
     for set in fast_sets().into_iter().chain([InstructionSet::Portable]) {
         let roundings = [None, Some(Rounding::Int8), Some(Rounding::Bf16)];
         for rounding in roundings.into_iter().filter(|&rounding| has(set, rounding)) {
+            let side = if cfg!(miri) { 8 } else { 32 };
             let encoder = encoder(
                 EncoderShape {
-                    image: [32, 32],
+                    image: [side, side],
                     ..SHAPE
                 },
                 rounding,
