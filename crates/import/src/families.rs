@@ -106,7 +106,7 @@ impl Network {
         let recipes = (self.recipes)(&spec);
         recipes.check(file.as_ref(), &spec, self.unused)?;
         source_files.extend(file.digests()?);
-        let used = file.names().into_iter().filter(|name| !(self.unused)(name));
+        let used = recipes.reads(&spec).into_iter();
         let values = used.map(|name| file.shape(&name).map_or(0, |shape| shape.iter().product()));
         let parameters = values.sum::<usize>() as u64;
         Ok(Checkpoint {

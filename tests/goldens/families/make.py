@@ -23,7 +23,9 @@ from timm.models import save_for_hf
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parents[2] / "models"))
 import reference  # noqa: E402
+import text_embeddings  # noqa: E402
 
 TINY = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=40, image_size=16,
             patch_size=8, num_labels=6)
@@ -68,6 +70,15 @@ TRANSFORMERS = {
     "data2vec": (hf.Data2VecVisionForImageClassification,
                  lambda: hf.Data2VecVisionConfig(**TINY, use_relative_position_bias=True),
                  lambda: hf.BeitImageProcessor(size=SQUARE, crop_size=SQUARE), 1, "patch mean"),
+}
+
+# name: the model's class, its configuration, its image processor; texts classify
+ZERO_SHOT = {
+    "clip_texts": (hf.CLIPModel, lambda: hf.CLIPConfig(vision_config=VISION, text_config=TEXT, projection_dim=20),
+                   lambda: hf.CLIPImageProcessor(**SHORTEST)),
+    "siglip_texts": (hf.SiglipModel, lambda: hf.SiglipConfig(vision_config=VISION, text_config=dict(TEXT, hidden_size=24,
+                                                                                                   projection_size=24)),
+                     SIGLIP),
 }
 
 SMALL = dict(img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=3, mlp_ratio=2, num_classes=6)
@@ -293,9 +304,38 @@ def of_timm(name, seed):
           pool[0] if pool else None)
 
 
+def of_texts(name, seed):
+    kind, config, processor = ZERO_SHOT[name]
+    folder = HERE / name
+    shutil.rmtree(folder, ignore_errors=True)
+    model = kind._from_config(config(), attn_implementation="eager").eval()
+    generator = torch.Generator().manual_seed(seed)
+    reference.randomize_weights(model, generator)
+    model.logit_scale.data.fill_(2.0)
+    model.save_pretrained(folder)
+    processor().save_pretrained(folder)
+    ids = torch.randint(0, TEXT["vocab_size"], (7, TEXT["max_position_embeddings"]), generator=generator)
+    labels = ["tabby", "Äpfel, 2", "a\nb", "d", "e", "f", "g"]
+    text_embeddings.save(folder / "texts.safetensors", model, labels, text_embeddings.embeddings(model, input_ids=ids))
+    pixels = reference.pictures((16, 16), generator)
+    pool = []
+    if name == "siglip_texts":
+        def pooled(module, inputs, _):
+            attention, x = module.attention, inputs[0]
+            _, weights = attention(module.probe.repeat(len(x), 1, 1), x, x, average_attn_weights=False)
+            pool.append(weights[:, :, 0].detach().double().numpy())
+        model.vision_model.head.register_forward_hook(pooled)
+    with torch.no_grad():
+        out = model(input_ids=ids, pixel_values=pixels)
+        attentions = model.vision_model(pixel_values=pixels, output_attentions=True).attentions
+    prefix = 0 if pool else 1
+    write(folder, pixels, out.logits_per_image, attentions, prefix, "class", None, pool[0] if pool else None)
+
+
 if __name__ == "__main__":
-    for seed, name in enumerate([*TRANSFORMERS, *TIMM]):
+    for seed, name in enumerate([*TRANSFORMERS, *TIMM, *ZERO_SHOT]):
         if sys.argv[1:] and name not in sys.argv[1:]:
             continue
         print(name, flush=True)
-        (of_transformers if name in TRANSFORMERS else of_timm)(name, seed)
+        kinds = ((TRANSFORMERS, of_transformers), (TIMM, of_timm), (ZERO_SHOT, of_texts))
+        next(make for names, make in kinds if name in names)(name, seed)

@@ -306,16 +306,16 @@ impl Recipes {
         spec: &VitSpec,
         unused: fn(&str) -> bool,
     ) -> Result<(), ImportError> {
-        let mut expected = BTreeSet::new();
-        for weight in spec.weight_ids() {
-            let recipe = self.by_weight.get(&weight);
-            expected.extend(
-                recipe
-                    .iter()
-                    .flat_map(|recipe| recipe.reads.iter().cloned()),
-            );
-        }
-        check_all_read(file, expected, unused, &[])
+        check_all_read(file, self.reads(spec), unused, &[])
+    }
+
+    /// Names of all tensors that are read.
+    pub(super) fn reads(&self, spec: &VitSpec) -> BTreeSet<String> {
+        let ids = spec.weight_ids().into_iter();
+        let recipes = ids.filter_map(|weight| self.by_weight.get(&weight));
+        recipes
+            .flat_map(|recipe| recipe.reads.iter().cloned())
+            .collect()
     }
 }
 
@@ -344,6 +344,19 @@ fn table(file: &mut dyn TensorFile, name: &str, hidden: usize) -> Result<Vec<f32
         return Err(ImportError::tensor(file.path(), name, detail));
     }
     Ok(file.tensor(name, &shape)?.to_f32())
+}
+
+/// `kernel` `[out, in]` · `x` + `bias`.
+pub(super) fn projected(x: &[f32], kernel: &[f32], bias: &[f32]) -> Vec<f32> {
+    let rows = kernel.chunks_exact(x.len()).zip(bias);
+    rows.map(|(row, &bias)| {
+        let terms = row
+            .iter()
+            .zip(x)
+            .map(|(a, b)| f64::from(*a) * f64::from(*b));
+        (terms.sum::<f64>() + f64::from(bias)) as f32
+    })
+    .collect()
 }
 
 /// The constants of a network, made by its recipes.

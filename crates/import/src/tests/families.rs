@@ -65,6 +65,7 @@ fn imported(name: &str, head_fusion: HeadFusion, precision: Precision) -> (TempD
         head_fusion,
         precision,
         runtime: Some(runtime()),
+        text_embeddings: Some(golden(name).join("texts.safetensors")).filter(|path| path.exists()),
         ..ImportOptions::new(
             Source::Checkpoint(golden(name)),
             folder.path().join("model"),
@@ -214,6 +215,8 @@ agree_with_their_libraries! {
     timm_dinov3_turns_halves: "timm_dinov3",
     timm_dinov3_gated_with_class_token: "timm_dinov3_gated_class_token",
     timm_perception_encoder_pools_prefix_tokens_too: "timm_pe",
+    clip_compares_the_class_token_with_texts: "clip_texts",
+    siglip_compares_what_its_query_reads_with_texts: "siglip_texts",
 }
 
 /// In eight and in sixteen bits the account closes against the graph's own logits, which stay near
@@ -227,6 +230,8 @@ fn every_kind_of_block_computes_in_lower_precision() {
         "timm_beit3",
         "timm_siglip",
         "timm_parallel_things",
+        "clip_texts",
+        "siglip_texts",
     ] {
         let text = fs::read_to_string(golden(name).join("expected.json")).unwrap();
         let expected: Golden = serde_json::from_str(&text).unwrap();

@@ -69,7 +69,10 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let kernel = self.graph.weight("head.kernel", kernel)?;
         let bias = self.graph.weight("head.bias", bias)?;
         let logits = match self.plan.precision {
-            Precision::Int8 => self.logits_whatever_the_batch(&state, &kernel, &bias),
+            Precision::Int8 => {
+                let product = self.product_whatever_the_batch("head", &state, &kernel);
+                self.graph.add(LOGITS, &product, &bias)
+            }
             Precision::Fp32 | Precision::Fp16 => {
                 self.graph.linear(LOGITS, &state, &kernel, Some(&bias))
             }
@@ -253,7 +256,14 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             UnitLength::State => state.clone(),
             UnitLength::Projected(_) => {
                 let kernel = self.constant(WeightId::Projection, "head/projection.kernel")?;
-                self.graph.linear("head/projection", state, &kernel, None)
+                match self.plan.precision {
+                    Precision::Int8 => {
+                        self.product_whatever_the_batch("head/projection", state, &kernel)
+                    }
+                    Precision::Fp32 | Precision::Fp16 => {
+                        self.graph.linear("head/projection", state, &kernel, None)
+                    }
+                }
             }
         };
         let graph = &mut self.graph;
@@ -303,29 +313,29 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         }
     }
 
-    /// The classifier of an int8 graph, whose answers do not depend on the batch: neither may the
-    /// order in which this float32 product adds up.
+    /// A float32 product with a kernel `[width, outputs]` in an int8 graph, whose answers do not
+    /// depend on the batch: neither may the order in which this adds up.
     ///
     /// ONNX Runtime adds 128 terms or more in one go, how many depends on the shape; and a single
     /// row goes a way of its own. So the width is split into parts of at most 128, which are added
     /// up afterwards, and a row of zeros makes two of a single one.
-    fn logits_whatever_the_batch(&mut self, state: &Value, kernel: &Value, bias: &Value) -> Value {
+    fn product_whatever_the_batch(&mut self, name: &str, state: &Value, kernel: &Value) -> Value {
         const TERMS: usize = 128;
         let width = self.spec.pooling.pooled_states() * self.spec.hidden;
         let part = (1..=TERMS)
             .rev()
             .find(|&part| width.is_multiple_of(part))
             .unwrap_or(1);
-        let [parts, part, classes] = [width / part, part, self.spec.classes].map(as_i64);
+        let [parts, part] = [width / part, part].map(as_i64);
+        let name = |end: &str| format!("{name}/{end}");
         let graph = &mut self.graph;
-        let padded = graph.pad_front("head/padded", state, 2, 0, 1);
-        let padded = graph.reshape("head/parts/by_row", &padded, &[-1, parts, part]);
-        let padded = graph.transpose("head/parts", &padded, &[1, 0, 2]);
-        let kernel = graph.reshape("head/kernel/parts", kernel, &[parts, part, classes]);
-        let products = graph.matmul("head/products", &padded, &kernel);
-        let products = graph.slice("head/products/rows", &products, 1, 1, i64::MAX);
-        let sum = graph.reduce("ReduceSum", "head/sum", &products, 0, false);
-        graph.add(LOGITS, &sum, bias)
+        let padded = graph.pad_front(&name("padded"), state, 2, 0, 1);
+        let padded = graph.reshape(&name("parts/by_row"), &padded, &[-1, parts, part]);
+        let padded = graph.transpose(&name("parts"), &padded, &[1, 0, 2]);
+        let kernel = graph.reshape(&name("kernel/parts"), kernel, &[parts, part, -1]);
+        let products = graph.matmul(&name("products"), &padded, &kernel);
+        let products = graph.slice(&name("products/rows"), &products, 1, 1, i64::MAX);
+        graph.reduce("ReduceSum", &name("sum"), &products, 0, false)
     }
 
     /// `[batch·tokens, hidden]` → the mean over the patches, `[batch, hidden]`.

@@ -8,7 +8,7 @@ use patchlight_onnx::{
 use super::Arguments;
 use crate::{
     ImportError,
-    families::recipe::{Positions, Recipe, Recipes},
+    families::recipe::{Positions, Recipe, Recipes, projected},
     layout::Interpolation,
     tensor_file::TensorFile,
 };
@@ -317,19 +317,6 @@ fn query(hidden: usize) -> Recipe {
             &projected(&latent, &kernel, &bias),
         ))
     })
-}
-
-/// `kernel` `[out, in]` · `x` + `bias`.
-pub(in crate::families) fn projected(x: &[f32], kernel: &[f32], bias: &[f32]) -> Vec<f32> {
-    let rows = kernel.chunks_exact(x.len()).zip(bias);
-    rows.map(|(row, &bias)| {
-        let terms = row
-            .iter()
-            .zip(x)
-            .map(|(a, b)| f64::from(*a) * f64::from(*b));
-        (terms.sum::<f64>() + f64::from(bias)) as f32
-    })
-    .collect()
 }
 
 /// What the classifier reads, and whether the last normalisation comes after pooling.

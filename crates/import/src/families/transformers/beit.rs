@@ -24,6 +24,7 @@ pub(super) const FAMILY: Family = Family {
         evidence: "last state of every patch, or attention of the class token",
     },
     model_types: &["beit", "data2vec-vision"],
+    zero_shot: None,
     anchors: &[
         "beit.embeddings.patch_embeddings.projection.weight",
         "data2vec_vision.embeddings.patch_embeddings.projection.weight",

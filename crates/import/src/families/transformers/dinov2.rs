@@ -25,6 +25,7 @@ pub(super) const FAMILY: Family = Family {
         evidence: "attention of the class token, and last state of every patch",
     },
     model_types: &["dinov2", "dinov2_with_registers"],
+    zero_shot: None,
     anchors: &[
         "dinov2.embeddings.patch_embeddings.projection.weight",
         "dinov2_with_registers.embeddings.patch_embeddings.projection.weight",

@@ -20,6 +20,7 @@ pub(super) const FAMILY: Family = Family {
         evidence: PATCH_MEAN[1],
     },
     model_types: &["ijepa"],
+    zero_shot: None,
     anchors: &["ijepa.embeddings.patch_embeddings.projection.weight"],
     open,
 };

@@ -19,6 +19,7 @@ pub(super) const FAMILY: Family = Family {
         evidence: CLASS_TOKEN[1],
     },
     model_types: &["vit_msn"],
+    zero_shot: None,
     anchors: &["vit.embeddings.patch_embeddings.projection.weight"],
     open,
 };
