@@ -103,7 +103,10 @@ impl Network {
             },
         };
         let (_, preprocess, spec) = input_size::at_size(options, stored, preprocess)?;
-        let recipes = (self.recipes)(&spec);
+        let mut recipes = (self.recipes)(&spec);
+        if spec.variant.rms_norm {
+            recipes.without_shifts(&spec);
+        }
         recipes.check(file.as_ref(), &spec, self.unused)?;
         source_files.extend(file.digests()?);
         let used = recipes.reads(&spec).into_iter();

@@ -51,6 +51,7 @@ pub mod fused;
 mod head;
 mod layer_errors;
 mod linear;
+mod norm;
 mod precision_plan;
 mod rollout;
 mod scores;

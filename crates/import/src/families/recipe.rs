@@ -10,7 +10,7 @@ use std::{
 
 use patchlight_onnx::{
     tensor::Tensor,
-    vit::{BlockWeight as B, VitSpec, WeightId, Weights},
+    vit::{BlockWeight as B, PoolWeight, VitSpec, WeightId, Weights},
 };
 
 use crate::{
@@ -191,6 +191,31 @@ impl Recipes {
             [WeightId::Block(layer, weight), WeightId::Block(layer, bias)],
             name,
         );
+    }
+
+    /// Every normalisation without a shift, as RMSNorm is.
+    pub(super) fn without_shifts(&mut self, spec: &VitSpec) {
+        use PoolWeight as P;
+        let is_shift = |weight: &WeightId| {
+            matches!(
+                weight,
+                WeightId::PreNormBias
+                    | WeightId::FinalNormBias
+                    | WeightId::Pool(P::MlpNormBias | P::NormAfterBias)
+                    | WeightId::Block(
+                        _,
+                        B::AttentionNormBias
+                            | B::MlpNormBias
+                            | B::QueryNormBias
+                            | B::KeyNormBias
+                            | B::HeadsNormBias
+                            | B::InnerNormBias
+                    )
+            )
+        };
+        for weight in spec.weight_ids().into_iter().filter(is_shift) {
+            self.set(weight, Recipe::fill(0.0));
+        }
     }
 
     /// A usual block, with biases in all its layers.

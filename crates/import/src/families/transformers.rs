@@ -225,7 +225,48 @@ fn text_classifier(
     recipes.set(WeightId::HeadBias, bias);
 }
 
-/// Names of the blocks of what was made after ViT, as the Hub has them, below `before`.
+/// How the tensors of what was made after ViT are called.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Generation {
+    /// As the Hub has them and `save_pretrained` writes them.
+    Saved,
+    /// As the model's own `state_dict()` calls them since version 5.
+    Native,
+}
+
+impl Generation {
+    /// That of a file whose network lies below `root`.
+    fn of(root: &str, file: &dyn TensorFile) -> Self {
+        let native = format!("{root}.layers.0.layernorm_before.weight");
+        match file.shape(&native) {
+            Some(_) => Self::Native,
+            None => Self::Saved,
+        }
+    }
+
+    /// Names of a block below `before`.
+    fn block(self, before: &str) -> BlockNames {
+        match self {
+            Self::Saved => vit_block(before),
+            Self::Native => native_vit_block(before),
+        }
+    }
+}
+
+fn native_vit_block(before: &str) -> BlockNames {
+    let name = |part: &str| format!("{before}.{part}");
+    BlockNames {
+        query: name("attention.q_proj"),
+        key: name("attention.k_proj"),
+        value: name("attention.v_proj"),
+        out: name("attention.o_proj"),
+        up: name("mlp.fc1"),
+        down: name("mlp.fc2"),
+        ..vit_block(before)
+    }
+}
+
+/// As the Hub has them.
 fn vit_block(before: &str) -> BlockNames {
     let name = |part: &str| format!("{before}.{part}");
     BlockNames {

@@ -4,6 +4,7 @@ use super::{
     Builder, LOGITS, PoolNorm, PoolWeight, Pooling, Precision, UnitLength, WeightId, Weights,
     attribution::{self, Classifier, FinalNorm, PooledQuery, Reader},
     block::attention_scale,
+    norm::Place,
 };
 use crate::{
     graph::{Value, as_i64},
@@ -103,10 +104,9 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     }
 
     fn readout(&mut self, tokens: &Value, norm: Option<&Norm>) -> Result<Readout, W::Error> {
-        let epsilon = self.spec.norm_epsilon;
         let normed = |builder: &mut Self, x: &Value| match norm {
             Some(Norm { scale, shift, .. }) => {
-                builder.graph.layer_norm("norm", x, scale, shift, epsilon)
+                builder.normalized(Place::Head, "norm", x, [scale, shift])
             }
             None => x.clone(),
         };
@@ -169,8 +169,10 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             spec.variant.attention_pool,
         );
         let size = spec.hidden / heads.max(1);
+        let skipped = spec.pool_skips();
         let [all, hidden, by_head, size_of_head] =
-            [spec.tokens(), spec.hidden, heads, size].map(as_i64);
+            [spec.tokens() - skipped, spec.hidden, heads, size].map(as_i64);
+        let tokens = &self.without_prefix(tokens, skipped);
         let query = self.weights.tensor(WeightId::Pool(P::Query))?.cast_f32();
         let query = query.scaled(attention_scale(size));
         let query = query.reshaped(vec![1, heads, 1, size]);
@@ -197,12 +199,10 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
 
         let scale = self.constant(WeightId::Pool(P::MlpNormScale), "pool/mlp/norm.scale")?;
         let shift = self.constant(WeightId::Pool(P::MlpNormBias), "pool/mlp/norm.bias")?;
-        let epsilon = spec.norm_epsilon;
-        let normed = self
-            .graph
-            .layer_norm("pool/mlp/norm", &read, &scale, &shift, epsilon);
+        let normed = self.normalized(Place::Head, "pool/mlp/norm", &read, [&scale, &shift]);
         let up = self.pool_linear("pool/mlp/up", &normed, [P::UpKernel, P::UpBias])?;
-        let active = self.activation_in_float32("pool/mlp/active", &up);
+        let activation = pool.activation.unwrap_or(spec.activation);
+        let active = self.activation_in_float32("pool/mlp/active", &up, activation);
         let down = self.pool_linear("pool/mlp/down", &active, [P::DownKernel, P::DownBias])?;
         let state = self.graph.add("pool", &read, &down);
         let other = self.graph.add("pool/other", &down, &out_bias);
@@ -220,11 +220,16 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             None => state,
             Some(FinalNorm { scale, .. }) => {
                 let shift = self.constant(WeightId::Pool(P::NormAfterBias), "pool/norm.bias")?;
-                self.graph
-                    .layer_norm("pool/norm", &state, scale, &shift, epsilon)
+                self.normalized(Place::Head, "pool/norm", &state, [scale, &shift])
             }
         };
         let fused = self.fuse_pool(&probabilities);
+        let fused = match skipped {
+            0 => fused,
+            skipped => self
+                .graph
+                .pad_front("rollout/pool/padded", &fused, 3, 2, skipped),
+        };
         Ok(Readout {
             state: after,
             readers: vec![Reader::Query(PooledQuery {
@@ -235,6 +240,18 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             })],
             pool: Some(fused),
         })
+    }
+
+    /// `[batch·tokens, hidden]` without the first `skipped` tokens of each image.
+    fn without_prefix(&mut self, tokens: &Value, skipped: usize) -> Value {
+        if skipped == 0 {
+            return tokens.clone();
+        }
+        let [first, total, hidden] = [skipped, self.spec.tokens(), self.spec.hidden].map(as_i64);
+        let graph = &mut self.graph;
+        let tokens = graph.reshape("pool/tokens/by_picture", tokens, &[-1, total, hidden]);
+        let tokens = graph.slice("pool/tokens/patches", &tokens, 1, first, total);
+        graph.reshape("pool/tokens", &tokens, &[-1, hidden])
     }
 
     fn pool_linear(

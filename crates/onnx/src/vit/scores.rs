@@ -1,6 +1,6 @@
 //! What some networks do to queries, keys and scores: normalisation, rotation, relative positions.
 
-use super::{BlockWeight as B, Builder, WeightId, Weights, relation_index};
+use super::{BlockWeight as B, Builder, WeightId, Weights, norm::Place, relation_index};
 use crate::{
     graph::{Value, as_i64},
     tensor::Tensor,
@@ -69,8 +69,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             Ok::<_, W::Error>(self.block_tensor(&format!("{name}.{part}"), tensor)?)
         };
         let (scale, bias) = (constant(scale, "scale")?, constant(bias, "bias")?);
-        let epsilon = self.spec.norm_epsilon;
-        Ok(self.graph.layer_norm(&name, &x, &scale, &bias, epsilon))
+        Ok(self.normalized(Place::Block, &name, &x, [&scale, &bias]))
     }
 
     /// Scores `[batch, heads, queries, tokens]` with what the block adds for how tokens lie to each

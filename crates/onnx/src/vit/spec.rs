@@ -186,6 +186,14 @@ impl VitSpec {
         }
     }
 
+    /// How many tokens, from the first, attention that pools leaves out.
+    pub fn pool_skips(&self) -> usize {
+        match self.variant.attention_pool.patches_only {
+            true => self.prefix,
+            false => 0,
+        }
+    }
+
     /// For how many labels attribution is made: the five best, or all if there are fewer.
     pub fn attribution_labels(&self) -> usize {
         self.classes.min(5)

@@ -4,6 +4,8 @@
 //! more nodes, with names of their own beside those that every graph has, so that nothing that knows
 //! the plain graph takes it for one.
 
+use super::Activation;
+
 /// Parts that a network has beside those of every Vision Transformer; by default none.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Variant {
@@ -11,6 +13,9 @@ pub struct Variant {
     pub head_size: Option<usize>,
     /// Form of the MLPs.
     pub mlp: MlpForm,
+    /// Whether normalisations divide by the root of the mean square, and nothing else
+    /// (Zhang & Sennrich 2019); their shifts are zeros.
+    pub rms_norm: bool,
     /// Whether the MLP reads what attention reads, not what attention made of it
     /// (Dehghani et al. 2023).
     pub parallel_mlp: bool,
@@ -68,6 +73,10 @@ pub struct AttentionPool {
     pub heads: usize,
     /// Width of the hidden layer of its MLP.
     pub mlp: usize,
+    /// Nonlinearity of its MLP, if not that of the blocks'.
+    pub activation: Option<Activation>,
+    /// Whether it reads the patches alone, and not the tokens before them.
+    pub patches_only: bool,
     /// Whether there is another normalisation between the pooling and the classifier.
     pub norm_after: bool,
 }

@@ -45,7 +45,7 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
         patch,
         prefix: parts::prefix_tokens(file),
         classes: parts::classes(file)?,
-        norm_epsilon: arguments.norm_epsilon()?,
+        norm_epsilon: arguments.norm()?.epsilon,
         activation: Activation::Gelu,
         pre_norm: false,
         qkv_bias: true,
@@ -53,6 +53,7 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
         head_fusion: arguments.head_fusion(),
         variant: Variant {
             relative_bias: own || shared,
+            rms_norm: arguments.norm()?.rms,
             ..Variant::default()
         },
     };
@@ -62,21 +63,19 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
     Ok(Network {
         spec,
         sizes: Sizes::Fixed("its table of relative positions is of that size"),
-        recipes: Box::new(move |spec| recipes(spec, &parts, shared, fc_norm)),
+        recipes: Box::new(move |spec| recipes(spec, &parts, [shared, own], fc_norm)),
         unused: |name| name.ends_with("relative_position_index"),
     })
 }
 
-fn recipes(spec: &VitSpec, parts: &Parts, shared: bool, fc_norm: bool) -> Recipes {
+fn recipes(spec: &VitSpec, parts: &Parts, [shared, own]: [bool; 2], fc_norm: bool) -> Recipes {
     let mut recipes = Recipes::default();
     parts.embeddings(&mut recipes, spec);
     for layer in 0..spec.layers {
         parts.block(&mut recipes, spec, layer);
-        let table = match shared {
-            true => SHARED.to_owned(),
-            false => format!("blocks.{layer}.attn.relative_position_bias_table"),
-        };
-        let recipe = transformers::beit::relative_bias(table);
+        let table = own.then(|| format!("blocks.{layer}.attn.relative_position_bias_table"));
+        let tables = shared.then(|| SHARED.to_owned()).into_iter().chain(table);
+        let recipe = transformers::beit::relative_bias(tables.collect());
         recipes.block(layer, B::RelativeBias, recipe);
     }
     parts::head(&mut recipes, spec, fc_norm);

@@ -45,8 +45,8 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
     let post = arguments
         .optional_flag("use_post_transformer_norm")
         .unwrap_or(!fc_norm);
-    if fc_norm && post || !fc_norm && !post {
-        let detail = format!("is {post} beside use_fc_norm {fc_norm}: one of both is expected");
+    if fc_norm && post {
+        let detail = "true, beside use_fc_norm: two normalisations at the end";
         return Err(arguments.unknown("use_post_transformer_norm", detail));
     }
     let gate_apart = has("blocks.0.mlp.fc1_g.weight");
@@ -59,7 +59,7 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
     let mlp = parts::rows_of(file, up)?;
     let mlp = if gated && !gate_apart { mlp / 2 } else { mlp };
     let prefix = parts::prefix_tokens(file);
-    let pooling = parts::pooling(arguments, &pool, has("cls_token"), fc_norm, true)?;
+    let pooling = parts::pooling(arguments, &pool, has("cls_token"), fc_norm, fc_norm || post)?;
     let post_norm = arguments.flag("use_post_norm", false);
     let rotary = rotary(arguments)?;
     let spec = VitSpec {
@@ -71,7 +71,7 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
         patch,
         prefix,
         classes: parts::classes(file)?,
-        norm_epsilon: arguments.norm_epsilon()?,
+        norm_epsilon: arguments.norm()?.epsilon,
         activation: match gated {
             true => Activation::Silu,
             false => Activation::Gelu,
@@ -91,10 +91,13 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
             qk_norm: has("blocks.0.attn.q_norm.weight"),
             heads_norm: has("blocks.0.attn.norm.weight"),
             rotary: rotary.is_some(),
+            rms_norm: arguments.norm()?.rms,
             attention_pool: match pooling {
                 Pooling::Attention => AttentionPool {
                     heads: arguments.number("attn_pool_num_heads", heads as f64) as usize,
                     mlp: parts::rows_of(file, "attn_pool.mlp.fc1.weight")?,
+                    activation: Some(Activation::Gelu),
+                    patches_only: false,
                     norm_after: fc_norm,
                 },
                 _ => AttentionPool::default(),

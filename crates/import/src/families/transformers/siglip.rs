@@ -129,6 +129,8 @@ fn pooled(
             attention_pool: AttentionPool {
                 heads: plain.heads,
                 mlp: plain.mlp,
+                activation: None,
+                patches_only: false,
                 norm_after: false,
             },
             unit_length: UnitLength::State,
