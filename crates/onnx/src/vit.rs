@@ -66,7 +66,7 @@ pub use self::{
     attach_rollout::{Probabilities, attach_rollout},
     precision_plan::{LinearKind, LinearLayer, Precision, PrecisionPlan},
     spec::{Activation, HeadFusion, PoolNorm, Pooling, VitSpec},
-    variant::{AttentionPool, MlpForm, UnitLength, Variant, relation_index, relations},
+    variant::{AttentionPool, MlpForm, Rotation, UnitLength, Variant, relation_index, relations},
     weight_id::{BlockWeight, PoolWeight, WeightId},
 };
 
@@ -168,6 +168,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let mut attention = Vec::with_capacity(spec.layers);
         let mut traces = Vec::with_capacity(spec.layers);
         for layer in 0..spec.layers {
+            self.enter_block(layer)?;
             let block = self.block(layer, &tokens, entering.as_deref())?;
             tokens = block.tokens;
             attention.push(block.fused);

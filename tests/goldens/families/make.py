@@ -67,6 +67,10 @@ TRANSFORMERS = {
                                 lambda: hf.BeitConfig(**TINY, use_shared_relative_position_bias=True,
                                                       use_mean_pooling=False, use_absolute_position_embeddings=True),
                                 lambda: hf.BeitImageProcessor(size=SQUARE, crop_size=SQUARE), 1, "class"),
+    "beit_two_tables": (hf.BeitForImageClassification,
+                        lambda: hf.BeitConfig(**TINY, use_relative_position_bias=True,
+                                              use_shared_relative_position_bias=True),
+                        lambda: hf.BeitImageProcessor(size=SQUARE, crop_size=SQUARE), 1, "patch mean"),
     "data2vec": (hf.Data2VecVisionForImageClassification,
                  lambda: hf.Data2VecVisionConfig(**TINY, use_relative_position_bias=True),
                  lambda: hf.BeitImageProcessor(size=SQUARE, crop_size=SQUARE), 1, "patch mean"),
@@ -102,7 +106,20 @@ TIMM = {
     "timm_dinov3": ("vit_small_patch16_dinov3", WIDE, "patch mean"),
     "timm_dinov3_gated_class_token": ("vit_small_plus_patch16_dinov3", dict(WIDE, global_pool="token"), "class"),
     "timm_pe": ("vit_pe_core_base_patch16_224", WIDE, "map"),
+    "timm_rms_norm": ("test_vit4", SMALL, "patch mean"),
+    "timm_map_of_patches": ("vit_so150m_patch16_reg4_map_256", SMALL, "map"),
+    "timm_rotation_of_each_head": ("vit_small_patch16_rope_mixed_ape_224", WIDE, "class"),
 }
+
+
+# In the order in which they were first made.
+SEEDS = {name: seed for seed, name in enumerate(
+    "siglip siglip2 clip dinov2 dinov2_gated dinov2_registers msn ijepa beit beit_shared_class_token"
+    " data2vec timm_siglip timm_siglip2_mean timm_dinov2_giant timm_qk_norm timm_post_norm"
+    " timm_parallel_scaling timm_parallel_things timm_beit3 timm_beit timm_beitv2_wide_class_token"
+    " timm_eva timm_eva02 timm_eva02_class_token timm_eva02_post_norm timm_dinov3"
+    " timm_dinov3_gated_class_token timm_pe clip_texts siglip_texts timm_rms_norm timm_map_of_patches"
+    " timm_rotation_of_each_head beit_two_tables".split())}
 
 
 class Seen:
@@ -204,6 +221,8 @@ def write(folder, pixels, logits, attentions, prefix, read, evidence=None, pool=
             if pool is not None:
                 first = fuse(pool[picture], axis=0)
                 first = first / first.sum()
+                # Where the query reads the patches alone.
+                first = np.pad(first, (of_picture.shape[-1] - len(first), 0))
             yield [reference.rollout(of_picture, fuse, k, first).tolist() for k in range(len(of_picture))]
 
     expected = {
@@ -296,7 +315,8 @@ def of_timm(name, seed):
         logits = model(pixels)
     prefix = model.num_prefix_tokens if hasattr(model, "num_prefix_tokens") else 1
     evidence = None
-    if read == "patch mean":
+    # The formula is worked for LayerNorm.
+    if read == "patch mean" and (normed_after or isinstance(model.fc_norm, torch.nn.Identity)):
         after = model.fc_norm if normed_after else None
         evidence = [mean_evidence(model.head, z, states[prefix:], after)
                     for z, states in zip(logits.double().numpy(), seen.values["states"])]
@@ -333,9 +353,9 @@ def of_texts(name, seed):
 
 
 if __name__ == "__main__":
-    for seed, name in enumerate([*TRANSFORMERS, *TIMM, *ZERO_SHOT]):
+    for name in [*TRANSFORMERS, *TIMM, *ZERO_SHOT]:
         if sys.argv[1:] and name not in sys.argv[1:]:
             continue
         print(name, flush=True)
         kinds = ((TRANSFORMERS, of_transformers), (TIMM, of_timm), (ZERO_SHOT, of_texts))
-        next(make for names, make in kinds if name in names)(name, seed)
+        next(make for names, make in kinds if name in names)(name, SEEDS[name])

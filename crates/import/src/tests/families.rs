@@ -230,6 +230,10 @@ agree_with_their_libraries! {
     timm_dinov3_turns_halves: "timm_dinov3",
     timm_dinov3_gated_with_class_token: "timm_dinov3_gated_class_token",
     timm_perception_encoder_pools_prefix_tokens_too: "timm_pe",
+    timm_normalised_by_the_mean_square: "timm_rms_norm",
+    timm_query_that_leaves_registers_out: "timm_map_of_patches",
+    timm_every_head_turned_by_its_own_angles: "timm_rotation_of_each_head",
+    beit_with_two_tables: "beit_two_tables",
     clip_compares_the_class_token_with_texts: "clip_texts",
     siglip_compares_what_its_query_reads_with_texts: "siglip_texts",
 }
@@ -278,6 +282,8 @@ fn every_kind_of_block_computes_in_lower_precision() {
         "timm_parallel_things",
         "clip_texts",
         "siglip_texts",
+        "timm_rms_norm",
+        "timm_rotation_of_each_head",
     ] {
         let text = fs::read_to_string(golden(name).join("expected.json")).unwrap();
         let expected: Golden = serde_json::from_str(&text).unwrap();
@@ -321,6 +327,9 @@ fn rewriting_for_kernels_refuses_what_kernels_do_not_compute() {
         "timm_beit3",
         "timm_eva02",
         "timm_dinov3",
+        "timm_rms_norm",
+        "timm_rotation_of_each_head",
+        "siglip_texts",
     ];
     for name in others {
         for precision in [Precision::Fp32, Precision::Fp16] {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BlockWeight, PoolWeight, WeightId,
-    variant::{UnitLength, Variant, relations},
+    variant::{Rotation, UnitLength, Variant, relations},
 };
 
 /// How the heads' attention matrices become one.
@@ -139,7 +139,7 @@ impl VitSpec {
             ));
         }
         let size = self.head_size();
-        if self.variant.rotary && !size.is_multiple_of(4) {
+        if self.variant.rotary != Rotation::None && !size.is_multiple_of(4) {
             return Err(format!(
                 "has heads of width {size}, which rotary positions in two dimensions do not divide"
             ));
@@ -235,6 +235,9 @@ impl VitSpec {
         if variant.relative_bias {
             block.push(B::RelativeBias);
         }
+        if variant.rotary == Rotation::OfEachHead {
+            block.extend([B::RotaryCosines, B::RotarySines]);
+        }
         if variant.heads_norm {
             block.extend([B::HeadsNormScale, B::HeadsNormBias]);
         }
@@ -257,7 +260,7 @@ impl VitSpec {
         if self.pre_norm {
             weight_ids.extend([WeightId::PreNormScale, WeightId::PreNormBias]);
         }
-        if variant.rotary {
+        if variant.rotary == Rotation::Shared {
             weight_ids.extend([WeightId::RotaryCosines, WeightId::RotarySines]);
         }
         for layer in 0..self.layers {
@@ -318,6 +321,9 @@ impl VitSpec {
                 }
                 B::QueryNormScale | B::QueryNormBias | B::KeyNormScale | B::KeyNormBias => {
                     vec![self.head_size()]
+                }
+                B::RotaryCosines | B::RotarySines => {
+                    vec![self.heads, self.patches(), self.head_size()]
                 }
                 B::RelativeBias => vec![self.heads, relations(self.grid())],
                 B::UpKernel | B::GateKernel => vec![hidden, mlp],

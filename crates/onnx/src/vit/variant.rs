@@ -31,12 +31,24 @@ pub struct Variant {
     pub relative_bias: bool,
     /// Whether queries and keys of the patches are turned by angles that depend on where they lie
     /// (Su et al. 2021, in two dimensions).
-    pub rotary: bool,
+    pub rotary: Rotation,
     /// The attention that pools, where [`Pooling::Attention`](super::Pooling::Attention) does.
     pub attention_pool: AttentionPool,
     /// What is divided by its own length before the classifier, as where images are compared with
     /// texts (Radford et al. 2021).
     pub unit_length: UnitLength,
+}
+
+/// Which queries and keys are turned by the same angles.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Rotation {
+    /// None are turned.
+    #[default]
+    None,
+    /// Those of all blocks and heads.
+    Shared,
+    /// Each head of each block has angles of its own (Heo et al. 2024).
+    OfEachHead,
 }
 
 /// Form of the MLPs.
@@ -55,6 +67,16 @@ pub enum MlpForm {
 }
 
 impl MlpForm {
+    /// With a layer beside the first or not, and with a normalisation before the last or not.
+    pub fn of(gated: bool, norm: bool) -> Self {
+        match (gated, norm) {
+            (true, true) => Self::GatedWithNorm,
+            (true, false) => Self::Gated,
+            (false, true) => Self::PlainWithNorm,
+            (false, false) => Self::Plain,
+        }
+    }
+
     /// Whether there is a layer beside the first.
     pub fn is_gated(self) -> bool {
         matches!(self, Self::Gated | Self::GatedWithNorm)

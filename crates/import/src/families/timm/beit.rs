@@ -1,6 +1,6 @@
 //! timm's `Beit`: BEiT and BEiT v2 with the names that timm gives them.
 
-use patchlight_onnx::vit::{Activation, BlockWeight as B, Variant, VitSpec};
+use patchlight_onnx::vit::{Activation, BlockWeight as B, MlpForm, Variant, VitSpec};
 
 use super::{
     Arguments, Description, Family, Network,
@@ -27,7 +27,6 @@ pub(super) const FAMILY: Family = Family {
 const SHARED: &str = "rel_pos_bias.relative_position_bias_table";
 
 fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, ImportError> {
-    arguments.refuse(&["swiglu_mlp", "scale_mlp"])?;
     let [hidden, patch] = parts::hidden_and_patch(file)?;
     let has = |name: &str| file.shape(name).is_some();
     let pool = arguments.pool("avg").to_owned();
@@ -36,23 +35,31 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
         .unwrap_or(pool == "avg");
     let shared = has(SHARED);
     let own = has("blocks.0.attn.relative_position_bias_table");
+    let gated = has("blocks.0.mlp.fc1_g.weight");
     let spec = VitSpec {
         layers: parts::depth(file, "norm1.weight")?,
         heads: arguments.heads(12),
         hidden,
-        mlp: parts::rows_of(file, "blocks.0.mlp.fc1.weight")?,
+        mlp: match gated {
+            true => parts::rows_of(file, "blocks.0.mlp.fc1_x.weight")?,
+            false => parts::rows_of(file, "blocks.0.mlp.fc1.weight")?,
+        },
         image: arguments.image(patch)?,
         patch,
         prefix: parts::prefix_tokens(file),
         classes: parts::classes(file)?,
         norm_epsilon: arguments.norm()?.epsilon,
-        activation: Activation::Gelu,
+        activation: match gated {
+            true => Activation::Silu,
+            false => Activation::Gelu,
+        },
         pre_norm: false,
         qkv_bias: true,
         pooling: parts::pooling(arguments, &pool, has("cls_token"), fc_norm, true)?,
         head_fusion: arguments.head_fusion(),
         variant: Variant {
             relative_bias: own || shared,
+            mlp: MlpForm::of(gated, has("blocks.0.mlp.norm.weight")),
             rms_norm: arguments.norm()?.rms,
             ..Variant::default()
         },

@@ -331,10 +331,15 @@ pub(super) fn pooling(
     final_norm: bool,
 ) -> Result<Pooling, ImportError> {
     match pool {
+        "token" | "map" if !final_norm => {
+            let detail =
+                format!("is \"{pool}\", and nothing is normalised at the end: not imported");
+            Err(arguments.error("global_pool", detail))
+        }
         "avg" if !final_norm => Ok(Pooling::PatchMean(PoolNorm::Absent)),
         "avg" if fc_norm => Ok(Pooling::PatchMean(PoolNorm::AfterMean)),
         "avg" => Ok(Pooling::PatchMean(PoolNorm::BeforeMean)),
-        "token" if class_token && final_norm => Ok(Pooling::ClassToken),
+        "token" if class_token => Ok(Pooling::ClassToken),
         "map" => Ok(Pooling::Attention),
         other => {
             let detail = format!(

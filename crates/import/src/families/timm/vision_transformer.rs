@@ -14,7 +14,7 @@ use crate::{ImportError, families::recipe::Recipes, tensor_file::TensorFile};
 
 pub(super) const FAMILY: Family = Family {
     description: Description {
-        name: "SigLIP towers, DINOv2 giant, BEiT-3, ViT with other blocks",
+        name: "SigLIP towers, DINOv2 giant, BEiT-3, ViT with other blocks or RMSNorm",
         checkpoints: "vit_*_siglip_*, vit_giant_patch14_dinov2, beit3_*, vit_*_rpn_*, vit_*_18x2_*",
         reads: "attention of a learned query, class token, or mean over the patches",
         evidence: "as for what is read",
@@ -134,12 +134,7 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
         head_fusion: arguments.head_fusion(),
         variant: Variant {
             head_size: (branches > 1).then(|| hidden / heads.max(1)),
-            mlp: match (gated, inner_norm) {
-                (true, true) => MlpForm::GatedWithNorm,
-                (true, false) => MlpForm::Gated,
-                (false, true) => MlpForm::PlainWithNorm,
-                (false, false) => MlpForm::Plain,
-            },
+            mlp: MlpForm::of(gated, inner_norm),
             parallel_mlp: form == Form::ParallelScaling,
             post_norm,
             qk_norm,
