@@ -41,6 +41,7 @@
 //! batch 1, 7 % to ViT-Ti/16 at batch 1 and 3 to 4 % at batch 8, and 19 MB per image to the memory
 //! of ViT-L/16.
 
+mod activation;
 mod attach_evidence;
 mod attach_rollout;
 mod attribution;
@@ -62,10 +63,11 @@ mod weight_id;
 use std::{collections::BTreeMap, io, iter};
 
 pub use self::{
+    activation::Activation,
     attach_evidence::{MeanNorm, MeanReadout, attach_evidence},
     attach_rollout::{Probabilities, attach_rollout},
     precision_plan::{LinearKind, LinearLayer, Precision, PrecisionPlan},
-    spec::{Activation, HeadFusion, PoolNorm, Pooling, VitSpec},
+    spec::{HeadFusion, PoolNorm, Pooling, VitSpec},
     variant::{AttentionPool, MlpForm, Rotation, UnitLength, Variant, relation_index, relations},
     weight_id::{BlockWeight, PoolWeight, WeightId},
 };

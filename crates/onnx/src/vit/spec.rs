@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BlockWeight, PoolWeight, WeightId,
+    activation::Activation,
     variant::{Rotation, UnitLength, Variant, relations},
 };
 
@@ -53,21 +54,6 @@ pub struct VitSpec {
     pub head_fusion: HeadFusion,
     /// What it has beside the parts of a plain Vision Transformer.
     pub variant: Variant,
-}
-
-/// The nonlinearity of the MLPs.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Activation {
-    /// GELU with the Gauss error function.
-    Gelu,
-    /// GELU's tanh approximation.
-    GeluTanh,
-    /// x · σ(1.702 x), GELU's sigmoid approximation, as in CLIP.
-    QuickGelu,
-    /// x · σ(x).
-    Silu,
-    /// max(x, 0).
-    Relu,
 }
 
 /// What the classifier reads, and so where the rollout starts.

@@ -4,7 +4,7 @@
 //! more nodes, with names of their own beside those that every graph has, so that nothing that knows
 //! the plain graph takes it for one.
 
-use super::Activation;
+use super::activation::Activation;
 
 /// Parts that a network has beside those of every Vision Transformer; by default none.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
