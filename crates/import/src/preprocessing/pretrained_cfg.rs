@@ -42,7 +42,7 @@ impl PretrainedCfg {
 }
 
 /// The preprocessing that a `config.json` of timm describes, whatever the network.
-pub(super) fn of_file(path: &Path) -> Result<Preprocess, ImportError> {
+pub(crate) fn of_file(path: &Path) -> Result<Preprocess, ImportError> {
     #[derive(Deserialize)]
     struct File {
         /// By which the file is known as one of timm.

@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 use super::{
     super::{
         ImportOptions, Source,
-        preprocessing::processor::{self, Choice},
+        preprocessing::{
+            pretrained_cfg,
+            processor::{self, Choice},
+        },
         run,
     },
     Case,
@@ -267,7 +270,8 @@ fn the_version_that_wrote_the_checkpoint_decides_and_the_command_line_first() {
     }
 }
 
-/// What `tests/goldens/processors/random_processors.py` wrote beside a processor's file.
+/// What `tests/goldens/processors/random_processors.py` and `tests/goldens/timm/random_transforms.py`
+/// wrote beside the description.
 #[derive(Deserialize)]
 struct Made {
     backend: Backend,
@@ -292,7 +296,11 @@ fn processors_from_elsewhere() {
         let made: Made = serde_json::from_slice(&made).unwrap();
         let choice = Choice::new(Some(made.backend), Some(&path.join("config.json"))).unwrap();
         let file = path.join("preprocessor_config.json");
-        let found = match processor::any_size(&file, choice) {
+        let read = match made.loaded.starts_with("timm") {
+            true => pretrained_cfg::of_file(&path.join("config.json")),
+            false => processor::any_size(&file, choice),
+        };
+        let found = match read {
             Ok(found) => found,
             Err(error) => {
                 eprintln!("REFUSED {name}: {error}");
