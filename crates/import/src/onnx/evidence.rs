@@ -6,7 +6,7 @@
 //! whether it is one (affine), or a normalisation over the channels and then one. Whatever does not
 //! come out so is refused.
 
-mod pooling;
+pub(super) mod pooling;
 mod tail;
 
 use patchlight_engine::{BareSession, Runtime, Values};
@@ -101,7 +101,7 @@ pub(super) fn find(
     let Classifier { norm, kernel, bias } = tail
         .classifier(runtime, directory, &samples)?
         .map_err(DetectionError::Map)?;
-    if pooled.is_flat() {
+    if pooled.is_inferred() {
         pooled
             .check_places(&mut session, sides, &candidate.states)?
             .map_err(DetectionError::Map)?;

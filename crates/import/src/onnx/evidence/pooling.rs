@@ -30,6 +30,8 @@ pub(super) struct PooledMean {
     pub(super) grid: [usize; 2],
     pub(super) channels: usize,
     channel_axis: usize,
+    /// Whether rows and columns were inferred from the number of positions.
+    inferred: bool,
 }
 
 /// The means that cut the graph in two, the last first.
@@ -62,7 +64,7 @@ fn candidate(node: &NodeProto, index: &GraphIndex<'_>) -> Option<Candidate> {
 
 /// Whether nothing of the image reaches the logits but through this value. Lengths of axes are
 /// nothing of the image.
-fn cuts(index: &GraphIndex<'_>, value: &str) -> bool {
+pub(in crate::onnx) fn cuts(index: &GraphIndex<'_>, value: &str) -> bool {
     let mut open = vec![LOGITS];
     let mut seen = HashSet::new();
     let mut reached = false;
@@ -134,15 +136,22 @@ impl PooledMean {
                 mean.shape
             ));
         }
-        let grid = match axes[..] {
-            [rows, columns] => [states.shape[rows], states.shape[columns]],
-            [positions] => grid(states.shape[positions], sides).ok_or_else(|| {
-                format!(
-                    "the mean before the classifier is over {} positions, which are no grid of the \
-                     shape of the image",
-                    states.shape[positions]
-                )
-            })?,
+        let lengths: Vec<usize> = axes.iter().map(|&axis| states.shape[axis]).collect();
+        let (grid, inferred) = match lengths[..] {
+            [rows, columns] if rows > 1 && columns > 1 || rows * columns == 1 => {
+                ([rows, columns], false)
+            }
+            // One axis, or one beside an axis of length 1 as a pooling of two axes needs it.
+            [_] | [_, _] => {
+                let positions = lengths.iter().product();
+                let grid = grid(positions, sides).ok_or_else(|| {
+                    format!(
+                        "the mean before the classifier is over {positions} positions, which are no \
+                         grid of the shape of the image"
+                    )
+                })?;
+                (grid, true)
+            }
             _ => return Err("the mean before the classifier is over no axes".to_owned()),
         };
         let whole = [0, 1].map(|side| sides[side].is_multiple_of(grid[side].max(1)));
@@ -163,12 +172,13 @@ impl PooledMean {
             grid,
             channels,
             channel_axis,
+            inferred,
         })
     }
 
-    /// Whether positions are one axis, so that rows and columns were inferred.
-    pub(super) fn is_flat(&self) -> bool {
-        self.order.len() == 3
+    /// Whether rows and columns were inferred.
+    pub(super) fn is_inferred(&self) -> bool {
+        self.inferred
     }
 
     /// The states of one image, position by position.
