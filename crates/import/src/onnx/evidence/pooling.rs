@@ -86,7 +86,7 @@ pub(in crate::onnx) fn cuts(index: &GraphIndex<'_>, value: &str) -> bool {
     reached
 }
 
-fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
+pub(in crate::onnx) fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
     if !tensor.int64_data.is_empty() {
         return Some(tensor.int64_data.clone());
     }
