@@ -20,6 +20,7 @@ mod dynamic_batch;
 mod evidence;
 mod file;
 mod network;
+mod paths;
 mod probe;
 mod rewrite;
 mod signature;

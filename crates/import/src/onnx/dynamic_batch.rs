@@ -26,7 +26,7 @@ use patchlight_onnx::{
 };
 
 use super::{
-    evidence::pooling::integers,
+    paths::integers,
     rewrite::{int_attribute, node},
     signature::integer,
 };

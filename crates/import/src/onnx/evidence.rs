@@ -6,7 +6,7 @@
 //! whether it is one (affine), or a normalisation over the channels and then one. Whatever does not
 //! come out so is refused.
 
-pub(super) mod pooling;
+mod pooling;
 mod tail;
 
 use patchlight_engine::{BareSession, Runtime, Values};

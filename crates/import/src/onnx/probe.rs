@@ -15,7 +15,7 @@ use patchlight_onnx::{
 };
 
 use super::{
-    evidence::pooling::cuts,
+    paths::cuts,
     rewrite::{node, value_info},
 };
 

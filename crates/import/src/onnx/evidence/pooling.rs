@@ -1,15 +1,16 @@
 //! Nodes that take a mean over positions.
 
-use std::collections::HashSet;
-
 use patchlight_engine::{BareSession, EngineError, Values};
 use patchlight_onnx::{
     graph_index::{GraphIndex, attribute},
-    proto::{GraphProto, NodeProto, TensorProto},
-    vit::{LOGITS, PIXEL_VALUES},
+    proto::{GraphProto, NodeProto},
+    vit::PIXEL_VALUES,
 };
 
-use super::super::check;
+use super::super::{
+    check,
+    paths::{cuts, integers},
+};
 
 /// A mean through which alone the image reaches the logits.
 #[derive(Clone, Debug)]
@@ -59,44 +60,6 @@ fn candidate(node: &NodeProto, index: &GraphIndex<'_>) -> Option<Candidate> {
         states: node.input.first()?.clone(),
         mean: node.output.first()?.clone(),
         axes,
-    })
-}
-
-/// Whether nothing of the image reaches the logits but through this value. Lengths of axes are
-/// nothing of the image.
-pub(in crate::onnx) fn cuts(index: &GraphIndex<'_>, value: &str) -> bool {
-    let mut open = vec![LOGITS];
-    let mut seen = HashSet::new();
-    let mut reached = false;
-    while let Some(next) = open.pop() {
-        if next == value {
-            reached = true;
-            continue;
-        }
-        if next == PIXEL_VALUES {
-            return false;
-        }
-        let Some((at, node)) = index.producer(next) else {
-            continue;
-        };
-        if node.op_type() != "Shape" && seen.insert(at) {
-            open.extend(node.input.iter().map(String::as_str));
-        }
-    }
-    reached
-}
-
-pub(in crate::onnx) fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
-    if !tensor.int64_data.is_empty() {
-        return Some(tensor.int64_data.clone());
-    }
-    let bytes = tensor.raw_data.as_deref()?;
-    let (whole, rest) = bytes.as_chunks::<8>();
-    rest.is_empty().then(|| {
-        whole
-            .iter()
-            .map(|&bytes| i64::from_le_bytes(bytes))
-            .collect()
     })
 }
 
