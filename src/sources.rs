@@ -8,7 +8,7 @@ use patchlight_engine::Device;
 use patchlight_import::{CancelFlag, CheckOptions};
 use patchlight_sources::{
     Environment, Fetcher, ImportChoice, ModelCache, Outcome, PrecisionChoice, Retry, Source,
-    SourceError, default_cache_dir,
+    SourceError,
 };
 
 pub use self::progress::ProgressLine;
@@ -31,11 +31,8 @@ impl SourceSettings {
     /// If there is no place for it, or the hub's token cannot be read.
     pub fn cache(&self) -> Result<ModelCache, SourceError> {
         let environment = Environment::of_process();
-        let directory = self.cache_dir.clone();
-        let directory = directory.or_else(|| default_cache_dir(&environment));
-        let directory = directory.ok_or(SourceError::NoCache("name one with --cache-dir"))?;
-        let fetcher = Fetcher::new(&environment, Retry::default())?;
-        Ok(ModelCache::new(directory, fetcher))
+        let fetcher = Fetcher::new(&environment, self.cache_dir.clone(), Retry::default())?;
+        ModelCache::new(fetcher)
     }
 
     /// The model directory of a source, fetched and imported if it is an address and was not

@@ -7,9 +7,14 @@ use clap::Args;
 /// Flags of `patchlight bench`.
 #[derive(Args, Clone, Debug)]
 pub struct BenchArgs {
-    /// Model directory [default: the demo]
-    #[arg(long, value_name = "DIR", env = "PATCHLIGHT_MODEL")]
+    /// Model directory, or an address as `serve` takes it, such as hf://ORG/NAME [default: the demo]
+    #[arg(long, value_name = "SOURCE", env = "PATCHLIGHT_MODEL")]
     pub model: Option<PathBuf>,
+
+    /// Where models that were named by an address are kept [default: patchlight in the platform's
+    /// directory for caches]
+    #[arg(long, value_name = "DIR", env = "PATCHLIGHT_CACHE_DIR")]
+    pub cache_dir: Option<PathBuf>,
 
     /// What computes: auto, cpu, cuda[:N] or tensorrt[:N]
     #[arg(

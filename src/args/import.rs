@@ -7,9 +7,9 @@ use clap::Args;
 /// Flags of `patchlight import`.
 #[derive(Args, Clone, Debug)]
 pub struct ImportArgs {
-    /// Checkpoint: hf://ORG/NAME[@REVISION], the directory of a Hugging Face or timm model, or a file
-    /// of weights (.pth, .safetensors of torchvision; .npz of the ViT's authors), or an exported
-    /// .onnx graph
+    /// Checkpoint: the directory of a Hugging Face or timm model, or a file of weights (.pth,
+    /// .safetensors of torchvision; .npz of the ViT's authors), or an exported .onnx graph; or where
+    /// one is, or an archive of one: hf://ORG/NAME[@REVISION], s3://, gs://, az://, https://
     #[arg(required_unless_present_any = ["arch", "list_families"], conflicts_with = "arch")]
     pub source: Option<PathBuf>,
 
@@ -26,6 +26,12 @@ pub struct ImportArgs {
     )]
     pub out: Option<PathBuf>,
 
+    /// Where checkpoints that are named by an address are kept until `cache prune`; those of the hub
+    /// are kept where its own client keeps them [default: patchlight in the platform's directory for
+    /// caches]
+    #[arg(long, value_name = "DIR", env = "PATCHLIGHT_CACHE_DIR")]
+    pub cache_dir: Option<PathBuf>,
+
     /// Build this architecture instead of reading a checkpoint, such as vit-l-16
     #[arg(
         long,
@@ -39,8 +45,8 @@ pub struct ImportArgs {
     #[arg(long, requires = "arch", env = "PATCHLIGHT_RANDOM_WEIGHTS")]
     pub random_weights: bool,
 
-    /// Arithmetic of the large products: fp32, fp16 (for GPUs), int8 (for CPUs), or auto (fp16 where
-    /// there is a GPU; elsewhere int8 with --check, else fp32)
+    /// Arithmetic of the large products: fp32, bf16 (for CPUs that multiply it), fp16 (for GPUs),
+    /// int8 (for CPUs), or auto (fp16 where there is a GPU; elsewhere int8 with --check, else fp32)
     #[arg(
         long,
         value_name = "NAME",

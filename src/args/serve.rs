@@ -9,7 +9,8 @@ use super::{Secret, SettingSources, SourceArgs, TracingArgs};
 /// Flags of `patchlight serve`.
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
-    /// Model directory, as written by `patchlight import`, or hf://ORG/NAME[@REVISION], which is
+    /// Model directory, as written by `patchlight import`, or an address (hf://ORG/NAME[@REVISION],
+    /// s3://, gs://, az://, https:// of a directory, an archive or a file of weights), which is
     /// fetched and imported when it is named for the first time; repeat it, or separate by commas, to
     /// serve several, each called by the last part of its path or as in NAME=SOURCE, the first by
     /// default [default: the demo]

@@ -7,6 +7,7 @@ mod report;
 mod timing;
 
 use std::{
+    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -15,7 +16,9 @@ use patchlight_engine::{
     Device, Engine, EngineError, Kernels, OrtEngine, Runtime, SessionOptions, threads,
 };
 use patchlight_imaging::preprocess::TensorForm;
+use patchlight_import::CancelFlag;
 use patchlight_model::ModelInfo;
+use patchlight_sources::PrecisionChoice;
 
 use self::{
     difference::Difference,
@@ -26,7 +29,8 @@ use self::{
 use super::{USAGE, fail};
 use crate::{
     args::BenchArgs,
-    config::demo,
+    config::{ModelSource, demo},
+    sources::SourceSettings,
     telemetry::{self, LogFormat},
 };
 
@@ -61,9 +65,25 @@ pub(super) fn run(args: &BenchArgs) -> ExitCode {
     }
 }
 
+/// The model directory, fetched and imported if an address was named.
+fn directory(args: &BenchArgs, device: Device) -> Result<PathBuf, String> {
+    let Some(typed) = &args.model else {
+        return demo::find();
+    };
+    let model = ModelSource::parse(typed).map_err(|error| error.to_string())?;
+    let settings = SourceSettings {
+        cache_dir: args.cache_dir.clone(),
+        precision: PrecisionChoice::Auto,
+        check: None,
+    };
+    settings
+        .model_dir(&model.source, device, &CancelFlag::default())
+        .map_err(|error| error.to_string())
+}
+
 fn measure(args: &BenchArgs, device: Device, kernels: Kernels) -> Result<Report, String> {
+    let directory = directory(args, device)?;
     let started = Instant::now();
-    let directory = args.model.clone().map_or_else(demo::find, Ok)?;
     let model = ModelInfo::open(&directory).map_err(|error| error.to_string())?;
     let runtime = Runtime::load().map_err(|error| error.to_string())?;
     let sessions = usize::from(args.sessions);

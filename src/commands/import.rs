@@ -28,14 +28,17 @@ pub(super) fn run(args: ImportArgs) -> ExitCode {
             table.as_bytes(),
         ));
     }
+    let cache_dir = args.cache_dir.clone();
     let (mut options, source) = match options(args) {
         Ok(options) => options,
         Err(error) => return fail(USAGE, error),
     };
     end_on_signals(options.cancel.clone());
-    if let Err(error) = fetch(&source, &mut options) {
-        return fail(1, error);
-    }
+    // Held until it is imported: nobody clears the downloads away in the meantime.
+    let _fetched = match fetch(&source, cache_dir, &mut options) {
+        Ok(fetched) => fetched,
+        Err(error) => return fail(1, error),
+    };
     let bar = ProgressBar::new(0).with_style(style());
     let outcome = import::run(&options, &mut |progress| {
         if bar.message() != progress.phase {
@@ -55,23 +58,28 @@ pub(super) fn run(args: ImportArgs) -> ExitCode {
 }
 
 /// Downloads the checkpoint if it is named by an address.
-fn fetch(source: &Address, options: &mut ImportOptions) -> Result<(), SourceError> {
-    let Address::Hub(_) = source else {
-        return Ok(());
-    };
-    let fetcher = Fetcher::new(&Environment::of_process(), Retry::default())?;
+fn fetch(
+    source: &Address,
+    cache_dir: Option<PathBuf>,
+    options: &mut ImportOptions,
+) -> Result<Option<Fetched>, SourceError> {
+    if let Address::Local(_) = source {
+        return Ok(None);
+    }
+    let fetcher = Fetcher::new(&Environment::of_process(), cache_dir, Retry::default())?;
     let progress = ProgressLine::new();
     let fetched = fetcher.checkpoint(source, &options.cancel, &progress)?;
     progress.finish();
     if let Some(Fetched {
         content: Content::Checkpoint(weights),
         origin,
-    }) = fetched
+        ..
+    }) = &fetched
     {
-        options.source = Source::Checkpoint(weights);
-        options.origin = Some(origin);
+        options.source = Source::Checkpoint(weights.clone());
+        options.origin = Some(origin.clone());
     }
-    Ok(())
+    Ok(fetched)
 }
 
 /// The first signal ends the import, which clears up; a second one ends the process.
@@ -161,7 +169,7 @@ fn check(args: &ImportArgs, precision: Precision) -> Result<Option<CheckOptions>
     };
     if precision == Precision::Fp32 {
         return Err(
-            "--check compares lower precision with float32: add --precision int8 or fp16"
+            "--check compares lower precision with float32: add --precision int8, bf16 or fp16"
                 .to_owned(),
         );
     }

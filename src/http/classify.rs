@@ -34,8 +34,8 @@ use crate::{
 
 /// Labels for one to sixteen images.
 ///
-/// The bytes decide what an image is, never the header: JPEG, PNG, WebP, or the first frame of a
-/// GIF. One image gives its result; several give all results in their order, each either a result
+/// The bytes decide what an image is, never the header: JPEG, PNG, WebP, BMP, the first frame
+/// of a GIF or the first page of a TIFF. One image gives its result; several give all results in their order, each either a result
 /// or a problem, with status 200 if any was processed.
 #[utoipa::path(
     post, path = "/classify", operation_id = "classify", tag = CLASSIFICATION,

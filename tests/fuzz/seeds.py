@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDENS = ROOT / "tests/goldens"
-IMAGES = [".png", ".jpg", ".webp", ".gif"]
+IMAGES = [".png", ".jpg", ".webp", ".gif", ".bmp", ".tiff"]
 
 # Longer ones are mutated slowly, and mostly where nothing is decided.
 MAX_IMAGE_BYTES = 16 << 10
@@ -51,7 +51,7 @@ def files(endings, *folders):
 
 
 def images():
-    for path in files(IMAGES, GOLDENS / "pillow", GOLDENS / "jpeg", GOLDENS / "images", ROOT / "models/samples"):
+    for path in files(IMAGES, GOLDENS / "pillow", GOLDENS / "bmp_tiff", GOLDENS / "jpeg", GOLDENS / "images", ROOT / "models/samples"):
         if path.stat().st_size <= MAX_IMAGE_BYTES:
             yield path.read_bytes()
 

@@ -187,8 +187,9 @@ fn make(count: usize, all: bool, mut take: impl FnMut(Hostile) -> bool) {
 /// Images that are in order.
 fn seeds() -> Vec<Hostile> {
     let mut found = Vec::new();
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/pillow");
-    for folder in [models("samples"), tests] {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
+    let [pillow, others] = ["pillow", "bmp_tiff"].map(|folder| goldens.join(folder));
+    for folder in [models("samples"), pillow, others] {
         gather(&folder, &mut found);
     }
     // Short ones are mutated faster and in more places that matter.

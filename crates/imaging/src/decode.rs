@@ -5,7 +5,8 @@
 //!              └──► decode ──► Image                       (on a blocking thread)
 //! ```
 //!
-//! Only the content decides the [`Format`]; of animations the first frame is taken.
+//! Only the content decides the [`Format`]; of animations the first frame is taken, of several pages
+//! the first.
 //! What comes out is what Pillow's `ImageOps.exif_transpose(Image.open(f)).convert("RGB")` gives,
 //! compared in tests: lossless formats exactly, JPEG and lossy WebP within rounding. In
 //! particular alpha is dropped without compositing, and color profiles are ignored.
@@ -21,6 +22,7 @@
 //!
 //! Like Pillow, a file that breaks off before its end is refused; bytes after the end are ignored.
 
+mod bmp;
 mod color;
 mod exif;
 mod gif;
@@ -31,6 +33,7 @@ mod jpeg;
 mod png;
 #[cfg(test)]
 mod tests;
+mod tiff;
 mod webp;
 
 use std::panic::{self, AssertUnwindSafe};
@@ -141,6 +144,14 @@ impl Decoder {
             Format::Gif => Self {
                 peek: gif::peek,
                 decode: |bytes, header| Ok((gif::decode(bytes, header)?, false)),
+            },
+            Format::Bmp => Self {
+                peek: bmp::peek,
+                decode: |bytes, header| Ok((bmp::decode(bytes, header)?, false)),
+            },
+            Format::Tiff => Self {
+                peek: tiff::peek,
+                decode: |bytes, header| Ok((tiff::decode(bytes, header)?, false)),
             },
         }
     }

@@ -19,6 +19,10 @@ pub enum Format {
     WebP,
     /// The first frame.
     Gif,
+    /// Palettes, RGB with 16, 24 and 32 bits, run lengths.
+    Bmp,
+    /// The first page.
+    Tiff,
 }
 
 /// What is known of a format besides its decoder.
@@ -32,7 +36,14 @@ struct Row {
 
 impl Format {
     /// All of them, as they are listed.
-    pub const ALL: [Self; 4] = [Self::Jpeg, Self::Png, Self::WebP, Self::Gif];
+    pub const ALL: [Self; 6] = [
+        Self::Jpeg,
+        Self::Png,
+        Self::WebP,
+        Self::Gif,
+        Self::Bmp,
+        Self::Tiff,
+    ];
 
     fn row(self) -> Row {
         match self {
@@ -60,6 +71,22 @@ impl Format {
                 extensions: &["gif"],
                 recognizes: |bytes| bytes.starts_with(b"GIF87a") || bytes.starts_with(b"GIF89a"),
             },
+            Self::Bmp => Row {
+                name: "BMP",
+                media_type: "image/bmp",
+                extensions: &["bmp", "dib"],
+                recognizes: is_bmp,
+            },
+            Self::Tiff => Row {
+                name: "TIFF",
+                media_type: "image/tiff",
+                extensions: &["tif", "tiff"],
+                // The second two are BigTIFF.
+                recognizes: |bytes| {
+                    let starts = [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"];
+                    starts.iter().any(|start| bytes.starts_with(&start[..]))
+                },
+            },
         }
     }
 
@@ -85,11 +112,18 @@ impl Format {
             .find(|format| (format.row().recognizes)(bytes))
     }
 
-    /// All names: "JPEG, PNG, WebP or GIF".
+    /// All names: "JPEG, PNG, WebP, GIF, BMP or TIFF".
     pub(crate) fn list() -> String {
         let [first @ .., last] = Self::ALL.map(Self::name);
         format!("{} or {last}", first.join(", "))
     }
+}
+
+/// By the lengths that headers have as well: two letters alone begin texts, too.
+fn is_bmp(bytes: &[u8]) -> bool {
+    let length = bytes.get(14..18).and_then(|bytes| bytes.first_chunk());
+    let length = length.map(|&length| u32::from_le_bytes(length));
+    bytes.starts_with(b"BM") && matches!(length, Some(12 | 40 | 52 | 56 | 64 | 108 | 124))
 }
 
 #[cfg(test)]
@@ -100,7 +134,7 @@ mod tests {
 
     #[test]
     fn names_are_listed_for_people() {
-        assert_eq!(Format::list(), "JPEG, PNG, WebP or GIF");
+        assert_eq!(Format::list(), "JPEG, PNG, WebP, GIF, BMP or TIFF");
     }
 
     #[test]

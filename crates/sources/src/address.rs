@@ -1,9 +1,23 @@
 //! What a model is named by: a directory, or an address.
 
+mod bucket;
+mod hub;
+mod place;
+mod web;
+
 use std::{
     fmt,
     path::{Path, PathBuf},
-    str::FromStr,
+};
+
+pub use self::{
+    bucket::{BucketAddress, Cloud},
+    hub::{HubAddress, Revision},
+    web::WebAddress,
+};
+pub(crate) use self::{
+    hub::is_commit,
+    place::{ArchiveFormat, Place, Target},
 };
 
 /// Where a model or a checkpoint is.
@@ -13,7 +27,14 @@ pub enum Source {
     Local(PathBuf),
     /// A model of the Hugging Face Hub, or of a server that speaks its protocol.
     Hub(HubAddress),
+    /// A folder or file in a bucket of S3, Google Cloud Storage or Azure Blob Storage.
+    Bucket(BucketAddress),
+    /// A folder or file of a web server.
+    Web(WebAddress),
 }
+
+/// What an address may begin with.
+const SCHEMES: &str = "hf://, s3://, gs://, az:// and https://";
 
 impl Source {
     /// Reads what was typed. `ORG/NAME` is a directory if there is one, and otherwise a name on the
@@ -22,16 +43,10 @@ impl Source {
     /// # Errors
     /// If the scheme is unknown, or what follows is not as it has to be.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        if let Some(rest) = text.strip_prefix("hf://") {
-            return HubAddress::parse(text, rest).map(Self::Hub);
-        }
-        if let Some((scheme, _)) = text.split_once("://")
+        if let Some((scheme, rest)) = text.split_once("://")
             && is_scheme(scheme)
         {
-            return Err(AddressError {
-                address: text.to_owned(),
-                detail: format!("`{scheme}://` is not a scheme that is known; hf:// is"),
-            });
+            return Self::of_scheme(text, scheme, rest);
         }
         if !Path::new(text).exists()
             && let Ok(address) = HubAddress::parse(text, text)
@@ -41,14 +56,58 @@ impl Source {
         Ok(Self::Local(text.into()))
     }
 
+    fn of_scheme(text: &str, scheme: &str, rest: &str) -> Result<Self, AddressError> {
+        let fail = |detail: String| AddressError {
+            address: text.to_owned(),
+            detail,
+        };
+        if scheme == "hf" {
+            return HubAddress::parse(text, rest).map(Self::Hub);
+        }
+        if let Some(cloud) = Cloud::of_scheme(scheme) {
+            let address = BucketAddress::parse(cloud, rest).map_err(fail)?;
+            return Ok(Self::Bucket(address));
+        }
+        match scheme {
+            "https" | "http" => {
+                if let Some(address) = WebAddress::page_of_hub(rest) {
+                    return HubAddress::parse(text, &address).map(Self::Hub);
+                }
+                let web = WebAddress::parse(scheme, rest);
+                // What follows `?` may be a secret.
+                web.map(Self::Web).map_err(|detail| AddressError {
+                    address: text.split(['?', '#']).next().unwrap_or_default().to_owned(),
+                    detail,
+                })
+            }
+            "oci" => Err(fail(
+                "images are not fetched: mount this one as a volume, or copy the model out of it \
+                 (oras pull), and name the directory"
+                    .to_owned(),
+            )),
+            _ => Err(fail(format!(
+                "`{scheme}://` is not a scheme that is known; {SCHEMES} are"
+            ))),
+        }
+    }
+
     /// The same without saying which state of it is meant.
     pub(crate) fn without_revision(&self) -> Self {
         match self {
-            Self::Local(_) => self.clone(),
+            Self::Local(_) | Self::Bucket(_) => self.clone(),
             Self::Hub(address) => Self::Hub(HubAddress {
                 revision: Revision(Revision::MAIN.to_owned()),
                 ..address.clone()
             }),
+            Self::Web(address) => Self::Web(address.without_query()),
+        }
+    }
+
+    /// What tells a source from all others, which may hold a secret: only its digest is kept.
+    pub(crate) fn identity(&self) -> String {
+        match self {
+            Self::Web(address) => address.url(),
+            _ => self.to_string(),
         }
     }
 
@@ -57,6 +116,8 @@ impl Source {
         match self {
             Self::Local(path) => patchlight_model::name_of(path),
             Self::Hub(address) => address.name.clone(),
+            Self::Bucket(address) => address.place.model_name(&address.bucket),
+            Self::Web(address) => address.place.model_name(address.host()),
         }
     }
 }
@@ -66,6 +127,8 @@ impl fmt::Display for Source {
         match self {
             Self::Local(path) => write!(f, "{}", path.display()),
             Self::Hub(address) => write!(f, "{address}"),
+            Self::Bucket(address) => write!(f, "{address}"),
+            Self::Web(address) => write!(f, "{address}"),
         }
     }
 }
@@ -79,119 +142,6 @@ fn is_scheme(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-/// A model on the hub: `hf://ORG/NAME`, with `@REVISION` where one is meant.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct HubAddress {
-    /// The user or organization.
-    pub org: String,
-    /// The model's name there.
-    pub name: String,
-    /// Branch, tag or commit.
-    pub revision: Revision,
-}
-
-/// Branch, tag or commit.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Revision(String);
-
-impl Revision {
-    /// What is meant where nothing is said.
-    pub const MAIN: &str = "main";
-
-    /// As it is written.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether it is a commit, which never changes.
-    pub fn is_commit(&self) -> bool {
-        is_commit(&self.0)
-    }
-}
-
-/// Whether text is a whole commit hash, as the hub writes one.
-pub(crate) fn is_commit(text: &str) -> bool {
-    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    text.len() == 40 && text.bytes().all(hex)
-}
-
-/// The longest name of an organization or a model.
-const MAX_NAME: usize = 96;
-
-impl HubAddress {
-    /// `text` is the whole for messages, `rest` what follows the scheme.
-    fn parse(text: &str, rest: &str) -> Result<Self, AddressError> {
-        let fail = |detail: &str| AddressError {
-            address: text.to_owned(),
-            detail: detail.to_owned(),
-        };
-        let (id, revision) = match rest.split_once('@') {
-            Some((id, revision)) => (id, revision),
-            None => (rest, Revision::MAIN),
-        };
-        let Some((org, name)) = id.split_once('/') else {
-            return Err(fail("hf://ORG/NAME or hf://ORG/NAME@REVISION is expected"));
-        };
-        if !is_name(org) || !is_name(name) {
-            return Err(fail(
-                "hf://ORG/NAME is expected, both of letters, digits, `-`, `_` and `.`",
-            ));
-        }
-        if !is_revision(revision) {
-            return Err(fail(
-                "after `@` a branch, a tag or a commit is expected, such as main, v1.0 or refs/pr/1",
-            ));
-        }
-        Ok(Self {
-            org: org.to_owned(),
-            name: name.to_owned(),
-            revision: Revision(revision.to_owned()),
-        })
-    }
-
-    /// `ORG/NAME`.
-    pub fn id(&self) -> String {
-        format!("{}/{}", self.org, self.name)
-    }
-}
-
-impl FromStr for HubAddress {
-    type Err = AddressError;
-
-    fn from_str(text: &str) -> Result<Self, AddressError> {
-        Self::parse(text, text.strip_prefix("hf://").unwrap_or(text))
-    }
-}
-
-impl fmt::Display for HubAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "hf://{}/{}", self.org, self.name)?;
-        match self.revision.as_str() {
-            Revision::MAIN => Ok(()),
-            revision => write!(f, "@{revision}"),
-        }
-    }
-}
-
-/// The hub's rule for names.
-fn is_name(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    (1..=MAX_NAME).contains(&text.len())
-        && text.bytes().all(plain)
-        && !text.starts_with(['-', '.'])
-        && !text.ends_with(['-', '.'])
-        && !text.contains("--")
-        && !text.contains("..")
-}
-
-/// What can be a reference of git, and a relative path in the hub's cache.
-fn is_revision(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte);
-    let component =
-        |part: &str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(plain);
-    text.len() <= 255 && text.split('/').all(component)
-}
-
 /// Why text names no source.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{address}: {detail}")]
@@ -203,84 +153,4 @@ pub struct AddressError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn hub(text: &str) -> (String, String) {
-        match Source::parse(text).unwrap() {
-            Source::Hub(address) => (address.id(), address.revision.as_str().to_owned()),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn names_with_and_without_a_revision() {
-        let id = |id: &str, revision: &str| (id.to_owned(), revision.to_owned());
-        assert_eq!(hub("hf://google/vit-base"), id("google/vit-base", "main"));
-        assert_eq!(hub("google/vit-base"), id("google/vit-base", "main"));
-        assert_eq!(hub("hf://a/b@refs/pr/1"), id("a/b", "refs/pr/1"));
-        let commit = "0123456789abcdef0123456789abcdef01234567";
-        assert_eq!(hub(&format!("a/b@{commit}")), id("a/b", commit));
-    }
-
-    #[test]
-    fn a_directory_that_is_there_goes_before_a_name_on_the_hub() {
-        assert_eq!(
-            Source::parse("src/hub").unwrap(),
-            Source::Local("src/hub".into())
-        );
-    }
-
-    #[test]
-    fn paths_stay_paths_where_nothing_is_there() {
-        for path in [
-            "/models/vit",
-            "./a/b",
-            "../a/b",
-            "a/b/c",
-            "weights.pth",
-            "a/b/",
-            "~/a",
-            "C:\\a",
-        ] {
-            assert_eq!(
-                Source::parse(path).unwrap(),
-                Source::Local(path.into()),
-                "{path}"
-            );
-        }
-    }
-
-    #[test]
-    fn names_that_would_lead_elsewhere_are_refused() {
-        for text in [
-            "hf://",
-            "hf://a",
-            "hf://a/b/c",
-            "hf://../b",
-            "hf://a/..",
-            "hf://a/b@",
-            "hf://a/b@../../c",
-            "hf://a/b@x//y",
-            "hf://a/b@.hidden",
-            "hf://a/b c",
-            "hf://a/b?x=1",
-            "hf://a--x/b",
-        ] {
-            assert!(Source::parse(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn an_unknown_scheme_is_named() {
-        let error = Source::parse("ftp://host/model").unwrap_err().to_string();
-        assert!(error.contains("`ftp://`"), "{error}");
-    }
-
-    #[test]
-    fn display_is_what_was_typed() {
-        for text in ["hf://a/b", "hf://a/b@v1.0"] {
-            assert_eq!(Source::parse(text).unwrap().to_string(), text);
-        }
-    }
-}
+mod tests;

@@ -15,19 +15,80 @@ use crate::{
     http::{self, Follow, Http, Request},
 };
 
-/// What is downloaded.
-#[derive(Debug)]
-pub(crate) struct Download<'a> {
+/// Bytes that lie elsewhere.
+pub(crate) trait RemoteFile {
     /// Its name at the source.
-    pub(crate) file: &'a str,
+    fn name(&self) -> &str;
+
+    /// Who has it.
+    fn host(&self) -> String;
+
+    /// Begins to read at a byte.
+    fn open(&self, from: u64) -> Result<Opened, Interruption>;
+}
+
+/// How an answer begins.
+pub(crate) enum Opened {
+    /// With the first byte, whatever was asked for.
+    Start(Box<dyn Read>),
+    /// With the byte that was asked for.
+    Rest(Box<dyn Read>),
+    /// Not at all: what is here is not the beginning of what is there.
+    Other,
+}
+
+/// What is downloaded.
+pub(crate) struct Download<'a> {
+    pub(crate) file: &'a dyn RemoteFile,
+    /// Bytes that it has, where the server has said so.
+    pub(crate) size: Option<u64>,
+    /// Its SHA-256, where the server or the user has said so.
+    pub(crate) sha256: Option<&'a str>,
+}
+
+/// A file of a web server.
+pub(crate) struct HttpFile<'a> {
+    pub(crate) http: &'a Http,
+    pub(crate) name: &'a str,
     /// Where from; redirects are followed.
     pub(crate) url: &'a str,
     /// Sent to that host and to no other.
     pub(crate) bearer: Option<&'a str>,
-    /// Bytes that it has, where the server has said so.
-    pub(crate) size: Option<u64>,
-    /// Its SHA-256, where the server has said so.
-    pub(crate) sha256: Option<&'a str>,
+    /// What makes a range be of the same content, where nothing else does.
+    pub(crate) if_range: Option<&'a str>,
+}
+
+impl RemoteFile for HttpFile<'_> {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn host(&self) -> String {
+        http::host_of(self.url)
+    }
+
+    fn open(&self, from: u64) -> Result<Opened, Interruption> {
+        let request = Request {
+            bearer: self.bearer,
+            from,
+            if_range: self.if_range,
+            ..Request::get(self.url.to_owned())
+        };
+        let mut response = self.http.send_once(&request, Follow::All)?;
+        let starts = begins_at(response.headers(), from);
+        let status = response.status();
+        match status {
+            StatusCode::OK => Ok(Opened::Start(http::reader(response))),
+            StatusCode::PARTIAL_CONTENT if starts => Ok(Opened::Rest(http::reader(response))),
+            StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => {
+                Ok(Opened::Other)
+            }
+            _ => {
+                let url: Uri = self.url.parse().unwrap_or_default();
+                Err(http::status_error(&url, &mut response).into())
+            }
+        }
+    }
 }
 
 impl Download<'_> {
@@ -57,7 +118,7 @@ impl Download<'_> {
             if self.size == Some(file.length) && (file.length > 0 || failures > 0) {
                 break;
             }
-            match self.attempt(http, &mut file, cancel, observer) {
+            match self.attempt(&mut file, cancel, observer) {
                 Ok(()) => break,
                 Err(Interruption::For(error)) if error.may_pass() => {
                     failures = if file.length > furthest {
@@ -79,31 +140,21 @@ impl Download<'_> {
     /// One request, and as much of the body as comes.
     fn attempt(
         &self,
-        http: &Http,
         file: &mut PartialFile,
         cancel: &CancelFlag,
         observer: &dyn Observer,
     ) -> Result<(), Interruption> {
-        let request = Request {
-            bearer: self.bearer,
-            from: file.length,
-            ..Request::get(self.url.to_owned())
-        };
-        let mut response = http.send_once(&request, Follow::All)?;
-        match response.status() {
-            StatusCode::OK => file.restart()?,
-            StatusCode::PARTIAL_CONTENT if begins_at(response.headers(), file.length) => {}
-            StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE if file.length > 0 => {
-                // What is here is not the beginning of what is there.
+        let mut body = match self.file.open(file.length)? {
+            Opened::Start(body) => {
+                file.restart()?;
+                body
+            }
+            Opened::Rest(body) => body,
+            Opened::Other => {
                 file.restart()?;
                 return Err(self.broken("the server has no such range").into());
             }
-            _ => {
-                let url: Uri = self.url.parse().unwrap_or_default();
-                return Err(http::status_error(&url, &mut response).into());
-            }
-        }
-        let mut body = response.body_mut().with_config().limit(u64::MAX).reader();
+        };
         let mut buffer = vec![0; 256 << 10];
         loop {
             if cancel.is_cancelled() {
@@ -120,7 +171,7 @@ impl Download<'_> {
             }
             file.append(&buffer[..count])?;
             observer.progress(Progress::Download {
-                file: self.file,
+                file: self.file.name(),
                 done: file.length,
                 total: self.size,
             });
@@ -139,8 +190,8 @@ impl Download<'_> {
 
     fn broken(&self, detail: &str) -> HttpError {
         HttpError::Unreachable {
-            host: http::host_of(self.url),
-            error: io::Error::other(format!("{}: {detail}", self.file)).into(),
+            host: self.file.host(),
+            error: io::Error::other(format!("{}: {detail}", self.file.name())).into(),
         }
     }
 
@@ -149,7 +200,7 @@ impl Download<'_> {
         let damaged = |detail: String| {
             fs::remove_file(partial).map_err(SourceError::file(partial, "remove it"))?;
             Err(SourceError::Damaged {
-                file: self.file.to_owned(),
+                file: self.file.name().to_owned(),
                 detail,
             })
         };
@@ -171,7 +222,7 @@ impl Download<'_> {
 }
 
 /// Why an attempt ended before the file was whole.
-enum Interruption {
+pub(crate) enum Interruption {
     /// The network, or the server.
     For(HttpError),
     /// This machine.

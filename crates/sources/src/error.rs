@@ -1,5 +1,6 @@
 //! Why a source gives no model.
 
+mod bucket;
 mod http;
 mod hub;
 
@@ -10,7 +11,7 @@ use std::{
 
 use patchlight_import::ImportError;
 
-pub use self::{http::HttpError, hub::HubError};
+pub use self::{bucket::BucketError, http::HttpError, hub::HubError};
 use crate::AddressError;
 
 /// Why a source gives no model. The message names the thing, what was expected, and what to do.
@@ -24,6 +25,10 @@ pub enum SourceError {
     /// The hub refuses, or does not have it.
     #[error("{0}")]
     Hub(#[from] HubError),
+
+    /// A bucket gives no files.
+    #[error("{0}")]
+    Bucket(#[from] BucketError),
 
     /// A server cannot be reached, or does not answer as it should.
     #[error("{0}")]

@@ -1,12 +1,12 @@
 //! Requests over HTTP, redirects and repeats included.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{io::Read, sync::Arc, thread, time::Duration};
 
 use patchlight_escape::Excerpt;
 use patchlight_import::CancelFlag;
 use rustls::crypto::ring;
 use ureq::{
-    Agent, Body,
+    Agent, Body, Proxy,
     http::{HeaderMap, Response, StatusCode, Uri, header},
     tls::{Certificate, RootCerts, TlsConfig, TlsProvider},
 };
@@ -21,13 +21,15 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_REDIRECTS: usize = 8;
 
 /// Bytes of an answer that is read whole: listings of files, errors.
-const MAX_TEXT: u64 = 16 << 20;
+pub(crate) const MAX_TEXT: u64 = 16 << 20;
 
 /// Sends requests; proxies are those of `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`,
 /// certificates those that the machine trusts.
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
     agent: Agent,
+    /// The same without proxies.
+    direct: Agent,
     pub(crate) retry: Retry,
 }
 
@@ -40,6 +42,10 @@ pub(crate) struct Request<'a> {
     pub(crate) head: bool,
     /// The first byte that is wanted, if not all are.
     pub(crate) from: u64,
+    /// Of what content, by its ETag or its time; of another one all is wanted.
+    pub(crate) if_range: Option<&'a str>,
+    /// Whether the first byte is enough: what a file is, from servers that take GET alone.
+    pub(crate) probe: bool,
 }
 
 impl Request<'_> {
@@ -49,6 +55,8 @@ impl Request<'_> {
             bearer: None,
             head: false,
             from: 0,
+            if_range: None,
+            probe: false,
         }
     }
 }
@@ -74,20 +82,34 @@ impl Http {
             .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
             .root_certs(RootCerts::from(roots))
             .build();
-        let config = Agent::config_builder()
-            .tls_config(tls)
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_recv_response(Some(ANSWER_TIMEOUT))
-            .timeout_per_read(Some(ANSWER_TIMEOUT))
-            .user_agent(concat!("patchlight/", env!("CARGO_PKG_VERSION")))
-            .build();
+        let config = |proxy: Option<Proxy>| {
+            Agent::config_builder()
+                .tls_config(tls.clone())
+                .proxy(proxy)
+                .http_status_as_error(false)
+                .max_redirects(0)
+                .max_redirects_will_error(false)
+                .timeout_connect(Some(CONNECT_TIMEOUT))
+                .timeout_recv_response(Some(ANSWER_TIMEOUT))
+                .timeout_per_read(Some(ANSWER_TIMEOUT))
+                .user_agent(concat!("patchlight/", env!("CARGO_PKG_VERSION")))
+                .build()
+        };
         Self {
-            agent: config.into(),
+            agent: config(Proxy::try_from_env()).into(),
+            direct: config(None).into(),
             retry,
         }
+    }
+
+    /// What sends without a proxy.
+    pub(crate) fn direct(&self) -> &Agent {
+        &self.direct
+    }
+
+    /// What sends, for clients that bring protocols of their own.
+    pub(crate) fn agent(&self) -> &Agent {
+        &self.agent
     }
 
     /// Sends a request until it is answered, with anything but what may pass.
@@ -193,12 +215,23 @@ impl Http {
         }
         if request.from > 0 {
             builder = builder.header(header::RANGE, format!("bytes={}-", request.from));
+            if let Some(content) = request.if_range {
+                builder = builder.header(header::IF_RANGE, content);
+            }
         }
-        builder.call().map_err(|error| HttpError::Unreachable {
-            host: host(url),
-            error,
-        })
+        if request.probe {
+            builder = builder.header(header::RANGE, "bytes=0-0");
+        }
+        builder
+            .call()
+            .map_err(|error| HttpError::unanswered(host(url), error))
     }
+}
+
+/// The body of an answer, however long.
+pub(crate) fn reader(response: Response<Body>) -> Box<dyn Read> {
+    let body = response.into_body().into_with_config();
+    Box::new(body.limit(u64::MAX).reader())
 }
 
 /// The body of an answer as text, bounded.

@@ -20,9 +20,10 @@ use self::{
     protocol::{FileInfo, Protocol},
 };
 use crate::{
-    Content, Fetched, HubAddress, HubError, Observer, Retry, SourceError,
-    download::Download,
+    Content, Fetched, HubAddress, HubError, Observer, SourceError,
+    download::{Download, HttpFile},
     http::Http,
+    local,
     lock::FileLock,
     select::{self, Parts, Selection},
     space,
@@ -36,11 +37,8 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    pub(crate) fn new(settings: HubSettings, retry: Retry) -> Self {
-        Self {
-            settings,
-            http: Http::new(retry),
-        }
+    pub(crate) fn new(settings: HubSettings, http: Http) -> Self {
+        Self { settings, http }
     }
 
     /// Brings the files of a model that an import needs.
@@ -89,6 +87,7 @@ impl Hub {
         Ok(Fetched {
             content,
             origin: origin(address, &revision.commit),
+            downloads: None,
         })
     }
 }
@@ -115,27 +114,11 @@ fn offline(
     };
     let snapshot = Snapshot::of_reference(root, address)
         .ok_or_else(|| missing(format!("{} has nothing of it", root.display())))?;
-    let names = snapshot.names()?;
-    let content = match select::select(&names).map_err(&missing)? {
-        Selection::ModelDir => {
-            let manifest = snapshot.read_text(MANIFEST)?;
-            let files = select::files_of_manifest(&manifest).map_err(&missing)?;
-            if let Some(lacking) = files.iter().find(|file| !names.contains(file)) {
-                return Err(missing(format!("{lacking} was not downloaded")));
-            }
-            Content::ModelDir(snapshot.directory().to_owned())
-        }
-        Selection::Checkpoint { weights, parts, .. } => {
-            if parts == Parts::Shards {
-                let index = snapshot.read_text(&weights)?;
-                select::shards(index.as_bytes(), &names).map_err(&missing)?;
-            }
-            Content::Checkpoint(snapshot.path(&weights))
-        }
-    };
+    let content = local::content(snapshot.directory(), &missing)?;
     Ok(Fetched {
         content,
         origin: origin(address, snapshot.commit()),
+        downloads: None,
     })
 }
 
@@ -222,9 +205,14 @@ impl Downloads<'_> {
         if !blob.is_file() {
             let partial = self.snapshot.partial(&info.etag);
             Download {
-                file: name,
-                url: &self.protocol.file_url(name, self.snapshot.commit()),
-                bearer: self.protocol.bearer(),
+                file: &HttpFile {
+                    http: self.protocol.http,
+                    name,
+                    url: &self.protocol.file_url(name, self.snapshot.commit()),
+                    bearer: self.protocol.bearer(),
+                    // It is named by its commit, so it cannot change.
+                    if_range: None,
+                },
                 size: info.size,
                 sha256: info.sha256(),
             }

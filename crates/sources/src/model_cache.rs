@@ -3,6 +3,7 @@
 //! ```text
 //! records/KEY.toml       what was asked for, and which directory it became
 //! models/NAME-KEY/       model directories
+//! downloads/NAME-KEY/    what is being fetched, and model directories that needed no import
 //! locks/KEY.lock         one import at a time, among all processes on the volume
 //! ```
 //!
@@ -61,9 +62,15 @@ pub enum Outcome {
 }
 
 impl ModelCache {
-    /// A cache in this directory, which is made when something is kept.
-    pub fn new(directory: PathBuf, fetcher: Fetcher) -> Self {
-        Self { directory, fetcher }
+    /// A cache where the fetcher's downloads are; the directory is made when something is kept.
+    ///
+    /// # Errors
+    /// If nothing says where.
+    pub fn new(fetcher: Fetcher) -> Result<Self, SourceError> {
+        Ok(Self {
+            directory: fetcher.cache()?.clone(),
+            fetcher,
+        })
     }
 
     /// The model directory of a source: the one that is kept, or one that is made now.
@@ -102,6 +109,9 @@ impl ModelCache {
         };
         let record = Record::new(source, choice, &fetched.origin, &directory);
         record.write(&self.record(&asked))?;
+        if let Some(downloads) = fetched.downloads {
+            downloads.remove()?;
+        }
         Ok(Prepared {
             directory,
             outcome: Outcome::Made(fetched.origin),

@@ -108,6 +108,21 @@ pub(crate) fn select(names: &[String]) -> Result<Selection, String> {
 /// # Errors
 /// If it is no index, or a shard is not among the names.
 pub(crate) fn shards(index: &[u8], names: &[String]) -> Result<Vec<String>, String> {
+    let shards = listed_shards(index)?;
+    match shards.iter().find(|shard| !names.contains(shard)) {
+        Some(missing) => Err(format!(
+            "lists the shard {}, which is not there",
+            patchlight_escape::Excerpt(missing)
+        )),
+        None => Ok(shards),
+    }
+}
+
+/// The shards that an index lists, whether or not they are there.
+///
+/// # Errors
+/// If it is no index, or a shard's name leads elsewhere.
+pub(crate) fn listed_shards(index: &[u8]) -> Result<Vec<String>, String> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: std::collections::BTreeMap<String, String>,
@@ -115,10 +130,10 @@ pub(crate) fn shards(index: &[u8], names: &[String]) -> Result<Vec<String>, Stri
     let index: Index =
         serde_json::from_slice(index).map_err(|error| format!("is no index of shards: {error}"))?;
     let shards: BTreeSet<String> = index.weight_map.into_values().collect();
-    match shards.iter().find(|shard| !names.contains(shard)) {
-        Some(missing) => Err(format!(
-            "lists the shard {}, which is not there",
-            patchlight_escape::Excerpt(missing)
+    match shards.iter().find(|shard| !is_plain(shard)) {
+        Some(name) => Err(format!(
+            "lists the shard {}, which is no name of a file",
+            patchlight_escape::Excerpt(name)
         )),
         None => Ok(shards.into_iter().collect()),
     }
@@ -135,6 +150,46 @@ pub(crate) fn files_of_manifest(manifest: &str) -> Result<Vec<String>, String> {
     let mut files: BTreeSet<String> = manifest.files.into_keys().collect();
     files.insert(patchlight_model::LABELS.to_owned());
     Ok(files.into_iter().collect())
+}
+
+/// Whether a name stays below the directory that it is put into.
+pub(crate) fn is_plain(name: &str) -> bool {
+    let component = |part: &str| !part.is_empty() && part != "." && part != "..";
+    name.split('/').all(component) && !name.contains(['\\', '\0'])
+}
+
+/// Whether a name may be one of the shards of an index: it lies beside it and has its ending.
+pub(crate) fn is_shard(name: &str, index: &str) -> bool {
+    let whole = index.strip_suffix(".index.json").unwrap_or(index);
+    let ending = whole.rsplit_once('.').map_or("", |(_, ending)| ending);
+    is_weights(name, ending)
+}
+
+/// Every name that could be chosen, for servers that list nothing; those of shards come from their
+/// index, those beside a manifest from it.
+pub(crate) fn candidates() -> impl Iterator<Item = &'static str> {
+    const GRAPHS: [&str; 6] = [
+        "model.onnx",
+        "model.onnx.data",
+        "model.onnx_data",
+        "onnx/model.onnx",
+        "onnx/model.onnx.data",
+        "onnx/model.onnx_data",
+    ];
+    [MANIFEST]
+        .into_iter()
+        .chain(WEIGHTS)
+        .chain(DESCRIPTIONS)
+        .chain(GRAPHS)
+}
+
+/// What lies beside a file of weights that was named itself.
+pub(crate) fn beside(weights: &str) -> Vec<String> {
+    let mut names = DESCRIPTIONS.map(str::to_owned).to_vec();
+    if weights.to_ascii_lowercase().ends_with(".onnx") {
+        names.extend([".data", "_data"].map(|ending| format!("{weights}{ending}")));
+    }
+    names
 }
 
 fn checkpoint(names: &[String], weights: &str, parts: Parts) -> Selection {
@@ -279,5 +334,15 @@ mod tests {
         assert!(shards(index, &names[..1]).unwrap_err().contains("s-2"));
         let up = br#"{"weight_map": {"a": "../../x"}}"#;
         assert!(shards(up, &names).is_err());
+    }
+
+    #[test]
+    fn names_that_lead_out_of_the_cache_are_none() {
+        for name in ["a", "a/b.json", "a..b"] {
+            assert!(is_plain(name), "{name}");
+        }
+        for name in ["", "/etc/passwd", "../a", "a/../b", "a//b", "a\\b", "./a"] {
+            assert!(!is_plain(name), "{name}");
+        }
     }
 }

@@ -159,6 +159,8 @@ fn an_image_may_be_sent_as_its_own_media_type() {
         "image/png",
         "image/webp",
         "image/gif",
+        "image/bmp",
+        "image/tiff",
         "application/octet-stream",
     ];
     assert_eq!(bodies, expected.into());

@@ -28,6 +28,7 @@ pub(crate) fn all(large: bool) -> Vec<Hostile> {
     }
     files.extend(text_bombs());
     files.extend(gifs());
+    files.extend(bmps_and_tiffs());
     files.extend(jpegs());
     files.extend(webps());
     if large {
@@ -163,6 +164,58 @@ fn gif(width: u16, height: u16, frames: &[(u16, u16)]) -> Vec<u8> {
     }
     file.push(0x3b);
     file
+}
+
+/// Sides that are not there, runs without end, and lists of millions of strips.
+fn bmps_and_tiffs() -> Vec<Hostile> {
+    let bmp = |width: i32, height: i32, bits: u16, packing: u32| {
+        let mut file = b"BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0".to_vec();
+        file.extend(width.to_le_bytes());
+        file.extend(height.to_le_bytes());
+        file.extend([1, 0]);
+        file.extend(bits.to_le_bytes());
+        file.extend(packing.to_le_bytes());
+        file.extend([0; 20]);
+        file.extend([255; 64]);
+        file
+    };
+    // Width, height, bits, packing, kind, where strips are, rows of one, how long they are.
+    let tiff = |tags: &[(u16, u16, u32, u32)]| {
+        let mut file = b"II*\0\x08\0\0\0".to_vec();
+        file.extend((tags.len() as u16).to_le_bytes());
+        for &(tag, kind, count, value) in tags {
+            file.extend(tag.to_le_bytes());
+            file.extend(kind.to_le_bytes());
+            file.extend(count.to_le_bytes());
+            file.extend(value.to_le_bytes());
+        }
+        file.extend([0; 4]);
+        file
+    };
+    let size = |side| [(256, 4, 1, side), (257, 4, 1, side), (258, 3, 1, 8)];
+    let strips = |count, at| [(273, 4, count, at), (278, 4, 1, 1), (279, 4, count, at)];
+    let of = |packing, side, count, at| {
+        let kind = [(259, 3, 1, packing), (262, 3, 1, 1)];
+        tiff(&[&size(side)[..], &kind, &strips(count, at)].concat())
+    };
+    vec![
+        ("BMP of 2 billion rows".to_owned(), bmp(1, i32::MIN, 24, 0)),
+        ("BMP of negative width".to_owned(), bmp(-8, 8, 24, 0)),
+        ("BMP of nothing".to_owned(), bmp(0, 0, 8, 0)),
+        (
+            "BMP of 36 megapixels in runs".to_owned(),
+            bmp(6000, 6000, 8, 1),
+        ),
+        ("BMP of 36 megapixels".to_owned(), bmp(6000, 6000, 32, 0)),
+        ("TIFF of 4 billion".to_owned(), of(1, u32::MAX, 1, 8)),
+        ("TIFF of 36 megapixels".to_owned(), of(8, 6000, 1, 8)),
+        ("TIFF of 36 megapixels of fax".to_owned(), of(4, 6000, 1, 8)),
+        (
+            "TIFF of 4 billion strips".to_owned(),
+            of(5, 6000, u32::MAX, 8),
+        ),
+        ("TIFF of strips from itself".to_owned(), of(1, 16, 16, 8)),
+    ]
 }
 
 fn jpegs() -> Vec<Hostile> {

@@ -115,3 +115,13 @@ fn gather<const N: usize>(raw: &[u8], offsets: [usize; 3]) -> Vec<u8> {
         .flat_map(|pixel| offsets.map(|offset| pixel[offset]))
         .collect()
 }
+
+/// Inverted CMYK, as Adobe stores it, to RGB.
+pub(in crate::decode) fn under_black(inks: [u8; 3], black: u8) -> [u8; 3] {
+    let light = u32::from(black);
+    inks.map(|ink| {
+        // Rounded division by 255.
+        let product = u32::from(255 - ink) * light + 128;
+        (light - ((product + (product >> 8)) >> 8).min(light)) as u8
+    })
+}

@@ -1,10 +1,7 @@
 //! What bytes look like that are no image which is read.
 
 /// First bytes of what people send by mistake, and what to call it.
-const SIGNATURES: [(&[u8], &str); 19] = [
-    (b"BM", "it looks like BMP"),
-    (b"II*\0", "it looks like TIFF"),
-    (b"MM\0*", "it looks like TIFF"),
+const SIGNATURES: [(&[u8], &str); 16] = [
     (b"\0\0\x01\0", "it looks like an icon"),
     (b"8BPS", "it looks like a Photoshop document"),
     (b"\xff\x0a", "it looks like JPEG XL"),
@@ -43,6 +40,13 @@ pub(super) fn guess(bytes: &[u8]) -> &'static str {
     guess_text(&bytes[..bytes.len().min(512)])
 }
 
+/// What iPhones send, and how they send something else.
+const HEIC: &str = "it looks like HEIC; an iPhone sends JPEG with Settings, Camera, Formats, Most \
+                    Compatible, and heif-convert makes one of a file";
+
+/// What browsers save.
+const AVIF: &str = "it looks like AVIF; avifdec makes PNG or JPEG of it";
+
 /// Of files in boxes (ISO/IEC 14496-12, section 4.3): by the major brand, or where that names only
 /// the family, by those that it is compatible with.
 fn guess_brands(bytes: &[u8]) -> &'static str {
@@ -53,8 +57,8 @@ fn guess_brands(bytes: &[u8]) -> &'static str {
     let (brands, _) = brands.as_chunks::<4>();
     // What stands between is a version, and no brand.
     let codec = |brand: &[u8; 4]| match brand {
-        b"avif" | b"avis" => Some("it looks like AVIF"),
-        b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis" => Some("it looks like HEIC"),
+        b"avif" | b"avis" => Some(AVIF),
+        b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis" => Some(HEIC),
         _ => None,
     };
     let family = matches!(brands.first(), Some(b"mif1" | b"msf1" | b"miaf"));

@@ -30,9 +30,29 @@ fn read(bytes: &[u8]) -> Result<Image> {
     decode(bytes, &peek(bytes, &Limits::default())?)
 }
 
+/// From the goldens of Pillow to those of BMP and TIFF.
+const BMP_TIFF: &str = "../bmp_tiff/";
+
+/// The goldens of all formats.
+fn all_goldens() -> Goldens {
+    let mut goldens: Goldens = goldens::json("decode.json");
+    let mut others: Goldens = goldens::json(&format!("{BMP_TIFF}decode.json"));
+    let place = |path: &mut String| path.insert_str(0, BMP_TIFF);
+    for case in &mut others.images {
+        place(&mut case.file);
+        case.expected.iter_mut().for_each(place);
+    }
+    for verdict in &mut others.verdicts {
+        place(&mut verdict.file);
+    }
+    goldens.images.append(&mut others.images);
+    goldens.verdicts.append(&mut others.verdicts);
+    goldens
+}
+
 #[test]
 fn images_of_every_kind_are_what_pillow_makes_of_them() {
-    let goldens: Goldens = goldens::json("decode.json");
+    let goldens = all_goldens();
     let mut faults = BTreeMap::new();
     for case in &goldens.images {
         let bytes = goldens::bytes(&case.file);
@@ -107,11 +127,44 @@ fn sixteen_bit_grey_keeps_its_high_byte() {
 }
 
 #[test]
+fn sixteen_bit_grey_of_tiff_keeps_its_high_byte_too() {
+    let bytes = goldens::bytes(&format!("{BMP_TIFF}files/gray-16.tiff"));
+    let image = read(&bytes).unwrap().rgb;
+    // One strip of little-endian samples at the end of the file.
+    let pixels = image.pixels().len() / 3;
+    let stored = &bytes[bytes.len() - 2 * pixels..];
+    for (pixel, sample) in image.pixels().chunks_exact(3).zip(stored.chunks_exact(2)) {
+        assert_eq!(pixel, [sample[1]; 3]);
+    }
+}
+
+#[test]
+fn jpeg_inside_of_tiff_is_refused_with_what_to_do() {
+    // A directory with one entry is enough: it is looked at before anything else is read.
+    let mut tiff = b"II*\0\x08\0\0\0".to_vec();
+    let entries: [(u16, u32); 5] = [(256, 8), (257, 8), (258, 8), (259, 7), (262, 1)];
+    tiff.extend((entries.len() as u16).to_le_bytes());
+    for (tag, value) in entries {
+        tiff.extend(tag.to_le_bytes());
+        tiff.extend([3, 0, 1, 0, 0, 0]);
+        tiff.extend(value.to_le_bytes());
+    }
+    for (tag, value) in [(273_u16, 100_u32), (279, 10)] {
+        tiff.extend(tag.to_le_bytes());
+        tiff.extend([4, 0, 1, 0, 0, 0]);
+        tiff.extend(value.to_le_bytes());
+    }
+    tiff[8] = 7;
+    tiff.extend([0; 100]);
+    let error = peek(&tiff, &Limits::default()).unwrap_err().to_string();
+    assert!(error.contains("LZW"), "{error}");
+}
+
+#[test]
 fn other_formats_are_named() {
     let guesses = [
         (&b""[..], "empty"),
-        (b"BM......", "BMP"),
-        (b"II*\0....", "TIFF"),
+        (b"BM is no bitmap.......", "text"),
         (b"\0\0\0\x18ftypheic", "HEIC"),
         (b"\0\0\0\x18ftypavif", "AVIF"),
         (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf", "AVIF"),
@@ -141,7 +194,7 @@ fn a_bomb_is_refused_by_its_header() {
 
 #[test]
 fn every_cut_of_every_golden_is_answered_without_a_panic_getting_out() {
-    let goldens: Goldens = goldens::json("decode.json");
+    let goldens = all_goldens();
     for case in goldens.images.iter().step_by(3) {
         let bytes = goldens::bytes(&case.file);
         for end in (0..bytes.len()).step_by(bytes.len().div_ceil(40)) {
@@ -152,7 +205,7 @@ fn every_cut_of_every_golden_is_answered_without_a_panic_getting_out() {
 
 #[test]
 fn incomplete_files_are_refused_where_pillow_refuses_them() {
-    let goldens: Goldens = goldens::json("decode.json");
+    let goldens = all_goldens();
     let wrong: Vec<_> = goldens
         .verdicts
         .iter()

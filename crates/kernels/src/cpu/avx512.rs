@@ -2,6 +2,8 @@
 
 mod amx;
 mod attention;
+mod bf16;
+mod block;
 mod float32;
 mod int8;
 mod math;
@@ -9,19 +11,26 @@ mod projection;
 mod rows;
 mod tile;
 
+use std::{arch::x86_64::__cpuid, ops::Range};
+
+use self::tile::Sink;
 use super::{
-    instructions::{
-        Epilogue, HeadFusion, HeadShape, Instructions, KeysAndValues, Operand, QuantizedMut,
-    },
+    division::{for_each_part, ranges},
+    instructions::{Epilogue, HeadFusion, HeadShape, Instructions, KeysAndValues, Operand},
     portable::mismatched,
+    rounding::{QuantizedMut, Rounding},
     weights::{Kernel, Linear, Norm},
 };
 
 /// AVX-512 (F, BW, DQ, VL) with VNNI. A value exists only where the processor has them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx512 {
-    /// Whether int8 products and attention are AMX's. Only where [`amx::is_usable`] has said so.
+    /// Whether products of layers are AMX's. Only where [`amx::is_usable`] has said so.
     amx: bool,
+    /// Whether there are products of bfloat16.
+    bf16: bool,
+    /// Whether attention is in bfloat16; only where there are its products.
+    bf16_attention: bool,
 }
 
 impl Avx512 {
@@ -34,23 +43,67 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512vnni")
             && is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma");
-        has.then_some(Self { amx: false })
+        has.then_some(Self {
+            amx: false,
+            bf16: false,
+            bf16_attention: false,
+        })
+    }
+
+    /// The same with products of bfloat16.
+    pub(crate) fn detect_bf16() -> Option<Self> {
+        let avx512 = Self::detect().filter(|_| is_x86_feature_detected!("avx512bf16"));
+        avx512.map(|found| Self {
+            bf16: true,
+            ..found
+        })
     }
 
     /// The same with AMX.
     pub(crate) fn detect_amx() -> Option<Self> {
-        let there = is_x86_feature_detected!("avx512bf16") && amx::is_usable();
-        let avx512 = Self::detect().filter(|_| there);
-        avx512.map(|_| Self { amx: true })
+        let avx512 = Self::detect_bf16().filter(|_| amx::is_usable());
+        avx512.map(|found| Self { amx: true, ..found })
     }
+
+    /// The same for a network; `rounding` is the widest number that its layers round to.
+    ///
+    /// Attention is in bfloat16 where the network is anyway, and in integer networks where AMX takes
+    /// a fraction of the time; elsewhere it would gain a few percent and cost accuracy.
+    pub(crate) fn for_layers(self, rounding: Option<Rounding>) -> Self {
+        let bf16 = self.bf16 && rounding == Some(Rounding::Bf16);
+        let bf16_attention = match self.amx {
+            true => rounding.is_some(),
+            false => bf16 && multiplies_bf16_twice_as_fast(),
+        };
+        Self {
+            bf16,
+            bf16_attention,
+            ..self
+        }
+    }
+}
+
+/// AMD's processors multiply pairs of bfloat16 at the rate of single float32 values, Intel's take
+/// twice as long (uops.info, VDPBF16PS beside VFMADD231PS with 512 bits).
+fn multiplies_bf16_twice_as_fast() -> bool {
+    let vendor = __cpuid(0);
+    [vendor.ebx, vendor.edx, vendor.ecx]
+        .map(u32::to_le_bytes)
+        .concat()
+        == b"AuthenticAMD"
 }
 
 impl Instructions for Avx512 {
     fn name(&self) -> &'static str {
-        match self.amx {
-            true => "AMX",
-            false => "AVX-512 VNNI",
+        match (self.amx, self.bf16) {
+            (true, _) => "AMX",
+            (false, true) => "AVX-512 BF16",
+            (false, false) => "AVX-512 VNNI",
         }
+    }
+
+    fn has_bf16(&self) -> bool {
+        self.bf16
     }
 
     fn normalize(&self, rows: &[f32], norm: &Norm, epsilon: f32, out: &mut [f32]) {
@@ -58,9 +111,16 @@ impl Instructions for Avx512 {
         unsafe { rows::normalize(rows, norm, epsilon, out) }
     }
 
-    fn quantize(&self, rows: &[f32], width: usize, stride: usize, out: &mut QuantizedMut<'_>) {
+    fn quantize(
+        &self,
+        rows: &[f32],
+        width: usize,
+        stride: usize,
+        rounding: Rounding,
+        out: &mut QuantizedMut<'_>,
+    ) {
         // SAFETY: as above.
-        unsafe { rows::quantize(rows, width, stride, out) }
+        unsafe { rows::quantize(rows, width, stride, rounding, out) }
     }
 
     fn normalize_and_quantize(
@@ -68,35 +128,48 @@ impl Instructions for Avx512 {
         rows: &[f32],
         norm: &Norm,
         epsilon: f32,
+        rounding: Rounding,
         out: &mut QuantizedMut<'_>,
     ) {
         // SAFETY: as above.
-        unsafe { rows::normalize_and_quantize(rows, norm, epsilon, out) }
+        unsafe { rows::normalize_and_quantize(rows, norm, epsilon, rounding, out) }
     }
 
-    fn multiply(&self, input: Operand<'_>, layer: &Linear, epilogue: Epilogue<'_>) {
-        match (input, &layer.kernel) {
-            (Operand::Int8(tokens), Kernel::Int8(kernel)) if self.amx => {
-                // SAFETY: as above, and `amx` says that tiles are usable.
-                unsafe { amx::multiply(tokens, layer, kernel, epilogue) }
+    fn multiply(&self, input: Operand<'_>, layer: &Linear, epilogue: Epilogue<'_>, parts: usize) {
+        let sink = Sink::new(epilogue, layer);
+        for_each_part(ranges(layer.panels(), parts), |panels: Range<usize>| {
+            match (input, &layer.kernel) {
+                (Operand::Int8(tokens), Kernel::Int8(kernel)) if self.amx => {
+                    // SAFETY: as above, and `amx` says that tiles are usable. The sink is made for
+                    // the layer, and no other part has its panels.
+                    unsafe { amx::multiply(tokens, layer, kernel, panels, sink) }
+                }
+                (Operand::Int8(tokens), Kernel::Int8(kernel)) => {
+                    // SAFETY: as above.
+                    unsafe { int8::multiply(tokens, layer, kernel, panels, sink) }
+                }
+                (Operand::Bf16(tokens), Kernel::Bf16(values)) if self.amx => {
+                    // SAFETY: as above.
+                    unsafe { amx::multiply_bf16(tokens, layer, values, panels, sink) }
+                }
+                (Operand::Bf16(tokens), Kernel::Bf16(values)) if self.bf16 => {
+                    // SAFETY: as above, and `bf16` says that the instructions are there.
+                    unsafe { bf16::multiply(tokens, layer, values, panels, sink) }
+                }
+                (Operand::Float32(rows), Kernel::Float32(values)) => {
+                    // SAFETY: as above.
+                    unsafe { float32::multiply(rows, layer, values, panels, sink) }
+                }
+                _ => mismatched(),
             }
-            (Operand::Int8(tokens), Kernel::Int8(kernel)) => {
-                // SAFETY: as above.
-                unsafe { int8::multiply(tokens, layer, kernel, epilogue) }
-            }
-            (Operand::Float32(rows), Kernel::Float32(values)) => {
-                // SAFETY: as above.
-                unsafe { float32::multiply(rows, layer, values, epilogue) }
-            }
-            _ => mismatched(),
-        }
+        });
     }
 
     fn prepared_len(&self, shape: HeadShape) -> [usize; 2] {
-        match self.amx {
+        match self.bf16_attention {
             true => [
-                amx::attention::keys_len(shape),
-                amx::attention::values_len(shape),
+                attention::bf16::keys_len(shape),
+                attention::bf16::values_len(shape),
             ],
             false => [shape.size * shape.row(), 0],
         }
@@ -110,11 +183,11 @@ impl Instructions for Avx512 {
         out_keys: &mut [f32],
         out_values: &mut [f32],
     ) {
-        // SAFETY: as above, and where there is AMX there is bfloat16.
+        // SAFETY: as above, and `bf16_attention` says that there is bfloat16.
         unsafe {
-            match self.amx {
+            match self.bf16_attention {
                 true => {
-                    amx::attention::prepare_head(shape, head, of_image, out_keys, out_values);
+                    attention::bf16::prepare_head(shape, head, of_image, out_keys, out_values);
                 }
                 false => attention::transpose_keys(shape, head, of_image.keys, out_keys),
             }
@@ -161,9 +234,13 @@ impl Instructions for Avx512 {
     ) {
         // SAFETY: as above, and `amx` says that tiles are usable.
         unsafe {
-            match self.amx {
-                true => amx::attention::attend(shape, queries, prepared, mixed, fused),
-                false => {
+            match (self.bf16_attention, self.amx) {
+                (true, true) => amx::attend(shape, queries, prepared, mixed, fused),
+                (true, false) => {
+                    let unit = bf16::Vectors::new();
+                    attention::bf16::attend(&unit, shape, queries, prepared, mixed, fused);
+                }
+                (false, _) => {
                     let of_image = KeysAndValues {
                         keys: prepared.keys,
                         ..of_image

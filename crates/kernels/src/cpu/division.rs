@@ -1,7 +1,10 @@
 //! How a batch is divided among threads.
 
-/// Fewer rows than this in a part are not worth another thread: its share of the weights has to be
-/// read by each.
+use std::ops::Range;
+
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
+
+/// Fewer rows than this in a part are not worth another thread, each of which reads all weights.
 const ROWS_OF_PART: usize = 24;
 
 /// Weights of so many bytes stay in a cache from one image to the next.
@@ -19,23 +22,62 @@ pub(crate) struct Division {
     /// How many of these a thread takes through the network together, so that weights are read once
     /// for all of them.
     pub(crate) together: usize,
-    /// Into how many parts the tokens of each of the others are divided.
-    pub(crate) parts: usize,
+    /// How each of the others is divided.
+    pub(crate) parts: Parts,
+}
+
+/// How the work on one image is divided among threads.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Parts {
+    /// Parts of its tokens, each of which goes through most of a block on a thread: few meetings,
+    /// but every thread reads all weights.
+    pub(crate) rows: usize,
+    /// Parts of a product's output channels, a thread each: weights are read once in all, and
+    /// threads meet after every product. What lies between products is divided by tokens.
+    pub(crate) columns: usize,
+}
+
+impl Parts {
+    /// All on one thread.
+    pub(crate) const ONE: Self = Self {
+        rows: 1,
+        columns: 1,
+    };
+
+    /// Threads that work on the image.
+    pub(crate) fn threads(self) -> usize {
+        self.rows * self.columns
+    }
 }
 
 impl Division {
     /// A batch of `images` with `tokens` tokens each, for `weights` bytes of weights.
     ///
-    /// As many images as keep all threads busy are computed alone; what is left is divided by
-    /// tokens, so that no thread is idle for long.
+    /// As many images as keep all threads busy are computed alone; what is left is divided, so that
+    /// no thread is idle for long: by tokens where a cache holds the weights, and by output channels
+    /// where they come from memory.
     pub(crate) fn of(images: usize, tokens: usize, threads: usize, weights: usize) -> Self {
         let threads = threads.max(1);
         let left = images % threads;
-        let parts = threads / left.max(1);
-        let parts = parts.min(tokens / ROWS_OF_PART).max(1);
-        let alone = if parts == 1 { images } else { images - left };
+        let of_image = threads / left.max(1);
+        let from_memory = weights > CACHED_WEIGHTS;
+        let parts = match from_memory {
+            true => Parts {
+                columns: of_image,
+                ..Parts::ONE
+            },
+            false => Parts {
+                rows: of_image.min(tokens / ROWS_OF_PART).max(1),
+                ..Parts::ONE
+            },
+        };
+        let alone = if parts == Parts::ONE {
+            images
+        } else {
+            images - left
+        };
         // As many as leave no thread without.
-        let together = match weights > CACHED_WEIGHTS {
+        let together = match from_memory {
             true => (alone / threads).clamp(1, TOGETHER),
             false => 1,
         };
@@ -52,13 +94,39 @@ pub(crate) fn lengths(rows: usize, parts: usize) -> impl Iterator<Item = usize> 
     (0..parts).map(move |part| (part + 1) * rows / parts - part * rows / parts)
 }
 
+/// The same as ranges, without empty ones.
+pub(crate) fn ranges(rows: usize, parts: usize) -> Vec<Range<usize>> {
+    let ends = (0..=parts).map(|part| part * rows / parts);
+    let ranges = ends.clone().zip(ends.skip(1));
+    let ranges = ranges.map(|(first, end)| first..end);
+    ranges.filter(|range| !range.is_empty()).collect()
+}
+
+/// Parts of an image, on a thread each; a single one on this.
+pub(crate) fn for_each_part<T: Send>(mut parts: Vec<T>, run: impl Fn(T) + Send + Sync) {
+    match parts.len() {
+        1 => parts.drain(..).for_each(run),
+        _ => parts.into_par_iter().with_max_len(1).for_each(run),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn division(images: usize, threads: usize) -> [usize; 2] {
         let Division { alone, parts, .. } = Division::of(images, 197, threads, 0);
-        [alone, parts]
+        assert_eq!(parts.columns, 1);
+        [alone, parts.rows]
+    }
+
+    #[test]
+    fn weights_that_come_from_memory_are_divided_and_not_read_by_all() {
+        let parts = |images, threads| Division::of(images, 197, threads, 300 << 20).parts;
+        assert_eq!([parts(1, 2).rows, parts(1, 2).columns], [1, 2]);
+        assert_eq!(parts(2, 16).columns, 8);
+        assert_eq!(parts(8, 2).threads(), 2);
+        assert_eq!(parts(1, 1), Parts::ONE);
     }
 
     #[test]
@@ -83,10 +151,10 @@ mod tests {
 
     #[test]
     fn parts_are_not_smaller_than_they_pay() {
-        assert_eq!(Division::of(1, 50, 16, 0).parts, 2);
+        assert_eq!(Division::of(1, 50, 16, 0).parts.rows, 2);
         assert_eq!(division(1, 1), [1, 1]);
         let small = Division::of(1, 5, 16, 0);
-        assert_eq!([small.alone, small.parts], [1, 1]);
+        assert_eq!((small.alone, small.parts), (1, Parts::ONE));
     }
 
     #[test]
@@ -105,5 +173,7 @@ mod tests {
             assert_eq!(lengths(197, parts).sum::<usize>(), 197);
         }
         assert_eq!(lengths(1, 3).collect::<Vec<_>>(), [0, 0, 1]);
+        assert_eq!(ranges(5, 2), [0..2, 2..5]);
+        assert_eq!(ranges(2, 3), [0..1, 1..2]);
     }
 }

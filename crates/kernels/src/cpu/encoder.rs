@@ -2,6 +2,7 @@
 //! maps need, in one pass.
 
 mod block;
+mod steps;
 mod workspace;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,7 +14,7 @@ use rayon::{
 
 use self::workspace::Workspace;
 use super::{
-    division::{Division, lengths},
+    division::{Division, Parts, for_each_part, lengths},
     instructions::{Epilogue, Instructions, Operand},
     rollout::rollout,
     shape::EncoderShape,
@@ -140,7 +141,7 @@ impl Encoder {
 
     /// Bytes of its weights in memory.
     pub fn bytes(&self) -> usize {
-        let of_blocks = self.blocks.iter().flat_map(|block| block.layers());
+        let of_blocks = self.blocks.iter().flat_map(Block::layers);
         let of_blocks = of_blocks.map(Linear::bytes).sum::<usize>();
         of_blocks + self.embedding.projection.bytes() + 4 * self.embedding.table.len()
     }
@@ -185,7 +186,10 @@ impl Encoder {
         let divided: Vec<_> = images.map(|image| vec![image]).collect();
         pool.install(|| {
             let run = |parts| move |mut images: Vec<_>| self.run_images(&mut images, parts);
-            alone.into_par_iter().with_max_len(1).for_each(run(1));
+            alone
+                .into_par_iter()
+                .with_max_len(1)
+                .for_each(run(Parts::ONE));
             let divided = divided.into_par_iter().with_max_len(1);
             divided.for_each(run(division.parts));
         });
@@ -243,12 +247,12 @@ impl Encoder {
     }
 
     /// Takes images through the network together; a single one may be divided into parts.
-    fn run_images(&self, images: &mut [Image<'_>], parts: usize) {
+    fn run_images(&self, images: &mut [Image<'_>], parts: Parts) {
         let mut workspace = self.take_workspace(images.len());
         let shape = &self.shape;
         let of_image = shape.tokens() * shape.hidden;
         for (at, image) in images.iter_mut().enumerate() {
-            self.embed(at, image.pixels, &mut workspace, parts);
+            self.embed(at, image.pixels, &mut workspace, parts.threads());
             if let Some(maps) = &mut image.outputs.maps {
                 workspace.reserve_maps(shape);
                 if let Some(class_token) = &mut maps.class_token {
@@ -317,7 +321,7 @@ impl Encoder {
             gather_patches(shape, pixels, first, rows);
             let (rows, into) = (Operand::Float32(rows), Epilogue::Add(tokens));
             self.instructions
-                .multiply(rows, &embedding.projection, into);
+                .multiply(rows, &embedding.projection, into, 1);
         });
         if let Some(norm) = &embedding.norm {
             let normalized = &mut workspace.mixed[..of_image];
@@ -329,7 +333,7 @@ impl Encoder {
 }
 
 impl Block {
-    fn layers(&self) -> [&Linear; 6] {
+    pub(super) fn layers(&self) -> [&Linear; 6] {
         [
             &self.queries,
             &self.keys,
@@ -419,14 +423,6 @@ fn split_rows(
             first
         })
         .collect()
-}
-
-/// Parts of an image, on a thread each; a single one on this.
-fn for_each_part<T: Send>(mut parts: Vec<T>, run: impl Fn(T) + Send + Sync) {
-    match parts.len() {
-        1 => parts.drain(..).for_each(run),
-        _ => parts.into_par_iter().with_max_len(1).for_each(run),
-    }
 }
 
 #[cfg(test)]

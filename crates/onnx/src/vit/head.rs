@@ -74,7 +74,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
                 let product = self.product_whatever_the_batch("head", &state, &kernel);
                 self.graph.add(LOGITS, &product, &bias)
             }
-            Precision::Fp32 | Precision::Fp16 => {
+            Precision::Fp32 | Precision::Bf16 | Precision::Fp16 => {
                 self.graph.linear(LOGITS, &state, &kernel, Some(&bias))
             }
         };
@@ -277,7 +277,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
                     Precision::Int8 => {
                         self.product_whatever_the_batch("head/projection", state, &kernel)
                     }
-                    Precision::Fp32 | Precision::Fp16 => {
+                    Precision::Fp32 | Precision::Bf16 | Precision::Fp16 => {
                         self.graph.linear("head/projection", state, &kernel, None)
                     }
                 }

@@ -16,6 +16,18 @@ pub enum HttpError {
         error: ureq::Error,
     },
 
+    /// Its certificate is signed by nobody whom this machine trusts.
+    #[error(
+        "{host} is not trusted: {detail}; if it is right, as a company's proxy may be, name a file \
+         with the certificate of the authority that signed it in SSL_CERT_FILE"
+    )]
+    Untrusted {
+        /// Who.
+        host: String,
+        /// What is wrong with its certificate.
+        detail: String,
+    },
+
     /// It answers with an error.
     #[error("{host} answers {status}{detail}")]
     Status {
@@ -40,6 +52,14 @@ pub enum HttpError {
 }
 
 impl HttpError {
+    /// That a request got no answer.
+    pub(crate) fn unanswered(host: String, error: ureq::Error) -> Self {
+        match certificate_error(&error) {
+            Some(detail) => Self::Untrusted { host, detail },
+            None => Self::Unreachable { host, error },
+        }
+    }
+
     /// Whether the same request may be answered a little later.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
@@ -51,7 +71,7 @@ impl HttpError {
                 status.is_server_error()
                     || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(status)
             }
-            Self::Answer { .. } => false,
+            Self::Answer { .. } | Self::Untrusted { .. } => false,
         }
     }
 
@@ -60,7 +80,7 @@ impl HttpError {
         match self {
             Self::Unreachable { .. } => true,
             Self::Status { status, .. } => status.is_server_error(),
-            Self::Answer { .. } => false,
+            Self::Answer { .. } | Self::Untrusted { .. } => false,
         }
     }
 
@@ -70,4 +90,14 @@ impl HttpError {
             _ => None,
         }
     }
+}
+
+/// What is wrong with a certificate, if that is what went wrong.
+fn certificate_error(error: &ureq::Error) -> Option<String> {
+    let found = match error {
+        ureq::Error::Rustls(error) => error,
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref()?,
+        _ => return None,
+    };
+    matches!(found, rustls::Error::InvalidCertificate(_)).then(|| found.to_string())
 }

@@ -92,28 +92,6 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Names of all files that are there, `/` between folders.
-    pub(super) fn names(&self) -> Result<Vec<String>, SourceError> {
-        let mut names = Vec::new();
-        let mut folders = vec![String::new()];
-        while let Some(prefix) = folders.pop() {
-            let folder = self.directory.join(&prefix);
-            let failed = || SourceError::file(&folder, "read it");
-            for entry in fs::read_dir(&folder).map_err(failed())? {
-                let entry = entry.map_err(failed())?;
-                let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-                let path = entry.path();
-                if path.is_file() {
-                    names.push(name);
-                } else if path.is_dir() {
-                    folders.push(format!("{name}/"));
-                }
-            }
-        }
-        names.sort_unstable();
-        Ok(names)
-    }
-
     pub(super) fn read_text(&self, name: &str) -> Result<String, SourceError> {
         let path = self.path(name);
         fs::read_to_string(&path).map_err(SourceError::file(&path, "read it"))

@@ -93,7 +93,7 @@ impl ModelCache {
     }
 
     /// Removes models, and with any rule what no start would take any more: models of other
-    /// versions of this program, and what was left by imports that were killed. What the hub's
+    /// versions of this program, and what was left by fetches and imports that were killed. What the hub's
     /// client keeps is its own and stays.
     ///
     /// # Errors
@@ -133,7 +133,9 @@ impl ModelCache {
         kept: &BTreeSet<PathBuf>,
         pruned: &mut Pruned,
     ) -> Result<(), SourceError> {
-        for path in listed(&self.directory.join("models"))? {
+        let mut directories = listed(&self.directory.join("models"))?;
+        directories.extend(listed(&self.directory.join("downloads"))?);
+        for path in directories {
             let absolute = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
             if kept.contains(&absolute) || pruned.busy.contains(&absolute) {
                 continue;

@@ -32,7 +32,7 @@ impl Key {
         };
         let parts = [
             what,
-            &source.to_string(),
+            &source.identity(),
             revision,
             IMPORTER,
             &FORMAT.to_string(),

@@ -7,9 +7,12 @@
     reason = "a test that cannot go on fails on the spot"
 )]
 
+mod buckets;
+mod clouds;
 mod downloads;
 mod models;
 mod python;
 mod refusals;
 mod stand_in;
 mod support;
+mod web;

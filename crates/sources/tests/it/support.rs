@@ -11,7 +11,7 @@ use patchlight_import::CancelFlag;
 use patchlight_model::manifest::Precision;
 use patchlight_sources::{
     Content, Environment, Fetched, Fetcher, ImportChoice, ModelCache, Observer, PrecisionChoice,
-    Progress, Retry, Source, SourceError,
+    Prepared, Progress, Retry, Source, SourceError,
 };
 use tempfile::TempDir;
 
@@ -35,6 +35,8 @@ pub(crate) struct Machine {
     pub(crate) endpoint: String,
     pub(crate) token: Option<&'static str>,
     pub(crate) offline: bool,
+    /// Other variables.
+    pub(crate) variables: Vec<(String, String)>,
 }
 
 impl Machine {
@@ -44,11 +46,34 @@ impl Machine {
             endpoint: hub.endpoint(),
             token: None,
             offline: false,
+            variables: Vec::new(),
         }
+    }
+
+    /// One that knows no hub, with these variables.
+    pub(crate) fn with(variables: &[(&str, &str)]) -> Self {
+        Self {
+            home: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(),
+            endpoint: "http://127.0.0.1:9".to_owned(),
+            token: None,
+            offline: false,
+            variables: variables
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+        }
+    }
+
+    pub(crate) fn prepare(&self, address: &str) -> Result<Prepared, SourceError> {
+        let source = Source::parse(address).unwrap();
+        let cancel = CancelFlag::default();
+        self.cache()
+            .model_dir(&source, &float32(), &cancel, &Told::default())
     }
 
     pub(crate) fn fetcher(&self) -> Fetcher {
         let home = self.home.path().to_str().unwrap().to_owned();
+        let others = self.variables.clone();
         let variables = [
             ("HOME", Some(home)),
             ("HF_ENDPOINT", Some(self.endpoint.clone())),
@@ -57,18 +82,22 @@ impl Machine {
         ];
         let lookup = move |name: &str| {
             let found = variables.iter().find(|(known, _)| *known == name);
-            found.and_then(|(_, value)| value.clone())
+            let other = others.iter().find(|(known, _)| known == name);
+            found
+                .and_then(|(_, value)| value.clone())
+                .or_else(|| other.map(|(_, value)| value.clone()))
         };
         let retry = Retry {
             first_pause: Duration::from_millis(1),
             longest_pause: Duration::from_millis(5),
             ..Retry::default()
         };
-        Fetcher::new(&Environment::new(lookup), retry).unwrap()
+        let cache = self.home.path().join("patchlight");
+        Fetcher::new(&Environment::new(lookup), Some(cache), retry).unwrap()
     }
 
     pub(crate) fn cache(&self) -> ModelCache {
-        ModelCache::new(self.home.path().join("patchlight"), self.fetcher())
+        ModelCache::new(self.fetcher()).unwrap()
     }
 
     /// The hub's own cache.

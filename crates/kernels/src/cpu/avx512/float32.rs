@@ -1,11 +1,10 @@
 //! Products of float32 numbers by fused multiplications and additions.
 
-use std::arch::x86_64::*;
+use std::{arch::x86_64::*, ops::Range};
 
 use super::tile::{ROWS, Sink, tiles};
 use crate::cpu::{
     aligned::{Aligned, LINE},
-    instructions::Epilogue,
     weights::{Linear, PANEL},
 };
 
@@ -13,18 +12,30 @@ use crate::cpu::{
 /// weights stay in the second cache.
 const INPUTS: usize = 1024;
 
-/// A linear layer of float32 rows without gaps.
+/// Some panels of a linear layer of float32 rows without gaps.
+///
+/// # Safety
+/// The sink must be made for the layer, and no other thread may compute these panels for it.
+///
+/// # Panics
+/// If the sink is for another number of rows.
 #[target_feature(enable = "avx512f,avx512dq,fma")]
-pub(super) fn multiply(rows: &[f32], layer: &Linear, kernel: &[f32], epilogue: Epilogue<'_>) {
-    let count = rows.len() / layer.inputs;
-    let sink = Sink::new(epilogue, count, layer);
-    assert!(rows.len() == count * layer.inputs);
+pub(super) unsafe fn multiply(
+    rows: &[f32],
+    layer: &Linear,
+    kernel: &[f32],
+    panels: Range<usize>,
+    sink: Sink<'_>,
+) {
+    let count = sink.rows();
+    assert!(rows.len() == count * layer.inputs && panels.end <= layer.panels());
     assert!(kernel.len() == layer.panels() * layer.inputs * PANEL);
     let mut sums = Aligned::zeroed(match layer.inputs > INPUTS {
         true => count * PANEL,
         false => 0,
     });
-    let parts = (0..layer.panels()).flat_map(|panel| {
+    let kernel = &kernel[..panels.end * layer.inputs * PANEL];
+    let parts = panels.flat_map(|panel| {
         let firsts = (0..layer.inputs).step_by(INPUTS);
         firsts.map(move |first| (panel, first))
     });
@@ -76,7 +87,7 @@ struct Part<'a> {
     first_input: usize,
     panel: usize,
     layer: &'a Linear,
-    sink: Sink,
+    sink: Sink<'a>,
 }
 
 impl Part<'_> {

@@ -1,30 +1,41 @@
 //! Products of bytes by VNNI's `vpdpbusd`: unsigned tokens times signed weights, four at a time,
 //! added up in 32 bits.
 
-use std::arch::x86_64::*;
+use std::{arch::x86_64::*, ops::Range};
 
 use super::tile::{ROWS, Sink, tiles};
 use crate::cpu::{
     aligned::LINE,
-    instructions::{Epilogue, Quantized},
+    rounding::Quantized,
     weights::{GROUP, HALF_PANEL, Int8Kernel, Linear, PANEL, panel_len},
 };
 
-/// A linear layer of tokens as integers.
+/// Some panels of a linear layer of tokens as integers.
 ///
 /// Panel after panel, so that a panel's weights, which stay in the second cache meanwhile, are
 /// multiplied with all rows.
+///
+/// # Safety
+/// The sink must be made for the layer, and no other thread may compute these panels for it.
+///
+/// # Panics
+/// If the sink is for another number of rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vnni")]
-pub(super) fn multiply(
+pub(super) unsafe fn multiply(
     tokens: Quantized<'_>,
     layer: &Linear,
     kernel: &Int8Kernel,
-    epilogue: Epilogue<'_>,
+    panels: Range<usize>,
+    sink: Sink<'_>,
 ) {
     let rows = tokens.scale.len();
-    let sink = Sink::new(epilogue, rows, layer);
-    for panel in 0..layer.panels() {
-        let next = next_panel(layer, kernel, panel);
+    assert_eq!(rows, sink.rows());
+    let end = panels.end;
+    for panel in panels {
+        let next = match panel + 1 < end {
+            true => next_panel(panel_len(layer.inputs), &kernel.values, panel),
+            false => &[],
+        };
         let panel = Panel::new(tokens, layer, kernel, panel, sink);
         let share = next.len().div_ceil(rows.div_ceil(ROWS).max(1));
         let mut coming = next.chunks(share.max(1));
@@ -45,11 +56,9 @@ pub(super) fn multiply(
     }
 }
 
-/// The weights that are multiplied after this panel's; empty after the last.
-pub(super) fn next_panel<'a>(layer: &Linear, kernel: &'a Int8Kernel, panel: usize) -> &'a [i8] {
-    let len = panel_len(layer.inputs);
-    let start = kernel.values.len().min((panel + 1) * len);
-    &kernel.values[start..kernel.values.len().min(start + len)]
+/// The weights that are multiplied after this panel's, of panels of `len` bytes.
+pub(super) fn next_panel(len: usize, kernel: &[i8], panel: usize) -> &[i8] {
+    &kernel[(panel + 1) * len..][..len]
 }
 
 /// Asks for weights to be brought to the second cache.
@@ -71,11 +80,12 @@ pub(super) struct Panel<'a> {
     bias: &'a [f32],
     inputs: usize,
     panel: usize,
-    sink: Sink,
+    sink: Sink<'a>,
 }
 
 impl<'a> Panel<'a> {
-    /// The layer's panel with this number; the sink must be made for the tokens and the layer.
+    /// The layer's panel with this number. What computes with it relies on the sink's being made
+    /// for as many rows as tokens and for the layer, and on no other thread's computing this panel.
     ///
     /// # Panics
     /// If the tokens' rows are shorter than the layer's inputs, or there is no such panel.
@@ -84,7 +94,7 @@ impl<'a> Panel<'a> {
         layer: &'a Linear,
         kernel: &'a Int8Kernel,
         panel: usize,
-        sink: Sink,
+        sink: Sink<'a>,
     ) -> Self {
         assert!(layer.inputs.div_ceil(GROUP) * GROUP <= tokens.stride);
         assert!(tokens.bytes.len() >= tokens.scale.len() * tokens.stride);

@@ -1,6 +1,6 @@
 //! What the products share: tiles of a few rows by up to four vectors of output channels.
 
-use std::arch::x86_64::*;
+use std::{arch::x86_64::*, marker::PhantomData};
 
 use super::math;
 use crate::cpu::{
@@ -11,14 +11,21 @@ use crate::cpu::{
 /// Rows of a tile: with four vectors of sums each, inputs and weights still find registers.
 pub(super) const ROWS: usize = 6;
 
-/// Where a tile's result goes.
+/// Where a tile's result goes. Several threads may have it, each for other panels.
 #[derive(Clone, Copy)]
-pub(super) struct Sink {
+pub(super) struct Sink<'a> {
     out: *mut f32,
+    rows: usize,
     channels: usize,
     stride: usize,
     action: Action,
+    room: PhantomData<&'a mut [f32]>,
 }
+
+// SAFETY: values are reached through `put` alone, whose contract keeps threads apart.
+unsafe impl Send for Sink<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Sink<'_> {}
 
 #[derive(Clone, Copy)]
 enum Action {
@@ -27,13 +34,13 @@ enum Action {
     Activate(Activation),
 }
 
-impl Sink {
-    /// For `rows` rows of the layer's output channels, written to `epilogue`.
+impl<'a> Sink<'a> {
+    /// For the layer's output channels of as many rows as `epilogue` has room for.
     ///
     /// # Panics
-    /// If the epilogue's room is of another length.
-    pub(super) fn new(epilogue: Epilogue<'_>, rows: usize, layer: &Linear) -> Self {
-        assert_eq!(epilogue.rows(layer.outputs), rows);
+    /// If its rows are shorter than that.
+    pub(super) fn new(epilogue: Epilogue<'a>, layer: &Linear) -> Self {
+        let rows = epilogue.rows(layer.outputs);
         let channels = layer.outputs;
         let (out, stride, action) = match epilogue {
             Epilogue::Store(out) => (out, channels, Action::Store),
@@ -45,18 +52,25 @@ impl Sink {
         assert!(stride >= channels && out.len() >= rows * stride);
         Self {
             out: out.as_mut_ptr(),
+            rows,
             channels,
             stride,
             action,
+            room: PhantomData,
         }
+    }
+
+    /// For how many rows it was made.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
     }
 
     /// Takes a row's results for the channels from `channel` on, bias included; those beyond the
     /// last channel are left out.
     ///
     /// # Safety
-    /// The row must be of those that the sink was made for, and `channel` below the padded number
-    /// of channels.
+    /// The row must be of those that the sink was made for, `channel` below the padded number of
+    /// channels, and no other thread may put results for these channels.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq")]
     pub(super) unsafe fn put<const VECTORS: usize>(

@@ -1,14 +1,17 @@
 //! One block, of one image or of several together.
 //!
-//! A single image's tokens go through it in parts, a thread each, that meet three times: queries,
-//! keys and values of all tokens have to be there before keys are prepared, all keys before a token
-//! attends, and all tokens have left a block before the next begins.
+//! Divided by tokens, a single image goes through it in parts, a thread each, that meet three times:
+//! queries, keys and values of all tokens have to be there before keys are prepared, all keys before
+//! a token attends, and all tokens have left a block before the next begins. Divided by output
+//! channels, it is one part whose steps are each spread over the threads.
 
-use super::{Block, ClassTokenOutputs, Encoder, Image, for_each_part, lengths, split_rows};
+use super::{
+    Block, ClassTokenOutputs, Encoder, Image, Parts, for_each_part, lengths, split_rows,
+    steps::{Scratch, write_rounding_error},
+};
 use crate::cpu::{
     encoder::workspace::Workspace,
-    instructions::{Epilogue, KeysAndValues, Operand, QuantizedMut, RowsMut},
-    weights::{Linear, Norm, ZERO_POINT},
+    instructions::{Epilogue, KeysAndValues, RowsMut},
 };
 
 /// Tokens of one part on their way to queries, keys and values.
@@ -58,12 +61,6 @@ struct PreparedHead<'a> {
     class_token: Option<(&'a mut [f32], &'a mut [f32])>,
 }
 
-/// Where a part prepares what a layer reads.
-struct Scratch<'a> {
-    quantized: QuantizedMut<'a>,
-    normalized: &'a mut [f32],
-}
-
 impl Encoder {
     /// Runs a block: the tokens in the workspace become those after it.
     ///
@@ -73,7 +70,7 @@ impl Encoder {
         layer: usize,
         workspace: &mut Workspace,
         images: &mut [Image<'_>],
-        parts: usize,
+        parts: Parts,
     ) {
         let shape = &self.shape;
         let (all, hidden, block) = (shape.tokens(), shape.hidden, &self.blocks[layer]);
@@ -83,7 +80,7 @@ impl Encoder {
         // Of several images the queries that nothing reads are computed, too.
         let projected = if count == 1 { queries } else { count * all };
         self.project(block, workspace, projected, parts);
-        self.by_head(layer, workspace, images, parts);
+        self.by_head(layer, workspace, images, parts.threads());
         if queries < all {
             for image in 1..count {
                 let rows = image * all * hidden..(image * all + queries) * hidden;
@@ -94,11 +91,12 @@ impl Encoder {
         }
 
         let heads = shape.head_shape();
-        let parts = if queries < all { 1 } else { parts };
-        let lengths = lengths(count * queries, parts);
+        let Parts { rows, columns } = parts;
+        let rows = if queries < all { 1 } else { rows };
+        let lengths = lengths(count * queries, rows);
         let row = heads.row();
         let of_layer = layer * all * row..layer * all * row + queries * row;
-        let mut fused: Vec<Vec<Option<&mut [f32]>>> = (0..parts).map(|_| Vec::new()).collect();
+        let mut fused: Vec<Vec<Option<&mut [f32]>>> = (0..rows).map(|_| Vec::new()).collect();
         let mut class_token = Vec::with_capacity(count);
         let mut of_images = workspace.fused.chunks_mut(shape.layers * all * row);
         for image in images {
@@ -124,7 +122,7 @@ impl Encoder {
         let normalized = split_scratch(&mut workspace.normalized, hidden, lengths.clone());
         let quantized = workspace.quantized.split(lengths.clone());
         let mut first = 0;
-        let mut tasks = Vec::with_capacity(parts);
+        let mut tasks = Vec::with_capacity(rows);
         let buffers = tokens.into_iter().zip(mixed).zip(activations).zip(fused);
         let scratch = normalized.into_iter().zip(quantized);
         for ((length, (((tokens, mixed), activations), fused)), scratch) in
@@ -152,14 +150,15 @@ impl Encoder {
         let [keys, values] = &workspace.prepared;
         let prepared = KeysAndValues { keys, values };
         for_each_part(tasks, |task| {
-            self.attend_and_mlp(block, task, count, prepared, of_images)
+            self.attend_and_mlp(block, task, [count, columns], prepared, of_images)
         });
     }
 
     /// Tokens to queries, keys and values; queries of the first `queries` tokens alone.
-    fn project(&self, block: &Block, workspace: &mut Workspace, queries: usize, parts: usize) {
+    fn project(&self, block: &Block, workspace: &mut Workspace, queries: usize, parts: Parts) {
         let hidden = self.shape.hidden;
-        let lengths = lengths(workspace.images * self.shape.tokens(), parts);
+        let Parts { rows, columns } = parts;
+        let lengths = lengths(workspace.images * self.shape.tokens(), rows);
         let mut first = 0;
         let of_queries: Vec<usize> = lengths
             .clone()
@@ -177,7 +176,7 @@ impl Encoder {
         let mut tokens = &*workspace.tokens;
         let outputs = queries.into_iter().zip(keys).zip(values);
         let scratch = normalized.into_iter().zip(quantized);
-        let mut tasks = Vec::with_capacity(parts);
+        let mut tasks = Vec::with_capacity(rows);
         for ((length, ((queries, keys), values)), scratch) in lengths.zip(outputs).zip(scratch) {
             let (of_part, rest) = tokens.split_at(length * hidden);
             tokens = rest;
@@ -191,12 +190,16 @@ impl Encoder {
         }
         for_each_part(tasks, |mut task| {
             let norm = &block.attention_norm;
-            let input = self.normalized(task.tokens, norm, &block.queries, &mut task.scratch);
+            let layer = &block.queries;
+            let input = self.normalized(task.tokens, norm, layer, &mut task.scratch, columns);
             let some = input.first(task.queries.len() / hidden, hidden);
-            let instructions = &self.instructions;
-            instructions.multiply(some, &block.queries, Epilogue::Store(task.queries));
-            instructions.multiply(input, &block.keys, Epilogue::Store(task.keys));
-            instructions.multiply(input, &block.values, Epilogue::Store(task.values));
+            let multiply = |input, layer, out| {
+                let into = Epilogue::Store(out);
+                self.instructions.multiply(input, layer, into, columns);
+            };
+            multiply(some, layer, task.queries);
+            multiply(input, &block.keys, task.keys);
+            multiply(input, &block.values, task.values);
         });
     }
 
@@ -206,7 +209,7 @@ impl Encoder {
         layer: usize,
         workspace: &mut Workspace,
         images: &mut [Image<'_>],
-        parts: usize,
+        threads: usize,
     ) {
         let shape = self.shape.head_shape();
         let (tokens, size, of_image) = (shape.tokens, shape.size, shape.tokens * shape.hidden());
@@ -261,42 +264,40 @@ impl Encoder {
             attention.copy_from_slice(&row[..tokens]);
             instructions.weigh_values(shape, head, of_image.values, &row, weighted);
         };
-        match parts {
+        match threads {
             1 => tasks.into_iter().for_each(run),
             _ => for_each_part(tasks, run),
         }
     }
 
     /// From queries to the end of the block, for the tokens of one part; `images` have as many of
-    /// them each.
+    /// them each. Every step is on `columns` threads.
     fn attend_and_mlp(
         &self,
         block: &Block,
         mut task: Rest<'_>,
-        images: usize,
+        [images, columns]: [usize; 2],
         prepared: KeysAndValues<'_>,
         of_images: KeysAndValues<'_>,
     ) {
         let (instructions, hidden) = (&self.instructions, self.shape.hidden);
-        let heads = self.shape.head_shape();
         let of_image = task.queries.len() / images;
         let queries = task.queries.chunks_exact(of_image.max(1));
         let mixed = task.mixed.chunks_exact_mut(of_image.max(1));
         let fused = task.fused.into_iter();
         for (image, ((queries, mixed), fused)) in queries.zip(mixed).zip(fused).enumerate() {
-            let fused = fused.map(|fused| (fused, self.shape.head_fusion));
             let prepared = prepared.of_image(image, images);
             let of_image = of_images.of_image(image, images);
-            instructions.attend(heads, queries, prepared, of_image, mixed, fused);
+            self.attend(queries, [prepared, of_image], mixed, fused, columns);
         }
-        let input = self.quantized(task.mixed, hidden, &block.out, &mut task.scratch);
+        let input = self.quantized(task.mixed, hidden, &block.out, &mut task.scratch, columns);
         for (image, class_token) in task.class_token.iter_mut().enumerate() {
             if let Some(ClassToken { rounding_error, .. }) = class_token {
                 let row = image * of_image / hidden;
                 write_rounding_error(input, row, &task.mixed[row * hidden..], rounding_error);
             }
         }
-        instructions.multiply(input, &block.out, Epilogue::Add(task.tokens));
+        instructions.multiply(input, &block.out, Epilogue::Add(task.tokens), columns);
 
         let class_rows = |tokens: &[f32]| -> Vec<f32> {
             let rows = (0..task.class_token.len()).map(|image| image * of_image);
@@ -304,16 +305,17 @@ impl Encoder {
                 .collect()
         };
         let before_mlp = class_rows(task.tokens);
-        let input = self.normalized(task.tokens, &block.mlp_norm, &block.up, &mut task.scratch);
+        let (norm, scratch) = (&block.mlp_norm, &mut task.scratch);
+        let input = self.normalized(task.tokens, norm, &block.up, scratch, columns);
         let RowsMut { values, stride } = task.activations;
         let out = RowsMut {
             values: &mut *values,
             stride,
         };
         let active = Epilogue::Activate(self.shape.activation, out);
-        instructions.multiply(input, &block.up, active);
-        let input = self.quantized(values, stride, &block.down, &mut task.scratch);
-        instructions.multiply(input, &block.down, Epilogue::Add(task.tokens));
+        instructions.multiply(input, &block.up, active, columns);
+        let input = self.quantized(values, stride, &block.down, scratch, columns);
+        instructions.multiply(input, &block.down, Epilogue::Add(task.tokens), columns);
         let after_mlp = class_rows(task.tokens);
         let rows = after_mlp
             .chunks_exact(hidden)
@@ -328,58 +330,6 @@ impl Encoder {
             }
         }
     }
-
-    /// Normalised rows, as a layer reads them.
-    fn normalized<'s>(
-        &self,
-        rows: &[f32],
-        norm: &Norm,
-        layer: &Linear,
-        scratch: &'s mut Scratch<'_>,
-    ) -> Operand<'s> {
-        let epsilon = self.shape.norm_epsilon;
-        match layer.is_int8() {
-            true => {
-                let quantized = &mut scratch.quantized;
-                self.instructions
-                    .normalize_and_quantize(rows, norm, epsilon, quantized);
-                Operand::Int8(quantized.view())
-            }
-            false => {
-                self.instructions
-                    .normalize(rows, norm, epsilon, scratch.normalized);
-                Operand::Float32(scratch.normalized)
-            }
-        }
-    }
-
-    /// Rows `stride` values apart, as a layer reads them; in float32 they are without gaps.
-    fn quantized<'s>(
-        &self,
-        rows: &'s [f32],
-        stride: usize,
-        layer: &Linear,
-        scratch: &'s mut Scratch<'_>,
-    ) -> Operand<'s> {
-        match layer.is_int8() {
-            true => {
-                let quantized = &mut scratch.quantized;
-                self.instructions
-                    .quantize(rows, layer.inputs, stride, quantized);
-                Operand::Int8(scratch.quantized.view())
-            }
-            false => Operand::Float32(rows),
-        }
-    }
-}
-
-impl<'a> Scratch<'a> {
-    fn new((normalized, quantized): (&'a mut [f32], QuantizedMut<'a>)) -> Self {
-        Self {
-            quantized,
-            normalized,
-        }
-    }
 }
 
 /// As [`split_rows`], of a buffer that may not be there.
@@ -391,18 +341,5 @@ fn split_scratch(
     match rows.is_empty() {
         true => lengths.map(|_| &mut [][..]).collect(),
         false => split_rows(rows, width, lengths),
-    }
-}
-
-/// What rounding a row to integers changed; nothing where it was not rounded.
-fn write_rounding_error(input: Operand<'_>, row: usize, values: &[f32], error: &mut [f32]) {
-    let Operand::Int8(quantized) = input else {
-        error.fill(0.0);
-        return;
-    };
-    let bytes = quantized.bytes[row * quantized.stride..].iter().zip(values);
-    for (error, (&byte, value)) in error.iter_mut().zip(bytes) {
-        let integer = (i32::from(byte) - ZERO_POINT) as f32;
-        *error = integer * quantized.scale[row] - value;
     }
 }

@@ -2,6 +2,7 @@
 //! Pillow's.
 
 use super::{frame::Frame, header::Headers};
+use crate::decode::color::under_black;
 
 /// What the components are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -74,14 +75,4 @@ fn rgb(luma: u8, cb: u8, cr: u8) -> [u8; 3] {
     let green = luma + ((-22_554 * cb - 46_802 * cr + HALF) >> 16);
     let blue = luma + ((116_130 * cb + HALF) >> 16);
     [red, green, blue].map(|value| value.clamp(0, 255) as u8)
-}
-
-/// Inverted CMYK, as Adobe stores it, to RGB.
-fn under_black(inks: [u8; 3], black: u8) -> [u8; 3] {
-    let light = u32::from(black);
-    inks.map(|ink| {
-        // Rounded division by 255.
-        let product = u32::from(255 - ink) * light + 128;
-        (light - ((product + (product >> 8)) >> 8).min(light)) as u8
-    })
 }
