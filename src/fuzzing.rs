@@ -116,6 +116,7 @@ fn preprocesses() -> [Preprocess; 3] {
             scale: 1.0 / 255.0,
             mean: [0.5; 3],
             std: [0.5; 3],
+            bgr: false,
         },
     };
     let crop = |rounding| {

@@ -78,6 +78,11 @@ pub struct ImportArgs {
     #[arg(long, value_name = "FILE", env = "PATCHLIGHT_LABELS")]
     pub labels: Option<PathBuf>,
 
+    /// Embeddings of texts, one a label, that classify instead of a trained head (CLIP, SigLIP);
+    /// models/text_embeddings.py makes the file
+    #[arg(long, value_name = "FILE", env = "PATCHLIGHT_TEXT_EMBEDDINGS")]
+    pub text_embeddings: Option<PathBuf>,
+
     /// Attention heads, where the checkpoint cannot tell
     #[arg(long, value_name = "N", env = "PATCHLIGHT_HEADS")]
     pub heads: Option<usize>,

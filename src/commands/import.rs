@@ -119,6 +119,7 @@ fn options(args: ImportArgs) -> Result<(ImportOptions, Address), String> {
         resize: resize.map_err(|error| format!("--resize: {error}"))?,
         head_fusion: head_fusion(&args.head_fusion)?,
         labels: args.labels,
+        text_embeddings: args.text_embeddings,
         heads: args.heads,
         preprocess,
         image_size: args.image_size,

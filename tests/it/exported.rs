@@ -156,6 +156,12 @@ fn dynamo_that_takes_one_image_with_constants_beside_it() {
 }
 
 #[test]
+fn exports_of_two_images_take_any_number() {
+    agrees("dynamo_two_images", 1e-5);
+    agrees("torchscript_two_images", 1e-5);
+}
+
+#[test]
 fn dynamo_whose_attention_is_one_operator_with_a_mask() {
     agrees("dynamo_opset_23_masked_attention", 1e-5);
 }

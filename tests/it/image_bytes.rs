@@ -70,11 +70,13 @@ fn the_graph_normalises_as_the_table_does() {
         scale: 1.0 / 255.0,
         mean: [0.485, 0.456, 0.406],
         std: [0.229, 0.224, 0.225],
+        bgr: false,
     };
     let to_both_sides = Normalize {
         scale: 1.0 / 127.5,
         mean: [1.0; 3],
         std: [1.0; 3],
+        bgr: false,
     };
     for normalize in [imagenet, to_both_sides] {
         let fused = fuse(

@@ -26,6 +26,9 @@ pub(super) fn open(
     card: u32,
 ) -> Result<Opened, EngineError> {
     let fused = match manifest.graph.precision {
+        _ if manifest.preprocess.normalize.bgr => {
+            Err("its planes come in the order B, G, R".to_owned())
+        }
         Precision::Fp16 => graph_file::read(&options.graph).and_then(|model| {
             fuse(
                 model,
@@ -121,6 +124,8 @@ fn with_kernels(
 }
 
 fn normalization(manifest: &Manifest) -> PixelNormalization {
-    let Normalize { scale, mean, std } = manifest.preprocess.normalize;
+    let Normalize {
+        scale, mean, std, ..
+    } = manifest.preprocess.normalize;
     PixelNormalization { scale, mean, std }
 }

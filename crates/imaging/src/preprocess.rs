@@ -87,6 +87,12 @@ pub enum Resize {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Filter {
+    /// The sample that lies nearest.
+    Nearest,
+    /// Support ½, all samples alike.
+    Box,
+    /// Support 1, a cosine window on a sinc.
+    Hamming,
     /// Support 1.
     Bilinear,
     /// Support 2, a = −0.5.
@@ -143,4 +149,7 @@ pub struct Normalize {
     pub mean: [f64; 3],
     /// Divides last; ones where the checkpoint does not normalise.
     pub std: [f64; 3],
+    /// Whether the planes come in the order B, G, R; `mean` and `std` are in theirs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bgr: bool,
 }

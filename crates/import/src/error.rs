@@ -81,6 +81,15 @@ pub enum ImportError {
         detail: String,
     },
 
+    /// Embeddings of texts do not fit the source.
+    #[error("--text-embeddings {}: {detail}", .path.display())]
+    TextEmbeddings {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        detail: String,
+    },
+
     /// What an exported graph attends to is not known for sure.
     #[error(
         "{}: no sure attention map: {detail}. With --without-map it is imported to serve labels only",
@@ -125,6 +134,13 @@ impl ImportError {
         Self::Malformed {
             path: path.to_owned(),
             detail: cut(&detail.to_string(), MAX_DETAIL).into_owned(),
+        }
+    }
+
+    pub(super) fn text_embeddings(path: &Path, detail: impl Into<String>) -> Self {
+        Self::TextEmbeddings {
+            path: path.to_owned(),
+            detail: cut(&detail.into(), MAX_DETAIL).into_owned(),
         }
     }
 

@@ -103,10 +103,13 @@ impl Network {
             },
         };
         let (_, preprocess, spec) = input_size::at_size(options, stored, preprocess)?;
-        let recipes = (self.recipes)(&spec);
+        let mut recipes = (self.recipes)(&spec);
+        if spec.variant.rms_norm {
+            recipes.without_shifts(&spec);
+        }
         recipes.check(file.as_ref(), &spec, self.unused)?;
         source_files.extend(file.digests()?);
-        let used = file.names().into_iter().filter(|name| !(self.unused)(name));
+        let used = recipes.reads(&spec).into_iter();
         let values = used.map(|name| file.shape(&name).map_or(0, |shape| shape.iter().product()));
         let parameters = values.sum::<usize>() as u64;
         Ok(Checkpoint {

@@ -4,6 +4,8 @@
 mod classes;
 mod layout;
 
+use std::sync::Arc;
+
 use patchlight_imaging::preprocess::Preprocess;
 use patchlight_onnx::vit::VitSpec;
 
@@ -21,6 +23,7 @@ use super::{
     preprocessing::{self, Digests, processor},
     small_file::json,
     tensor_file::{self, named_digest},
+    text_embeddings::TextEmbeddings,
     vit_config::Config,
 };
 
@@ -33,7 +36,12 @@ pub(super) fn open(
     let config_path = paths.config()?;
     let fields: Map<String, Value> = json(config_path)?;
     let model_type = fields.get("model_type").and_then(Value::as_str);
-    if let Some(family) = model_type.and_then(families::family) {
+    let family = model_type.and_then(families::family);
+    if let (Some(texts), None) = (&options.text_embeddings, family) {
+        let detail = "are for networks that compare images with texts: CLIP and SigLIP";
+        return Err(ImportError::text_embeddings(texts, detail));
+    }
+    if let Some(family) = family {
         return open_family(family, &fields, paths, options);
     }
     let config: Config = json(config_path)?;
@@ -80,17 +88,32 @@ fn open_family(
     let file = tensor_file::open(&paths.weights()?)?;
     let anchor = family.anchor(file.as_ref());
     let file = tensor_file::by_anchor(file, anchor)?;
-    let network = family.network(config_path, fields, file.as_ref(), options.head_fusion)?;
+    let texts = options.text_embeddings.as_deref();
+    let texts = texts.map(TextEmbeddings::read).transpose()?.map(Arc::new);
+    let network = family.network(
+        config_path,
+        fields,
+        file.as_ref(),
+        options.head_fusion,
+        texts.as_ref(),
+    )?;
     let described = Classes::read(config_path)?;
     let classes = network.classes();
-    let (preprocess, source_files) = preprocess(paths, options, None)?;
+    let (preprocess, mut source_files) = preprocess(paths, options, None)?;
+    if let Some(texts) = &texts {
+        source_files.extend([named_digest(&texts.path)?]);
+    }
     let surroundings = Surroundings {
         preprocess,
-        labels: match options.labels {
-            Some(_) => None,
-            None => Some(described.labels(classes)?),
+        labels: match (&options.labels, &texts) {
+            (Some(_), _) => None,
+            (None, Some(texts)) => Some(texts.labels.clone()),
+            (None, None) => Some(described.labels(classes)?),
         },
-        task: described.task(classes)?,
+        task: match (&texts, family.zero_shot) {
+            (Some(_), Some(task)) => task,
+            _ => described.task(classes)?,
+        },
         source: "huggingface",
         source_files,
     };

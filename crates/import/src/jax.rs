@@ -85,6 +85,7 @@ fn own_preprocessing(spec: &VitSpec) -> Preprocess {
             scale: 1.0 / 255.0,
             mean: [0.5; 3],
             std: [0.5; 3],
+            bgr: false,
         },
     }
 }

@@ -60,6 +60,7 @@ mod summary;
 pub mod tensor_file;
 #[cfg(test)]
 mod tests;
+mod text_embeddings;
 mod timm;
 mod torchvision;
 mod vit_config;
@@ -103,6 +104,9 @@ pub struct ImportOptions {
     pub head_fusion: HeadFusion,
     /// A file with one label a line, instead of the checkpoint's.
     pub labels: Option<PathBuf>,
+    /// Embeddings of texts, one a label, that make a classifier of a network which compares images
+    /// with texts.
+    pub text_embeddings: Option<PathBuf>,
     /// Attention heads, where the checkpoint does not tell.
     pub heads: Option<usize>,
     /// Where the preprocessing is described, instead of the checkpoint's own place.
@@ -133,6 +137,7 @@ impl ImportOptions {
             origin: None,
             head_fusion: HeadFusion::Mean,
             labels: None,
+            text_embeddings: None,
             heads: None,
             preprocess: None,
             resize: None,
@@ -216,10 +221,16 @@ fn write(
 ) -> Result<Summary, ImportError> {
     let mut checkpoint = match &options.source {
         Source::Checkpoint(path) => match source::graph(path) {
-            Some(graph) => return onnx::run(&graph, options, progress),
+            Some(graph) => {
+                source::refuse_text_embeddings(options)?;
+                return onnx::run(&graph, options, progress);
+            }
             None => source::open(path, options)?,
         },
-        Source::RandomWeights(arch) => random::checkpoint(*arch, options.head_fusion),
+        Source::RandomWeights(arch) => {
+            source::refuse_text_embeddings(options)?;
+            random::checkpoint(*arch, options.head_fusion)
+        }
     };
     let stripped = checkpoint.stripped.take();
     let given = options.labels.as_deref();

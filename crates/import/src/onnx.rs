@@ -16,9 +16,11 @@
 mod attention;
 mod check;
 mod decompose_attention;
+mod dynamic_batch;
 mod evidence;
 mod file;
 mod network;
+mod paths;
 mod probe;
 mod rewrite;
 mod signature;
@@ -72,7 +74,7 @@ pub(super) fn run(
     }
     let paths = CheckpointPaths::of_graph(path)?;
     let ExportedModel { mut model, files } = ExportedModel::read(path)?;
-    let signature = Signature::of(&model, path)?;
+    let mut signature = Signature::of(&model, path)?;
     let runtime = options.loaded_runtime()?;
 
     let classes = check::classes(&model, &signature);
@@ -87,6 +89,27 @@ pub(super) fn run(
     let mut directory = ModelDirWriter::prepare(&options.out)?;
     let parameters = model.graph.as_ref().map_or(0, file::parameters);
     place_constants(path, &mut model, &mut directory, options, progress)?;
+    if let BatchAxis::Fixed(fixed) = signature.batch {
+        let proposed = dynamic_batch::propose(&model, fixed);
+        let agrees = |proposed: &ModelProto| {
+            agrees_with_export(
+                &runtime,
+                &directory,
+                proposed,
+                sides,
+                (&before, signature.half),
+            )
+        };
+        match proposed.filter(agrees) {
+            Some(dynamic) => {
+                model = dynamic;
+                signature.batch = BatchAxis::Dynamic;
+            }
+            // One by one is right as well.
+            None if fixed == 1 => {}
+            None => return Err(ImportError::malformed(path, fixed_batch(fixed))),
+        }
+    }
 
     let Maps {
         network,
@@ -173,6 +196,30 @@ pub(super) fn run(
         },
     })?;
     Ok(Summary::new(options.out.clone(), manifest, named))
+}
+
+/// Whether a graph gives the logits of the exported one, of one image and of several at once.
+fn agrees_with_export(
+    runtime: &Runtime,
+    directory: &ModelDirWriter,
+    proposed: &ModelProto,
+    sides: [usize; 2],
+    (before, half): (&GraphOutputs, bool),
+) -> bool {
+    let file = directory.write_scratch("dynamic-batch.onnx", &proposed.encode_to_vec());
+    let after = file.and_then(|file| {
+        let after = GraphOutputs::of_import(runtime, &file, sides)?;
+        before.agree_with(&after, &file, half)
+    });
+    after.is_ok()
+}
+
+fn fixed_batch(fixed: usize) -> String {
+    format!(
+        "takes exactly {fixed} pictures at once, and what made it dynamic gave other answers; export it \
+         with torch.onnx.export(model, (pixels,), \"model.onnx\", input_names=[\"pixel_values\"], \
+         output_names=[\"logits\"], dynamo=True, dynamic_shapes=({{0: torch.export.Dim(\"batch\")}},))"
+    )
 }
 
 /// Everything that is done to a graph before it is run for the first time, and the search for its

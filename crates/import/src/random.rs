@@ -121,6 +121,7 @@ pub(super) fn checkpoint(arch: Arch, head_fusion: HeadFusion) -> Checkpoint {
                 scale: 1.0 / 255.0,
                 mean: [0.5; 3],
                 std: [0.5; 3],
+                bgr: false,
             },
         },
         source: "random",

@@ -37,6 +37,13 @@ fn graph_file(path: &Path) -> Option<PathBuf> {
 pub(super) fn open(path: &Path, options: &ImportOptions) -> Result<Checkpoint, ImportError> {
     let paths = CheckpointPaths::at(path)?;
     let weights = paths.weights()?;
+    let compared_with_texts = match &paths.config {
+        Some(config) => matches!(config_format(config)?, ConfigFormat::HuggingFace),
+        None => false,
+    };
+    if !compared_with_texts {
+        refuse_text_embeddings(options)?;
+    }
     let extension = weights.extension().unwrap_or_default();
     if extension.eq_ignore_ascii_case("npz") {
         return jax::open(&weights, &paths, options);
@@ -78,6 +85,19 @@ pub(super) fn open(path: &Path, options: &ImportOptions) -> Result<Checkpoint, I
         )
     };
     Err(ImportError::malformed(&weights, detail))
+}
+
+/// Refuses embeddings of texts where the source has no place for them.
+///
+/// # Errors
+/// If there are some.
+pub(super) fn refuse_text_embeddings(options: &ImportOptions) -> Result<(), ImportError> {
+    let Some(texts) = &options.text_embeddings else {
+        return Ok(());
+    };
+    let detail = "are for networks that compare images with texts, as transformers saves them: a \
+                  directory with the config.json of a CLIP or SigLIP model and its weights";
+    Err(ImportError::text_embeddings(texts, detail))
 }
 
 /// What the files beside an exported graph say: `config.json` and what belongs to it; without one,

@@ -162,6 +162,9 @@ impl fmt::Display for PreprocessSummary<'_> {
             normalize,
         } = self.0;
         let filter = match filter {
+            Filter::Nearest => "nearest",
+            Filter::Box => "box",
+            Filter::Hamming => "Hamming",
             Filter::Bilinear => "bilinear",
             Filter::Bicubic => "bicubic",
             Filter::Lanczos => "Lanczos",

@@ -24,9 +24,9 @@ use sha2::{Digest, Sha256};
 
 pub use self::prefixed::Stripped;
 pub(super) use self::prefixed::{by_anchor, has};
+pub(super) use self::safetensors::SafetensorsFile;
 use self::{
     npz::NpzFile,
-    safetensors::SafetensorsFile,
     shards::Shards,
     torch::{LegacyFile, TorchFile},
 };

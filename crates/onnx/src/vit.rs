@@ -41,6 +41,7 @@
 //! batch 1, 7 % to ViT-Ti/16 at batch 1 and 3 to 4 % at batch 8, and 19 MB per image to the memory
 //! of ViT-L/16.
 
+mod activation;
 mod attach_evidence;
 mod attach_rollout;
 mod attribution;
@@ -51,6 +52,7 @@ pub mod fused;
 mod head;
 mod layer_errors;
 mod linear;
+mod norm;
 mod precision_plan;
 mod rollout;
 mod scores;
@@ -61,11 +63,12 @@ mod weight_id;
 use std::{collections::BTreeMap, io, iter};
 
 pub use self::{
+    activation::Activation,
     attach_evidence::{MeanNorm, MeanReadout, attach_evidence},
     attach_rollout::{Probabilities, attach_rollout},
     precision_plan::{LinearKind, LinearLayer, Precision, PrecisionPlan},
-    spec::{Activation, HeadFusion, PoolNorm, Pooling, VitSpec},
-    variant::{AttentionPool, MlpForm, UnitLength, Variant, relation_index, relations},
+    spec::{HeadFusion, PoolNorm, Pooling, VitSpec},
+    variant::{AttentionPool, MlpForm, Rotation, UnitLength, Variant, relation_index, relations},
     weight_id::{BlockWeight, PoolWeight, WeightId},
 };
 
@@ -167,6 +170,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let mut attention = Vec::with_capacity(spec.layers);
         let mut traces = Vec::with_capacity(spec.layers);
         for layer in 0..spec.layers {
+            self.enter_block(layer)?;
             let block = self.block(layer, &tokens, entering.as_deref())?;
             tokens = block.tokens;
             attention.push(block.fused);

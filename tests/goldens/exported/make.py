@@ -50,14 +50,14 @@ def strip_metadata(path):
 
 
 def torchscript(model, pixels, path, batch=True, opset=17, names=("pixel_values", "logits")):
-    axes = {name: {0: "batch"} for name in names} if batch else None
+    axes = {name: {0: "batch"} for name in names} if batch is True else None
     torch.onnx.export(model, (pixels if batch else pixels[:1],), str(path), dynamo=False, opset_version=opset,
                       input_names=names[:1], output_names=names[1:], dynamic_axes=axes)
     strip_metadata(path)
 
 
 def dynamo(model, pixels, path, batch=True, opset=18, external=False):
-    shapes = ({0: torch.export.Dim("batch")},) if batch else None
+    shapes = ({0: torch.export.Dim("batch")},) if batch is True else None
     torch.onnx.export(model, (pixels if batch else pixels[:1],), str(path), dynamo=True, opset_version=opset,
                       dynamic_shapes=shapes, external_data=external, verbose=False)
     strip_metadata(path)
@@ -211,6 +211,8 @@ def main():
     from_transformers("dynamo_one_image_external", "eager", with_options(dynamo, external=True, **one), 5,
                       intermediate_size=160)
     from_transformers("dynamo_opset_23_masked_attention", "sdpa", with_options(dynamo, opset=23), 6)
+    from_transformers("dynamo_two_images", "sdpa", with_options(dynamo, batch="fixed"), 7)
+    from_transformers("torchscript_two_images", "eager", with_options(torchscript, batch="fixed"), 8)
     from_timm("timm_names_registers", "vit_small_patch14_reg4_dinov2", timm_onnx_export, 10, 4, "class",
               fused=False, reg_tokens=3)
     from_timm("timm_fused_mean", "vit_medium_patch16_gap_240", torchscript, 11, 0, "patch mean")

@@ -23,7 +23,9 @@ from timm.models import save_for_hf
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parents[2] / "models"))
 import reference  # noqa: E402
+import text_embeddings  # noqa: E402
 
 TINY = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=40, image_size=16,
             patch_size=8, num_labels=6)
@@ -65,9 +67,22 @@ TRANSFORMERS = {
                                 lambda: hf.BeitConfig(**TINY, use_shared_relative_position_bias=True,
                                                       use_mean_pooling=False, use_absolute_position_embeddings=True),
                                 lambda: hf.BeitImageProcessor(size=SQUARE, crop_size=SQUARE), 1, "class"),
+    "beit_two_tables": (hf.BeitForImageClassification,
+                        lambda: hf.BeitConfig(**TINY, use_relative_position_bias=True,
+                                              use_shared_relative_position_bias=True),
+                        lambda: hf.BeitImageProcessor(size=SQUARE, crop_size=SQUARE), 1, "patch mean"),
     "data2vec": (hf.Data2VecVisionForImageClassification,
                  lambda: hf.Data2VecVisionConfig(**TINY, use_relative_position_bias=True),
                  lambda: hf.BeitImageProcessor(size=SQUARE, crop_size=SQUARE), 1, "patch mean"),
+}
+
+# name: the model's class, its configuration, its image processor; texts classify
+ZERO_SHOT = {
+    "clip_texts": (hf.CLIPModel, lambda: hf.CLIPConfig(vision_config=VISION, text_config=TEXT, projection_dim=20),
+                   lambda: hf.CLIPImageProcessor(**SHORTEST)),
+    "siglip_texts": (hf.SiglipModel, lambda: hf.SiglipConfig(vision_config=VISION, text_config=dict(TEXT, hidden_size=24,
+                                                                                                   projection_size=24)),
+                     SIGLIP),
 }
 
 SMALL = dict(img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=3, mlp_ratio=2, num_classes=6)
@@ -91,7 +106,20 @@ TIMM = {
     "timm_dinov3": ("vit_small_patch16_dinov3", WIDE, "patch mean"),
     "timm_dinov3_gated_class_token": ("vit_small_plus_patch16_dinov3", dict(WIDE, global_pool="token"), "class"),
     "timm_pe": ("vit_pe_core_base_patch16_224", WIDE, "map"),
+    "timm_rms_norm": ("test_vit4", SMALL, "patch mean"),
+    "timm_map_of_patches": ("vit_so150m_patch16_reg4_map_256", SMALL, "map"),
+    "timm_rotation_of_each_head": ("vit_small_patch16_rope_mixed_ape_224", WIDE, "class"),
 }
+
+
+# In the order in which they were first made.
+SEEDS = {name: seed for seed, name in enumerate(
+    "siglip siglip2 clip dinov2 dinov2_gated dinov2_registers msn ijepa beit beit_shared_class_token"
+    " data2vec timm_siglip timm_siglip2_mean timm_dinov2_giant timm_qk_norm timm_post_norm"
+    " timm_parallel_scaling timm_parallel_things timm_beit3 timm_beit timm_beitv2_wide_class_token"
+    " timm_eva timm_eva02 timm_eva02_class_token timm_eva02_post_norm timm_dinov3"
+    " timm_dinov3_gated_class_token timm_pe clip_texts siglip_texts timm_rms_norm timm_map_of_patches"
+    " timm_rotation_of_each_head beit_two_tables".split())}
 
 
 class Seen:
@@ -193,6 +221,8 @@ def write(folder, pixels, logits, attentions, prefix, read, evidence=None, pool=
             if pool is not None:
                 first = fuse(pool[picture], axis=0)
                 first = first / first.sum()
+                # Where the query reads the patches alone.
+                first = np.pad(first, (of_picture.shape[-1] - len(first), 0))
             yield [reference.rollout(of_picture, fuse, k, first).tolist() for k in range(len(of_picture))]
 
     expected = {
@@ -285,7 +315,8 @@ def of_timm(name, seed):
         logits = model(pixels)
     prefix = model.num_prefix_tokens if hasattr(model, "num_prefix_tokens") else 1
     evidence = None
-    if read == "patch mean":
+    # The formula is worked for LayerNorm.
+    if read == "patch mean" and (normed_after or isinstance(model.fc_norm, torch.nn.Identity)):
         after = model.fc_norm if normed_after else None
         evidence = [mean_evidence(model.head, z, states[prefix:], after)
                     for z, states in zip(logits.double().numpy(), seen.values["states"])]
@@ -293,9 +324,38 @@ def of_timm(name, seed):
           pool[0] if pool else None)
 
 
+def of_texts(name, seed):
+    kind, config, processor = ZERO_SHOT[name]
+    folder = HERE / name
+    shutil.rmtree(folder, ignore_errors=True)
+    model = kind._from_config(config(), attn_implementation="eager").eval()
+    generator = torch.Generator().manual_seed(seed)
+    reference.randomize_weights(model, generator)
+    model.logit_scale.data.fill_(2.0)
+    model.save_pretrained(folder)
+    processor().save_pretrained(folder)
+    ids = torch.randint(0, TEXT["vocab_size"], (7, TEXT["max_position_embeddings"]), generator=generator)
+    labels = ["tabby", "Äpfel, 2", "a\nb", "d", "e", "f", "g"]
+    text_embeddings.save(folder / "texts.safetensors", model, labels, text_embeddings.embeddings(model, input_ids=ids))
+    pixels = reference.pictures((16, 16), generator)
+    pool = []
+    if name == "siglip_texts":
+        def pooled(module, inputs, _):
+            attention, x = module.attention, inputs[0]
+            _, weights = attention(module.probe.repeat(len(x), 1, 1), x, x, average_attn_weights=False)
+            pool.append(weights[:, :, 0].detach().double().numpy())
+        model.vision_model.head.register_forward_hook(pooled)
+    with torch.no_grad():
+        out = model(input_ids=ids, pixel_values=pixels)
+        attentions = model.vision_model(pixel_values=pixels, output_attentions=True).attentions
+    prefix = 0 if pool else 1
+    write(folder, pixels, out.logits_per_image, attentions, prefix, "class", None, pool[0] if pool else None)
+
+
 if __name__ == "__main__":
-    for seed, name in enumerate([*TRANSFORMERS, *TIMM]):
+    for name in [*TRANSFORMERS, *TIMM, *ZERO_SHOT]:
         if sys.argv[1:] and name not in sys.argv[1:]:
             continue
         print(name, flush=True)
-        (of_transformers if name in TRANSFORMERS else of_timm)(name, seed)
+        kinds = ((TRANSFORMERS, of_transformers), (TIMM, of_timm), (ZERO_SHOT, of_texts))
+        next(make for names, make in kinds if name in names)(name, SEEDS[name])

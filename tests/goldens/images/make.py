@@ -24,6 +24,7 @@ from timm.data import create_transform, resolve_model_data_config
 from timm.models import save_for_hf
 from torchvision.models import VisionTransformer
 from torchvision.transforms._presets import ImageClassification
+import transformers as hf
 from transformers import (DeiTConfig, DeiTForImageClassificationWithTeacher, DeiTImageProcessorPil, ViTConfig,
                           ViTForImageClassification, ViTImageProcessor, ViTImageProcessorPil)
 
@@ -41,9 +42,33 @@ def randomize_weights(model, generator):
     with torch.no_grad():
         for name, p in model.named_parameters():
             fan_in = p[0].numel() if p.dim() > 1 else 1
+            fan_in *= 16 if "position_bias" in name else 1
             p.copy_(torch.randn(p.shape, generator=generator) * (0.1 if p.dim() == 1 else 0.5 / fan_in ** 0.5))
             if p.dim() == 1 and name.endswith("weight"):
                 p.add_(1)
+
+
+TOWER = {name: value for name, value in SIZES.items() if name != "num_labels"}
+TEXT = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=10,
+            max_position_embeddings=4)
+SQUARE = dict(height=112, width=112)
+SHORTEST = dict(size=dict(shortest_edge=128), crop_size=SQUARE)
+# name: class, configuration, processor's class and its fields, tokens before the patches, what is read
+FAMILIES = {
+    "siglip": (hf.SiglipForImageClassification, lambda: hf.SiglipConfig(vision_config=TOWER, text_config=TEXT, num_labels=8),
+               "SiglipImageProcessor", dict(size=SQUARE), 0, "patch mean"),
+    "clip": (hf.CLIPForImageClassification, lambda: hf.CLIPConfig(vision_config=TOWER, text_config=TEXT, num_labels=8),
+             "CLIPImageProcessor", SHORTEST, 1, "patch mean"),
+    "dinov2": (hf.Dinov2WithRegistersForImageClassification,
+               lambda: hf.Dinov2WithRegistersConfig(**dict(SIZES, image_size=160), mlp_ratio=2, num_register_tokens=4),
+               "BitImageProcessor", SHORTEST, 5, "class and mean"),
+    "beit": (hf.BeitForImageClassification, lambda: hf.BeitConfig(**SIZES, use_relative_position_bias=True),
+             "BeitImageProcessor", dict(size=SQUARE, resample=1, do_center_crop=False), 1, "patch mean"),
+    "msn": (hf.ViTMSNForImageClassification, lambda: hf.ViTMSNConfig(**SIZES),
+            "ViTImageProcessor", dict(size=SQUARE, do_rescale=False), 1, "class"),
+    "ijepa": (hf.IJepaForImageClassification, lambda: hf.IJepaConfig(**SIZES),
+              "ViTImageProcessor", dict(size=SQUARE, resample=0), 0, "patch mean"),
+}
 
 
 def odd_pictures():
@@ -72,12 +97,18 @@ def pictures():
                     upright = ImageOps.exif_transpose(picture).convert("RGB")
             except (OSError, SyntaxError):
                 continue  # damaged, too
+            # Processors of transformers 5 that convert to RGB themselves would paint this color white.
+            upright.info.pop("transparency", None)
             yield str(path.relative_to(ROOT)), upright
 
 
 def answers(scores, attentions, prefix, pooling):
     attentions = torch.stack(list(attentions), 1).double().numpy()
-    start = reference.start_vector(attentions.shape[-1], prefix, pooling)
+    if pooling == "class and mean":
+        vectors = [reference.start_vector(attentions.shape[-1], prefix, read) for read in ("class", "patch mean")]
+        start = sum(vectors) / 2
+    else:
+        start = reference.start_vector(attentions.shape[-1], prefix, pooling)
     map_ = reference.rollout(attentions[0], np.mean, 0, start)[prefix:]
     short = lambda values: [round(float(value), 6) for value in values]
     return dict(scores=short(scores[0]), rollout=short(map_))
@@ -101,20 +132,27 @@ def of_transformers(name, model, processors, prefix, pooling, activation):
 def of_timm(name, generator):
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
-    model = timm.create_model("vit_small_patch16_224", img_size=112, embed_dim=24, depth=2, num_heads=3, mlp_ratio=2,
+    architecture, own, prefix, pooling = {
+        "timm": ("vit_small_patch16_224", dict(crop_pct=0.9), 1, "class"),
+        "timm_eva02": ("eva02_tiny_patch14_224", dict(crop_pct=1.0, crop_mode="border", interpolation="lanczos"), 1, "patch mean"),
+        "timm_dinov3": ("vit_small_patch16_dinov3", dict(crop_pct=0.95, crop_mode="squash", interpolation="box"), 5, "patch mean"),
+    }[name]
+    sides = (96, 128) if name == "timm_dinov3" else (112, 112)
+    own["input_size"] = (3, *sides)
+    model = timm.create_model(architecture, img_size=sides, patch_size=16, embed_dim=24, depth=2, num_heads=3, mlp_ratio=2,
                               num_classes=8).eval()
     randomize_weights(model, generator)
-    save_for_hf(model, str(folder), safe_serialization=True, model_config=dict(pretrained_cfg=dict(input_size=(3, 112, 112), crop_pct=0.9)))
+    save_for_hf(model, str(folder), safe_serialization=True, model_config=dict(pretrained_cfg=own))
     for file in ("README.md",):
         (folder / file).unlink(missing_ok=True)
-    config = {**resolve_model_data_config(model), "input_size": (3, 112, 112), "crop_pct": 0.9}
+    config = {**resolve_model_data_config(model), **own}
     transform = create_transform(**config, is_training=False)
 
     def answer(picture):
         logits, attentions = reference.timm_answers(model, transform(picture)[None])
         for block in model.blocks:
             block.attn.attn_drop._forward_hooks.clear()
-        return answers(logits.double().softmax(-1), attentions, 1, "class")
+        return answers(logits.double().softmax(-1), attentions, prefix, pooling)
     return {name: answer}
 
 
@@ -146,6 +184,16 @@ def of_torchvision(name, generator):
     return {name: answer}
 
 
+def of_families():
+    for seed, (name, (kind, config, processor, fields, prefix, pooling)) in enumerate(FAMILIES.items()):
+        model = kind(config()).eval()
+        randomize_weights(model, torch.Generator().manual_seed(seed + 20))
+        processors = [getattr(hf, processor + end)(**fields) for end in ("", "Pil")]
+        yield of_transformers(name, model, processors, prefix, pooling, lambda logits: logits.softmax(-1))
+    for name in ("timm_eva02", "timm_dinov3"):
+        yield of_timm(name, torch.Generator().manual_seed(7))
+
+
 def main():
     generator = torch.Generator().manual_seed(0)
     odd_pictures()
@@ -163,6 +211,8 @@ def main():
         **of_timm("timm", generator),
         **of_torchvision("torchvision", generator),
     }
+    for of_family in of_families():
+        libraries |= of_family
     expected = {library: {path: answer(picture) for path, picture in pictures()} for library, answer in libraries.items()}
     (HERE / "expected.json").write_text(json.dumps(expected, indent=None, separators=(",", ":")) + "\n")
 

@@ -38,13 +38,13 @@ fn timm_refuses_what_tensors_do_not_show() {
         (
             "\"global_pool\": \"token\"",
             "\"global_pool\": \"map\"",
-            "whose global_pool is",
+            "attn_pool.mlp.fc1.weight` is missing",
         ),
         ("\"center\"", "\"tiles\"", "--preprocess FILE"),
         (
             "\"bicubic\"",
-            "\"nearest\"",
-            "bilinear, bicubic and lanczos",
+            "\"cubic\"",
+            "bilinear, hamming, bicubic and lanczos",
         ),
     ] {
         let folder = copy("timm/class_token");

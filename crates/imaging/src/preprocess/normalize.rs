@@ -3,15 +3,18 @@
 
 use super::{Backend, Normalize};
 
-/// What each byte becomes, for R, G and B.
+/// What each byte becomes, plane by plane.
 #[derive(Clone, Debug)]
-pub struct NormalizeLut([[f32; 256]; 3]);
+pub struct NormalizeLut {
+    planes: [[f32; 256]; 3],
+    bgr: bool,
+}
 
 impl NormalizeLut {
     /// In the order and precision of the library.
     pub fn new(normalize: &Normalize, backend: Backend) -> Self {
         let plain = normalize.mean == [0.0; 3] && normalize.std == [1.0; 3];
-        Self(std::array::from_fn(|channel| {
+        let planes = std::array::from_fn(|channel| {
             let mean = normalize.mean[channel] as f32;
             let std = normalize.std[channel] as f32;
             let scale = normalize.scale;
@@ -28,10 +31,14 @@ impl NormalizeLut {
                     (value as f32 - mean * stretch) / (std * stretch)
                 }
             })
-        }))
+        });
+        Self {
+            planes,
+            bgr: normalize.bgr,
+        }
     }
 
-    /// Interleaved RGB → three planes, R first.
+    /// Interleaved RGB → three planes, R first, or B where the network takes that.
     pub(super) fn planes(&self, rgb: &[u8]) -> Vec<f32> {
         let mut planes = Vec::with_capacity(rgb.len());
         self.append(rgb, &mut planes);
@@ -41,7 +48,8 @@ impl NormalizeLut {
     /// The same at the end of other images' planes.
     pub fn append(&self, rgb: &[u8], planes: &mut Vec<f32>) {
         let (pixels, _) = rgb.as_chunks::<3>();
-        for (channel, values) in self.0.iter().enumerate() {
+        for (plane, values) in self.planes.iter().enumerate() {
+            let channel = if self.bgr { 2 - plane } else { plane };
             planes.extend(
                 pixels
                     .iter()

@@ -13,6 +13,7 @@ fn plain(resize: Resize, filter: Filter, crop: Option<Crop>) -> Preprocess {
             scale: 1.0 / 255.0,
             mean: [0.5; 3],
             std: [0.5; 3],
+            bgr: false,
         },
     }
 }
@@ -99,6 +100,7 @@ fn the_tensor_holds_planes_of_rows() {
         scale: 1.0,
         mean: [0.0; 3],
         std: [1.0; 3],
+        bgr: false,
     };
     let tensor = Pipeline::new(&preprocess).unwrap().run(&image).tensor;
     assert_eq!(

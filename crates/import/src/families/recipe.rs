@@ -10,7 +10,7 @@ use std::{
 
 use patchlight_onnx::{
     tensor::Tensor,
-    vit::{BlockWeight as B, VitSpec, WeightId, Weights},
+    vit::{BlockWeight as B, PoolWeight, VitSpec, WeightId, Weights},
 };
 
 use crate::{
@@ -193,6 +193,31 @@ impl Recipes {
         );
     }
 
+    /// Every normalisation without a shift, as RMSNorm is.
+    pub(super) fn without_shifts(&mut self, spec: &VitSpec) {
+        use PoolWeight as P;
+        let is_shift = |weight: &WeightId| {
+            matches!(
+                weight,
+                WeightId::PreNormBias
+                    | WeightId::FinalNormBias
+                    | WeightId::Pool(P::MlpNormBias | P::NormAfterBias)
+                    | WeightId::Block(
+                        _,
+                        B::AttentionNormBias
+                            | B::MlpNormBias
+                            | B::QueryNormBias
+                            | B::KeyNormBias
+                            | B::HeadsNormBias
+                            | B::InnerNormBias
+                    )
+            )
+        };
+        for weight in spec.weight_ids().into_iter().filter(is_shift) {
+            self.set(weight, Recipe::fill(0.0));
+        }
+    }
+
     /// A usual block, with biases in all its layers.
     pub(super) fn usual_block(&mut self, layer: usize, names: &BlockNames) {
         let pairs = [
@@ -306,16 +331,16 @@ impl Recipes {
         spec: &VitSpec,
         unused: fn(&str) -> bool,
     ) -> Result<(), ImportError> {
-        let mut expected = BTreeSet::new();
-        for weight in spec.weight_ids() {
-            let recipe = self.by_weight.get(&weight);
-            expected.extend(
-                recipe
-                    .iter()
-                    .flat_map(|recipe| recipe.reads.iter().cloned()),
-            );
-        }
-        check_all_read(file, expected, unused, &[])
+        check_all_read(file, self.reads(spec), unused, &[])
+    }
+
+    /// Names of all tensors that are read.
+    pub(super) fn reads(&self, spec: &VitSpec) -> BTreeSet<String> {
+        let ids = spec.weight_ids().into_iter();
+        let recipes = ids.filter_map(|weight| self.by_weight.get(&weight));
+        recipes
+            .flat_map(|recipe| recipe.reads.iter().cloned())
+            .collect()
     }
 }
 
@@ -344,6 +369,19 @@ fn table(file: &mut dyn TensorFile, name: &str, hidden: usize) -> Result<Vec<f32
         return Err(ImportError::tensor(file.path(), name, detail));
     }
     Ok(file.tensor(name, &shape)?.to_f32())
+}
+
+/// `kernel` `[out, in]` · `x` + `bias`.
+pub(super) fn projected(x: &[f32], kernel: &[f32], bias: &[f32]) -> Vec<f32> {
+    let rows = kernel.chunks_exact(x.len()).zip(bias);
+    rows.map(|(row, &bias)| {
+        let terms = row
+            .iter()
+            .zip(x)
+            .map(|(a, b)| f64::from(*a) * f64::from(*b));
+        (terms.sum::<f64>() + f64::from(bias)) as f32
+    })
+    .collect()
 }
 
 /// The constants of a network, made by its recipes.

@@ -80,18 +80,28 @@ impl GraphOutputs {
             let mut outputs = session.run(&[(&signature.input, &shape, &input)])?;
             Ok(take(&mut outputs, &signature.logits))
         };
-        let first = run(&images[..1])?;
-        let all = match signature.batch {
-            BatchAxis::Dynamic => run(&images)?,
-            BatchAxis::One => {
-                let mut all = first.clone();
-                for image in &images[1..] {
-                    all.values.extend(run(std::slice::from_ref(image))?.values);
+        let (first, all) = match signature.batch {
+            BatchAxis::Dynamic => (run(&images[..1])?, run(&images)?),
+            BatchAxis::Fixed(fixed) => {
+                // As many copies as the graph takes; the first row is the image's answer.
+                let mut answers = Vec::new();
+                for image in &images {
+                    let mut answer = run(&vec![image.clone(); fixed])?;
+                    answer.values.truncate(answer.values.len() / fixed);
+                    if let Some(count) = answer.shape.first_mut() {
+                        *count /= fixed;
+                    }
+                    answers.push(answer);
                 }
+                let mut all = answers[0].clone();
+                all.values = answers
+                    .iter()
+                    .flat_map(|answer| answer.values.clone())
+                    .collect();
                 if let Some(count) = all.shape.first_mut() {
-                    *count = IMAGES;
+                    *count *= IMAGES;
                 }
-                all
+                (answers.swap_remove(0), all)
             }
         };
         Ok(Self {

@@ -101,7 +101,7 @@ pub(super) fn find(
     let Classifier { norm, kernel, bias } = tail
         .classifier(runtime, directory, &samples)?
         .map_err(DetectionError::Map)?;
-    if pooled.is_flat() {
+    if pooled.is_inferred() {
         pooled
             .check_places(&mut session, sides, &candidate.states)?
             .map_err(DetectionError::Map)?;

@@ -14,7 +14,7 @@ use prost::Message;
 use super::{
     Signature, attention,
     check::{self, GraphOutputs},
-    probe::{self, DetectedPooling, Probe, ProbeResult},
+    probe::{self, DetectedPooling, Joined, Probe, ProbeResult},
     signature::Patches,
 };
 use crate::{ImportError, ImportOptions, directory::ModelDirWriter, sidecar::SidecarMetadata};
@@ -98,7 +98,9 @@ impl Network {
         }
         let found = attention::find(graph, signature.opset).map_err(DetectionError::Map)?;
         let images = check::images(sides);
-        let showing = probe::graph(model.clone(), &found, signature.opset).encode_to_vec();
+        let joined = Joined::of(graph);
+        let shown = joined.iter().flat_map(Joined::values);
+        let showing = probe::graph(model.clone(), &found, shown, signature.opset).encode_to_vec();
         let file = directory.write_scratch("probe.onnx", &showing)?;
         let mut probe = Probe::open(runtime, &file, &graph.node, &found, sides, &images[0])?;
         let result = probe.inspect()?.map_err(DetectionError::Map)?;
@@ -111,7 +113,10 @@ impl Network {
                 result.tokens
             )));
         };
-        let pooling = pooling(probe.pooling(result.tokens, prefix)?, sidecar.pooling)?;
+        let pooling = pooling(
+            probe.pooling(result.tokens, prefix, joined.as_ref())?,
+            sidecar.pooling,
+        )?;
         if let (Pooling::PatchMean(_), Some(operator)) = (pooling, max_pooling_operator(graph)) {
             return Err(DetectionError::Doubtful(format!(
                 "the classifier reads all patches, and the graph has a {operator}: it takes the \

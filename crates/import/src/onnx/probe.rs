@@ -8,12 +8,16 @@ use std::{collections::BTreeMap, ops::Range, path::Path};
 
 use patchlight_engine::{BareSession, EngineError, Runtime, Values};
 use patchlight_onnx::{
-    proto::{ModelProto, NodeProto, ValueInfoProto},
+    graph_index::GraphIndex,
+    proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto},
     tensor::DType,
     vit::{LOGITS, PIXEL_VALUES, PoolNorm, Pooling, Probabilities},
 };
 
-use super::rewrite::{node, value_info};
+use super::{
+    paths::cuts,
+    rewrite::{node, value_info},
+};
 
 const MASK: &str = "probe/mask";
 
@@ -54,13 +58,19 @@ pub(super) struct ProbeResult {
     pub(super) activations: Vec<usize>,
 }
 
-/// The graph with a mask over the last block's rows, and with its blocks' probabilities as outputs.
-pub(super) fn graph(mut model: ModelProto, blocks: &[String], opset: i64) -> ModelProto {
+/// The graph with a mask over the last block's rows, and with its blocks' probabilities and what is to
+/// be shown as outputs.
+pub(super) fn graph<'n>(
+    mut model: ModelProto,
+    blocks: &'n [String],
+    shown: impl Iterator<Item = &'n str>,
+    opset: i64,
+) -> ModelProto {
     let Some(graph) = &mut model.graph else {
         return model;
     };
-    let named = |name: &String| ValueInfoProto {
-        name: Some(name.clone()),
+    let named = |name: &str| ValueInfoProto {
+        name: Some(name.to_owned()),
         ..ValueInfoProto::default()
     };
     if let Some(last) = blocks.last() {
@@ -89,10 +99,62 @@ pub(super) fn graph(mut model: ModelProto, blocks: &[String], opset: i64) -> Mod
         graph.node.splice(at..at, added);
         graph.input.push(value_info(MASK, Some("rows"), &[1]));
     }
-    graph.output.extend(blocks.iter().map(named));
+    graph
+        .output
+        .extend(blocks.iter().map(String::as_str).chain(shown).map(named));
     let activations: Vec<String> = activations(&graph.node);
-    graph.output.extend(activations.iter().map(named));
+    graph
+        .output
+        .extend(activations.iter().map(String::as_str).map(named));
     model
+}
+
+/// A classifier's input that looks like a class token and, beside it, a mean over the patches.
+#[derive(Clone, Debug)]
+pub(super) struct Joined {
+    class_token: String,
+    mean: String,
+    /// What the mean is taken of.
+    states: String,
+}
+
+impl Joined {
+    /// The one through which alone the image reaches the logits, if there is one.
+    pub(super) fn of(graph: &GraphProto) -> Option<Self> {
+        let index = GraphIndex::new(graph);
+        let joins = graph.node.iter().filter(|node| node.op_type() == "Concat");
+        joins
+            .filter_map(|node| {
+                let [first, second] = &node.input[..] else {
+                    return None;
+                };
+                let states = states_of_mean(&index, second)?;
+                Some((node.output.first()?, first, second, states))
+            })
+            .find(|(joined, ..)| cuts(&index, joined))
+            .map(|(_, first, second, states)| Self {
+                class_token: first.clone(),
+                mean: second.clone(),
+                states,
+            })
+    }
+
+    /// The values that tell whether it is one.
+    pub(super) fn values(&self) -> [&str; 3] {
+        [&self.class_token, &self.mean, &self.states]
+    }
+}
+
+/// What a mean is taken of, where a value is one, its axes rearranged or not.
+fn states_of_mean(index: &GraphIndex<'_>, value: &str) -> Option<String> {
+    let (_, node) = index.producer(value)?;
+    match node.op_type() {
+        "ReduceMean" => node.input.first().cloned(),
+        "Squeeze" | "Reshape" | "Flatten" | "Identity" | "Cast" => {
+            states_of_mean(index, node.input.first()?)
+        }
+        _ => None,
+    }
 }
 
 /// Results of the nodes that are nonlinearities of MLPs.
@@ -197,6 +259,46 @@ impl<'a> Probe<'a> {
         })
     }
 
+    /// Whether the parts of a joined readout are what they look like: one reads the class token
+    /// alone, the other is the mean over the patches and nothing else.
+    fn is_class_and_mean(
+        &mut self,
+        joined: &Joined,
+        tokens: usize,
+        prefix: usize,
+    ) -> Result<bool, EngineError> {
+        let mut run = |mask: &[f32]| {
+            let mut outputs = self.run(mask)?;
+            let mut take = |name: &str| outputs.remove(name).unwrap_or_else(none);
+            Ok::<_, EngineError>([
+                take(&joined.class_token),
+                take(&joined.mean),
+                take(&joined.states),
+            ])
+        };
+        let only = |kept: Range<usize>| {
+            let mut mask = vec![0.0; tokens];
+            mask[kept].fill(1.0);
+            mask
+        };
+        let [class_token, mean, states] = run(&vec![1.0; tokens])?;
+        let [alone, ..] = run(&only(0..1))?;
+        let [_, of_patches, _] = run(&only(prefix..tokens))?;
+        let patches = tokens - prefix;
+        let width = states.values.len() / patches.max(1);
+        let is_mean = mean.values.len() == width
+            && states.values.len() == patches * width
+            && (0..width).all(|at| {
+                let column = states.values.iter().skip(at).step_by(width.max(1));
+                let expected = column.map(|&x| f64::from(x)).sum::<f64>() / patches as f64;
+                (expected - f64::from(mean.values[at])).abs() < 2e-3 * expected.abs().max(1.0)
+            });
+        Ok(is_mean
+            && class_token.values.len() == width
+            && alone.values == class_token.values
+            && of_patches.values == mean.values)
+    }
+
     /// Which tokens' last states the logits are made of.
     ///
     /// Rows of a product do not mix, so where nothing that is read has changed, the logits are the
@@ -205,6 +307,7 @@ impl<'a> Probe<'a> {
         &mut self,
         tokens: usize,
         prefix: usize,
+        joined: Option<&Joined>,
     ) -> Result<DetectedPooling, EngineError> {
         let whole = self.logits(&vec![1.0; tokens])?;
         let mut without = |removed: Range<usize>| {
@@ -237,9 +340,16 @@ impl<'a> Probe<'a> {
                 PoolNorm::BeforeMean,
             )));
         }
+        if unread.iter().copied().eq(1..prefix)
+            && prefix > 0
+            && let Some(joined) = joined
+            && self.is_class_and_mean(joined, tokens, prefix)?
+        {
+            return Ok(DetectedPooling::Known(Pooling::ClassAndMean));
+        }
         Ok(DetectedPooling::Unsupported(format!(
-            "the classifier reads other tokens than the class token, class and distillation token, or \
-             all patches: of {tokens}, of which {prefix} come before the patches, it reads {read:?} and \
+            "the classifier reads other tokens than the class token, class and distillation token, all \
+             patches, or the class token beside their mean: of {tokens}, of which {prefix} come before the patches, it reads {read:?} and \
              not {unread:?}"
         )))
     }

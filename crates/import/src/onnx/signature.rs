@@ -42,8 +42,8 @@ pub(super) struct Patches {
 pub(super) enum BatchAxis {
     /// Any number.
     Dynamic,
-    /// One: the exporter fixed it.
-    One,
+    /// So many: the exporter fixed it.
+    Fixed(usize),
 }
 
 impl Signature {
@@ -100,13 +100,7 @@ impl Signature {
         }
         let batch = match batch {
             None => BatchAxis::Dynamic,
-            Some(1) => BatchAxis::One,
-            Some(fixed) => {
-                return fail(format!(
-                    "takes exactly {fixed} pictures at once; export it for a batch of 1, or with a \
-                     dynamic batch axis"
-                ));
-            }
+            Some(fixed) => BatchAxis::Fixed(fixed),
         };
         let logits = logits(graph, path)?;
         let graph_index = GraphIndex::new(graph);

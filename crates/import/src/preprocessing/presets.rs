@@ -126,6 +126,7 @@ pub(crate) fn preset(name: &str) -> Result<Preprocess, ImportError> {
             scale: 1.0 / 255.0,
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
+            bgr: false,
         },
     })
 }

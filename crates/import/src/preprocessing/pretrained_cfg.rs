@@ -42,7 +42,7 @@ impl PretrainedCfg {
 }
 
 /// The preprocessing that a `config.json` of timm describes, whatever the network.
-pub(super) fn of_file(path: &Path) -> Result<Preprocess, ImportError> {
+pub(crate) fn of_file(path: &Path) -> Result<Preprocess, ImportError> {
     #[derive(Deserialize)]
     struct File {
         /// By which the file is known as one of timm.
@@ -70,9 +70,12 @@ pub(crate) fn read(config: &PretrainedCfg, path: &Path) -> Result<Preprocess, Im
         None | Some("bicubic" | "random") => Filter::Bicubic,
         Some("bilinear") => Filter::Bilinear,
         Some("lanczos") => Filter::Lanczos,
+        Some("nearest") => Filter::Nearest,
+        Some("box") => Filter::Box,
+        Some("hamming") => Filter::Hamming,
         Some(other) => {
             return fail(format!(
-                "has an interpolation of \"{other}\"; known are bilinear, bicubic and lanczos"
+                "has an interpolation of \"{other}\"; known are nearest, box, bilinear, hamming, bicubic and lanczos"
             ));
         }
     };
@@ -130,6 +133,7 @@ pub(crate) fn read(config: &PretrainedCfg, path: &Path) -> Result<Preprocess, Im
             scale: 1.0 / 255.0,
             mean,
             std,
+            bgr: false,
         },
     })
 }

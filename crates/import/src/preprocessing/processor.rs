@@ -6,6 +6,7 @@
 //! may lie in a `processor_config.json` under `image_processor`.
 
 mod choice;
+mod class;
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub(crate) use self::choice::Choice;
+use self::class::{Class, Defaults};
 use crate::{ImportError, paths::CheckpointPaths, small_file::json};
 
 const ALONE: &str = "preprocessor_config.json";
@@ -102,6 +104,12 @@ struct File {
     image_std: Option<PerChannel>,
     do_pad: Option<bool>,
     crop_pct: Option<f64>,
+    /// Of `EfficientNetImageProcessor`: whether 1 is subtracted after scaling.
+    rescale_offset: Option<bool>,
+    /// Of the same: whether values are divided by the deviation once more.
+    include_top: Option<bool>,
+    /// Of `MobileViTImageProcessor`.
+    do_flip_channel_order: Option<bool>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -114,11 +122,18 @@ enum Size {
         height: u32,
         width: u32,
     },
-    ShortestEdge {
-        shortest_edge: u32,
-    },
+    ShortestEdge(OnlyShortestEdge),
     /// None of these.
     Other(Value),
+}
+
+/// Nothing else beside it: a longest edge would bound it.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OnlyShortestEdge {
+    shortest_edge: u32,
+    #[serde(rename = "longest_edge")]
+    _no_longest_edge: Option<()>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -137,22 +152,6 @@ impl PerChannel {
     }
 }
 
-/// What a processor's class decides where the file is silent.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Class {
-    /// `ViTImageProcessor`: missing fields have its defaults; a number is the side of a square.
-    Vit,
-    /// The same steps with other defaults, which we do not guess; a number is the side of a square.
-    Square,
-    /// The same, without a crop, which its files do not speak of.
-    Siglip,
-    /// The same, but a number is the shorter side.
-    Shortest,
-    /// `ConvNextImageProcessor`, which convolutional networks have: resizing and cropping are one
-    /// step.
-    ConvNext,
-}
-
 struct Reader<'a> {
     path: &'a Path,
     file: File,
@@ -165,7 +164,7 @@ impl Reader<'_> {
         if self.file.do_pad == Some(true) {
             return Err(self.field("do_pad", "is true; padding is not known here"));
         }
-        if !self.flag(class, "do_resize", self.file.do_resize, true)? {
+        if self.file.do_resize == Some(false) {
             return Err(self.field(
                 "do_resize",
                 "is false; images of any size must be resized, set it and `size`",
@@ -173,7 +172,10 @@ impl Reader<'_> {
         }
         let (resize, crop) = match class {
             Class::ConvNext => self.resize_and_crop()?,
-            _ => (self.resize(class)?, self.crop(class)?),
+            _ => {
+                let resize = self.enlarged(class, self.resize(class)?)?;
+                (resize, self.crop(class)?)
+            }
         };
         Ok(Preprocess {
             resize,
@@ -210,61 +212,92 @@ impl Reader<'_> {
         let Some(name) = self.class_name() else {
             return Ok(Class::Vit);
         };
-        let stem = [
-            "ImageProcessorFast",
-            "ImageProcessorPil",
-            "ImageProcessor",
-            "FeatureExtractor",
-        ]
-        .into_iter()
-        .find_map(|suffix| name.strip_suffix(suffix));
-        match stem {
-            Some("ViT") => Ok(Class::Vit),
-            Some("DeiT" | "Beit") => Ok(Class::Square),
-            Some("Siglip") => Ok(Class::Siglip),
-            Some("CLIP" | "Bit") => Ok(Class::Shortest),
-            Some("ConvNext") => Ok(Class::ConvNext),
-            _ => {
-                let detail = format!(
-                    "is \"{name}\", whose steps are not known here; known are those of ViT, DeiT, Beit, Siglip, CLIP, Bit and ConvNext"
-                );
-                Err(self.field("image_processor_type", detail))
-            }
-        }
+        Class::of(name).ok_or_else(|| {
+            let detail = match name {
+                _ if name.starts_with("Siglip2ImageProcessor") => {
+                    "is \"Siglip2ImageProcessor\", which makes an input of another aspect of each \
+                     image, while a graph takes one; to squeeze images into the square instead \
+                     (the library's answer for square images only), name with --preprocess a TOML \
+                     file with [preprocess] and resize = { mode = \"squash\", … } (docs/importing.md)"
+                        .to_owned()
+                }
+                _ => format!(
+                    "is \"{name}\", whose steps are not known here; known are those of {}. Describe \
+                     others with --preprocess FILE",
+                    Class::NAMES
+                ),
+            };
+            self.field("image_processor_type", detail)
+        })
+    }
+
+    /// What the class does where the file is silent.
+    fn defaults(&self, class: Class) -> Defaults {
+        class.defaults(self.choice.is_always_torchvision())
     }
 
     fn resize(&self, class: Class) -> Result<Resize, ImportError> {
-        match (self.file.size.clone(), class) {
-            (Some(Size::Sides { height, width } | Size::Pair([height, width])), _) => {
+        let size = match &self.file.size {
+            None => return Ok(self.defaults(class).resize),
+            Some(size) => size.clone(),
+        };
+        match size {
+            Size::Sides { height, width } | Size::Pair([height, width]) => {
                 Ok(Resize::Squash { height, width })
             }
-            (
-                Some(Size::ShortestEdge {
-                    shortest_edge: size,
-                }),
-                _,
-            )
-            | (Some(Size::Number(size)), Class::Shortest | Class::ConvNext) => {
-                Ok(Resize::ShortestEdge { size })
-            }
-            (Some(Size::Number(side)), Class::Vit | Class::Square | Class::Siglip) => {
-                Ok(Resize::Squash {
-                    height: side,
-                    width: side,
+            Size::ShortestEdge(OnlyShortestEdge { shortest_edge, .. }) => {
+                Ok(Resize::ShortestEdge {
+                    size: shortest_edge,
                 })
             }
-            (Some(Size::Other(found)), _) => {
+            Size::Number(size) if class.number_is_shorter_side() => {
+                Ok(Resize::ShortestEdge { size })
+            }
+            Size::Number(side) => Ok(Resize::Squash {
+                height: side,
+                width: side,
+            }),
+            Size::Other(found) => {
                 let detail = format!(
                     "is {found}; expected are a number, height and width, or shortest_edge"
                 );
                 Err(self.field("size", detail))
             }
-            (None, Class::Vit) => Ok(Resize::Squash {
-                height: 224,
-                width: 224,
-            }),
-            (None, _) => Err(self.missing("size")),
         }
+    }
+
+    /// What `LevitImageProcessor` and `PoolFormerImageProcessor` make of it: more than the crop.
+    fn enlarged(&self, class: Class, resize: Resize) -> Result<Resize, ImportError> {
+        let share = match class {
+            Class::Levit => 224.0 / 256.0,
+            Class::PoolFormer => self.file.crop_pct.unwrap_or(0.9),
+            _ => return Ok(resize),
+        };
+        if !(share > 0.0 && share <= 1.0) {
+            return Err(self.share(share));
+        }
+        match (resize, class) {
+            (Resize::ShortestEdge { size }, Class::Levit) => Ok(Resize::ShortestEdge {
+                size: (256.0 / 224.0 * f64::from(size)) as u32,
+            }),
+            (Resize::ShortestEdge { size }, _) => Ok(Resize::ShortestEdge {
+                size: (f64::from(size) / share) as u32,
+            }),
+            (squash, Class::Levit) => Ok(squash),
+            (Resize::Squash { height, width }, _) if height == width => Ok(Resize::ShortestEdge {
+                size: (f64::from(height) / share) as u32,
+            }),
+            (Resize::Squash { height, width }, _) => Ok(Resize::Squash {
+                height: (f64::from(height) / share) as u32,
+                width: (f64::from(width) / share) as u32,
+            }),
+            (other, _) => Ok(other),
+        }
+    }
+
+    fn share(&self, share: f64) -> ImportError {
+        let detail = format!("is {share}; a share above 0 and up to 1 is expected");
+        self.field("crop_pct", detail)
     }
 
     /// Below 384 the shorter side becomes larger by `crop_pct` than the crop out of its middle;
@@ -285,8 +318,7 @@ impl Reader<'_> {
         }
         let share = self.file.crop_pct.unwrap_or(224.0 / 256.0);
         if !(share > 0.0 && share <= 1.0) {
-            let detail = format!("is {share}; a share above 0 and up to 1 is expected");
-            return Err(self.field("crop_pct", detail));
+            return Err(self.share(share));
         }
         let resize = Resize::ShortestEdge {
             size: (f64::from(side) / share) as u32,
@@ -303,36 +335,49 @@ impl Reader<'_> {
 
     /// Numbers are those of Pillow's `Resampling`.
     fn filter(&self, class: Class) -> Result<Filter, ImportError> {
-        match self.file.resample {
-            Some(1) => Ok(Filter::Lanczos),
-            Some(2) => Ok(Filter::Bilinear),
-            Some(3) => Ok(Filter::Bicubic),
+        let filter = match self.file.resample {
+            None => self.defaults(class).filter,
+            Some(0) => Filter::Nearest,
+            Some(1) => Filter::Lanczos,
+            Some(2) => Filter::Bilinear,
+            Some(3) => Filter::Bicubic,
+            Some(4) => Filter::Box,
+            Some(5) => Filter::Hamming,
             Some(other) => {
-                let detail =
-                    format!("is {other}; known are 1 (Lanczos), 2 (bilinear) and 3 (bicubic)");
+                let detail = format!(
+                    "is {other}; known are 0 (nearest), 1 (Lanczos), 2 (bilinear), 3 (bicubic), 4 (box) \
+                     and 5 (Hamming)"
+                );
+                return Err(self.field("resample", detail));
+            }
+        };
+        match (filter, self.backend()) {
+            (Filter::Box | Filter::Hamming, Backend::Torchvision) => {
+                let detail = "is a filter that torchvision does not have for tensors, so the library \
+                              itself refuses it; --resize pillow takes Pillow's";
                 Err(self.field("resample", detail))
             }
-            None if class == Class::Vit => Ok(Filter::Bilinear),
-            None => Err(self.missing("resample")),
+            _ => Ok(filter),
         }
     }
 
     fn crop(&self, class: Class) -> Result<Option<Crop>, ImportError> {
-        let given = match class {
-            Class::Siglip => self.file.do_center_crop.or(Some(false)),
-            _ => self.file.do_center_crop,
-        };
-        if !self.flag(class, "do_center_crop", given, false)? {
+        let defaults = self.defaults(class);
+        let crops = self.file.do_center_crop.unwrap_or(defaults.crops);
+        if !crops {
             return Ok(None);
         }
         let (height, width) = match self.file.crop_size.clone() {
             Some(Size::Sides { height, width } | Size::Pair([height, width])) => (height, width),
             Some(Size::Number(side)) => (side, side),
-            Some(Size::ShortestEdge { .. } | Size::Other(_)) => {
+            Some(Size::ShortestEdge(_) | Size::Other(_)) => {
                 let detail = "is neither a number nor height and width";
                 return Err(self.field("crop_size", detail));
             }
-            None => return Err(self.missing("crop_size")),
+            None => match defaults.crop {
+                Some(side) => (side, side),
+                None => return Err(self.missing("crop_size")),
+            },
         };
         Ok(Some(Crop {
             height,
@@ -343,43 +388,41 @@ impl Reader<'_> {
     }
 
     fn normalize(&self, class: Class) -> Result<Normalize, ImportError> {
+        let defaults = self.defaults(class);
         // Feature extractors rescaled without saying so.
-        let scale = match self.flag(Class::Vit, "do_rescale", self.file.do_rescale, true)? {
+        let scale = match self.file.do_rescale.unwrap_or(true) {
             true => self.file.rescale_factor.unwrap_or(1.0 / 255.0),
             false => 1.0,
         };
-        if !self.flag(class, "do_normalize", self.file.do_normalize, true)? {
-            return Ok(Normalize {
-                scale,
-                mean: [0.0; 3],
-                std: [1.0; 3],
-            });
-        }
-        let channels = |name, value: Option<PerChannel>| match value {
-            Some(value) => Ok(value.values()),
-            None if class == Class::Vit => Ok([0.5; 3]),
-            None => Err(self.missing(name)),
-        };
-        let mean = channels("image_mean", self.file.image_mean)?;
-        let std = channels("image_std", self.file.image_std)?;
+        let bgr = class == Class::MobileVit && self.file.do_flip_channel_order.unwrap_or(true);
+        let std = self.file.image_std.map(PerChannel::values);
+        let std = std.unwrap_or(defaults.std);
         if std.iter().any(|&std| std <= 0.0) {
             return Err(self.field("image_std", format!("is {std:?}; it must be positive")));
         }
-        Ok(Normalize { scale, mean, std })
-    }
-
-    fn flag(
-        &self,
-        class: Class,
-        name: &'static str,
-        value: Option<bool>,
-        default: bool,
-    ) -> Result<bool, ImportError> {
-        match value {
-            Some(value) => Ok(value),
-            None if class == Class::Vit => Ok(default),
-            None => Err(self.missing(name)),
+        let normalizes = self.file.do_normalize.unwrap_or(defaults.normalizes);
+        let mut normalize = Normalize {
+            scale,
+            mean: [0.0; 3],
+            std: [1.0; 3],
+            bgr,
+        };
+        if normalizes && class != Class::MobileVit {
+            let mean = self.file.image_mean.map(PerChannel::values);
+            normalize.mean = mean.unwrap_or(defaults.mean);
+            normalize.std = std;
         }
+        if class != Class::EfficientNet {
+            return Ok(normalize);
+        }
+        if self.file.do_rescale != Some(false) && self.file.rescale_offset == Some(true) {
+            normalize.mean = normalize.mean.map(|mean| mean + 1.0);
+        }
+        // The classifier's networks were trained with a second division by the deviation.
+        if self.file.include_top.unwrap_or(true) {
+            normalize.std = std::array::from_fn(|at| normalize.std[at] * std[at]);
+        }
+        Ok(normalize)
     }
 
     fn missing(&self, name: &'static str) -> ImportError {

@@ -18,7 +18,7 @@ const MAX_HEADER: u64 = 16 << 20;
 
 /// An open file whose header is known and valid.
 #[derive(Debug)]
-pub(super) struct SafetensorsFile {
+pub(crate) struct SafetensorsFile {
     path: PathBuf,
     file: File,
     metadata: Metadata,
@@ -27,7 +27,7 @@ pub(super) struct SafetensorsFile {
 
 impl SafetensorsFile {
     /// Reads the header and checks it against the file's length.
-    pub(super) fn open(path: &Path) -> Result<Self, ImportError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, ImportError> {
         let mut file = File::open(path).map_err(ImportError::file(path, "open it"))?;
         let length = file
             .metadata()
@@ -66,6 +66,12 @@ impl SafetensorsFile {
             metadata,
             data_start,
         })
+    }
+
+    /// A text that its header holds beside the tensors.
+    pub(crate) fn note(&self, key: &str) -> Option<&str> {
+        let notes = self.metadata.metadata().as_ref()?;
+        notes.get(key).map(String::as_str)
     }
 }
 

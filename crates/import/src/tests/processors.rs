@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 use super::{
     super::{
         ImportOptions, Source,
-        preprocessing::processor::{self, Choice},
+        preprocessing::{
+            pretrained_cfg,
+            processor::{self, Choice},
+        },
         run,
     },
     Case,
@@ -80,7 +83,7 @@ fn shortest_edge_and_crop_are_read() {
 #[test]
 fn refuses_preprocessing_that_is_unknown_or_does_not_fit() {
     for (fields, parts) in [
-        (json!({"resample": 0}), ["`resample`", "is 0"]),
+        (json!({"resample": 6}), ["`resample`", "is 6"]),
         (json!({"do_resize": false}), ["`do_resize`", "is false"]),
         (
             json!({"size": {"height": 16, "width": 32}}),
@@ -96,8 +99,8 @@ fn refuses_preprocessing_that_is_unknown_or_does_not_fit() {
             ["`size`", "longest_edge"],
         ),
         (
-            json!({"image_processor_type": "MobileViTImageProcessor"}),
-            ["MobileViT", "not known"],
+            json!({"image_processor_type": "SamImageProcessor"}),
+            ["SamImageProcessor", "not known"],
         ),
         (
             json!({"image_processor_type": "ConvNextImageProcessor"}),
@@ -105,7 +108,15 @@ fn refuses_preprocessing_that_is_unknown_or_does_not_fit() {
         ),
         (
             json!({"image_processor_type": "DeiTImageProcessor"}),
-            ["`do_center_crop`", "is missing"],
+            ["`crop_size`", "224×224"],
+        ),
+        (
+            json!({"image_processor_type": "Siglip2ImageProcessor"}),
+            ["another aspect", "--preprocess"],
+        ),
+        (
+            json!({"size": {"shortest_edge": 32, "longest_edge": 40}}),
+            ["`size`", "longest_edge"],
         ),
     ] {
         let case = Case::new();
@@ -257,4 +268,77 @@ fn the_version_that_wrote_the_checkpoint_decides_and_the_command_line_first() {
         let said = summary.to_string().contains("as torchvision does");
         assert_eq!(said, expected == Backend::Torchvision, "{summary}");
     }
+}
+
+/// What `tests/goldens/processors/random_processors.py` and `tests/goldens/timm/random_transforms.py`
+/// wrote beside the description.
+#[derive(Deserialize)]
+struct Made {
+    backend: Backend,
+    shape: [u32; 3],
+    loaded: String,
+}
+
+/// Processors of random steps and numbers make what the library makes, or are refused. Refusals are
+/// printed.
+#[test]
+fn processors_from_elsewhere() {
+    let Some(folder) = std::env::var_os("PROCESSORS") else {
+        return;
+    };
+    let found = fs::read_dir(folder).unwrap();
+    let mut paths: Vec<_> = found.map(|entry| entry.unwrap().path()).collect();
+    paths.sort_unstable();
+    let (mut agreed, mut refused, mut wrong) = (0, 0, Vec::new());
+    for path in paths {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let made = fs::read(path.join("made.json")).unwrap();
+        let made: Made = serde_json::from_slice(&made).unwrap();
+        let choice = Choice::new(Some(made.backend), Some(&path.join("config.json"))).unwrap();
+        let file = path.join("preprocessor_config.json");
+        let read = match made.loaded.starts_with("timm") {
+            true => pretrained_cfg::of_file(&path.join("config.json")),
+            false => processor::any_size(&file, choice),
+        };
+        let found = match read {
+            Ok(found) => found,
+            Err(error) => {
+                eprintln!("REFUSED {name}: {error}");
+                refused += 1;
+                continue;
+            }
+        };
+        let pipeline = match Pipeline::new(&found) {
+            Ok(pipeline) => pipeline,
+            Err(errors) => {
+                eprintln!("REFUSED {name}: {}", errors.join("; "));
+                refused += 1;
+                continue;
+            }
+        };
+        let image = image::open(path.join("image.png")).unwrap().into_rgb8();
+        let prepared = pipeline.run(&image.into());
+        let expected = fs::read(path.join("expected.f32")).unwrap();
+        let expected = expected.as_chunks::<4>().0.iter();
+        let expected: Vec<f32> = expected.map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let [_, height, width] = made.shape;
+        let differences = prepared.tensor.iter().zip(&expected);
+        let off = differences.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let size = found.input_size();
+        // Two divisions of EfficientNet's are one here, and rounded once.
+        let tolerance = match name.starts_with("EfficientNet") {
+            true => 1e-6,
+            false => 0.0,
+        };
+        let largest = expected.iter().fold(1.0_f32, |a, b| a.max(b.abs()));
+        if size == Some((height, width)) && off <= tolerance * largest {
+            agreed += 1;
+        } else {
+            let what = format!("{name} ({}): {size:?}, off by {off}", made.loaded);
+            eprintln!("WRONG {what}");
+            wrong.push(what);
+        }
+    }
+    eprintln!("{agreed} agree, {refused} refused, {} wrong", wrong.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

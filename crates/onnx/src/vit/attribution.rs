@@ -409,14 +409,14 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     fn through_norm(&mut self, name: &str, weights: &Value, state: &Value, scale: &Value) -> Value {
         let graph = &mut self.graph;
         let scaled = graph.mul(&format!("{name}/scaled"), weights, scale);
-        let mean = graph.reduce(
-            "ReduceMean",
-            &format!("{name}/scaled/mean"),
-            &scaled,
-            -1,
-            true,
-        );
-        let centred = graph.sub(&format!("{name}/centred"), &scaled, &mean);
+        let centred = match self.spec.variant.rms_norm {
+            true => scaled,
+            false => {
+                let mean = format!("{name}/scaled/mean");
+                let mean = graph.reduce("ReduceMean", &mean, &scaled, -1, true);
+                graph.sub(&format!("{name}/centred"), &scaled, &mean)
+            }
+        };
         let deviation = self.deviation(name, state);
         self.graph
             .div(&format!("{name}/directions"), &centred, &deviation)
@@ -424,16 +424,19 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
 
     /// σ of a normalisation, `[batch, 1, 1]`.
     fn deviation(&mut self, name: &str, state: &Value) -> Value {
-        let name = |part: &str| format!("{name}/{part}");
-        let graph = &mut self.graph;
-        let mean = graph.reduce("ReduceMean", &name("state/mean"), state, -1, true);
-        let centred = graph.sub(&name("state/centred"), state, &mean);
-        let squares = graph.mul(&name("state/squares"), &centred, &centred);
-        let variance = graph.reduce("ReduceMean", &name("variance"), &squares, -1, true);
-        let epsilon = graph.scalar(self.spec.norm_epsilon);
-        let variance = graph.add(&name("variance/shifted"), &variance, &epsilon);
-        let deviation = graph.sqrt(&name("deviation"), &variance);
-        graph.reshape(&name("deviation/by_picture"), &deviation, &[-1, 1, 1])
+        let centred = match self.spec.variant.rms_norm {
+            true => state.clone(),
+            false => {
+                let graph = &mut self.graph;
+                let mean = format!("{name}/state/mean");
+                let mean = graph.reduce("ReduceMean", &mean, state, -1, true);
+                graph.sub(&format!("{name}/state/centred"), state, &mean)
+            }
+        };
+        let deviation = self.root_of_mean_square(name, &centred);
+        let shape = [-1, 1, 1];
+        self.graph
+            .reshape(&format!("{name}/deviation/by_picture"), &deviation, &shape)
     }
 
     /// `weights` `[batch, rows, width]` before a frozen normalisation, float32, and what its shift

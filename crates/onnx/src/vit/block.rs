@@ -4,6 +4,7 @@ use super::{
     Activation, BlockWeight as B, Builder, LinearKind, LinearLayer, WeightId, Weights,
     attribution::{FrozenNorm, Trace, WeightedValues},
     linear::Operand,
+    norm::Place,
 };
 use crate::{
     graph::{Value, as_i64},
@@ -403,24 +404,33 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     ) -> Result<Value, W::Error> {
         let scale = self.block_weight(WeightId::Block(block, scale), &format!("{name}.scale"))?;
         let bias = self.block_weight(WeightId::Block(block, bias), &format!("{name}.bias"))?;
-        Ok(self
-            .graph
-            .layer_norm(name, x, &scale, &bias, self.spec.norm_epsilon))
+        Ok(self.normalized(Place::Block, name, x, [&scale, &bias]))
     }
 
     fn activation(&mut self, name: &str, x: &Value) -> Value {
-        self.activation_with(name, x, true)
+        self.activation_with(name, x, self.spec.activation, true)
     }
 
-    /// The same outside of the blocks, where values are float32.
-    pub(super) fn activation_in_float32(&mut self, name: &str, x: &Value) -> Value {
-        self.activation_with(name, x, false)
+    /// One outside of the blocks, where values are float32.
+    pub(super) fn activation_in_float32(
+        &mut self,
+        name: &str,
+        x: &Value,
+        activation: Activation,
+    ) -> Value {
+        self.activation_with(name, x, activation, false)
     }
 
-    fn activation_with(&mut self, name: &str, x: &Value, in_block: bool) -> Value {
+    fn activation_with(
+        &mut self,
+        name: &str,
+        x: &Value,
+        activation: Activation,
+        in_block: bool,
+    ) -> Value {
         const QUICK: f32 = 1.702;
         let graph = &mut self.graph;
-        match self.spec.activation {
+        match activation {
             Activation::Gelu => graph.gelu(name, x, false),
             Activation::GeluTanh => graph.gelu(name, x, true),
             Activation::Relu => graph.relu(name, x),

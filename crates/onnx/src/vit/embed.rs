@@ -1,6 +1,6 @@
 //! From pixels to tokens.
 
-use super::{Builder, PIXEL_VALUES, WeightId, Weights};
+use super::{Builder, PIXEL_VALUES, WeightId, Weights, norm::Place};
 use crate::{
     graph::{Attribute, Dim, Value, as_i64},
     tensor::{DType, Tensor},
@@ -59,9 +59,6 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         }
         let scale = self.block_weight(WeightId::PreNormScale, "embed/norm.scale")?;
         let bias = self.block_weight(WeightId::PreNormBias, "embed/norm.bias")?;
-        let epsilon = spec.norm_epsilon;
-        Ok(self
-            .graph
-            .layer_norm("embed/norm", &tokens, &scale, &bias, epsilon))
+        Ok(self.normalized(Place::Block, "embed/norm", &tokens, [&scale, &bias]))
     }
 }

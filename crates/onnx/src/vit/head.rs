@@ -4,6 +4,7 @@ use super::{
     Builder, LOGITS, PoolNorm, PoolWeight, Pooling, Precision, UnitLength, WeightId, Weights,
     attribution::{self, Classifier, FinalNorm, PooledQuery, Reader},
     block::attention_scale,
+    norm::Place,
 };
 use crate::{
     graph::{Value, as_i64},
@@ -69,7 +70,10 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let kernel = self.graph.weight("head.kernel", kernel)?;
         let bias = self.graph.weight("head.bias", bias)?;
         let logits = match self.plan.precision {
-            Precision::Int8 => self.logits_whatever_the_batch(&state, &kernel, &bias),
+            Precision::Int8 => {
+                let product = self.product_whatever_the_batch("head", &state, &kernel);
+                self.graph.add(LOGITS, &product, &bias)
+            }
             Precision::Fp32 | Precision::Bf16 | Precision::Fp16 => {
                 self.graph.linear(LOGITS, &state, &kernel, Some(&bias))
             }
@@ -100,10 +104,9 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     }
 
     fn readout(&mut self, tokens: &Value, norm: Option<&Norm>) -> Result<Readout, W::Error> {
-        let epsilon = self.spec.norm_epsilon;
         let normed = |builder: &mut Self, x: &Value| match norm {
             Some(Norm { scale, shift, .. }) => {
-                builder.graph.layer_norm("norm", x, scale, shift, epsilon)
+                builder.normalized(Place::Head, "norm", x, [scale, shift])
             }
             None => x.clone(),
         };
@@ -166,8 +169,10 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             spec.variant.attention_pool,
         );
         let size = spec.hidden / heads.max(1);
+        let skipped = spec.pool_skips();
         let [all, hidden, by_head, size_of_head] =
-            [spec.tokens(), spec.hidden, heads, size].map(as_i64);
+            [spec.tokens() - skipped, spec.hidden, heads, size].map(as_i64);
+        let tokens = &self.without_prefix(tokens, skipped);
         let query = self.weights.tensor(WeightId::Pool(P::Query))?.cast_f32();
         let query = query.scaled(attention_scale(size));
         let query = query.reshaped(vec![1, heads, 1, size]);
@@ -194,12 +199,10 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
 
         let scale = self.constant(WeightId::Pool(P::MlpNormScale), "pool/mlp/norm.scale")?;
         let shift = self.constant(WeightId::Pool(P::MlpNormBias), "pool/mlp/norm.bias")?;
-        let epsilon = spec.norm_epsilon;
-        let normed = self
-            .graph
-            .layer_norm("pool/mlp/norm", &read, &scale, &shift, epsilon);
+        let normed = self.normalized(Place::Head, "pool/mlp/norm", &read, [&scale, &shift]);
         let up = self.pool_linear("pool/mlp/up", &normed, [P::UpKernel, P::UpBias])?;
-        let active = self.activation_in_float32("pool/mlp/active", &up);
+        let activation = pool.activation.unwrap_or(spec.activation);
+        let active = self.activation_in_float32("pool/mlp/active", &up, activation);
         let down = self.pool_linear("pool/mlp/down", &active, [P::DownKernel, P::DownBias])?;
         let state = self.graph.add("pool", &read, &down);
         let other = self.graph.add("pool/other", &down, &out_bias);
@@ -217,11 +220,16 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             None => state,
             Some(FinalNorm { scale, .. }) => {
                 let shift = self.constant(WeightId::Pool(P::NormAfterBias), "pool/norm.bias")?;
-                self.graph
-                    .layer_norm("pool/norm", &state, scale, &shift, epsilon)
+                self.normalized(Place::Head, "pool/norm", &state, [scale, &shift])
             }
         };
         let fused = self.fuse_pool(&probabilities);
+        let fused = match skipped {
+            0 => fused,
+            skipped => self
+                .graph
+                .pad_front("rollout/pool/padded", &fused, 3, 2, skipped),
+        };
         Ok(Readout {
             state: after,
             readers: vec![Reader::Query(PooledQuery {
@@ -232,6 +240,18 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             })],
             pool: Some(fused),
         })
+    }
+
+    /// `[batch·tokens, hidden]` without the first `skipped` tokens of each image.
+    fn without_prefix(&mut self, tokens: &Value, skipped: usize) -> Value {
+        if skipped == 0 {
+            return tokens.clone();
+        }
+        let [first, total, hidden] = [skipped, self.spec.tokens(), self.spec.hidden].map(as_i64);
+        let graph = &mut self.graph;
+        let tokens = graph.reshape("pool/tokens/by_picture", tokens, &[-1, total, hidden]);
+        let tokens = graph.slice("pool/tokens/patches", &tokens, 1, first, total);
+        graph.reshape("pool/tokens", &tokens, &[-1, hidden])
     }
 
     fn pool_linear(
@@ -253,7 +273,14 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             UnitLength::State => state.clone(),
             UnitLength::Projected(_) => {
                 let kernel = self.constant(WeightId::Projection, "head/projection.kernel")?;
-                self.graph.linear("head/projection", state, &kernel, None)
+                match self.plan.precision {
+                    Precision::Int8 => {
+                        self.product_whatever_the_batch("head/projection", state, &kernel)
+                    }
+                    Precision::Fp32 | Precision::Bf16 | Precision::Fp16 => {
+                        self.graph.linear("head/projection", state, &kernel, None)
+                    }
+                }
             }
         };
         let graph = &mut self.graph;
@@ -303,29 +330,29 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         }
     }
 
-    /// The classifier of an int8 graph, whose answers do not depend on the batch: neither may the
-    /// order in which this float32 product adds up.
+    /// A float32 product with a kernel `[width, outputs]` in an int8 graph, whose answers do not
+    /// depend on the batch: neither may the order in which this adds up.
     ///
     /// ONNX Runtime adds 128 terms or more in one go, how many depends on the shape; and a single
     /// row goes a way of its own. So the width is split into parts of at most 128, which are added
     /// up afterwards, and a row of zeros makes two of a single one.
-    fn logits_whatever_the_batch(&mut self, state: &Value, kernel: &Value, bias: &Value) -> Value {
+    fn product_whatever_the_batch(&mut self, name: &str, state: &Value, kernel: &Value) -> Value {
         const TERMS: usize = 128;
         let width = self.spec.pooling.pooled_states() * self.spec.hidden;
         let part = (1..=TERMS)
             .rev()
             .find(|&part| width.is_multiple_of(part))
             .unwrap_or(1);
-        let [parts, part, classes] = [width / part, part, self.spec.classes].map(as_i64);
+        let [parts, part] = [width / part, part].map(as_i64);
+        let name = |end: &str| format!("{name}/{end}");
         let graph = &mut self.graph;
-        let padded = graph.pad_front("head/padded", state, 2, 0, 1);
-        let padded = graph.reshape("head/parts/by_row", &padded, &[-1, parts, part]);
-        let padded = graph.transpose("head/parts", &padded, &[1, 0, 2]);
-        let kernel = graph.reshape("head/kernel/parts", kernel, &[parts, part, classes]);
-        let products = graph.matmul("head/products", &padded, &kernel);
-        let products = graph.slice("head/products/rows", &products, 1, 1, i64::MAX);
-        let sum = graph.reduce("ReduceSum", "head/sum", &products, 0, false);
-        graph.add(LOGITS, &sum, bias)
+        let padded = graph.pad_front(&name("padded"), state, 2, 0, 1);
+        let padded = graph.reshape(&name("parts/by_row"), &padded, &[-1, parts, part]);
+        let padded = graph.transpose(&name("parts"), &padded, &[1, 0, 2]);
+        let kernel = graph.reshape(&name("kernel/parts"), kernel, &[parts, part, -1]);
+        let products = graph.matmul(&name("products"), &padded, &kernel);
+        let products = graph.slice(&name("products/rows"), &products, 1, 1, i64::MAX);
+        graph.reduce("ReduceSum", &name("sum"), &products, 0, false)
     }
 
     /// `[batch·tokens, hidden]` → the mean over the patches, `[batch, hidden]`.

@@ -1,12 +1,15 @@
 //! What some networks do to queries, keys and scores: normalisation, rotation, relative positions.
 
-use super::{BlockWeight as B, Builder, WeightId, Weights, relation_index};
+use std::iter;
+
+use super::{BlockWeight as B, Builder, Rotation, WeightId, Weights, norm::Place, relation_index};
 use crate::{
     graph::{Value, as_i64},
     tensor::Tensor,
 };
 
-/// Tables of a rotation, `[tokens, head size]`; the prefix is not turned.
+/// Tables of a rotation, `[tokens, head size]` or `[heads, tokens, head size]`; the prefix is not
+/// turned.
 #[derive(Clone, Debug)]
 pub(super) struct RotaryTables {
     cosines: Value,
@@ -16,20 +19,52 @@ pub(super) struct RotaryTables {
 impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     /// The rotation that all blocks share, where the network has one.
     pub(super) fn rotary_tables(&mut self) -> Result<Option<RotaryTables>, W::Error> {
-        let spec = self.spec;
-        if !spec.variant.rotary {
-            return Ok(None);
+        match self.spec.variant.rotary {
+            Rotation::Shared => {
+                let weights = [WeightId::RotaryCosines, WeightId::RotarySines];
+                Ok(Some(self.tables_of(weights, "rotary")?))
+            }
+            Rotation::None | Rotation::OfEachHead => Ok(None),
         }
-        let shape = vec![spec.tokens(), spec.head_size()];
-        let mut table = |weight, name: &str, unturned: f32| {
-            let mut values = vec![unturned; spec.prefix * spec.head_size()];
-            values.extend(self.weights.tensor(weight)?.to_f32());
-            Ok::<_, W::Error>(self.block_tensor(name, Tensor::f32(shape.clone(), &values))?)
+    }
+
+    /// Takes a block's own rotation for what is turned next, where the network has such.
+    pub(super) fn enter_block(&mut self, block: usize) -> Result<(), W::Error> {
+        if self.spec.variant.rotary == Rotation::OfEachHead {
+            let weights =
+                [B::RotaryCosines, B::RotarySines].map(|weight| WeightId::Block(block, weight));
+            let tables = self.tables_of(weights, &format!("block.{block}/rotary"))?;
+            self.rotary = Some(tables);
+        }
+        Ok(())
+    }
+
+    fn tables_of(
+        &mut self,
+        [cosines, sines]: [WeightId; 2],
+        name: &str,
+    ) -> Result<RotaryTables, W::Error> {
+        let spec = self.spec;
+        let (unturned, patches) = (
+            spec.prefix * spec.head_size(),
+            spec.patches() * spec.head_size(),
+        );
+        let mut table = |weight, name: &str, of_prefix: f32| {
+            let mut shape = spec.shape(weight);
+            let tokens_axis = shape.len() - 2;
+            shape[tokens_axis] = spec.tokens();
+            let values = self.weights.tensor(weight)?.to_f32();
+            let with_prefix = values.chunks_exact(patches).flat_map(|of_patches| {
+                let prefix = iter::repeat_n(of_prefix, unturned);
+                prefix.chain(of_patches.iter().copied())
+            });
+            let values: Vec<f32> = with_prefix.collect();
+            Ok::<_, W::Error>(self.block_tensor(name, Tensor::f32(shape, &values))?)
         };
-        Ok(Some(RotaryTables {
-            cosines: table(WeightId::RotaryCosines, "rotary/cosines", 1.0)?,
-            sines: table(WeightId::RotarySines, "rotary/sines", 0.0)?,
-        }))
+        Ok(RotaryTables {
+            cosines: table(cosines, &format!("{name}/cosines"), 1.0)?,
+            sines: table(sines, &format!("{name}/sines"), 0.0)?,
+        })
     }
 
     /// Queries or keys `[batch, heads, tokens, head size]`, turned where the network turns them:
@@ -69,8 +104,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             Ok::<_, W::Error>(self.block_tensor(&format!("{name}.{part}"), tensor)?)
         };
         let (scale, bias) = (constant(scale, "scale")?, constant(bias, "bias")?);
-        let epsilon = self.spec.norm_epsilon;
-        Ok(self.graph.layer_norm(&name, &x, &scale, &bias, epsilon))
+        Ok(self.normalized(Place::Block, &name, &x, [&scale, &bias]))
     }
 
     /// Scores `[batch, heads, queries, tokens]` with what the block adds for how tokens lie to each

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BlockWeight, PoolWeight, WeightId,
-    variant::{UnitLength, Variant, relations},
+    activation::Activation,
+    variant::{Rotation, UnitLength, Variant, relations},
 };
 
 /// How the heads' attention matrices become one.
@@ -53,21 +54,6 @@ pub struct VitSpec {
     pub head_fusion: HeadFusion,
     /// What it has beside the parts of a plain Vision Transformer.
     pub variant: Variant,
-}
-
-/// The nonlinearity of the MLPs.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Activation {
-    /// GELU with the Gauss error function.
-    Gelu,
-    /// GELU's tanh approximation.
-    GeluTanh,
-    /// x · σ(1.702 x), GELU's sigmoid approximation, as in CLIP.
-    QuickGelu,
-    /// x · σ(x).
-    Silu,
-    /// max(x, 0).
-    Relu,
 }
 
 /// What the classifier reads, and so where the rollout starts.
@@ -139,7 +125,7 @@ impl VitSpec {
             ));
         }
         let size = self.head_size();
-        if self.variant.rotary && !size.is_multiple_of(4) {
+        if self.variant.rotary != Rotation::None && !size.is_multiple_of(4) {
             return Err(format!(
                 "has heads of width {size}, which rotary positions in two dimensions do not divide"
             ));
@@ -186,6 +172,14 @@ impl VitSpec {
         }
     }
 
+    /// How many tokens, from the first, attention that pools leaves out.
+    pub fn pool_skips(&self) -> usize {
+        match self.variant.attention_pool.patches_only {
+            true => self.prefix,
+            false => 0,
+        }
+    }
+
     /// For how many labels attribution is made: the five best, or all if there are fewer.
     pub fn attribution_labels(&self) -> usize {
         self.classes.min(5)
@@ -227,6 +221,9 @@ impl VitSpec {
         if variant.relative_bias {
             block.push(B::RelativeBias);
         }
+        if variant.rotary == Rotation::OfEachHead {
+            block.extend([B::RotaryCosines, B::RotarySines]);
+        }
         if variant.heads_norm {
             block.extend([B::HeadsNormScale, B::HeadsNormBias]);
         }
@@ -249,7 +246,7 @@ impl VitSpec {
         if self.pre_norm {
             weight_ids.extend([WeightId::PreNormScale, WeightId::PreNormBias]);
         }
-        if variant.rotary {
+        if variant.rotary == Rotation::Shared {
             weight_ids.extend([WeightId::RotaryCosines, WeightId::RotarySines]);
         }
         for layer in 0..self.layers {
@@ -310,6 +307,9 @@ impl VitSpec {
                 }
                 B::QueryNormScale | B::QueryNormBias | B::KeyNormScale | B::KeyNormBias => {
                     vec![self.head_size()]
+                }
+                B::RotaryCosines | B::RotarySines => {
+                    vec![self.heads, self.patches(), self.head_size()]
                 }
                 B::RelativeBias => vec![self.heads, relations(self.grid())],
                 B::UpKernel | B::GateKernel => vec![hidden, mlp],

@@ -4,6 +4,8 @@
 //! more nodes, with names of their own beside those that every graph has, so that nothing that knows
 //! the plain graph takes it for one.
 
+use super::activation::Activation;
+
 /// Parts that a network has beside those of every Vision Transformer; by default none.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Variant {
@@ -11,6 +13,9 @@ pub struct Variant {
     pub head_size: Option<usize>,
     /// Form of the MLPs.
     pub mlp: MlpForm,
+    /// Whether normalisations divide by the root of the mean square, and nothing else
+    /// (Zhang & Sennrich 2019); their shifts are zeros.
+    pub rms_norm: bool,
     /// Whether the MLP reads what attention reads, not what attention made of it
     /// (Dehghani et al. 2023).
     pub parallel_mlp: bool,
@@ -26,12 +31,24 @@ pub struct Variant {
     pub relative_bias: bool,
     /// Whether queries and keys of the patches are turned by angles that depend on where they lie
     /// (Su et al. 2021, in two dimensions).
-    pub rotary: bool,
+    pub rotary: Rotation,
     /// The attention that pools, where [`Pooling::Attention`](super::Pooling::Attention) does.
     pub attention_pool: AttentionPool,
     /// What is divided by its own length before the classifier, as where images are compared with
     /// texts (Radford et al. 2021).
     pub unit_length: UnitLength,
+}
+
+/// Which queries and keys are turned by the same angles.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Rotation {
+    /// None are turned.
+    #[default]
+    None,
+    /// Those of all blocks and heads.
+    Shared,
+    /// Each head of each block has angles of its own (Heo et al. 2024).
+    OfEachHead,
 }
 
 /// Form of the MLPs.
@@ -50,6 +67,16 @@ pub enum MlpForm {
 }
 
 impl MlpForm {
+    /// With a layer beside the first or not, and with a normalisation before the last or not.
+    pub fn of(gated: bool, norm: bool) -> Self {
+        match (gated, norm) {
+            (true, true) => Self::GatedWithNorm,
+            (true, false) => Self::Gated,
+            (false, true) => Self::PlainWithNorm,
+            (false, false) => Self::Plain,
+        }
+    }
+
     /// Whether there is a layer beside the first.
     pub fn is_gated(self) -> bool {
         matches!(self, Self::Gated | Self::GatedWithNorm)
@@ -68,6 +95,10 @@ pub struct AttentionPool {
     pub heads: usize,
     /// Width of the hidden layer of its MLP.
     pub mlp: usize,
+    /// Nonlinearity of its MLP, if not that of the blocks'.
+    pub activation: Option<Activation>,
+    /// Whether it reads the patches alone, and not the tokens before them.
+    pub patches_only: bool,
     /// Whether there is another normalisation between the pooling and the classifier.
     pub norm_after: bool,
 }

@@ -64,6 +64,11 @@ pub enum BlockWeight {
     KeyNormScale,
     /// Its shift.
     KeyNormBias,
+    /// Cosines of the angles that queries and keys are turned by, where every head has its own:
+    /// `[heads, patches, head size]`.
+    RotaryCosines,
+    /// Their sines.
+    RotarySines,
     /// What is added to the scores, for each head and relation of two tokens.
     RelativeBias,
     /// Scale of the normalisation of what the heads read.

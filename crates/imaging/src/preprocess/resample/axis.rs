@@ -75,6 +75,10 @@ impl Axis {
             return axis;
         }
         let scale = extent / f64::from(output);
+        if filter == Filter::Nearest {
+            axis.take_nearest(backend, extent, output, wanted);
+            return axis;
+        }
         let kernel = Kernel::new(filter, scale);
         let mut exact = Vec::new();
         if backend == Backend::Torchvision {
@@ -98,6 +102,30 @@ impl Axis {
                 .extend(exact.iter().map(|&weight| fixed_point(weight, bits)));
         }
         axis
+    }
+
+    /// One sample for each wanted output. Pillow adds the scale up from sample to sample; torch
+    /// multiplies, in float32 ("nearest-exact").
+    fn take_nearest(&mut self, backend: Backend, extent: f64, output: u32, wanted: Range<u32>) {
+        let scale = extent / f64::from(output);
+        let last = self.input - 1;
+        let one = 1 << self.fraction_bits;
+        let mut at = scale * 0.5;
+        for index in 0..output {
+            let start = match backend {
+                Backend::Pillow => at as usize,
+                Backend::Torchvision => ((index as f32 + 0.5) * scale as f32) as usize,
+            };
+            at += scale;
+            if wanted.contains(&index) {
+                self.windows.push(Window {
+                    start: start.min(last),
+                    len: 1,
+                    weights: self.weights.len(),
+                });
+                self.weights.push(one);
+            }
+        }
     }
 
     /// How many samples go in.
@@ -157,7 +185,10 @@ impl Kernel {
         // Enlarging interpolates; only reducing widens the filter.
         let stretch = scale.max(1.0);
         let support = match filter {
-            Filter::Bilinear => 1.0,
+            // Not asked for.
+            Filter::Nearest => 0.0,
+            Filter::Box => 0.5,
+            Filter::Hamming | Filter::Bilinear => 1.0,
             Filter::Bicubic => 2.0,
             Filter::Lanczos => 3.0,
         };
@@ -191,6 +222,8 @@ impl Kernel {
     fn weight(&self, sample: u32, center: f64) -> f64 {
         let x = (f64::from(sample) - center + 0.5) * self.inverse_stretch;
         match self.filter {
+            Filter::Nearest | Filter::Box => boxed(x),
+            Filter::Hamming => hamming(x),
             Filter::Bilinear => bilinear(x),
             Filter::Bicubic => bicubic(x),
             Filter::Lanczos => lanczos(x),
@@ -215,6 +248,24 @@ fn fixed_point(weight: f64, bits: u32) -> i32 {
     } else {
         scaled + 0.5
     }) as i32
+}
+
+/// One weight for all that lies under it; of two edges, the farther one belongs to it.
+fn boxed(x: f64) -> f64 {
+    if x > -0.5 && x <= 0.5 { 1.0 } else { 0.0 }
+}
+
+/// A sinc under a raised cosine.
+fn hamming(x: f64) -> f64 {
+    let x = x.abs();
+    if x == 0.0 {
+        return 1.0;
+    }
+    if x >= 1.0 {
+        return 0.0;
+    }
+    let x = x * std::f64::consts::PI;
+    x.sin() / x * (0.54 + 0.46 * x.cos())
 }
 
 fn bilinear(x: f64) -> f64 {

@@ -17,6 +17,13 @@ pub(crate) struct Arguments<'a> {
     values: Map<String, Value>,
 }
 
+/// LayerNorm or RMSNorm, and what is added to the variance.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Norm {
+    pub(super) rms: bool,
+    pub(super) epsilon: f32,
+}
+
 impl<'a> Arguments<'a> {
     /// `None` if no function is called so.
     pub(super) fn of(described: Described<'a>) -> Result<Option<Self>, ImportError> {
@@ -124,13 +131,16 @@ impl<'a> Arguments<'a> {
         self.text("global_pool").unwrap_or(default)
     }
 
-    /// What is added to the variance in every normalisation.
-    pub(super) fn norm_epsilon(&self) -> Result<f32, ImportError> {
-        match self.text("norm_layer") {
-            None | Some("LayerNorm" | "layernorm" | "LayerNorm(eps=1e-06)") => Ok(1e-6),
-            Some("LayerNorm(eps=1e-05)") => Ok(1e-5),
-            Some(other) => Err(self.unknown("norm_layer", other)),
-        }
+    /// What every normalisation is.
+    pub(super) fn norm(&self) -> Result<Norm, ImportError> {
+        let (rms, epsilon) = match self.text("norm_layer") {
+            None | Some("LayerNorm" | "layernorm" | "LayerNorm(eps=1e-06)") => (false, 1e-6),
+            Some("LayerNorm(eps=1e-05)") => (false, 1e-5),
+            Some("RmsNorm" | "rmsnorm" | "RmsNorm(eps=1e-06)") => (true, 1e-6),
+            Some("RmsNorm(eps=1e-05)") => (true, 1e-5),
+            Some(other) => return Err(self.unknown("norm_layer", other)),
+        };
+        Ok(Norm { rms, epsilon })
     }
 
     pub(super) fn activation(&self) -> Result<Activation, ImportError> {

@@ -3,13 +3,13 @@
 //! inside of attention and MLP, and a mean, a class token or an attention at the end.
 
 use patchlight_onnx::vit::{
-    Activation, AttentionPool, MlpForm, Pooling, Variant, VitSpec, WeightId,
+    Activation, AttentionPool, MlpForm, Pooling, Rotation, Variant, VitSpec, WeightId,
 };
 
 use super::{
     Arguments, Description, Family, Network,
     parts::{self, Parts},
-    rotary::Rotary,
+    rotary::{self, Rotary},
 };
 use crate::{
     ImportError,
@@ -19,8 +19,8 @@ use crate::{
 
 pub(super) const FAMILY: Family = Family {
     description: Description {
-        name: "EVA, EVA-02, DINOv3, Perception Encoder",
-        checkpoints: "eva_giant_*, eva02_*, vit_*_dinov3, vit_pe_*",
+        name: "EVA, EVA-02, DINOv3, Perception Encoder, RoPE-ViT",
+        checkpoints: "eva_giant_*, eva02_*, vit_*_dinov3, vit_pe_*, vit_*_rope_*",
         reads: "mean over the patches, class token, or attention of a learned query",
         evidence: "as for what is read",
     },
@@ -45,8 +45,8 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
     let post = arguments
         .optional_flag("use_post_transformer_norm")
         .unwrap_or(!fc_norm);
-    if fc_norm && post || !fc_norm && !post {
-        let detail = format!("is {post} beside use_fc_norm {fc_norm}: one of both is expected");
+    if fc_norm && post {
+        let detail = "true, beside use_fc_norm: two normalisations at the end";
         return Err(arguments.unknown("use_post_transformer_norm", detail));
     }
     let gate_apart = has("blocks.0.mlp.fc1_g.weight");
@@ -59,9 +59,9 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
     let mlp = parts::rows_of(file, up)?;
     let mlp = if gated && !gate_apart { mlp / 2 } else { mlp };
     let prefix = parts::prefix_tokens(file);
-    let pooling = parts::pooling(arguments, &pool, has("cls_token"), fc_norm, true)?;
+    let pooling = parts::pooling(arguments, &pool, has("cls_token"), fc_norm, fc_norm || post)?;
     let post_norm = arguments.flag("use_post_norm", false);
-    let rotary = rotary(arguments)?;
+    let rotary = rotation(arguments)?;
     let spec = VitSpec {
         layers: parts::depth(file, "norm1.weight")?,
         heads,
@@ -71,7 +71,7 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
         patch,
         prefix,
         classes: parts::classes(file)?,
-        norm_epsilon: arguments.norm_epsilon()?,
+        norm_epsilon: arguments.norm()?.epsilon,
         activation: match gated {
             true => Activation::Silu,
             false => Activation::Gelu,
@@ -81,20 +81,22 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
         pooling,
         head_fusion: arguments.head_fusion(),
         variant: Variant {
-            mlp: match (gated, inner_norm) {
-                (true, true) => MlpForm::GatedWithNorm,
-                (true, false) => MlpForm::Gated,
-                (false, true) => MlpForm::PlainWithNorm,
-                (false, false) => MlpForm::Plain,
-            },
+            mlp: MlpForm::of(gated, inner_norm),
             post_norm,
             qk_norm: has("blocks.0.attn.q_norm.weight"),
             heads_norm: has("blocks.0.attn.norm.weight"),
-            rotary: rotary.is_some(),
+            rotary: match rotary {
+                None => Rotation::None,
+                Some(Rotary { learned: true, .. }) => Rotation::OfEachHead,
+                Some(_) => Rotation::Shared,
+            },
+            rms_norm: arguments.norm()?.rms,
             attention_pool: match pooling {
                 Pooling::Attention => AttentionPool {
                     heads: arguments.number("attn_pool_num_heads", heads as f64) as usize,
                     mlp: parts::rows_of(file, "attn_pool.mlp.fc1.weight")?,
+                    activation: Some(Activation::Gelu),
+                    patches_only: false,
                     norm_after: fc_norm,
                 },
                 _ => AttentionPool::default(),
@@ -110,23 +112,25 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
         spec,
         sizes: arguments.sizes_of_input(),
         recipes: Box::new(move |spec| recipes(spec, &parts, rotary, fc_norm)),
-        unused: |name| name.starts_with("rope."),
+        unused: |name| name.starts_with("rope.") && name != rotary::FREQUENCIES,
     })
 }
 
 /// The rotation, where there is one.
-fn rotary(arguments: &Arguments<'_>) -> Result<Option<Rotary>, ImportError> {
+fn rotation(arguments: &Arguments<'_>) -> Result<Option<Rotary>, ImportError> {
     if !arguments.flag("use_rot_pos_emb", false) {
         return Ok(None);
     }
     let kind = arguments.text("rope_type").unwrap_or("cat").to_owned();
-    let centred = match kind.as_str() {
-        "cat" => false,
-        "dinov3" => true,
+    let (centred, learned) = match kind.as_str() {
+        "cat" => (false, false),
+        "dinov3" => (true, false),
+        "mixed" => (false, true),
         other => return Err(arguments.unknown("rope_type", other)),
     };
     Ok(Some(Rotary {
         centred,
+        learned,
         temperature: arguments.number("rope_temperature", 10_000.0),
         offset: arguments.number("rope_grid_offset", 0.0),
         reference: match centred {
@@ -141,10 +145,14 @@ fn rotary(arguments: &Arguments<'_>) -> Result<Option<Rotary>, ImportError> {
 fn recipes(spec: &VitSpec, parts: &Parts, rotary: Option<Rotary>, fc_norm: bool) -> Recipes {
     let mut recipes = Recipes::default();
     parts.embeddings(&mut recipes, spec);
-    if let Some(rotary) = rotary {
-        let [cosines, sines] = rotary.tables(spec.grid(), spec.head_size());
-        recipes.set(WeightId::RotaryCosines, Recipe::values(cosines));
-        recipes.set(WeightId::RotarySines, Recipe::values(sines));
+    match rotary {
+        None => {}
+        Some(rotary) if rotary.learned => rotary.learned_tables(&mut recipes, spec),
+        Some(rotary) => {
+            let [cosines, sines] = rotary.tables(spec.grid(), spec.head_size());
+            recipes.set(WeightId::RotaryCosines, Recipe::values(cosines));
+            recipes.set(WeightId::RotarySines, Recipe::values(sines));
+        }
     }
     for layer in 0..spec.layers {
         parts.block(&mut recipes, spec, layer);

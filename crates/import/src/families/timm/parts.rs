@@ -8,7 +8,7 @@ use patchlight_onnx::{
 use super::Arguments;
 use crate::{
     ImportError,
-    families::recipe::{Positions, Recipe, Recipes},
+    families::recipe::{Positions, Recipe, Recipes, projected},
     layout::Interpolation,
     tensor_file::TensorFile,
 };
@@ -319,19 +319,6 @@ fn query(hidden: usize) -> Recipe {
     })
 }
 
-/// `kernel` `[out, in]` · `x` + `bias`.
-pub(in crate::families) fn projected(x: &[f32], kernel: &[f32], bias: &[f32]) -> Vec<f32> {
-    let rows = kernel.chunks_exact(x.len()).zip(bias);
-    rows.map(|(row, &bias)| {
-        let terms = row
-            .iter()
-            .zip(x)
-            .map(|(a, b)| f64::from(*a) * f64::from(*b));
-        (terms.sum::<f64>() + f64::from(bias)) as f32
-    })
-    .collect()
-}
-
 /// What the classifier reads, and whether the last normalisation comes after pooling.
 ///
 /// # Errors
@@ -344,10 +331,15 @@ pub(super) fn pooling(
     final_norm: bool,
 ) -> Result<Pooling, ImportError> {
     match pool {
+        "token" | "map" if !final_norm => {
+            let detail =
+                format!("is \"{pool}\", and nothing is normalised at the end: not imported");
+            Err(arguments.error("global_pool", detail))
+        }
         "avg" if !final_norm => Ok(Pooling::PatchMean(PoolNorm::Absent)),
         "avg" if fc_norm => Ok(Pooling::PatchMean(PoolNorm::AfterMean)),
         "avg" => Ok(Pooling::PatchMean(PoolNorm::BeforeMean)),
-        "token" if class_token && final_norm => Ok(Pooling::ClassToken),
+        "token" if class_token => Ok(Pooling::ClassToken),
         "map" => Ok(Pooling::Attention),
         other => {
             let detail = format!(

@@ -5,14 +5,27 @@
 //! head apart.
 //!
 //! ```text
+//! mixed    angle = column · f_0 + row · f_1, f of each head learned (Heo et al. 2024)
 //! EVA-02   y = (row + offset) / rows · rows of pre-training     ω_i = T^(−i / quarter)
 //! DINOv3   y = 2 · (row + ½ + offset) / rows − 1                ω_i = 2π · T^(−i / quarter)
 //! ```
 
-/// Which of the two, and what it needs.
+use patchlight_onnx::{
+    tensor::Tensor,
+    vit::{BlockWeight as B, VitSpec},
+};
+
+use crate::families::recipe::{Recipe, Recipes};
+
+/// Learned frequencies, where a network has such.
+pub(super) const FREQUENCIES: &str = "rope.freqs";
+
+/// Which of these, and what it needs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Rotary {
     pub(super) centred: bool,
+    /// Whether every head has learned frequencies of its own, which the file has.
+    pub(super) learned: bool,
     pub(super) temperature: f64,
     pub(super) offset: f64,
     /// Rows and columns of the grid of pre-training, where positions are scaled to it.
@@ -61,6 +74,47 @@ impl Rotary {
         }
         tables
     }
+
+    /// Cosines and sines of every block, `[heads, patches, head size]`, of the frequencies
+    /// `[2, layers, heads, head size / 2]` in the file.
+    pub(super) fn learned_tables(&self, recipes: &mut Recipes, spec: &VitSpec) {
+        let (heads, half) = (spec.heads, spec.head_size() / 2);
+        let shape = [2, spec.layers, heads, half];
+        let (layers, [_, columns], columns_first) = (spec.layers, spec.grid(), self.columns_first);
+        let kinds = [
+            (B::RotaryCosines, f64::cos as fn(f64) -> f64),
+            (B::RotarySines, f64::sin),
+        ];
+        for (layer, (weight, function)) in
+            (0..layers).flat_map(|layer| kinds.map(|kind| (layer, kind)))
+        {
+            let recipe = Recipe::of([FREQUENCIES.to_owned()], move |file, made| {
+                let frequencies = file.tensor(FREQUENCIES, &shape)?.to_f32();
+                let of = |axis: usize, head: usize| {
+                    let first = ((axis * layers + layer) * heads + head) * half;
+                    &frequencies[first..first + half]
+                };
+                let mut values = Vec::with_capacity(made.iter().product());
+                for head in 0..heads {
+                    let (first, second) = (of(0, head), of(1, head));
+                    for patch in 0..made[1] {
+                        let mut at = [(patch / columns) as f32, (patch % columns) as f32];
+                        if columns_first {
+                            at.reverse();
+                        }
+                        // In float32, as the library has them: angles are large.
+                        let angles = first.iter().zip(second);
+                        let angles = angles.map(|(first, second)| at[0] * first + at[1] * second);
+                        let half = angles.map(|angle| function(f64::from(angle)) as f32);
+                        let half: Vec<f32> = half.collect();
+                        values.extend(half.iter().chain(&half));
+                    }
+                }
+                Ok(Tensor::f32(made.to_vec(), &values))
+            });
+            recipes.block(layer, weight, recipe);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -71,6 +125,7 @@ mod tests {
     fn angles_of_two_patches_beside_each_other() {
         let rotary = Rotary {
             centred: true,
+            learned: false,
             temperature: 100.0,
             offset: 0.0,
             reference: None,

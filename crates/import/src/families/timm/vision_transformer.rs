@@ -4,7 +4,7 @@
 
 mod parallel;
 
-use patchlight_onnx::vit::{Activation, AttentionPool, MlpForm, Pooling, Variant, VitSpec};
+use patchlight_onnx::vit::{AttentionPool, MlpForm, Pooling, Variant, VitSpec};
 
 use super::{
     Arguments, Description, Family, Network,
@@ -14,7 +14,7 @@ use crate::{ImportError, families::recipe::Recipes, tensor_file::TensorFile};
 
 pub(super) const FAMILY: Family = Family {
     description: Description {
-        name: "SigLIP towers, DINOv2 giant, BEiT-3, ViT with other blocks",
+        name: "SigLIP towers, DINOv2 giant, BEiT-3, ViT with other blocks or RMSNorm",
         checkpoints: "vit_*_siglip_*, vit_giant_patch14_dinov2, beit3_*, vit_*_rpn_*, vit_*_18x2_*",
         reads: "attention of a learned query, class token, or mean over the patches",
         evidence: "as for what is read",
@@ -44,15 +44,13 @@ fn is_no_plain_one(arguments: &Arguments<'_>) -> bool {
             .iter()
             .any(|name| arguments.text(name).is_some())
         || !arguments.flag("final_norm", true)
+        || arguments.flag("pool_include_prefix", false)
+        || matches!(arguments.text("pos_embed"), Some("none" | ""))
+        || arguments.norm().is_ok_and(|norm| norm.rms)
 }
 
 fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, ImportError> {
-    arguments.refuse(&[
-        "attn_layer",
-        "embed_norm_layer",
-        "pool_include_prefix",
-        "num_kv_heads",
-    ])?;
+    arguments.refuse(&["attn_layer", "embed_norm_layer", "num_kv_heads"])?;
     let [hidden, patch] = parts::hidden_and_patch(file)?;
     let has = |name: &str| file.shape(name).is_some();
     let (form, post_norm) = match arguments.text("block_fn") {
@@ -79,9 +77,12 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
     let final_norm = arguments.flag("final_norm", true);
     let prefix = parts::prefix_tokens(file);
     let pooling = parts::pooling(arguments, &pool, has("cls_token"), fc_norm, final_norm)?;
-    if pooling == Pooling::Attention && (prefix > 0 || !final_norm || fc_norm) {
-        let detail = "with tokens before the patches, or normalised elsewhere";
-        return Err(arguments.unknown("global_pool", detail));
+    match pooling {
+        Pooling::Attention => {}
+        _ => arguments.refuse(&["pool_include_prefix"])?,
+    }
+    if pooling == Pooling::Attention && (!final_norm || fc_norm) {
+        return Err(arguments.unknown("global_pool", "map, normalised elsewhere"));
     }
     let (depth, mlp) = match form {
         Form::Usual if has("blocks.0.mlp.fc1_x.weight") => (
@@ -112,7 +113,7 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
     let inner_norm = arguments.flag("scale_mlp_norm", false);
     let qk_norm = arguments.flag("qk_norm", false);
     let heads_norm = arguments.flag("scale_attn_norm", false);
-    if branches > 1 && (qk_norm || inner_norm || heads_norm || gated) {
+    if branches > 1 && (arguments.norm()?.rms || qk_norm || inner_norm || heads_norm || gated) {
         return Err(arguments.unknown("block_fn", "ParallelThingsBlock with more normalisations"));
     }
     let spec = VitSpec {
@@ -124,31 +125,27 @@ fn open(arguments: &Arguments<'_>, file: &dyn TensorFile) -> Result<Network, Imp
         patch,
         prefix,
         classes: parts::classes(file)?,
-        norm_epsilon: arguments.norm_epsilon()?,
-        activation: match gated {
-            true => Activation::Silu,
-            false => arguments.activation()?,
-        },
+        norm_epsilon: arguments.norm()?.epsilon,
+        // Also of gated MLPs: it is passed to whatever class they have.
+        activation: arguments.activation()?,
         pre_norm: has("norm_pre.weight"),
         qkv_bias: true,
         pooling,
         head_fusion: arguments.head_fusion(),
         variant: Variant {
             head_size: (branches > 1).then(|| hidden / heads.max(1)),
-            mlp: match (gated, inner_norm) {
-                (true, true) => MlpForm::GatedWithNorm,
-                (true, false) => MlpForm::Gated,
-                (false, true) => MlpForm::PlainWithNorm,
-                (false, false) => MlpForm::Plain,
-            },
+            mlp: MlpForm::of(gated, inner_norm),
             parallel_mlp: form == Form::ParallelScaling,
             post_norm,
             qk_norm,
             heads_norm,
+            rms_norm: arguments.norm()?.rms,
             attention_pool: match pooling {
                 Pooling::Attention => AttentionPool {
                     heads,
                     mlp: parts::rows_of(file, "attn_pool.mlp.fc1.weight")?,
+                    activation: None,
+                    patches_only: !arguments.flag("pool_include_prefix", false),
                     norm_after: false,
                 },
                 _ => AttentionPool::default(),

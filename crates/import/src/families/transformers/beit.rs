@@ -8,7 +8,7 @@ use patchlight_onnx::{
 };
 use serde_json::json;
 
-use super::{Config, Description, Family, Network, Recipe, Recipes, classifier, vit_block};
+use super::{Config, Description, Family, Generation, Network, Recipe, Recipes, classifier};
 use crate::{
     ImportError,
     families::{Sizes, recipe::Positions},
@@ -24,6 +24,7 @@ pub(super) const FAMILY: Family = Family {
         evidence: "last state of every patch, or attention of the class token",
     },
     model_types: &["beit", "data2vec-vision"],
+    zero_shot: None,
     anchors: &[
         "beit.embeddings.patch_embeddings.projection.weight",
         "data2vec_vision.embeddings.patch_embeddings.projection.weight",
@@ -35,6 +36,8 @@ pub(super) const FAMILY: Family = Family {
 #[derive(Clone, Copy, Debug)]
 struct Parts {
     root: &'static str,
+    generation: Generation,
+    own_bias: bool,
     shared_bias: bool,
     layer_scale: bool,
 }
@@ -50,10 +53,6 @@ fn open(config: &Config<'_>, file: &dyn TensorFile) -> Result<Network, ImportErr
     };
     let own_bias = config.flag("use_relative_position_bias", false);
     let shared_bias = config.flag("use_shared_relative_position_bias", false);
-    if own_bias && shared_bias {
-        let detail = "is true, beside use_relative_position_bias: two terms are not known here";
-        return Err(config.error("use_shared_relative_position_bias", detail));
-    }
     let mean = config.flag("use_mean_pooling", true);
     let plain = config.spec(config.fields, &json!({}), file)?;
     let spec = VitSpec {
@@ -84,6 +83,8 @@ fn open(config: &Config<'_>, file: &dyn TensorFile) -> Result<Network, ImportErr
     let scale = Config::number(config.fields, "layer_scale_init_value").unwrap_or(0.1);
     let parts = Parts {
         root,
+        generation: Generation::of(root, file),
+        own_bias,
         shared_bias,
         layer_scale: scale > 0.0,
     };
@@ -99,9 +100,7 @@ fn open(config: &Config<'_>, file: &dyn TensorFile) -> Result<Network, ImportErr
 
 fn recipes(spec: &VitSpec, positions: Option<&Positions>, parts: Parts) -> Recipes {
     let Parts {
-        root,
-        shared_bias,
-        layer_scale,
+        root, layer_scale, ..
     } = parts;
     let mut recipes = Recipes::default();
     recipes.patch_projection(
@@ -111,20 +110,15 @@ fn recipes(spec: &VitSpec, positions: Option<&Positions>, parts: Parts) -> Recip
     );
     recipes.embeddings(&[format!("{root}.embeddings.cls_token")], positions, spec);
     for layer in 0..spec.layers {
-        let before = format!("{root}.encoder.layer.{layer}");
-        let mut names = vit_block(&before);
+        let before = parts.block(layer);
+        let mut names = parts.generation.block(&before);
         if layer_scale {
             names.layer_scales =
                 Some(["lambda_1", "lambda_2"].map(|name| format!("{before}.{name}")));
         }
         recipes.usual_block(layer, &names);
         recipes.block(layer, B::KeyBias, Recipe::fill(0.0));
-        let table = match shared_bias {
-            true => format!("{root}.encoder"),
-            false => format!("{before}.attention.attention"),
-        };
-        let table = format!("{table}.relative_position_bias.relative_position_bias_table");
-        recipes.block(layer, B::RelativeBias, relative_bias(table));
+        recipes.block(layer, B::RelativeBias, relative_bias(parts.tables(layer)));
     }
     let norm = match spec.pooling {
         Pooling::PatchMean(_) => format!("{root}.pooler.layernorm"),
@@ -135,11 +129,46 @@ fn recipes(spec: &VitSpec, positions: Option<&Positions>, parts: Parts) -> Recip
     recipes
 }
 
-/// From `[relations, heads]`.
-pub(in crate::families) fn relative_bias(name: String) -> Recipe {
-    Recipe::of([name.clone()], move |file, shape| {
+impl Parts {
+    fn block(&self, layer: usize) -> String {
+        let root = self.root;
+        match self.generation {
+            Generation::Saved => format!("{root}.encoder.layer.{layer}"),
+            Generation::Native => format!("{root}.layers.{layer}"),
+        }
+    }
+
+    /// Those of a block's terms: one that all blocks share, one of its own.
+    fn tables(&self, layer: usize) -> Vec<String> {
+        const TABLE: &str = "relative_position_bias.relative_position_bias_table";
+        let (root, block) = (self.root, self.block(layer));
+        let [shared, own] = match self.generation {
+            Generation::Saved => [
+                format!("{root}.encoder.{TABLE}"),
+                format!("{block}.attention.attention.{TABLE}"),
+            ],
+            Generation::Native => [
+                format!("{root}.shared_position_bias.relative_position_bias_table"),
+                format!("{block}.{TABLE}"),
+            ],
+        };
+        let shared = self.shared_bias.then_some(shared);
+        let own = self.own_bias.then_some(own);
+        shared.into_iter().chain(own).collect()
+    }
+}
+
+/// The sum of tables `[relations, heads]`.
+pub(in crate::families) fn relative_bias(names: Vec<String>) -> Recipe {
+    Recipe::of(names.clone(), move |file, shape| {
         let (heads, relations) = (shape[0], shape[1]);
-        let stored: Tensor = file.tensor(&name, &[relations, heads])?;
-        Ok(stored.transposed())
+        let mut sum = vec![0.0; heads * relations];
+        for name in &names {
+            let values = file.tensor(name, &[relations, heads])?.to_f32();
+            sum.iter_mut()
+                .zip(values)
+                .for_each(|(sum, value)| *sum += value);
+        }
+        Ok(Tensor::f32(vec![relations, heads], &sum).transposed())
     })
 }

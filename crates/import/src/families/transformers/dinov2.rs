@@ -25,6 +25,7 @@ pub(super) const FAMILY: Family = Family {
         evidence: "attention of the class token, and last state of every patch",
     },
     model_types: &["dinov2", "dinov2_with_registers"],
+    zero_shot: None,
     anchors: &[
         "dinov2.embeddings.patch_embeddings.projection.weight",
         "dinov2_with_registers.embeddings.patch_embeddings.projection.weight",
@@ -36,7 +37,9 @@ pub(super) const FAMILY: Family = Family {
 #[derive(Clone, Debug)]
 struct Names {
     root: &'static str,
-    /// Whether blocks are called as the model itself calls them since version 5.
+    /// What blocks lie below.
+    blocks: &'static str,
+    /// Whether attention is called as the model itself calls it since version 5.
     native: bool,
     packed_gate: bool,
 }
@@ -81,14 +84,16 @@ fn open(config: &Config<'_>, file: &dyn TensorFile) -> Result<Network, ImportErr
         },
         ..plain
     };
+    let blocks = match file.shape(&format!("{root}.layers.0.norm1.weight")) {
+        Some(_) => "layers",
+        None => "encoder.layer",
+    };
+    let has = |part: &str| file.shape(&format!("{root}.{blocks}.0.{part}")).is_some();
     let names = Names {
         root,
-        native: file
-            .shape(&format!("{root}.layers.0.norm1.weight"))
-            .is_some(),
-        packed_gate: file
-            .shape(&format!("{root}.encoder.layer.0.mlp.weights_in.weight"))
-            .is_some(),
+        blocks,
+        native: has("attention.q_proj.weight"),
+        packed_gate: has("mlp.weights_in.weight"),
     };
     let positions = Positions {
         name: format!("{root}.embeddings.position_embeddings"),
@@ -140,11 +145,7 @@ fn recipes(spec: &VitSpec, positions: &Positions, names: &Names) -> Recipes {
 
 impl Names {
     fn block(&self, layer: usize) -> BlockNames {
-        let root = self.root;
-        let before = match self.native {
-            true => format!("{root}.layers.{layer}"),
-            false => format!("{root}.encoder.layer.{layer}"),
-        };
+        let before = format!("{}.{}.{layer}", self.root, self.blocks);
         let name = |part: &str| format!("{before}.{part}");
         let [query, key, value, out] = match self.native {
             true => ["q_proj", "k_proj", "v_proj", "o_proj"]

@@ -4,7 +4,7 @@
 use patchlight_onnx::vit::{PoolNorm, Pooling, VitSpec};
 use serde_json::json;
 
-use super::{Config, Description, Family, Network, vit_msn};
+use super::{Config, Description, Family, Generation, Network, vit_msn};
 use crate::{
     ImportError,
     families::{PATCH_MEAN, Sizes, recipe::Positions},
@@ -20,6 +20,7 @@ pub(super) const FAMILY: Family = Family {
         evidence: PATCH_MEAN[1],
     },
     model_types: &["ijepa"],
+    zero_shot: None,
     anchors: &["ijepa.embeddings.patch_embeddings.projection.weight"],
     open,
 };
@@ -36,11 +37,16 @@ fn open(config: &Config<'_>, file: &dyn TensorFile) -> Result<Network, ImportErr
         grid: spec.grid(),
         interpolation: Interpolation::Bicubic,
     };
+    let generation = Generation::of("ijepa", file);
+    let blocks = match generation {
+        Generation::Saved => "ijepa.encoder.layer",
+        Generation::Native => "ijepa.layers",
+    };
     Ok(Network {
         spec,
         sizes: Sizes::Resampled,
         recipes: Box::new(move |spec| {
-            vit_msn::recipes(spec, &positions, "ijepa.encoder.layer", "ijepa")
+            vit_msn::recipes(spec, &positions, (generation, blocks), "ijepa")
         }),
         unused: |name| name.starts_with("ijepa.pooler.") || name == "ijepa.embeddings.mask_token",
     })

@@ -3,7 +3,7 @@
 use patchlight_onnx::vit::{VitSpec, WeightId};
 use serde_json::json;
 
-use super::{Config, Description, Family, Network, Recipe, Recipes, classifier, vit_block};
+use super::{Config, Description, Family, Generation, Network, Recipe, Recipes, classifier};
 use crate::{
     ImportError,
     families::{CLASS_TOKEN, Sizes, recipe::Positions},
@@ -19,6 +19,7 @@ pub(super) const FAMILY: Family = Family {
         evidence: CLASS_TOKEN[1],
     },
     model_types: &["vit_msn"],
+    zero_shot: None,
     anchors: &["vit.embeddings.patch_embeddings.projection.weight"],
     open,
 };
@@ -32,21 +33,31 @@ fn open(config: &Config<'_>, file: &dyn TensorFile) -> Result<Network, ImportErr
         grid: spec.grid(),
         interpolation: Interpolation::Bicubic,
     };
+    let generation = Generation::of("vit", file);
     // Version 5 saves blocks without the name of the network that holds them.
-    let blocks = match file.shape("encoder.layer.0.layernorm_before.weight") {
-        Some(_) => "encoder.layer",
-        None => "vit.encoder.layer",
+    let blocks = match (
+        generation,
+        file.shape("encoder.layer.0.layernorm_before.weight"),
+    ) {
+        (Generation::Native, _) => "vit.layers",
+        (_, Some(_)) => "encoder.layer",
+        (_, None) => "vit.encoder.layer",
     };
     Ok(Network {
         spec,
         sizes: Sizes::Resampled,
-        recipes: Box::new(move |spec| recipes(spec, &positions, blocks, "vit")),
+        recipes: Box::new(move |spec| recipes(spec, &positions, (generation, blocks), "vit")),
         unused: |name| name == "vit.embeddings.mask_token",
     })
 }
 
 /// Of a network below `root` whose blocks lie below `blocks`.
-pub(super) fn recipes(spec: &VitSpec, positions: &Positions, blocks: &str, root: &str) -> Recipes {
+pub(super) fn recipes(
+    spec: &VitSpec,
+    positions: &Positions,
+    (generation, blocks): (Generation, &str),
+    root: &str,
+) -> Recipes {
     use patchlight_onnx::vit::BlockWeight as B;
     let mut recipes = Recipes::default();
     recipes.patch_projection(
@@ -57,7 +68,7 @@ pub(super) fn recipes(spec: &VitSpec, positions: &Positions, blocks: &str, root:
     let class_token = (spec.prefix > 0).then(|| format!("{root}.embeddings.cls_token"));
     recipes.embeddings(class_token.as_slice(), Some(positions), spec);
     for layer in 0..spec.layers {
-        recipes.usual_block(layer, &vit_block(&format!("{blocks}.{layer}")));
+        recipes.usual_block(layer, &generation.block(&format!("{blocks}.{layer}")));
         if !spec.qkv_bias {
             for bias in [B::QueryBias, B::KeyBias, B::ValueBias] {
                 recipes.block(layer, bias, Recipe::fill(0.0));

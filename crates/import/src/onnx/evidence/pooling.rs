@@ -1,15 +1,16 @@
 //! Nodes that take a mean over positions.
 
-use std::collections::HashSet;
-
 use patchlight_engine::{BareSession, EngineError, Values};
 use patchlight_onnx::{
     graph_index::{GraphIndex, attribute},
-    proto::{GraphProto, NodeProto, TensorProto},
-    vit::{LOGITS, PIXEL_VALUES},
+    proto::{GraphProto, NodeProto},
+    vit::PIXEL_VALUES,
 };
 
-use super::super::check;
+use super::super::{
+    check,
+    paths::{cuts, integers},
+};
 
 /// A mean through which alone the image reaches the logits.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub(super) struct PooledMean {
     pub(super) grid: [usize; 2],
     pub(super) channels: usize,
     channel_axis: usize,
+    /// Whether rows and columns were inferred from the number of positions.
+    inferred: bool,
 }
 
 /// The means that cut the graph in two, the last first.
@@ -57,44 +60,6 @@ fn candidate(node: &NodeProto, index: &GraphIndex<'_>) -> Option<Candidate> {
         states: node.input.first()?.clone(),
         mean: node.output.first()?.clone(),
         axes,
-    })
-}
-
-/// Whether nothing of the image reaches the logits but through this value. Lengths of axes are
-/// nothing of the image.
-fn cuts(index: &GraphIndex<'_>, value: &str) -> bool {
-    let mut open = vec![LOGITS];
-    let mut seen = HashSet::new();
-    let mut reached = false;
-    while let Some(next) = open.pop() {
-        if next == value {
-            reached = true;
-            continue;
-        }
-        if next == PIXEL_VALUES {
-            return false;
-        }
-        let Some((at, node)) = index.producer(next) else {
-            continue;
-        };
-        if node.op_type() != "Shape" && seen.insert(at) {
-            open.extend(node.input.iter().map(String::as_str));
-        }
-    }
-    reached
-}
-
-fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
-    if !tensor.int64_data.is_empty() {
-        return Some(tensor.int64_data.clone());
-    }
-    let bytes = tensor.raw_data.as_deref()?;
-    let (whole, rest) = bytes.as_chunks::<8>();
-    rest.is_empty().then(|| {
-        whole
-            .iter()
-            .map(|&bytes| i64::from_le_bytes(bytes))
-            .collect()
     })
 }
 
@@ -134,15 +99,22 @@ impl PooledMean {
                 mean.shape
             ));
         }
-        let grid = match axes[..] {
-            [rows, columns] => [states.shape[rows], states.shape[columns]],
-            [positions] => grid(states.shape[positions], sides).ok_or_else(|| {
-                format!(
-                    "the mean before the classifier is over {} positions, which are no grid of the \
-                     shape of the image",
-                    states.shape[positions]
-                )
-            })?,
+        let lengths: Vec<usize> = axes.iter().map(|&axis| states.shape[axis]).collect();
+        let (grid, inferred) = match lengths[..] {
+            [rows, columns] if rows > 1 && columns > 1 || rows * columns == 1 => {
+                ([rows, columns], false)
+            }
+            // One axis, or one beside an axis of length 1 as a pooling of two axes needs it.
+            [_] | [_, _] => {
+                let positions = lengths.iter().product();
+                let grid = grid(positions, sides).ok_or_else(|| {
+                    format!(
+                        "the mean before the classifier is over {positions} positions, which are no \
+                         grid of the shape of the image"
+                    )
+                })?;
+                (grid, true)
+            }
             _ => return Err("the mean before the classifier is over no axes".to_owned()),
         };
         let whole = [0, 1].map(|side| sides[side].is_multiple_of(grid[side].max(1)));
@@ -163,12 +135,13 @@ impl PooledMean {
             grid,
             channels,
             channel_axis,
+            inferred,
         })
     }
 
-    /// Whether positions are one axis, so that rows and columns were inferred.
-    pub(super) fn is_flat(&self) -> bool {
-        self.order.len() == 3
+    /// Whether rows and columns were inferred.
+    pub(super) fn is_inferred(&self) -> bool {
+        self.inferred
     }
 
     /// The states of one image, position by position.

@@ -5,12 +5,19 @@ use std::collections::HashSet;
 use patchlight_engine::{BareSession, EngineError, Runtime, Values};
 use patchlight_onnx::{
     graph_index::GraphIndex,
-    proto::{DataType, GraphProto, ModelProto, ValueInfoProto},
-    vit::{LOGITS, MeanNorm},
+    proto::{
+        DataType, GraphProto, ModelProto, NodeProto, ValueInfoProto, dimension::Value as Length,
+        type_proto::Value as Type,
+    },
+    vit::{LOGITS, MeanNorm, PIXEL_VALUES},
 };
 use prost::Message;
 
-use super::super::{network::DetectionError, rewrite::typed_info};
+use super::super::{
+    network::DetectionError,
+    rewrite::{ints_attribute, node, typed_info},
+    signature::integer,
+};
 use crate::directory::ModelDirWriter;
 
 /// Values added to the variance that networks have.
@@ -66,13 +73,16 @@ impl Tail {
             }
             if let Some((at, node)) = index.producer(next)
                 && kept.insert(at)
+                && !is_shape_of_image(node)
             {
                 open.extend(node.input.iter().map(String::as_str));
             }
         }
         let mut order: Vec<usize> = kept.into_iter().collect();
         order.sort_unstable();
-        let nodes: Vec<_> = order.iter().map(|&at| graph.node[at].clone()).collect();
+        let image = shape_of_input(graph);
+        let nodes = order.iter().map(|&at| graph.node[at].clone());
+        let nodes: Vec<NodeProto> = nodes.map(|node| with_known_shape(node, &image)).collect();
         let read: HashSet<&str> = nodes
             .iter()
             .flat_map(|node| node.input.iter().map(String::as_str))
@@ -157,6 +167,45 @@ impl Tail {
         }
         model
     }
+}
+
+/// Whether a node asks how large the image is.
+fn is_shape_of_image(node: &NodeProto) -> bool {
+    node.op_type() == "Shape" && node.input.first().is_some_and(|name| name == PIXEL_VALUES)
+}
+
+/// Lengths of the image's axes, one image.
+fn shape_of_input(graph: &GraphProto) -> Vec<i64> {
+    let input = graph.input.iter().find(|info| info.name() == PIXEL_VALUES);
+    let kind = input.and_then(|info| info.r#type.as_ref()?.value.as_ref());
+    let Some(Type::TensorType(tensor)) = kind else {
+        return Vec::new();
+    };
+    let dims = tensor.shape.iter().flat_map(|shape| &shape.dim);
+    dims.map(|dim| match dim.value {
+        Some(Length::DimValue(length)) => length,
+        _ => 1,
+    })
+    .collect()
+}
+
+/// A node that asks how large the image is, as the constant that it gives.
+fn with_known_shape(asking: NodeProto, image: &[i64]) -> NodeProto {
+    if !is_shape_of_image(&asking) {
+        return asking;
+    }
+    let rank = image.len() as i64;
+    let end = |name: &str, default: i64| {
+        let at = integer(&asking, name).unwrap_or(default);
+        let at = if at < 0 { at + rank } else { at };
+        usize::try_from(at.clamp(0, rank)).unwrap_or_default()
+    };
+    let (first, last) = (end("start", 0), end("end", rank));
+    let lengths = image.get(first..last).unwrap_or_default();
+    let output = asking.output.first().map_or("", String::as_str);
+    let mut constant = node("Constant", &[], output);
+    constant.attribute = vec![ints_attribute("value_ints", lengths)];
+    constant
 }
 
 impl OpenTail {

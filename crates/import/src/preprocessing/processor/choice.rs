@@ -57,7 +57,8 @@ impl Choice {
         (torchvision && old).then_some(CropRounding::HalfEven)
     }
 
-    fn is_always_torchvision(self) -> bool {
+    /// Whether version 5 or a later one wrote the checkpoint.
+    pub(super) fn is_always_torchvision(self) -> bool {
         self.version
             .is_some_and(|found| found >= ALWAYS_TORCHVISION)
     }

@@ -49,7 +49,9 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     pub(super) fn query_share(&mut self, query: &PooledQuery, weights: &Value) -> ReaderShare {
         const NAME: &str = "evidence/of_query";
         let spec = self.spec;
-        let [prefix, total, hidden] = [spec.prefix, spec.tokens(), spec.hidden].map(as_i64);
+        let skipped = spec.pool_skips();
+        let [prefix, total, hidden] =
+            [spec.prefix - skipped, spec.tokens() - skipped, spec.hidden].map(as_i64);
         let rows = as_i64(spec.attribution_labels() + 1);
         let directions = match &query.norm {
             None => weights.clone(),
