@@ -45,8 +45,8 @@ pub struct ImportArgs {
     #[arg(long, requires = "arch", env = "PATCHLIGHT_RANDOM_WEIGHTS")]
     pub random_weights: bool,
 
-    /// Arithmetic of the large products: fp32, fp16 (for GPUs), int8 (for CPUs), or auto (fp16 where
-    /// there is a GPU; elsewhere int8 with --check, else fp32)
+    /// Arithmetic of the large products: fp32, bf16 (for CPUs that multiply it), fp16 (for GPUs),
+    /// int8 (for CPUs), or auto (fp16 where there is a GPU; elsewhere int8 with --check, else fp32)
     #[arg(
         long,
         value_name = "NAME",

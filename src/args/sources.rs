@@ -17,8 +17,8 @@ pub struct SourceArgs {
     )]
     pub cache_dir: Option<PathBuf>,
 
-    /// Of models that are named by an address: fp32, fp16 (for GPUs), int8 (for CPUs, with --check)
-    /// or auto (fp16 on a GPU; on a CPU int8 with --check, else fp32)
+    /// Of models that are named by an address: fp32, bf16 (for CPUs that multiply it), fp16 (for
+    /// GPUs), int8 (for CPUs, with --check) or auto (fp16 on a GPU; on a CPU int8 with --check, else fp32)
     #[arg(
         long,
         value_name = "NAME",

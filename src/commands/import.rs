@@ -168,7 +168,7 @@ fn check(args: &ImportArgs, precision: Precision) -> Result<Option<CheckOptions>
     };
     if precision == Precision::Fp32 {
         return Err(
-            "--check compares lower precision with float32: add --precision int8 or fp16"
+            "--check compares lower precision with float32: add --precision int8, bf16 or fp16"
                 .to_owned(),
         );
     }

@@ -159,7 +159,8 @@ fn whatever_is_imported_can_be_int8_or_float16() {
         let options = ImportOptions::new(source, PathBuf::new());
         let mut answers = Vec::new();
         let mut size = 0;
-        for precision in [Precision::Fp32, Precision::Int8, Precision::Fp16] {
+        let lower = [Precision::Int8, Precision::Fp16, Precision::Bf16];
+        for precision in [Precision::Fp32].into_iter().chain(lower) {
             let options = ImportOptions {
                 precision,
                 ..options.clone()
@@ -181,6 +182,11 @@ fn whatever_is_imported_can_be_int8_or_float16() {
             "{name}: int8 {int8} of {range}"
         );
         assert!(fp16 < 0.02 * range, "{name}: float16 {fp16} of {range}");
+        let bf16 = largest_difference(&answers[3], &answers[0]);
+        assert!(
+            bf16 > 0.0 && bf16 < 0.03 * range,
+            "{name}: bfloat16 {bf16} of {range}"
+        );
     }
 }
 

@@ -68,6 +68,9 @@ impl SharedEncoder {
             .build()
             .map_err(|error| format!("threads cannot be started: {error}"))?;
         let external = |tensor: &TensorProto| read_external(Path::new(folder), tensor);
+        if network.bf16 && !set.has_bf16() {
+            return Err("this processor has no products of bfloat16".to_owned());
+        }
         let constants = Constants::new(&model, &external);
         let encoder = pool.install(|| pack(&constants, &network, set))?;
         tracing::info!(
@@ -164,6 +167,7 @@ fn linear(weights: LinearWeights) -> Result<Linear, String> {
     let bias = weights.bias.as_deref();
     let linear = match &weights.kernel {
         KernelValues::Int8 { values, scale } => Linear::int8(weights.sizes, values, scale, bias),
+        KernelValues::Bf16(values) => Linear::bf16(weights.sizes, values, bias),
         KernelValues::Float32(values) => Linear::float32(weights.sizes, values, bias),
     };
     linear.map_err(|error| error.to_string())

@@ -33,7 +33,9 @@ pub(super) fn open(
                 &normalization(manifest),
             )
         }),
-        Precision::Fp32 | Precision::Int8 => Err("it is not in float16".to_owned()),
+        Precision::Fp32 | Precision::Bf16 | Precision::Int8 => {
+            Err("it is not in float16".to_owned())
+        }
     };
     let fused = match fused {
         Ok(fused) => fused,

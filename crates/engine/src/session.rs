@@ -274,7 +274,7 @@ fn open(spec: &SessionSpec, device: Device) -> Result<Opened, EngineError> {
     let builder = configure(runtime, threads, spin)?;
     let builder = match precision {
         Precision::Int8 => exact_in_int8(builder)?,
-        Precision::Fp32 | Precision::Fp16 => builder,
+        Precision::Fp32 | Precision::Fp16 | Precision::Bf16 => builder,
     };
     #[cfg(feature = "cuda")]
     if let Device::Cuda(index) = device {

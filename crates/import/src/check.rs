@@ -38,7 +38,7 @@ pub struct CheckOptions {
 pub(super) struct SelectedPrecision {
     pub(super) plan: PrecisionPlan,
     pub(super) checked: PrecisionCheck,
-    /// Each layer's own error as [`ModelRunner::errors`] tells it, largest first; none for float16.
+    /// Each layer's own error as [`ModelRunner::errors`] tells it, largest first; none but for int8.
     pub(super) errors: Vec<(LinearLayer, f32)>,
 }
 
@@ -75,12 +75,13 @@ pub(super) fn select_precision(
             let probe = build_model("probe", &probing, progress)?;
             runner.errors(&probe, progress)?
         }
-        Precision::Fp32 | Precision::Fp16 => Vec::new(),
+        Precision::Fp32 | Precision::Fp16 | Precision::Bf16 => Vec::new(),
     };
     loop {
         let candidate = build_model("candidate", &plan, progress)?;
         let phase = match options.precision {
             Precision::Int8 => "int8",
+            Precision::Bf16 => "bfloat16",
             Precision::Fp32 | Precision::Fp16 => "float16",
         };
         let found = runner.predictions(&candidate, phase, progress)?;

@@ -3,6 +3,7 @@
 
 use std::{env, hint::black_box, time::Instant};
 
+use half::bf16;
 use patchlight_kernels::cpu::{
     Activation, AttributionInputs, BatchMaps, BatchOutputs, Block, ClassTokenOutputs, Embedding,
     Encoder, EncoderShape, HeadFusion, InstructionSet, Linear, Norm,
@@ -32,14 +33,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let pool = ThreadPoolBuilder::new().num_threads(threads).build()?;
     for set in InstructionSet::ALL {
-        for int8 in [true, false] {
-            let Ok(encoder) = encoder(shape, int8, set) else {
-                println!("{set:?}: not of this processor");
-                break;
+        for precision in ["int8", "bf16", "float32"] {
+            let Ok(encoder) = encoder(shape, precision, set) else {
+                println!("{set:?} {precision}: not of this processor");
+                continue;
             };
             for (batch, maps) in [(1, false), (1, true), (8, false), (8, true)] {
                 let ms = time(&encoder, batch, maps, &pool);
-                println!("{set:?} int8 {int8} batch {batch} maps {maps}: {ms:.2} ms an image");
+                println!("{set:?} {precision} batch {batch} maps {maps}: {ms:.2} ms an image");
             }
         }
     }
@@ -99,17 +100,17 @@ fn time(encoder: &Encoder, batch: usize, maps: bool, pool: &ThreadPool) -> f64 {
 
 fn encoder(
     shape: EncoderShape,
-    int8: bool,
+    precision: &str,
     set: InstructionSet,
 ) -> Result<Encoder, Box<dyn std::error::Error>> {
     let hidden = shape.hidden;
-    let linear = |[inputs, outputs]: [usize; 2], int8| {
+    let linear = |[inputs, outputs]: [usize; 2], precision| {
         let size = 1.7 / (inputs as f32).sqrt();
         let noise =
             (0..inputs * outputs).map(|at| ((at * 7919 + at / 13) % 255) as f32 / 127.0 - 1.0);
         let bias = vec![0.01; outputs];
-        match int8 {
-            true => {
+        match precision {
+            "int8" => {
                 let values: Vec<i8> = noise.map(|value| (value * 127.0) as i8).collect();
                 Linear::int8(
                     [inputs, outputs],
@@ -118,7 +119,11 @@ fn encoder(
                     Some(&bias),
                 )
             }
-            false => {
+            "bf16" => {
+                let values: Vec<bf16> = noise.map(|value| bf16::from_f32(value * size)).collect();
+                Linear::bf16([inputs, outputs], &values, Some(&bias))
+            }
+            _ => {
                 let values: Vec<f32> = noise.map(|value| value * size).collect();
                 Linear::float32([inputs, outputs], &values, Some(&bias))
             }
@@ -126,20 +131,20 @@ fn encoder(
     };
     let norm = || Norm::new(vec![1.0; hidden], vec![0.0; hidden], hidden);
     let embedding = Embedding {
-        projection: linear([3 * shape.patch * shape.patch, hidden], false)?,
+        projection: linear([3 * shape.patch * shape.patch, hidden], "float32")?,
         table: vec![0.1; shape.tokens() * hidden],
         norm: None,
     };
     let block = || {
         Ok::<_, Box<dyn std::error::Error>>(Block {
             attention_norm: norm()?,
-            queries: linear([hidden, hidden], int8)?,
-            keys: linear([hidden, hidden], int8)?,
-            values: linear([hidden, hidden], int8)?,
-            out: linear([hidden, hidden], int8)?,
+            queries: linear([hidden, hidden], precision)?,
+            keys: linear([hidden, hidden], precision)?,
+            values: linear([hidden, hidden], precision)?,
+            out: linear([hidden, hidden], precision)?,
             mlp_norm: norm()?,
-            up: linear([hidden, shape.mlp], int8)?,
-            down: linear([shape.mlp, hidden], int8)?,
+            up: linear([hidden, shape.mlp], precision)?,
+            down: linear([shape.mlp, hidden], precision)?,
         })
     };
     let blocks = (0..shape.layers)

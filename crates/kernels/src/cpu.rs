@@ -20,6 +20,7 @@ mod instructions;
 mod operators;
 mod portable;
 mod rollout;
+mod rounding;
 mod shape;
 mod weights;
 
@@ -32,7 +33,7 @@ pub use self::{
     weights::{Linear, Norm, WrongLength},
 };
 
-use self::instructions::Instructions;
+use self::{instructions::Instructions, rounding::Rounding};
 
 /// Instructions that an encoder can be computed with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -53,6 +54,12 @@ impl InstructionSet {
     pub fn detect() -> Option<Self> {
         let mut sets = Self::ALL.into_iter();
         sets.find(|set| set.instructions().is_some())
+    }
+
+    /// Whether it has products of bfloat16.
+    pub fn has_bf16(self) -> bool {
+        let instructions = self.instructions();
+        instructions.is_some_and(|instructions| instructions.has_bf16())
     }
 
     /// None if the processor lacks them.
@@ -78,6 +85,9 @@ pub enum EncoderError {
     /// The processor lacks the instruction set.
     #[error("this processor lacks the instructions of {0:?}")]
     Instructions(InstructionSet),
+    /// A layer multiplies bfloat16, which the processor does not.
+    #[error("this processor has no products of bfloat16")]
+    Bf16,
 }
 
 impl Encoder {
@@ -92,6 +102,11 @@ impl Encoder {
         set: InstructionSet,
     ) -> Result<Self, EncoderError> {
         let instructions = set.instructions().ok_or(EncoderError::Instructions(set))?;
+        let is_bf16 = |layer: &Linear| layer.rounding() == Some(Rounding::Bf16);
+        let bf16 = blocks.iter().flat_map(Block::layers).any(is_bf16);
+        if bf16 && !instructions.has_bf16() {
+            return Err(EncoderError::Bf16);
+        }
         Ok(Self::new(shape, embedding, blocks, instructions)?)
     }
 }

@@ -180,6 +180,16 @@ impl Tensor {
         Self::new(DType::F16, self.shape, bytes.collect())
     }
 
+    /// The same values as bfloat16, rounded to the nearest, ties to even.
+    pub fn cast_bf16(self) -> Self {
+        if self.dtype == DType::Bf16 {
+            return self;
+        }
+        let values = self.to_f32().into_iter();
+        let bytes = values.flat_map(|v| bf16::from_f32(v).to_le_bytes());
+        Self::new(DType::Bf16, self.shape, bytes.collect())
+    }
+
     /// Every value multiplied; float32 comes out.
     pub fn scaled(self, factor: f32) -> Self {
         let mut values = self.to_f32();

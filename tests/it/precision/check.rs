@@ -31,7 +31,7 @@ fn int8_without_images_to_check_is_refused() {
     assert!(said.contains("--check DIR"), "{said}");
     let (status, said) = import(Path::new(DEMO), &["--check", "models/samples"], &out);
     assert_eq!(status, Some(2));
-    assert!(said.contains("--precision int8 or fp16"), "{said}");
+    assert!(said.contains("--precision int8, bf16 or fp16"), "{said}");
     assert!(!out.exists());
 }
 
@@ -40,7 +40,7 @@ fn int8_without_images_to_check_is_refused() {
 #[test]
 fn check_compares_on_the_images_and_is_written_down() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    for precision in ["int8", "fp16"] {
+    for precision in ["int8", "bf16", "fp16"] {
         let out = folder.path().join(precision);
         let arguments = ["--precision", precision, "--check", "models/samples"];
         let (status, said) = import(Path::new(DEMO), &arguments, &out);

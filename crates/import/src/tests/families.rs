@@ -231,9 +231,11 @@ fn every_kind_of_block_computes_in_lower_precision() {
         let text = fs::read_to_string(golden(name).join("expected.json")).unwrap();
         let expected: Golden = serde_json::from_str(&text).unwrap();
         let images = expected.pixel_values.len();
-        for (precision, tolerance, account) in
-            [(Precision::Fp16, 0.05, 0.05), (Precision::Int8, 0.3, 1e-3)]
-        {
+        for (precision, tolerance, account) in [
+            (Precision::Fp16, 0.05, 0.05),
+            (Precision::Bf16, 0.05, 1e-3),
+            (Precision::Int8, 0.3, 1e-3),
+        ] {
             let (folder, manifest) = imported(name, HeadFusion::Mean, precision);
             let answers = answers(&folder, &manifest, &expected.pixel_values);
             assert_account_closes(&answers, images, account, name);

@@ -24,7 +24,7 @@ pub struct AttributionInputs<'a> {
 
 impl Encoder {
     /// Writes the tokens' part of each label's logit into `by_token` `[image][token][label]`, and
-    /// what rounding to integers changed in it into `rounding` `[image][label]`.
+    /// what rounding changed in it into `rounding` `[image][label]`.
     ///
     /// # Panics
     /// If lengths do not fit so many images and labels, or a thread panics.

@@ -2,6 +2,7 @@
 
 mod amx;
 mod attention;
+mod bf16;
 mod float32;
 mod int8;
 mod math;
@@ -14,10 +15,9 @@ use std::ops::Range;
 use self::tile::Sink;
 use super::{
     division::{for_each_part, ranges},
-    instructions::{
-        Epilogue, HeadFusion, HeadShape, Instructions, KeysAndValues, Operand, QuantizedMut,
-    },
+    instructions::{Epilogue, HeadFusion, HeadShape, Instructions, KeysAndValues, Operand},
     portable::mismatched,
+    rounding::{QuantizedMut, Rounding},
     weights::{Kernel, Linear, Norm},
 };
 
@@ -26,6 +26,8 @@ use super::{
 pub(crate) struct Avx512 {
     /// Whether int8 products and attention are AMX's. Only where [`amx::is_usable`] has said so.
     amx: bool,
+    /// Whether there are products of bfloat16.
+    bf16: bool,
 }
 
 impl Avx512 {
@@ -38,23 +40,28 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512vnni")
             && is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma");
-        has.then_some(Self { amx: false })
+        let bf16 = is_x86_feature_detected!("avx512bf16");
+        has.then_some(Self { amx: false, bf16 })
     }
 
     /// The same with AMX.
     pub(crate) fn detect_amx() -> Option<Self> {
-        let there = is_x86_feature_detected!("avx512bf16") && amx::is_usable();
-        let avx512 = Self::detect().filter(|_| there);
-        avx512.map(|_| Self { amx: true })
+        let avx512 = Self::detect().filter(|found| found.bf16 && amx::is_usable());
+        avx512.map(|found| Self { amx: true, ..found })
     }
 }
 
 impl Instructions for Avx512 {
-    fn name(&self) -> &'static str {
-        match self.amx {
-            true => "AMX",
-            false => "AVX-512 VNNI",
+    fn name(&self, bf16: bool) -> &'static str {
+        match (self.amx, bf16) {
+            (true, _) => "AMX",
+            (false, true) => "AVX-512 BF16",
+            (false, false) => "AVX-512 VNNI",
         }
+    }
+
+    fn has_bf16(&self) -> bool {
+        self.bf16
     }
 
     fn normalize(&self, rows: &[f32], norm: &Norm, epsilon: f32, out: &mut [f32]) {
@@ -62,9 +69,16 @@ impl Instructions for Avx512 {
         unsafe { rows::normalize(rows, norm, epsilon, out) }
     }
 
-    fn quantize(&self, rows: &[f32], width: usize, stride: usize, out: &mut QuantizedMut<'_>) {
+    fn quantize(
+        &self,
+        rows: &[f32],
+        width: usize,
+        stride: usize,
+        rounding: Rounding,
+        out: &mut QuantizedMut<'_>,
+    ) {
         // SAFETY: as above.
-        unsafe { rows::quantize(rows, width, stride, out) }
+        unsafe { rows::quantize(rows, width, stride, rounding, out) }
     }
 
     fn normalize_and_quantize(
@@ -72,10 +86,11 @@ impl Instructions for Avx512 {
         rows: &[f32],
         norm: &Norm,
         epsilon: f32,
+        rounding: Rounding,
         out: &mut QuantizedMut<'_>,
     ) {
         // SAFETY: as above.
-        unsafe { rows::normalize_and_quantize(rows, norm, epsilon, out) }
+        unsafe { rows::normalize_and_quantize(rows, norm, epsilon, rounding, out) }
     }
 
     fn multiply(&self, input: Operand<'_>, layer: &Linear, epilogue: Epilogue<'_>, parts: usize) {
@@ -90,6 +105,14 @@ impl Instructions for Avx512 {
                 (Operand::Int8(tokens), Kernel::Int8(kernel)) => {
                     // SAFETY: as above.
                     unsafe { int8::multiply(tokens, layer, kernel, panels, sink) }
+                }
+                (Operand::Bf16(tokens), Kernel::Bf16(values)) if self.amx => {
+                    // SAFETY: as above.
+                    unsafe { amx::multiply_bf16(tokens, layer, values, panels, sink) }
+                }
+                (Operand::Bf16(tokens), Kernel::Bf16(values)) if self.bf16 => {
+                    // SAFETY: as above, and `bf16` says that the instructions are there.
+                    unsafe { bf16::multiply(tokens, layer, values, panels, sink) }
                 }
                 (Operand::Float32(rows), Kernel::Float32(values)) => {
                     // SAFETY: as above.

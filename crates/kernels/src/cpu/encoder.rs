@@ -2,6 +2,7 @@
 //! maps need, in one pass.
 
 mod block;
+mod steps;
 mod workspace;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,7 @@ use super::{
     division::{Division, Parts, for_each_part, lengths},
     instructions::{Epilogue, Instructions, Operand},
     rollout::rollout,
+    rounding::Rounding,
     shape::EncoderShape,
     weights::{Linear, Norm, WrongLength, expect_length},
 };
@@ -135,12 +137,15 @@ impl Encoder {
 
     /// The instruction set that it computes with, for logs.
     pub fn instruction_set(&self) -> &'static str {
-        self.instructions.name()
+        let layers = self.blocks.iter().flat_map(Block::layers);
+        let mut rounding = layers.map(Linear::rounding);
+        self.instructions
+            .name(rounding.any(|rounding| rounding == Some(Rounding::Bf16)))
     }
 
     /// Bytes of its weights in memory.
     pub fn bytes(&self) -> usize {
-        let of_blocks = self.blocks.iter().flat_map(|block| block.layers());
+        let of_blocks = self.blocks.iter().flat_map(Block::layers);
         let of_blocks = of_blocks.map(Linear::bytes).sum::<usize>();
         of_blocks + self.embedding.projection.bytes() + 4 * self.embedding.table.len()
     }
@@ -332,7 +337,7 @@ impl Encoder {
 }
 
 impl Block {
-    fn layers(&self) -> [&Linear; 6] {
+    pub(super) fn layers(&self) -> [&Linear; 6] {
         [
             &self.queries,
             &self.keys,

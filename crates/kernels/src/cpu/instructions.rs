@@ -3,8 +3,8 @@
 use std::fmt::Debug;
 
 use super::{
-    aligned::{Aligned, LINE},
-    weights::{INPUT_MULTIPLE, Linear, Norm},
+    rounding::{Quantized, QuantizedMut, Rounding},
+    weights::{Linear, Norm},
 };
 
 /// The nonlinearity of an MLP.
@@ -33,111 +33,29 @@ pub enum HeadFusion {
     Min,
 }
 
-/// Tokens as integers with one scale for each: `value ≈ (byte − 128) · scale`.
-#[derive(Debug)]
-pub(crate) struct QuantizedTokens {
-    bytes: Aligned<u8>,
-    scale: Vec<f32>,
-    stride: usize,
-}
-
-impl QuantizedTokens {
-    /// Room for so many tokens of up to so many channels.
-    pub(crate) fn new(tokens: usize, channels: usize) -> Self {
-        // Rows a power of two apart would share the same few sets of the cache.
-        let stride = channels.next_multiple_of(INPUT_MULTIPLE) + LINE;
-        Self {
-            // Tiles are loaded in full.
-            bytes: Aligned::zeroed(tokens.next_multiple_of(32) * stride),
-            scale: vec![0.0; tokens],
-            stride,
-        }
-    }
-
-    /// The tokens, taken apart into ranges of these lengths.
-    pub(crate) fn split(&mut self, lengths: impl Iterator<Item = usize>) -> Vec<QuantizedMut<'_>> {
-        let all = QuantizedMut {
-            bytes: &mut self.bytes,
-            scale: &mut self.scale,
-            stride: self.stride,
-        };
-        all.split(lengths)
-    }
-}
-
-/// Some of [`QuantizedTokens`], to be written.
-#[derive(Debug)]
-pub(crate) struct QuantizedMut<'a> {
-    pub(crate) bytes: &'a mut [u8],
-    pub(crate) scale: &'a mut [f32],
-    /// Bytes from one token to the next.
-    pub(crate) stride: usize,
-}
-
-impl QuantizedMut<'_> {
-    /// The tokens, taken apart into ranges of these lengths.
-    pub(crate) fn split(self, lengths: impl Iterator<Item = usize>) -> Vec<Self> {
-        let Self {
-            mut bytes,
-            mut scale,
-            stride,
-        } = self;
-        let mut parts = Vec::new();
-        for length in lengths {
-            let (first, rest) = bytes.split_at_mut(length * stride);
-            let (first_scale, rest_scale) = scale.split_at_mut(length);
-            (bytes, scale) = (rest, rest_scale);
-            parts.push(Self {
-                bytes: first,
-                scale: first_scale,
-                stride,
-            });
-        }
-        parts
-    }
-
-    /// The same tokens, for a while.
-    pub(crate) fn reborrow(&mut self) -> QuantizedMut<'_> {
-        QuantizedMut {
-            bytes: self.bytes,
-            scale: self.scale,
-            stride: self.stride,
-        }
-    }
-
-    pub(crate) fn view(&self) -> Quantized<'_> {
-        Quantized {
-            bytes: self.bytes,
-            scale: self.scale,
-            stride: self.stride,
-        }
-    }
-}
-
-/// Some of [`QuantizedTokens`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Quantized<'a> {
-    pub(crate) bytes: &'a [u8],
-    pub(crate) scale: &'a [f32],
-    pub(crate) stride: usize,
-}
-
 /// What a linear layer reads: one row a token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Operand<'a> {
     Int8(Quantized<'a>),
+    Bf16(Quantized<'a>),
     /// Rows without gaps.
     Float32(&'a [f32]),
 }
 
-impl Operand<'_> {
+impl<'a> Operand<'a> {
+    /// Rounded tokens.
+    pub(crate) fn rounded(rounding: Rounding, tokens: Quantized<'a>) -> Self {
+        match rounding {
+            Rounding::Int8 => Self::Int8(tokens),
+            Rounding::Bf16 => Self::Bf16(tokens),
+        }
+    }
+
     /// The first rows of it, `width` channels each.
     pub(crate) fn first(self, rows: usize, width: usize) -> Self {
         match self {
-            Self::Int8(tokens) => Self::Int8(Quantized {
-                scale: &tokens.scale[..rows],
-                ..tokens
-            }),
+            Self::Int8(tokens) => Self::Int8(tokens.first(rows)),
+            Self::Bf16(tokens) => Self::Bf16(tokens.first(rows)),
             Self::Float32(values) => Self::Float32(&values[..rows * width]),
         }
     }
@@ -215,17 +133,28 @@ impl<'a> KeysAndValues<'a> {
 /// no method fails.
 ///
 /// All sums of integers are exact, so results differ between implementations only by the rounding
-/// and the order of float32 operations; a row's result does not depend on the other rows.
+/// and the order of float32 operations; a row's result depends neither on the other rows nor on
+/// their number.
 pub(crate) trait Instructions: Debug + Send + Sync {
-    /// As it is called in logs.
-    fn name(&self) -> &'static str;
+    /// As it is called in logs, of layers that multiply bfloat16 or of others.
+    fn name(&self, bf16: bool) -> &'static str;
+
+    /// Whether it has products of bfloat16.
+    fn has_bf16(&self) -> bool;
 
     /// Normalises each row to mean 0 and variance 1, then scales and shifts it.
     fn normalize(&self, rows: &[f32], norm: &Norm, epsilon: f32, out: &mut [f32]);
 
-    /// Rounds each row to integers with a scale of its own: its largest magnitude is 127. Rows have
-    /// `width` values and are `stride` apart.
-    fn quantize(&self, rows: &[f32], width: usize, stride: usize, out: &mut QuantizedMut<'_>);
+    /// Rounds rows of `width` values, `stride` apart. Integers have a scale for each row, whose
+    /// largest magnitude is 127.
+    fn quantize(
+        &self,
+        rows: &[f32],
+        width: usize,
+        stride: usize,
+        rounding: Rounding,
+        out: &mut QuantizedMut<'_>,
+    );
 
     /// [`normalize`](Self::normalize), then [`quantize`](Self::quantize).
     fn normalize_and_quantize(
@@ -233,6 +162,7 @@ pub(crate) trait Instructions: Debug + Send + Sync {
         rows: &[f32],
         norm: &Norm,
         epsilon: f32,
+        rounding: Rounding,
         out: &mut QuantizedMut<'_>,
     );
 

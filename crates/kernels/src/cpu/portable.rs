@@ -9,12 +9,14 @@ pub(crate) use self::math::{
     ERF, ERF_FACTOR, EXP, EXP_FROM, LN_2, QUICK, SIGMOID_TO, TANH_CUBIC, TANH_FACTOR,
 };
 
+use half::bf16;
+
 use self::math::{LANES, activate, exp, sum_in_chains, sum_of_lanes};
 use super::{
-    instructions::{
-        Epilogue, HeadFusion, HeadShape, Instructions, KeysAndValues, Operand, QuantizedMut,
-    },
-    weights::{Kernel, Linear, Norm, PANEL, ZERO_POINT, int8_position},
+    aligned::LINE,
+    instructions::{Epilogue, HeadFusion, HeadShape, Instructions, KeysAndValues, Operand},
+    rounding::{QuantizedMut, Rounding},
+    weights::{Kernel, Linear, Norm, PANEL, ZERO_POINT, bf16_position, int8_position},
 };
 
 /// The largest magnitude of an integer.
@@ -29,8 +31,12 @@ const SMALLEST_RANGE: f32 = 1e-12;
 pub(crate) struct Portable;
 
 impl Instructions for Portable {
-    fn name(&self) -> &'static str {
+    fn name(&self, _: bool) -> &'static str {
         "portable"
+    }
+
+    fn has_bf16(&self) -> bool {
+        true
     }
 
     fn normalize(&self, rows: &[f32], norm: &Norm, epsilon: f32, out: &mut [f32]) {
@@ -50,9 +56,25 @@ impl Instructions for Portable {
         }
     }
 
-    fn quantize(&self, rows: &[f32], width: usize, stride: usize, out: &mut QuantizedMut<'_>) {
+    fn quantize(
+        &self,
+        rows: &[f32],
+        width: usize,
+        stride: usize,
+        rounding: Rounding,
+        out: &mut QuantizedMut<'_>,
+    ) {
         for token in 0..out.scale.len() {
             let row = &rows[token * stride..][..width];
+            if rounding == Rounding::Bf16 {
+                out.scale[token] = 1.0;
+                let bytes = &mut out.bytes[token * out.stride..][..out.stride - LINE];
+                let values = row.iter().copied().chain(std::iter::repeat(0.0));
+                for (bytes, value) in bytes.chunks_exact_mut(2).zip(values) {
+                    bytes.copy_from_slice(&bf16::from_f32(value).to_le_bytes());
+                }
+                continue;
+            }
             let largest = match row.iter().any(|value| value.is_nan()) {
                 true => f32::NAN,
                 false => row
@@ -74,12 +96,13 @@ impl Instructions for Portable {
         rows: &[f32],
         norm: &Norm,
         epsilon: f32,
+        rounding: Rounding,
         out: &mut QuantizedMut<'_>,
     ) {
         let mut normalized = vec![0.0; rows.len()];
         self.normalize(rows, norm, epsilon, &mut normalized);
         let width = norm.scale.len();
-        self.quantize(&normalized, width, width, out);
+        self.quantize(&normalized, width, width, rounding, out);
     }
 
     fn multiply(&self, input: Operand<'_>, layer: &Linear, mut epilogue: Epilogue<'_>, _: usize) {
@@ -232,6 +255,11 @@ fn weight(layer: &Linear, input: usize, output: usize) -> (f32, f32) {
             let value = kernel.values[int8_position(layer.inputs, input, output)];
             (f32::from(value), kernel.scale[output])
         }
+        Kernel::Bf16(values) => {
+            let at = bf16_position(layer.inputs, input, output);
+            let bytes = [values[at], values[at + 1]].map(i8::cast_unsigned);
+            (bf16::from_le_bytes(bytes).to_f32(), 1.0)
+        }
         Kernel::Float32(values) => {
             let at = (output / PANEL * layer.inputs + input) * PANEL + output % PANEL;
             (values[at], 1.0)
@@ -251,6 +279,15 @@ fn product(input: Operand<'_>, layer: &Linear, row: usize, column: usize) -> f32
             });
             let sum = products.sum::<i32>() - kernel.offset[column];
             (sum as f32 * kernel.scale[column]).mul_add(tokens.scale[row], bias)
+        }
+        (Operand::Bf16(tokens), Kernel::Bf16(_)) => {
+            let values = tokens.bytes[row * tokens.stride..].as_chunks().0;
+            let values = values[..layer.inputs].iter().enumerate();
+            let sum = values.fold(0.0, |sum: f32, (at, bytes)| {
+                let value = bf16::from_le_bytes(*bytes).to_f32();
+                value.mul_add(weight(layer, at, column).0, sum)
+            });
+            sum + bias
         }
         (Operand::Float32(rows), Kernel::Float32(_)) => {
             let row = &rows[row * layer.inputs..][..layer.inputs];
@@ -299,9 +336,9 @@ mod tests {
 
     #[test]
     fn a_token_of_zeros_is_quantized_to_the_zero_point() {
-        let mut tokens = super::super::instructions::QuantizedTokens::new(1, 4);
+        let mut tokens = crate::cpu::rounding::QuantizedTokens::new(1, 4);
         let mut parts = tokens.split([1].into_iter());
-        Portable.quantize(&[0.0; 4], 4, 4, &mut parts[0]);
+        Portable.quantize(&[0.0; 4], 4, 4, Rounding::Int8, &mut parts[0]);
         assert_eq!(parts[0].bytes[..4], [128; 4]);
     }
 }

@@ -4,10 +4,16 @@
 //! has the channels of one input after those of the one before. A panel of an int8 kernel is two
 //! halves, each of which has, for each group of four inputs, the four bytes of every channel: what
 //! one VNNI instruction multiplies, and what AMX loads as a row of a tile. The half that AMX
-//! multiplies with all rows before the next has no gaps, so that it fits into the first cache.
+//! multiplies with all rows before the next has no gaps, so that it fits into the first cache. A
+//! panel of a bfloat16 kernel is the same with the two values of two inputs as the four bytes.
 //! Missing channels and inputs are zero.
 
-use super::aligned::Aligned;
+use half::bf16;
+
+use super::{
+    aligned::Aligned,
+    rounding::{INPUT_MULTIPLE, Rounding},
+};
 
 /// Output channels of a panel: four vectors of sixteen.
 pub(crate) const PANEL: usize = 64;
@@ -18,8 +24,8 @@ pub(crate) const HALF_PANEL: usize = PANEL / 2;
 /// Inputs that one int8 instruction adds up.
 pub(crate) const GROUP: usize = 4;
 
-/// Inputs of an int8 kernel are filled up to a multiple of this: the bytes of a tile's row.
-pub(crate) const INPUT_MULTIPLE: usize = 64;
+/// Inputs that one bfloat16 instruction adds up.
+pub(crate) const PAIR: usize = 2;
 
 /// Added to a token's integers, which are stored unsigned.
 pub(crate) const ZERO_POINT: i32 = 128;
@@ -47,6 +53,9 @@ pub struct Linear {
 #[derive(Debug)]
 pub(crate) enum Kernel {
     Int8(Int8Kernel),
+    /// Bytes of `[panel][half][pair of inputs][channel of the half][input of the pair]`,
+    /// little-endian.
+    Bf16(Aligned<i8>),
     Float32(Aligned<f32>),
 }
 
@@ -134,6 +143,33 @@ impl Linear {
         })
     }
 
+    /// Packs a bfloat16 kernel `[in, out]`, row-major. Without a bias it is zero.
+    ///
+    /// # Errors
+    /// If a length does not fit `[inputs, outputs]`.
+    pub fn bf16(
+        [inputs, outputs]: [usize; 2],
+        values: &[bf16],
+        bias: Option<&[f32]>,
+    ) -> Result<Self, WrongLength> {
+        expect_length("a kernel", values.len(), inputs * outputs)?;
+        let bytes = inputs * Rounding::Bf16.size();
+        let mut packed = Aligned::zeroed(outputs.div_ceil(PANEL) * panel_len(bytes));
+        for (input, row) in values.chunks_exact(outputs).enumerate() {
+            for (output, value) in row.iter().enumerate() {
+                let at = bf16_position(inputs, input, output);
+                let [low, high] = value.to_le_bytes().map(u8::cast_signed);
+                packed[at..at + 2].copy_from_slice(&[low, high]);
+            }
+        }
+        Ok(Self {
+            inputs,
+            outputs,
+            kernel: Kernel::Bf16(packed),
+            bias: packed_bias(bias, outputs)?,
+        })
+    }
+
     /// Packs a float32 kernel `[in, out]`, row-major. Without a bias it is zero.
     ///
     /// # Errors
@@ -159,9 +195,19 @@ impl Linear {
         })
     }
 
-    /// Whether its input is rounded to integers.
-    pub(crate) fn is_int8(&self) -> bool {
-        matches!(self.kernel, Kernel::Int8(_))
+    /// What its input is rounded to, if it is.
+    pub(crate) fn rounding(&self) -> Option<Rounding> {
+        match self.kernel {
+            Kernel::Int8(_) => Some(Rounding::Int8),
+            Kernel::Bf16(_) => Some(Rounding::Bf16),
+            Kernel::Float32(_) => None,
+        }
+    }
+
+    /// Bytes of a row of its input, if that is rounded.
+    pub(crate) fn rounded_input(&self) -> Option<usize> {
+        let rounding = self.rounding()?;
+        Some(self.inputs * rounding.size())
     }
 
     /// How many panels the output channels make.
@@ -176,14 +222,20 @@ impl Linear {
                 Kernel::Int8(kernel) => {
                     kernel.values.bytes() + kernel.scale.bytes() + kernel.offset.bytes()
                 }
+                Kernel::Bf16(values) => values.bytes(),
                 Kernel::Float32(values) => values.bytes(),
             }
     }
 }
 
-/// Bytes of one panel of an int8 kernel.
+/// Bytes of one panel of an int8 or bfloat16 kernel whose inputs have so many bytes.
 pub(crate) fn panel_len(inputs: usize) -> usize {
     inputs.next_multiple_of(INPUT_MULTIPLE) * PANEL
+}
+
+/// Where the two bytes of a value of a bfloat16 kernel lie.
+pub(crate) fn bf16_position(inputs: usize, input: usize, output: usize) -> usize {
+    int8_position(2 * inputs, 2 * input, output)
 }
 
 /// Where a value of an int8 kernel lies.
@@ -222,6 +274,26 @@ mod tests {
         // Inputs 4 to 6 of channel 0, and one that is missing.
         assert_eq!(kernel.values[128..132], [40, 50, 60, 0]);
         assert_eq!(kernel.offset[0], 128 * (10 + 20 + 30 + 40 + 50 + 60));
+    }
+
+    #[test]
+    fn two_bfloat16_inputs_of_a_channel_lie_side_by_side() {
+        let values: Vec<bf16> = (0..30_u8).map(bf16::from).collect();
+        let linear = Linear::bf16([3, 10], &values, None).unwrap();
+        let Kernel::Bf16(kernel) = &linear.kernel else {
+            unreachable!("packed as bfloat16");
+        };
+        let value =
+            |at: usize| bf16::from_le_bytes([kernel[at], kernel[at + 1]].map(i8::cast_unsigned));
+        // Channel 0 of inputs 0 and 1, then channel 1; input 2, and one that is missing.
+        assert_eq!(
+            [0, 2, 4, 6].map(|at| value(at).to_f32()),
+            [0.0, 10.0, 1.0, 11.0]
+        );
+        assert_eq!(
+            [128, 130, 132].map(|at| value(at).to_f32()),
+            [20.0, 0.0, 21.0]
+        );
     }
 
     #[test]

@@ -22,7 +22,7 @@
 //! block (19 MB per image for ViT-L/16).
 //!
 //! In an int8 graph O is what its integers stand for, and before O what the heads read is rounded
-//! to integers: ⟨(rounded − read) O, u_c⟩ of each block is a term of the rest. So the account
+//! to integers, in a bf16 graph both are rounded to bfloat16: ⟨(rounded − read) O, u_c⟩ of each block is a term of the rest. So the account
 //! closes against the int8 graph's own logit as it does in float32. In a float16 graph every sum on
 //! the residual stream is rounded, and it closes as well as these add up.
 
@@ -38,7 +38,7 @@ mod readout;
 
 use super::{
     ATTRIBUTION, ATTRIBUTION_CLASS, ATTRIBUTION_REST, Builder, CLASS_ATTENTION, Weights,
-    linear::{Kernel, Operand, Quantized},
+    linear::{Kernel, Operand, Quantized, Rounded},
 };
 use crate::{
     graph::{Value, as_i64},
@@ -48,7 +48,7 @@ use crate::{
 /// What a block wrote to the class token.
 pub(super) struct Trace {
     pub(super) written: WeightedValues,
-    /// What rounding to integers changed before the output kernel, `[batch, hidden]`.
+    /// What rounding changed before the output kernel, `[batch, hidden]`.
     pub(super) rounding_error: Option<Value>,
     /// The normalisation before the output kernel.
     pub(super) heads_norm: Option<FrozenNorm>,
@@ -145,7 +145,7 @@ pub(super) struct Attribution {
 struct TokenContributions {
     /// φ, `[batch, tokens, labels + 1]`.
     tokens: Value,
-    /// What rounding to integers added, `[batch, labels + 1]`.
+    /// What rounding added, `[batch, labels + 1]`.
     rounding_error: Option<Value>,
     /// What biases and shifts added that a normalisation follows, `[batch, labels + 1]` each.
     constant_terms: Vec<Value>,
@@ -214,13 +214,13 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         }
     }
 
-    /// What rounding `[batch·queries, hidden]` to integers changed for the class token, float32
+    /// What rounding `[batch·queries, hidden]` changed for the class token, float32
     /// `[batch, hidden]`.
     pub(super) fn rounding_error(
         &mut self,
         layer: usize,
         read: &Operand,
-        quantized: &Quantized,
+        rounded: &Rounded,
         last: bool,
     ) -> Value {
         let name = |part: &str| format!("evidence/{layer}/rounded{part}");
@@ -230,12 +230,17 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             false => self.class_token(&name(part), x),
         };
         let read = class_token("/read", read.float());
-        let quantized = Quantized {
-            values: class_token("/codes", &quantized.values),
-            scale: class_token("/scale", &quantized.scale),
+        let rounded = match rounded {
+            Rounded::Bf16(rounded) => class_token("/codes", rounded),
+            Rounded::Int8(quantized) => {
+                let quantized = Quantized {
+                    values: class_token("/codes", &quantized.values),
+                    scale: class_token("/scale", &quantized.scale),
+                };
+                self.dequantized(&name("/decoded"), &quantized)
+            }
         };
-        let dequantized = self.dequantized(&name("/decoded"), &quantized);
-        self.graph.sub(&name(""), &dequantized, &read)
+        self.graph.sub(&name(""), &rounded, &read)
     }
 
     /// `embedding` `[batch, hidden]` is the class token before the first block, `traces` what the

@@ -70,9 +70,10 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let (mixed, heads_norm) = self.heads_norm(block, mixed, traced, pooled_only)?;
         let out = layer(LinearKind::Out);
         let mixed = self.operand(out, &name("attention/mixed"), &mixed, tokens);
-        let rounding_error = match (entering, mixed.quantized()) {
-            (Some(_), Some(quantized)) if self.plan.precision_of(out) == Precision::Int8 => {
-                Some(self.rounding_error(block, &mixed, quantized, pooled_only))
+        let float32 = self.plan.precision_of(out) == Precision::Fp32;
+        let rounding_error = match (entering, mixed.rounded()) {
+            (Some(_), Some(rounded)) if !float32 => {
+                Some(self.rounding_error(block, &mixed, rounded, pooled_only))
             }
             _ => None,
         };

@@ -1,6 +1,6 @@
 //! The graph of [`build`](super::build()) with its encoder, patches to classifier, as one operator.
 //!
-//! [`cut`] takes a float32 or int8 graph when it is loaded, and leaves the file as it is. What is
+//! [`cut`] takes a float32, bf16 or int8 graph when it is loaded, and leaves the file as it is. What is
 //! left for the runtime are the last normalisation, the classifier, and of attribution what is made
 //! for the best labels. In the domain [`DOMAIN`] two operators take the place of the rest:
 //!
@@ -44,7 +44,7 @@ pub struct WithoutEncoder {
     pub network: EncoderNetwork,
 }
 
-/// Replaces the encoder of a float32 or int8 graph that [`build`](super::build()) wrote.
+/// Replaces the encoder of a float32, bf16 or int8 graph that [`build`](super::build()) wrote.
 ///
 /// # Errors
 /// Why it cannot be replaced, to complete "the graph stays as it is, because": it is another

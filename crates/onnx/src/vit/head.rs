@@ -70,7 +70,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         let bias = self.graph.weight("head.bias", bias)?;
         let logits = match self.plan.precision {
             Precision::Int8 => self.logits_whatever_the_batch(&state, &kernel, &bias),
-            Precision::Fp32 | Precision::Fp16 => {
+            Precision::Fp32 | Precision::Bf16 | Precision::Fp16 => {
                 self.graph.linear(LOGITS, &state, &kernel, Some(&bias))
             }
         };

@@ -18,6 +18,11 @@
 //! Tokens are stored as q + 128 in unsigned bytes, the pairing that x86 multiplies (`u8 × s8`).
 //! The runtime's `MatMulIntegerToFloat` multiplies by `c`; the token's `s` is one multiplication
 //! after it.
+//!
+//! # Bfloat16
+//!
+//! Kernels are stored as bfloat16, and tokens are rounded to it before a product of float32. So any
+//! runtime computes what an instruction for pairs of bfloat16 does, but for the order of the sum.
 
 use std::io;
 
@@ -42,7 +47,16 @@ const SMALLEST_RANGE: f32 = 1e-12;
 #[derive(Clone, Debug)]
 pub(super) struct Operand {
     float: Value,
-    quantized: Option<Quantized>,
+    rounded: Option<Rounded>,
+}
+
+/// Tokens rounded to fewer bits.
+#[derive(Clone, Debug)]
+pub(super) enum Rounded {
+    /// To integers.
+    Int8(Quantized),
+    /// To bfloat16, as float32 `[rows, in]`.
+    Bf16(Value),
 }
 
 /// Tokens as integers.
@@ -60,9 +74,9 @@ impl Operand {
         &self.float
     }
 
-    /// The integers, in an int8 layer.
-    pub(super) fn quantized(&self) -> Option<&Quantized> {
-        self.quantized.as_ref()
+    /// What the product reads, where it is rounded.
+    pub(super) fn rounded(&self) -> Option<&Rounded> {
+        self.rounded.as_ref()
     }
 }
 
@@ -100,16 +114,24 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         x: &Value,
         tokens: usize,
     ) -> Operand {
-        let quantized = match self.plan.precision_of(layer) {
+        let codes = format!("{name}/codes");
+        let rounded = match self.plan.precision_of(layer) {
             Precision::Fp32 if self.plan.probing => {
-                Some(self.quantize(&format!("{name}/codes"), x, tokens))
+                Some(Rounded::Int8(self.quantize(&codes, x, tokens)))
             }
-            Precision::Int8 => Some(self.quantize(&format!("{name}/codes"), x, tokens)),
+            Precision::Int8 => Some(Rounded::Int8(self.quantize(&codes, x, tokens))),
+            Precision::Bf16 => {
+                let rounded = self.graph.cast(&codes, x, DType::Bf16);
+                let widened = self
+                    .graph
+                    .cast(&format!("{codes}/float32"), &rounded, DType::F32);
+                Some(Rounded::Bf16(widened))
+            }
             Precision::Fp32 | Precision::Fp16 => None,
         };
         Operand {
             float: x.clone(),
-            quantized,
+            rounded,
         }
     }
 
@@ -122,7 +144,9 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         kernel: &Kernel,
         bias: Option<&Value>,
     ) -> Value {
-        if let (Kernel::Both { float32, int8 }, Some(quantized)) = (kernel, &x.quantized) {
+        if let (Kernel::Both { float32, int8 }, Some(Rounded::Int8(quantized))) =
+            (kernel, &x.rounded)
+        {
             let int8 = self.integer_linear(&format!("{name}/probe"), quantized, int8, bias);
             let float32 = self.graph.linear(name, &x.float, float32, bias);
             let probe = LayerPair {
@@ -132,11 +156,19 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
             self.probes.entry(layer).or_default().push(probe);
             return float32;
         }
-        let (Kernel::Int8(kernel), Some(quantized)) = (kernel, &x.quantized) else {
-            let kernel = self.dequantized_kernel(&format!("{name}.kernel"), kernel);
-            return self.graph.linear(name, &x.float, &kernel, bias);
-        };
-        self.integer_linear(name, quantized, kernel, bias)
+        match (kernel, &x.rounded) {
+            (Kernel::Int8(kernel), Some(Rounded::Int8(quantized))) => {
+                self.integer_linear(name, quantized, kernel, bias)
+            }
+            (kernel, rounded) => {
+                let read = match rounded {
+                    Some(Rounded::Bf16(rounded)) => rounded,
+                    _ => &x.float,
+                };
+                let kernel = self.dequantized_kernel(&format!("{name}.kernel"), kernel);
+                self.graph.linear(name, read, &kernel, bias)
+            }
+        }
     }
 
     fn integer_linear(
@@ -172,7 +204,16 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
         factor: Option<f32>,
     ) -> Result<Kernel, W::Error> {
         let probing = self.plan.probing;
-        if self.plan.precision_of(layer) != Precision::Int8 && !probing {
+        let precision = self.plan.precision_of(layer);
+        if precision == Precision::Bf16 {
+            let tensor = self.weights.tensor(WeightId::Block(layer.block, weight))?;
+            let tensor = match factor {
+                Some(factor) => tensor.scaled(factor),
+                None => tensor,
+            };
+            return Ok(Kernel::Float(self.graph.weight(name, tensor.cast_bf16())?));
+        }
+        if precision != Precision::Int8 && !probing {
             return Ok(Kernel::Float(self.scaled(
                 layer.block,
                 name,
@@ -295,7 +336,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     pub(super) fn block_tensor(&mut self, name: &str, tensor: Tensor) -> io::Result<Value> {
         match self.plan.precision {
             Precision::Fp16 => self.graph.constant(name, tensor.cast_f16()),
-            Precision::Fp32 | Precision::Int8 => self.graph.weight(name, tensor),
+            Precision::Fp32 | Precision::Bf16 | Precision::Int8 => self.graph.weight(name, tensor),
         }
     }
 
@@ -303,7 +344,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     pub(super) fn cast_to_float32(&mut self, name: &str, x: &Value) -> Value {
         match self.plan.precision {
             Precision::Fp16 => self.graph.cast(&format!("{name}/float32"), x, DType::F32),
-            Precision::Fp32 | Precision::Int8 => x.clone(),
+            Precision::Fp32 | Precision::Bf16 | Precision::Int8 => x.clone(),
         }
     }
 
@@ -311,7 +352,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
     pub(super) fn cast_to_block_dtype(&mut self, name: &str, x: &Value) -> Value {
         match self.plan.precision {
             Precision::Fp16 => self.graph.cast(&format!("{name}/float16"), x, DType::F16),
-            Precision::Fp32 | Precision::Int8 => x.clone(),
+            Precision::Fp32 | Precision::Bf16 | Precision::Int8 => x.clone(),
         }
     }
 }

@@ -12,6 +12,8 @@ pub enum Precision {
     Fp32,
     /// 16-bit floating point, with LayerNorm, softmax and rollout in 32 bits.
     Fp16,
+    /// Bfloat16 factors, added up in 32 bits; everything else is in 32 bits.
+    Bf16,
     /// 8-bit integers: weights scaled per channel, activations per token.
     Int8,
 }
@@ -21,6 +23,7 @@ impl fmt::Display for Precision {
         f.write_str(match self {
             Self::Fp32 => "fp32",
             Self::Fp16 => "fp16",
+            Self::Bf16 => "bf16",
             Self::Int8 => "int8",
         })
     }

@@ -99,7 +99,7 @@ impl<W: Weights + ?Sized> Builder<'_, '_, W> {
                 let halvings = Tensor::f32(vec![1, spec.layers, 1], &halvings);
                 let halvings = self.graph.constant("rollout/halvings", halvings)?;
                 match self.plan.precision {
-                    Precision::Fp32 | Precision::Int8 => {
+                    Precision::Fp32 | Precision::Bf16 | Precision::Int8 => {
                         self.graph.mul(ROLLOUT_BY_START, &joined, &halvings)
                     }
                     Precision::Fp16 => {

@@ -63,7 +63,12 @@ impl FromStr for PrecisionChoice {
         if text == "auto" {
             return Ok(Self::Auto);
         }
-        let known = [Precision::Fp32, Precision::Fp16, Precision::Int8];
+        let known = [
+            Precision::Fp32,
+            Precision::Bf16,
+            Precision::Fp16,
+            Precision::Int8,
+        ];
         let found = known.into_iter().find(|known| known.to_string() == text);
         found.map(Self::Fixed).ok_or_else(|| {
             let known = known.map(|known| known.to_string()).join(", ");
@@ -117,7 +122,7 @@ mod tests {
 
     #[test]
     fn names_are_read_as_they_are_written() {
-        for text in ["auto", "fp32", "fp16", "int8"] {
+        for text in ["auto", "fp32", "bf16", "fp16", "int8"] {
             assert_eq!(text.parse::<PrecisionChoice>().unwrap().to_string(), text);
         }
         assert!("fp8".parse::<PrecisionChoice>().is_err());

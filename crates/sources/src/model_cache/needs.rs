@@ -45,7 +45,7 @@ impl Needs {
     fn new(total: u64, largest: u64, precision: Precision, checked: bool) -> Self {
         let float32 = 4 * total;
         let written = match precision {
-            Precision::Fp16 => 2 * total,
+            Precision::Fp16 | Precision::Bf16 => 2 * total,
             // The classifier and the like stay in float32 whatever is asked for.
             _ => float32,
         };

@@ -6,7 +6,7 @@ use std::{arch::x86_64::*, ops::Range};
 use super::tile::{ROWS, Sink, tiles};
 use crate::cpu::{
     aligned::LINE,
-    instructions::Quantized,
+    rounding::Quantized,
     weights::{GROUP, HALF_PANEL, Int8Kernel, Linear, PANEL, panel_len},
 };
 
@@ -33,7 +33,7 @@ pub(super) unsafe fn multiply(
     let end = panels.end;
     for panel in panels {
         let next = match panel + 1 < end {
-            true => next_panel(layer, kernel, panel),
+            true => next_panel(panel_len(layer.inputs), &kernel.values, panel),
             false => &[],
         };
         let panel = Panel::new(tokens, layer, kernel, panel, sink);
@@ -56,11 +56,9 @@ pub(super) unsafe fn multiply(
     }
 }
 
-/// The weights that are multiplied after this panel's; empty after the last.
-fn next_panel<'a>(layer: &Linear, kernel: &'a Int8Kernel, panel: usize) -> &'a [i8] {
-    let len = panel_len(layer.inputs);
-    let start = kernel.values.len().min((panel + 1) * len);
-    &kernel.values[start..kernel.values.len().min(start + len)]
+/// The weights that are multiplied after this panel's, of panels of `len` bytes.
+pub(super) fn next_panel(len: usize, kernel: &[i8], panel: usize) -> &[i8] {
+    &kernel[(panel + 1) * len..][..len]
 }
 
 /// Asks for weights to be brought to the second cache.

@@ -5,7 +5,8 @@ use std::arch::x86_64::*;
 use super::{math::sum_of_lanes, tile::first_lanes};
 use crate::cpu::{
     instructions::HeadShape,
-    weights::{GROUP, Kernel, Linear, PANEL, int8_position, panel_len},
+    rounding::Rounding,
+    weights::{GROUP, Kernel, Linear, PAIR, PANEL, bf16_position, int8_position, panel_len},
 };
 
 /// Directions that are multiplied at once: with the four inputs of a group, 24 sums.
@@ -30,11 +31,14 @@ pub(super) fn project(layer: &Linear, directions: &[f32], out: &mut [f32]) {
                     let values = scaled.iter_mut().zip(values);
                     values.for_each(|(scaled, (value, scale))| *scaled = value * scale);
                 }
-                Kernel::Float32(_) => scaled[..outputs].copy_from_slice(direction),
+                Kernel::Bf16(_) | Kernel::Float32(_) => {
+                    scaled[..outputs].copy_from_slice(direction)
+                }
             }
         }
         match &layer.kernel {
             Kernel::Int8(kernel) => project_int8(layer, &kernel.values, &scaled, out),
+            Kernel::Bf16(values) => project_bf16(layer, values, &scaled, out),
             Kernel::Float32(values) => project_float32(layer, values, &scaled, out),
         }
     }
@@ -69,6 +73,43 @@ fn project_int8(layer: &Linear, kernel: &[i8], directions: &[f32], out: &mut [f3
         }
         for (input, sums) in sums.into_iter().enumerate() {
             let input = group * GROUP + input;
+            if input < inputs {
+                let places = out.iter_mut().skip(input).step_by(inputs);
+                for (place, sum) in places.zip(sums) {
+                    *place = sum_of_lanes(sum);
+                }
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,fma")]
+fn project_bf16(layer: &Linear, kernel: &[i8], directions: &[f32], out: &mut [f32]) {
+    let (inputs, padded) = (layer.inputs, layer.panels() * PANEL);
+    assert!(directions.len() == DIRECTIONS * padded);
+    assert!(kernel.len() == layer.panels() * panel_len(inputs * Rounding::Bf16.size()));
+    for pair in 0..inputs.div_ceil(PAIR) {
+        let mut sums = [[_mm512_setzero_ps(); DIRECTIONS]; PAIR];
+        for channel in (0..padded).step_by(16) {
+            let at = bf16_position(inputs, pair * PAIR, channel);
+            // SAFETY: the panel has the two values of sixteen channels there.
+            let weights = unsafe { _mm512_loadu_si512(kernel.as_ptr().add(at).cast()) };
+            // Each lane has the two inputs of a channel, the first in its lower half.
+            let weights = [
+                _mm512_slli_epi32::<16>(weights),
+                _mm512_slli_epi32::<16>(_mm512_srli_epi32::<16>(weights)),
+            ]
+            .map(|bits| _mm512_castsi512_ps(bits));
+            for (direction, values) in directions.chunks_exact(padded).enumerate() {
+                // SAFETY: a direction is filled up to whole panels.
+                let values = unsafe { _mm512_loadu_ps(values.as_ptr().add(channel)) };
+                for (sums, weights) in sums.iter_mut().zip(weights) {
+                    sums[direction] = _mm512_fmadd_ps(weights, values, sums[direction]);
+                }
+            }
+        }
+        for (input, sums) in sums.into_iter().enumerate() {
+            let input = pair * PAIR + input;
             if input < inputs {
                 let places = out.iter_mut().skip(input).step_by(inputs);
                 for (place, sum) in places.zip(sums) {

@@ -4,8 +4,9 @@ use std::arch::x86_64::*;
 
 use super::{math::sum_of_chains, tile::first_lanes};
 use crate::cpu::{
-    instructions::QuantizedMut,
+    aligned::LINE,
     portable::step_of,
+    rounding::{QuantizedMut, Rounding},
     weights::{Norm, ZERO_POINT},
 };
 
@@ -19,13 +20,19 @@ pub(super) fn normalize(rows: &[f32], norm: &Norm, epsilon: f32, out: &mut [f32]
     }
 }
 
-/// Each row to integers with a scale of its own.
+/// Each row to integers with a scale of its own, or to bfloat16.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-pub(super) fn quantize(rows: &[f32], width: usize, stride: usize, out: &mut QuantizedMut<'_>) {
-    assert!(width <= out.stride && width <= stride);
+pub(super) fn quantize(
+    rows: &[f32],
+    width: usize,
+    stride: usize,
+    rounding: Rounding,
+    out: &mut QuantizedMut<'_>,
+) {
+    assert!(width <= stride);
     let bytes = out.bytes.chunks_mut(out.stride);
     for ((row, bytes), scale) in rows.chunks(stride).zip(bytes).zip(&mut *out.scale) {
-        *scale = quantize_row(&row[..width], &mut bytes[..width]);
+        *scale = round_row(rounding, &row[..width], bytes);
     }
 }
 
@@ -35,15 +42,16 @@ pub(super) fn normalize_and_quantize(
     rows: &[f32],
     norm: &Norm,
     epsilon: f32,
+    rounding: Rounding,
     out: &mut QuantizedMut<'_>,
 ) {
     let width = norm.scale.len();
-    assert!(width <= out.stride && rows.len() == out.scale.len() * width);
+    assert!(rows.len() == out.scale.len() * width);
     let mut normalized = vec![0.0; width];
     let bytes = out.bytes.chunks_mut(out.stride);
     for ((row, bytes), scale) in rows.chunks_exact(width).zip(bytes).zip(&mut *out.scale) {
         normalize_row(row, norm, epsilon, &mut normalized);
-        *scale = quantize_row(&normalized, &mut bytes[..width]);
+        *scale = round_row(rounding, &normalized, bytes);
     }
 }
 
@@ -67,6 +75,42 @@ fn normalize_row(row: &[f32], norm: &Norm, epsilon: f32, out: &mut [f32]) {
             let result = _mm512_fmadd_ps(normalized, scale, shift);
             _mm512_mask_storeu_ps(out.as_mut_ptr().add(at), valid, result);
         }
+    }
+}
+
+/// Rounds a row into `bytes`, which may be longer, and gives its scale.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq")]
+fn round_row(rounding: Rounding, row: &[f32], bytes: &mut [u8]) -> f32 {
+    match rounding {
+        Rounding::Int8 => quantize_row(row, &mut bytes[..row.len()]),
+        Rounding::Bf16 => {
+            narrow_row(row, bytes);
+            1.0
+        }
+    }
+}
+
+/// Rounds a row to bfloat16, filled up with zeros to whole cache lines: what a tile reads.
+///
+/// By integers, so that every processor and the reference round alike: the conversion instruction
+/// takes subnormal numbers as zero.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq")]
+fn narrow_row(row: &[f32], bytes: &mut [u8]) {
+    let (half, one) = (_mm512_set1_epi32(0x7fff), _mm512_set1_epi32(1));
+    let lines = (row.len() * Rounding::Bf16.size()).div_ceil(LINE);
+    for (at, out) in bytes[..lines * LINE].chunks_exact_mut(LINE / 2).enumerate() {
+        let (x, _) = load(row.get(at * 16..).unwrap_or_default());
+        let bits = _mm512_castps_si512(x);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), one);
+        let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(half, odd));
+        let none = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+        let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(1 << 22));
+        let rounded = _mm512_mask_mov_epi32(rounded, none, quiet);
+        let narrow = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded));
+        // SAFETY: the chunk has sixteen values of two bytes.
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), narrow) };
     }
 }
 

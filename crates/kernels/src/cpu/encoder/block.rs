@@ -5,11 +5,13 @@
 //! a token attends, and all tokens have left a block before the next begins. Divided by output
 //! channels, it is one part whose steps are each spread over the threads.
 
-use super::{Block, ClassTokenOutputs, Encoder, Image, Parts, for_each_part, lengths, split_rows};
+use super::{
+    Block, ClassTokenOutputs, Encoder, Image, Parts, for_each_part, lengths, split_rows,
+    steps::{Scratch, write_rounding_error},
+};
 use crate::cpu::{
     encoder::workspace::Workspace,
-    instructions::{Epilogue, KeysAndValues, Operand, QuantizedMut, RowsMut},
-    weights::{Linear, Norm, ZERO_POINT},
+    instructions::{Epilogue, KeysAndValues, RowsMut},
 };
 
 /// Tokens of one part on their way to queries, keys and values.
@@ -57,12 +59,6 @@ struct PreparedHead<'a> {
     values: &'a mut [f32],
     /// How the class token attends, and the values that it reads, if they are wanted.
     class_token: Option<(&'a mut [f32], &'a mut [f32])>,
-}
-
-/// Where a part prepares what a layer reads.
-struct Scratch<'a> {
-    quantized: QuantizedMut<'a>,
-    normalized: &'a mut [f32],
 }
 
 impl Encoder {
@@ -334,106 +330,6 @@ impl Encoder {
             }
         }
     }
-
-    /// Attention of one image's queries on so many threads, some of them each; `keys_and_values`
-    /// are those prepared, and those that they were prepared from.
-    fn attend(
-        &self,
-        queries: &[f32],
-        keys_and_values: [KeysAndValues<'_>; 2],
-        mixed: &mut [f32],
-        fused: Option<&mut [f32]>,
-        threads: usize,
-    ) {
-        let (heads, hidden) = (self.shape.head_shape(), self.shape.hidden);
-        let count = queries.len() / hidden;
-        let lengths = lengths(count, threads.min(count));
-        let fused: Vec<_> = match fused {
-            None => lengths.clone().map(|_| None).collect(),
-            Some(fused) => {
-                let fused = split_rows(fused, heads.row(), lengths.clone());
-                fused.into_iter().map(Some).collect()
-            }
-        };
-        let mixed = split_rows(mixed, hidden, lengths.clone());
-        let queries = split_ranges(queries, hidden, lengths);
-        let parts = queries.zip(mixed).zip(fused).collect();
-        for_each_part(parts, |((queries, mixed), fused)| {
-            let fused = fused.map(|fused| (fused, self.shape.head_fusion));
-            let [prepared, of_image] = keys_and_values;
-            self.instructions
-                .attend(heads, queries, prepared, of_image, mixed, fused);
-        });
-    }
-
-    /// Normalised rows, as a layer reads them; on so many threads, some of them each.
-    fn normalized<'s>(
-        &self,
-        rows: &[f32],
-        norm: &Norm,
-        layer: &Linear,
-        scratch: &'s mut Scratch<'_>,
-        threads: usize,
-    ) -> Operand<'s> {
-        let (epsilon, width) = (self.shape.norm_epsilon, self.shape.hidden);
-        let count = rows.len() / width;
-        let lengths = lengths(count, threads.min(count));
-        let parts = split_ranges(rows, width, lengths.clone());
-        match layer.is_int8() {
-            true => {
-                let quantized = scratch.quantized.reborrow().split(lengths);
-                let parts = parts.zip(quantized).collect();
-                for_each_part(parts, |(rows, mut quantized)| {
-                    self.instructions
-                        .normalize_and_quantize(rows, norm, epsilon, &mut quantized);
-                });
-                Operand::Int8(scratch.quantized.view())
-            }
-            false => {
-                let normalized = split_rows(scratch.normalized, width, lengths);
-                let parts = parts.zip(normalized).collect();
-                for_each_part(parts, |(rows, normalized)| {
-                    self.instructions.normalize(rows, norm, epsilon, normalized);
-                });
-                Operand::Float32(scratch.normalized)
-            }
-        }
-    }
-
-    /// Rows `stride` values apart, as a layer reads them; on so many threads, some of them each. In
-    /// float32 they are without gaps.
-    fn quantized<'s>(
-        &self,
-        rows: &'s [f32],
-        stride: usize,
-        layer: &Linear,
-        scratch: &'s mut Scratch<'_>,
-        threads: usize,
-    ) -> Operand<'s> {
-        match layer.is_int8() {
-            true => {
-                let count = rows.len() / stride;
-                let lengths = lengths(count, threads.min(count));
-                let quantized = scratch.quantized.reborrow().split(lengths.clone());
-                let parts = split_ranges(rows, stride, lengths).zip(quantized).collect();
-                for_each_part(parts, |(rows, mut quantized)| {
-                    let (instructions, width) = (&self.instructions, layer.inputs);
-                    instructions.quantize(rows, width, stride, &mut quantized);
-                });
-                Operand::Int8(scratch.quantized.view())
-            }
-            false => Operand::Float32(rows),
-        }
-    }
-}
-
-impl<'a> Scratch<'a> {
-    fn new((normalized, quantized): (&'a mut [f32], QuantizedMut<'a>)) -> Self {
-        Self {
-            quantized,
-            normalized,
-        }
-    }
 }
 
 /// As [`split_rows`], of a buffer that may not be there.
@@ -445,31 +341,5 @@ fn split_scratch(
     match rows.is_empty() {
         true => lengths.map(|_| &mut [][..]).collect(),
         false => split_rows(rows, width, lengths),
-    }
-}
-
-/// Rows without gaps, taken apart into ranges of these lengths, to be read.
-fn split_ranges(
-    mut rows: &[f32],
-    width: usize,
-    lengths: impl Iterator<Item = usize>,
-) -> impl Iterator<Item = &[f32]> {
-    lengths.map(move |length| {
-        let (first, rest) = rows.split_at(length * width);
-        rows = rest;
-        first
-    })
-}
-
-/// What rounding a row to integers changed; nothing where it was not rounded.
-fn write_rounding_error(input: Operand<'_>, row: usize, values: &[f32], error: &mut [f32]) {
-    let Operand::Int8(quantized) = input else {
-        error.fill(0.0);
-        return;
-    };
-    let bytes = quantized.bytes[row * quantized.stride..].iter().zip(values);
-    for (error, (&byte, value)) in error.iter_mut().zip(bytes) {
-        let integer = (i32::from(byte) - ZERO_POINT) as f32;
-        *error = integer * quantized.scale[row] - value;
     }
 }

@@ -3,8 +3,9 @@
 use super::Block;
 use crate::cpu::{
     aligned::{Aligned, LINE},
-    instructions::QuantizedTokens,
+    rounding::QuantizedTokens,
     shape::EncoderShape,
+    weights::Linear,
 };
 
 /// Values on the way through a block, rows of tokens, image after image.
@@ -44,12 +45,18 @@ impl Workspace {
     ) -> Self {
         let (tokens, hidden) = (images * shape.tokens(), shape.hidden);
         // What reads float32 reads rows without gaps.
-        let activation_stride = match blocks.iter().all(|block| block.down.is_int8()) {
+        let activation_stride = match blocks.iter().all(|block| block.down.rounding().is_some()) {
             true => shape.mlp + LINE / size_of::<f32>(),
             false => shape.mlp,
         };
         let stream = || Aligned::zeroed(tokens * hidden);
-        let reads_float = |block: &Block| !(block.queries.is_int8() && block.up.is_int8());
+        let reads_float = |block: &Block| {
+            [&block.queries, &block.up]
+                .iter()
+                .any(|layer| layer.rounding().is_none())
+        };
+        let rounded = blocks.iter().flat_map(Block::layers);
+        let rounded = rounded.filter_map(Linear::rounded_input);
         let patches = tokens * 3 * shape.patch * shape.patch;
         Self {
             images,
@@ -65,7 +72,7 @@ impl Workspace {
             },
             activations: Aligned::zeroed(patches.max(tokens * activation_stride)),
             activation_stride,
-            quantized: QuantizedTokens::new(tokens, hidden.max(shape.mlp)),
+            quantized: QuantizedTokens::new(tokens, rounded.max().unwrap_or(0)),
             fused: Aligned::zeroed(0),
         }
     }

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, io};
 
 use bytes::Bytes;
+use half::bf16;
 
 use super::{EncoderNetwork, dims};
 use crate::{
@@ -34,6 +35,8 @@ pub enum KernelValues {
         /// What an integer of the channel stands for.
         scale: Vec<f32>,
     },
+    /// As they are stored.
+    Bf16(Vec<bf16>),
     /// As they are.
     Float32(Vec<f32>),
 }
@@ -86,6 +89,10 @@ impl<'a> Constants<'a> {
                 values: self.int8(tensor, &[inputs, outputs])?,
                 scale: self.floats(&format!("{name}.kernel.scale"), &[outputs])?,
             },
+            None if network.bf16 => {
+                let kernel = format!("{name}.kernel.stored");
+                KernelValues::Bf16(self.bf16(&kernel, &[inputs, outputs])?)
+            }
             None => {
                 let kernel = format!("{name}.kernel");
                 KernelValues::Float32(self.floats(&kernel, &[inputs, outputs])?)
@@ -166,6 +173,17 @@ impl<'a> Constants<'a> {
         let tensor = self.tensor(tensor, shape)?;
         let values = tensor.bytes().iter();
         Ok(values.map(|byte| byte.cast_signed()).collect())
+    }
+
+    fn bf16(&self, name: &str, shape: &[usize]) -> Result<Vec<bf16>, String> {
+        let tensor = self.constant.get(name);
+        let tensor = tensor.ok_or_else(|| format!("it has no constant `{name}`"))?;
+        let tensor = self.tensor(tensor, shape)?;
+        if tensor.dtype() != DType::Bf16 {
+            return Err(format!("`{name}` is not bfloat16"));
+        }
+        let values = tensor.bytes().as_chunks().0.iter();
+        Ok(values.map(|bytes| bf16::from_le_bytes(*bytes)).collect())
     }
 
     fn tensor(&self, tensor: &TensorProto, shape: &[usize]) -> Result<Tensor, String> {

@@ -31,6 +31,8 @@ pub struct EncoderNetwork {
     pub norm_epsilon: f32,
     /// Whether tokens are normalised before the first block.
     pub pre_norm: bool,
+    /// Whether the layers multiply bfloat16.
+    pub bf16: bool,
     /// Between the two layers of each MLP.
     pub activation: Activation,
     /// How the heads' attention matrices become one.
@@ -88,8 +90,9 @@ const LAYERS: [&str; 6] = [
 ];
 
 /// What quantizing leaves behind the name of what is quantized.
-const CODES: [&str; 8] = [
+const CODES: [&str; 9] = [
     "",
+    "/float32",
     "/largest",
     "/smallest",
     "/below",
@@ -169,6 +172,7 @@ impl EncoderNetwork {
             read,
             norm_epsilon: epsilon.and_then(|a| a.f).unwrap_or(1e-5),
             pre_norm: index.producer("embed/norm").is_some(),
+            bf16: rounds_to_bf16(&index, shape.layers)?,
             activation: activation(node("block.0/mlp/active")?, &index)?,
             head_fusion: shape.head_fusion,
             labels,
@@ -227,6 +231,26 @@ fn is_known(part: &str, node: &NodeProto) -> bool {
 fn is_weight(part: &str, node: &NodeProto) -> bool {
     let weight = [".kernel", ".bias", ".scale", ".unscaled"];
     weight.iter().any(|end| part.ends_with(end)) && matches!(node.op_type(), "Cast" | "Mul")
+}
+
+/// Whether the blocks' layers read what is rounded to bfloat16: all of them, or none.
+fn rounds_to_bf16(index: &GraphIndex<'_>, layers: usize) -> Result<bool, String> {
+    let read = [
+        "attention/norm",
+        "attention/mixed",
+        "mlp/up/read",
+        "mlp/down/read",
+    ];
+    let rounded = (0..layers).flat_map(|block| {
+        let codes = read.map(|read| producer(index, &format!("block.{block}/{read}/codes")));
+        codes.map(|codes| codes.is_some_and(|codes| codes.op_type() == "Cast"))
+    });
+    let rounded: Vec<bool> = rounded.collect();
+    match rounded.iter().filter(|&&rounded| rounded).count() {
+        0 => Ok(false),
+        count if count == rounded.len() => Ok(true),
+        _ => Err("some of its layers multiply bfloat16, and others do not".to_owned()),
+    }
 }
 
 fn first_input(node: &NodeProto) -> &str {

@@ -1,7 +1,10 @@
+use half::bf16;
+
 use super::*;
 use crate::cpu::{
     avx512::Avx512,
-    instructions::{Epilogue, HeadFusion, HeadShape, Instructions, KeysAndValues, QuantizedTokens},
+    instructions::{Epilogue, HeadFusion, HeadShape, Instructions, KeysAndValues},
+    rounding::QuantizedTokens,
     weights::Kernel,
 };
 
@@ -218,6 +221,64 @@ fn tiles_give_the_bits_of_vnni() {
             if amx {
                 let found = run(&|panels, sink| multiply(tokens, &layer, kernel, panels, sink));
                 assert_eq!(found, expected);
+            }
+        }
+    }
+}
+
+/// Products of bfloat16 in tiles are those of vectors but for the order of the sums.
+#[test]
+fn bfloat16_in_tiles_is_that_in_vectors() {
+    if Avx512::detect().is_none() || !is_x86_feature_detected!("avx512bf16") {
+        eprintln!("SKIPPED: this processor has no AVX-512 VNNI with bfloat16");
+        return;
+    }
+    let amx = is_usable();
+    for (rows, inputs, outputs) in [(1, 32, 64), (33, 50, 130), (48, 97, 70), (5, 3, 3)] {
+        let noise = |at: usize| ((at * 7919) % 2001) as f32 / 1000.0 - 1.0;
+        let values: Vec<bf16> = (0..inputs * outputs)
+            .map(|at| bf16::from_f32(noise(at)))
+            .collect();
+        let bias: Vec<f32> = (0..outputs).map(noise).collect();
+        let layer = Linear::bf16([inputs, outputs], &values, Some(&bias)).unwrap();
+        let Kernel::Bf16(kernel) = &layer.kernel else {
+            unreachable!("packed as bfloat16");
+        };
+        let mut tokens = QuantizedTokens::new(rows, 2 * inputs);
+        let mut tokens = tokens.split([rows].into_iter()).remove(0);
+        // What another layer left must not count, whatever it is.
+        tokens.bytes.fill(0xff);
+        let row: Vec<f32> = (0..rows * inputs).map(|at| noise(at * 31 + 5)).collect();
+        Avx512::detect()
+            .unwrap()
+            .quantize(&row, inputs, inputs, Rounding::Bf16, &mut tokens);
+        let tokens = tokens.view();
+        let run = |multiply: &dyn Fn(Range<usize>, Sink<'_>)| {
+            let mut out = vec![0.0; rows * outputs];
+            let sink = Sink::new(Epilogue::Store(&mut out), &layer);
+            multiply(0..layer.panels(), sink);
+            out
+        };
+        let check = |found: Vec<f32>, expected: &[f32]| {
+            for (found, expected) in found.iter().zip(expected) {
+                let bound = 1e-6 * inputs as f32;
+                assert!((found - expected).abs() < bound, "{found} for {expected}");
+            }
+        };
+        // SAFETY: the processor has AVX-512 with bfloat16, and AMX where it is used; this thread
+        // alone computes panels.
+        unsafe {
+            let expected = run(&|panels, sink| {
+                super::super::bf16::multiply(tokens, &layer, kernel, panels, sink);
+            });
+            let found = run(&|panels, sink| {
+                multiply_bf16_in_tiles(&Emulated, tokens, &layer, kernel, panels, sink);
+            });
+            check(found, &expected);
+            if amx {
+                let found =
+                    run(&|panels, sink| multiply_bf16(tokens, &layer, kernel, panels, sink));
+                check(found, &expected);
             }
         }
     }

@@ -30,6 +30,16 @@ pub(super) struct Block {
     pub(super) sums_stride: usize,
 }
 
+impl Block {
+    /// Where each of its rows of sums begins.
+    pub(super) fn rows_of_sums(self) -> impl Iterator<Item = *const i32> {
+        (0..2 * TILE_ROWS).map(move |row| {
+            let row = self.sums.wrapping_add(row * self.sums_stride);
+            row.cast_const().cast()
+        })
+    }
+}
+
 /// Multiplies blocks in tiles.
 pub(super) trait TileUnit {
     /// Sums of unsigned times signed bytes, int32, for `ROW_TILES` tiles of rows, one or two.
