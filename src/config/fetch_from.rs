@@ -164,7 +164,7 @@ impl FromStr for Origin {
             (Host::Domain(name), Some(_)) if name.contains('.') => {
                 HostRule::Below(format!(".{name}"))
             }
-            (Host::Domain(name), None) => HostRule::Exactly(name.to_owned()),
+            (Host::Domain(name), None) if !name.contains('*') => HostRule::Exactly(name.to_owned()),
             // Without a scheme it is a range, which was tried before.
             (Host::Ipv4(_) | Host::Ipv6(_), None) if entry.contains("://") => {
                 HostRule::Exactly(url.host_str().unwrap_or_default().to_owned())
