@@ -29,16 +29,17 @@ from reference import Model
 MIB = 2**20
 DEMO = ROOT / "models/demo"
 KERNELS = ("auto", "stock")
+PRECISIONS = ("int8", "bf16", "fp32")
 # `stock` is the program as it was before it had kernels for CPUs.
 SERVERS = {"auto": ("--kernels", "auto"), "stock": ("--kernels", "stock")}
 
 
-def imported(args):
-    """ViT-L/16 in int8 with random weights, by the very program that is measured."""
-    out = ROOT / "target/load/vit-l-16-int8"
-    harness.progress("importing ViT-L/16 with random weights")
+def imported(args, precision):
+    """ViT-L/16 with random weights, by the very program that is measured."""
+    out = ROOT / f"target/load/vit-l-16-{precision}"
+    harness.progress(f"importing ViT-L/16 in {precision} with random weights")
     shutil.rmtree(out, ignore_errors=True)
-    command = [args.program, "import", "--arch", "vit-l-16", "--random-weights", "--precision", "int8", "--out", out]
+    command = [args.program, "import", "--arch", "vit-l-16", "--random-weights", "--precision", precision, "--out", out]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"the import failed:\n{done.stderr}")
@@ -66,6 +67,22 @@ def model_only(args, files):
         "difference_from_stock": difference,
         "rounds": {kernels: {str(batch): ms for batch, ms in sizes.items()} for kernels, sizes in found.items()},
     }
+
+
+def precisions(args, files):
+    """Milliseconds an image of ViT-L/16 in every precision of CPUs, on our kernels and on the stock runtime's."""
+    found = {}
+    for precision in PRECISIONS:
+        model = args.vit_l if precision == "int8" else imported(args, precision)
+        found[precision] = {}
+        for kernels in KERNELS:
+            harness.progress(f"ViT-L/16 in {precision}, model only, --kernels {kernels}")
+            report = bare.bench(model, files, args.program, 1, args.threads, (1, 8), args.seconds, kernels)
+            ms = {str(one["batch"]): one["median_ms"] / one["batch"] for one in report["batches"]}
+            found[precision][kernels] = {"ms_an_image": ms, "instructions": report["instructions"], "peak_mib": report["memory"]["peak_bytes"] / MIB}
+        if model != args.vit_l:
+            shutil.rmtree(model)
+    return found
 
 
 def singles(port, files, count):
@@ -166,12 +183,13 @@ def show(found):
 def run(args):
     began = harness.now()
     files = images.small(args.images)
-    args.vit_l = args.vit_l or imported(args)
+    args.vit_l = args.vit_l or imported(args, "int8")
     found = {
         "machine": harness.machine(),
         "threads": args.threads,
         "images": args.images,
         "vit_l_model_only": model_only(args, files),
+        "vit_l_precisions": precisions(args, files),
         "vit_l_http": served(args, files),
         "demo": demo(args, files),
     }

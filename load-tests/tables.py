@@ -50,12 +50,26 @@ def cpu(reports):
     met = {None: "", True: "yes", False: "**no**"}
     rows = [[row["what"], f"**{number(row['figure'])}**", number(row["stock"]), sign(row), met[row["met"]]] for row in report["rows"]]
     text = markdown(["", "`--kernels auto`", "`--kernels stock`", "target", "met"], rows)
+    if "vit_l_precisions" in report:
+        text += "\nViT-L/16, model only, all maps, milliseconds an image:\n\n" + precisions(report["vit_l_precisions"])
     found = report["demo"]["throughput"]
     text += "\nBehind the ratios, images/s, medians of all rounds:\n\n" + loops(found)
     differ = report["vit_l_model_only"]["difference_from_stock"]
     text += f"\nAnswers of the two for ViT-L/16, {differ['images']} images: scores within {differ['score']:.1e}, a patch's share of the rollout within {differ['rollout']:.1e}, "
     text += f"its part of a logit within {differ['attribution']:.1e}; the same best class for {differ['same_best_class']}.\n"
     return text + f"\n`load-tests/cpu.py`, {report['took_s'] / 60:.0f} minutes; " + place(report)
+
+
+def precisions(found):
+    """A row for each precision, on our kernels and on the stock runtime's."""
+    rows = []
+    for precision, kernels in found.items():
+        auto, stock = kernels["auto"], kernels["stock"]
+        ours = [f"**{number(auto['ms_an_image'][batch])}**, {number(stock['ms_an_image'][batch])}" for batch in ("1", "8")]
+        over = stock["ms_an_image"]["8"] / auto["ms_an_image"]["8"]
+        rows.append([precision, auto["instructions"] or "stock operators", *ours, f"{over:.2f}", f"{number(auto['peak_mib'])}, {number(stock['peak_mib'])} MiB"])
+    head = ["precision", "`--kernels auto` computes with", "one image: `auto`, `stock`", "batch 8: `auto`, `stock`", "`stock` over `auto`", "memory at the peak"]
+    return markdown(head, rows)
 
 
 def loops(found):

@@ -42,13 +42,15 @@ pub enum InstructionSet {
     Portable,
     /// AVX-512 with VNNI, on x86.
     Avx512Vnni,
-    /// The same with AMX for products of bytes.
+    /// The same with products of bfloat16.
+    Avx512Bf16,
+    /// The same with AMX for products of layers.
     Amx,
 }
 
 impl InstructionSet {
     /// All but plain Rust, the fastest first.
-    pub const ALL: [Self; 2] = [Self::Amx, Self::Avx512Vnni];
+    pub const ALL: [Self; 3] = [Self::Amx, Self::Avx512Bf16, Self::Avx512Vnni];
 
     /// The fastest that this processor has, if it is faster than ONNX Runtime's operators.
     pub fn detect() -> Option<Self> {
@@ -64,14 +66,25 @@ impl InstructionSet {
 
     /// None if the processor lacks them.
     fn instructions(self) -> Option<Box<dyn Instructions>> {
+        self.instructions_for(Some(Rounding::Bf16))
+    }
+
+    /// The same for an encoder; `rounding` is the widest number that its layers round to.
+    fn instructions_for(self, rounding: Option<Rounding>) -> Option<Box<dyn Instructions>> {
+        #[cfg(target_arch = "x86_64")]
+        let avx512 = |found: Option<avx512::Avx512>| -> Option<Box<dyn Instructions>> {
+            Some(Box::new(found?.for_layers(rounding)))
+        };
         match self {
             Self::Portable => Some(Box::new(portable::Portable)),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512Vnni => Some(Box::new(avx512::Avx512::detect()?)),
+            Self::Avx512Vnni => avx512(avx512::Avx512::detect()),
             #[cfg(target_arch = "x86_64")]
-            Self::Amx => Some(Box::new(avx512::Avx512::detect_amx()?)),
+            Self::Avx512Bf16 => avx512(avx512::Avx512::detect_bf16()),
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => avx512(avx512::Avx512::detect_amx()),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx512Vnni | Self::Amx => None,
+            Self::Avx512Vnni | Self::Avx512Bf16 | Self::Amx => None,
         }
     }
 }
@@ -101,10 +114,13 @@ impl Encoder {
         blocks: Vec<Block>,
         set: InstructionSet,
     ) -> Result<Self, EncoderError> {
-        let instructions = set.instructions().ok_or(EncoderError::Instructions(set))?;
-        let is_bf16 = |layer: &Linear| layer.rounding() == Some(Rounding::Bf16);
-        let bf16 = blocks.iter().flat_map(Block::layers).any(is_bf16);
-        if bf16 && !instructions.has_bf16() {
+        let layers = blocks.iter().flat_map(Block::layers);
+        let rounding = layers
+            .filter_map(Linear::rounding)
+            .max_by_key(|it| it.size());
+        let instructions = set.instructions_for(rounding);
+        let instructions = instructions.ok_or(EncoderError::Instructions(set))?;
+        if rounding == Some(Rounding::Bf16) && !instructions.has_bf16() {
             return Err(EncoderError::Bf16);
         }
         Ok(Self::new(shape, embedding, blocks, instructions)?)

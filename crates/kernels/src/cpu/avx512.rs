@@ -3,6 +3,7 @@
 mod amx;
 mod attention;
 mod bf16;
+mod block;
 mod float32;
 mod int8;
 mod math;
@@ -10,7 +11,7 @@ mod projection;
 mod rows;
 mod tile;
 
-use std::ops::Range;
+use std::{arch::x86_64::__cpuid, ops::Range};
 
 use self::tile::Sink;
 use super::{
@@ -24,10 +25,12 @@ use super::{
 /// AVX-512 (F, BW, DQ, VL) with VNNI. A value exists only where the processor has them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx512 {
-    /// Whether int8 products and attention are AMX's. Only where [`amx::is_usable`] has said so.
+    /// Whether products of layers are AMX's. Only where [`amx::is_usable`] has said so.
     amx: bool,
     /// Whether there are products of bfloat16.
     bf16: bool,
+    /// Whether attention is in bfloat16; only where there are its products.
+    bf16_attention: bool,
 }
 
 impl Avx512 {
@@ -40,20 +43,59 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512vnni")
             && is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma");
-        let bf16 = is_x86_feature_detected!("avx512bf16");
-        has.then_some(Self { amx: false, bf16 })
+        has.then_some(Self {
+            amx: false,
+            bf16: false,
+            bf16_attention: false,
+        })
+    }
+
+    /// The same with products of bfloat16.
+    pub(crate) fn detect_bf16() -> Option<Self> {
+        let avx512 = Self::detect().filter(|_| is_x86_feature_detected!("avx512bf16"));
+        avx512.map(|found| Self {
+            bf16: true,
+            ..found
+        })
     }
 
     /// The same with AMX.
     pub(crate) fn detect_amx() -> Option<Self> {
-        let avx512 = Self::detect().filter(|found| found.bf16 && amx::is_usable());
+        let avx512 = Self::detect_bf16().filter(|_| amx::is_usable());
         avx512.map(|found| Self { amx: true, ..found })
+    }
+
+    /// The same for a network; `rounding` is the widest number that its layers round to.
+    ///
+    /// Attention is in bfloat16 where the network is anyway, and in integer networks where AMX takes
+    /// a fraction of the time; elsewhere it would gain a few percent and cost accuracy.
+    pub(crate) fn for_layers(self, rounding: Option<Rounding>) -> Self {
+        let bf16 = self.bf16 && rounding == Some(Rounding::Bf16);
+        let bf16_attention = match self.amx {
+            true => rounding.is_some(),
+            false => bf16 && multiplies_bf16_twice_as_fast(),
+        };
+        Self {
+            bf16,
+            bf16_attention,
+            ..self
+        }
     }
 }
 
+/// AMD's processors multiply pairs of bfloat16 at the rate of single float32 values, Intel's take
+/// twice as long (uops.info, VDPBF16PS beside VFMADD231PS with 512 bits).
+fn multiplies_bf16_twice_as_fast() -> bool {
+    let vendor = __cpuid(0);
+    [vendor.ebx, vendor.edx, vendor.ecx]
+        .map(u32::to_le_bytes)
+        .concat()
+        == b"AuthenticAMD"
+}
+
 impl Instructions for Avx512 {
-    fn name(&self, bf16: bool) -> &'static str {
-        match (self.amx, bf16) {
+    fn name(&self) -> &'static str {
+        match (self.amx, self.bf16) {
             (true, _) => "AMX",
             (false, true) => "AVX-512 BF16",
             (false, false) => "AVX-512 VNNI",
@@ -124,10 +166,10 @@ impl Instructions for Avx512 {
     }
 
     fn prepared_len(&self, shape: HeadShape) -> [usize; 2] {
-        match self.amx {
+        match self.bf16_attention {
             true => [
-                amx::attention::keys_len(shape),
-                amx::attention::values_len(shape),
+                attention::bf16::keys_len(shape),
+                attention::bf16::values_len(shape),
             ],
             false => [shape.size * shape.row(), 0],
         }
@@ -141,11 +183,11 @@ impl Instructions for Avx512 {
         out_keys: &mut [f32],
         out_values: &mut [f32],
     ) {
-        // SAFETY: as above, and where there is AMX there is bfloat16.
+        // SAFETY: as above, and `bf16_attention` says that there is bfloat16.
         unsafe {
-            match self.amx {
+            match self.bf16_attention {
                 true => {
-                    amx::attention::prepare_head(shape, head, of_image, out_keys, out_values);
+                    attention::bf16::prepare_head(shape, head, of_image, out_keys, out_values);
                 }
                 false => attention::transpose_keys(shape, head, of_image.keys, out_keys),
             }
@@ -192,9 +234,13 @@ impl Instructions for Avx512 {
     ) {
         // SAFETY: as above, and `amx` says that tiles are usable.
         unsafe {
-            match self.amx {
-                true => amx::attention::attend(shape, queries, prepared, mixed, fused),
-                false => {
+            match (self.bf16_attention, self.amx) {
+                (true, true) => amx::attend(shape, queries, prepared, mixed, fused),
+                (true, false) => {
+                    let unit = bf16::Vectors::new();
+                    attention::bf16::attend(&unit, shape, queries, prepared, mixed, fused);
+                }
+                (false, _) => {
                     let of_image = KeysAndValues {
                         keys: prepared.keys,
                         ..of_image

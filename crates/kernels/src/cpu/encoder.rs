@@ -17,7 +17,6 @@ use super::{
     division::{Division, Parts, for_each_part, lengths},
     instructions::{Epilogue, Instructions, Operand},
     rollout::rollout,
-    rounding::Rounding,
     shape::EncoderShape,
     weights::{Linear, Norm, WrongLength, expect_length},
 };
@@ -137,10 +136,7 @@ impl Encoder {
 
     /// The instruction set that it computes with, for logs.
     pub fn instruction_set(&self) -> &'static str {
-        let layers = self.blocks.iter().flat_map(Block::layers);
-        let mut rounding = layers.map(Linear::rounding);
-        self.instructions
-            .name(rounding.any(|rounding| rounding == Some(Rounding::Bf16)))
+        self.instructions.name()
     }
 
     /// Bytes of its weights in memory.

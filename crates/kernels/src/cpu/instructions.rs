@@ -136,8 +136,8 @@ impl<'a> KeysAndValues<'a> {
 /// and the order of float32 operations; a row's result depends neither on the other rows nor on
 /// their number.
 pub(crate) trait Instructions: Debug + Send + Sync {
-    /// As it is called in logs, of layers that multiply bfloat16 or of others.
-    fn name(&self, bf16: bool) -> &'static str;
+    /// As it is called in logs.
+    fn name(&self) -> &'static str;
 
     /// Whether it has products of bfloat16.
     fn has_bf16(&self) -> bool;

@@ -31,7 +31,7 @@ const SMALLEST_RANGE: f32 = 1e-12;
 pub(crate) struct Portable;
 
 impl Instructions for Portable {
-    fn name(&self, _: bool) -> &'static str {
+    fn name(&self) -> &'static str {
         "portable"
     }
 

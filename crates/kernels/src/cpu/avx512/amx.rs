@@ -5,20 +5,22 @@
 //! inputs. Half a panel's weights stay in the first cache while all tokens pass; sums go through a
 //! small buffer to the same end as those of vectors. Integers' results have the same bits.
 
-pub(super) mod attention;
 mod tiles;
 
 pub(super) use self::tiles::is_usable;
 
 use std::{arch::x86_64::*, ops::Range};
 
-use self::tiles::{Amx, Block, TILE_ROWS, TileUnit};
+use self::tiles::{Amx, TileUnit};
 use super::{
+    attention,
+    block::{Bf16Product, Block, TILE_ROWS},
     int8::{self, Panel},
     tile::Sink,
 };
 use crate::cpu::{
     aligned::{Aligned, LINE},
+    instructions::{HeadFusion, HeadShape, KeysAndValues},
     rounding::INPUT_MULTIPLE,
     rounding::{Quantized, Rounding},
     weights::{HALF_PANEL, Int8Kernel, Linear, PANEL, panel_len},
@@ -123,7 +125,7 @@ pub(super) unsafe fn multiply_bf16(
 /// # Safety
 /// As of [`multiply`], whatever the processor.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-unsafe fn multiply_bf16_in_tiles<T: TileUnit>(
+unsafe fn multiply_bf16_in_tiles<T: Bf16Product>(
     unit: &T,
     tokens: Quantized<'_>,
     layer: &Linear,
@@ -148,6 +150,23 @@ unsafe fn multiply_bf16_in_tiles<T: TileUnit>(
             }
         }
     });
+}
+
+/// Attention of some queries, `prepared` keys and values of all heads.
+///
+/// # Safety
+/// [`is_usable`] must have said so.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
+pub(super) unsafe fn attend(
+    shape: HeadShape,
+    queries: &[f32],
+    prepared: KeysAndValues<'_>,
+    mixed: &mut [f32],
+    fused: Option<(&mut [f32], HeadFusion)>,
+) {
+    // SAFETY: by this function's contract.
+    let unit = unsafe { Amx::configure() };
+    attention::bf16::attend(&unit, shape, queries, prepared, mixed, fused);
 }
 
 /// Where a block of a product lies.
@@ -197,6 +216,7 @@ fn in_blocks(
             let block = Block {
                 left,
                 left_stride: stride,
+                rows: rows.min(first + BLOCK_ROWS) - first,
                 right: weights.as_ptr().cast(),
                 steps,
                 sums: sums.as_mut_ptr().cast(),

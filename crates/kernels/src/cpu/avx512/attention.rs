@@ -1,6 +1,8 @@
 //! Attention in float32: scores, softmax, the heads' matrices as one and the mixed values of a few
 //! queries at a time, while all of it is in the first cache.
 
+pub(super) mod bf16;
+
 use std::arch::x86_64::*;
 
 use super::{

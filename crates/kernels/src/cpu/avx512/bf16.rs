@@ -1,8 +1,10 @@
-//! Products of bfloat16 by `vdpbf16ps`: two inputs at a time, added up in float32.
+//! Products of bfloat16 by `vdpbf16ps`: two inputs at a time, added up in float32; of layers, and of
+//! attention's blocks.
 
 use std::{arch::x86_64::*, ops::Range};
 
 use super::{
+    block::{Bf16Product, Block, RIGHT_ROW, TILE_ROWS},
     int8::{next_panel, prefetch},
     tile::{ROWS, Sink, tiles},
 };
@@ -114,6 +116,80 @@ impl Panel<'_> {
             });
             // SAFETY: by this function's contract.
             unsafe { self.sink.put::<4>(first + row, self.first_channel, results) };
+        }
+    }
+}
+
+/// Multiplies blocks by vectors of 32 columns.
+///
+/// A value exists only where the processor has the instructions.
+pub(super) struct Vectors {
+    _there: (),
+}
+
+impl Vectors {
+    /// # Safety
+    /// The processor must have AVX-512 with bfloat16.
+    pub(super) unsafe fn new() -> Self {
+        Self { _there: () }
+    }
+}
+
+/// Rows of a block that are multiplied at once: with two vectors of sums each, enough of them to
+/// hide an instruction's latency.
+const BLOCK_ROWS: usize = 8;
+
+impl Bf16Product for Vectors {
+    unsafe fn multiply_bf16(&self, block: Block) {
+        for first in (0..block.rows).step_by(BLOCK_ROWS) {
+            // SAFETY: by this method's contract, and the processor has the instructions.
+            unsafe {
+                match block.rows - first {
+                    1 => rows_of_block::<1>(block, first),
+                    2 => rows_of_block::<2>(block, first),
+                    3 => rows_of_block::<3>(block, first),
+                    4 => rows_of_block::<4>(block, first),
+                    5 => rows_of_block::<5>(block, first),
+                    6 => rows_of_block::<6>(block, first),
+                    7 => rows_of_block::<7>(block, first),
+                    _ => rows_of_block::<BLOCK_ROWS>(block, first),
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As of [`Bf16Product::multiply_bf16`]; the block must have `ROWS` rows from `first` on.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn rows_of_block<const ROWS: usize>(block: Block, first: usize) {
+    let left = block.left.wrapping_add(first * block.left_stride);
+    let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+    for pair in 0..block.steps * TILE_ROWS {
+        // SAFETY: by this function's contract: a row of the right factor for each pair, and its
+        // four bytes in each row of the left one.
+        unsafe {
+            let right = block.right.add(pair * RIGHT_ROW);
+            let right = [0, 64].map(|at| pairs(_mm512_loadu_si512(right.add(at).cast())));
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let at = left.add(row * block.left_stride + pair * 4);
+                let values = pairs(_mm512_set1_epi32(at.cast::<i32>().read_unaligned()));
+                for (sum, right) in sums.iter_mut().zip(right) {
+                    *sum = _mm512_dpbf16_ps(*sum, values, right);
+                }
+            }
+        }
+    }
+    for (row, sums) in sums.into_iter().enumerate() {
+        // SAFETY: there is room for the row's 32 sums.
+        unsafe {
+            let out = block
+                .sums
+                .add((first + row) * block.sums_stride)
+                .cast::<f32>();
+            _mm512_storeu_ps(out, sums[0]);
+            _mm512_storeu_ps(out.add(16), sums[1]);
         }
     }
 }

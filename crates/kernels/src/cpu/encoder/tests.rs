@@ -2,7 +2,7 @@ use half::bf16;
 use rayon::ThreadPoolBuilder;
 
 use super::*;
-use crate::cpu::{Activation, AttributionInputs, HeadFusion, InstructionSet};
+use crate::cpu::{Activation, AttributionInputs, HeadFusion, InstructionSet, rounding::Rounding};
 
 /// Sizes that fill neither vectors nor panels nor groups of inputs.
 const SHAPE: EncoderShape = EncoderShape {
@@ -232,19 +232,19 @@ fn compare(shape: EncoderShape, rounding: Option<Rounding>) {
     for set in fast_sets_with(rounding) {
         let found = run(&encoder(shape, rounding, set), &pixels, 2);
         for ((name, found), (_, expected)) in found.parts().into_iter().zip(expected.parts()) {
-            let bf16 = rounding == Some(Rounding::Bf16);
+            let int8 = rounding == Some(Rounding::Int8);
             match set {
-                // A value that is rounded the other way is most of a token's rounding error.
-                _ if (bf16 || set == InstructionSet::Amx) && name.starts_with("rounding") => {}
-                // Sums in another order, and so now and then a value rounded the other way.
-                InstructionSet::Avx512Vnni if bf16 => {
+                // Attention is in bfloat16, and sums of bfloat16 have another order. A value that is
+                // rounded the other way is most of a token's rounding error.
+                InstructionSet::Amx | InstructionSet::Avx512Bf16
+                    if rounding == Some(Rounding::Bf16) || set == InstructionSet::Amx && int8 =>
+                {
                     let difference = difference(found, expected);
-                    assert!(difference < 4e-3, "{name} of {shape:?}: {difference}");
-                }
-                // Its attention is in bfloat16.
-                InstructionSet::Amx => {
-                    let difference = difference(found, expected);
-                    assert!(difference < 2e-2, "{name} of {shape:?}: {difference}");
+                    let bounded = !name.starts_with("rounding");
+                    assert!(
+                        !bounded || difference < 5e-2,
+                        "{name} of {shape:?}: {difference}"
+                    );
                 }
                 _ => assert_eq!(bits(found), bits(expected), "{set:?}: {name} of {shape:?}"),
             }

@@ -33,7 +33,9 @@ impl TileUnit for Emulated {
             }
         }
     }
+}
 
+impl Bf16Product for Emulated {
     unsafe fn multiply_bf16(&self, block: Block) {
         let value = |bits: u16| f32::from_bits(u32::from(bits) << 16);
         for row in 0..32 {
@@ -119,26 +121,36 @@ fn attention_in_tiles_is_that_in_float32_but_for_rounding() {
             avx512.attend(shape, queries, prepared, of_image, mixed, fused);
         });
 
-        let mut tiles = [attention::keys_len(shape), attention::values_len(shape)]
-            .map(|of_head| vec![0.0; heads * of_head]);
+        let mut tiles = [
+            attention::bf16::keys_len(shape),
+            attention::bf16::values_len(shape),
+        ]
+        .map(|of_head| vec![0.0; heads * of_head]);
         let [keys, values] = &mut tiles;
-        let of_heads = keys.chunks_exact_mut(attention::keys_len(shape));
-        let of_heads = of_heads.zip(values.chunks_exact_mut(attention::values_len(shape)));
+        let of_heads = keys.chunks_exact_mut(attention::bf16::keys_len(shape));
+        let of_heads = of_heads.zip(values.chunks_exact_mut(attention::bf16::values_len(shape)));
         for (head, (keys, values)) in of_heads.enumerate() {
             // SAFETY: the processor has the instructions.
-            unsafe { attention::prepare_head(shape, head, of_image, keys, values) };
+            unsafe { attention::bf16::prepare_head(shape, head, of_image, keys, values) };
         }
         let [keys, values] = &tiles;
         let prepared = KeysAndValues { keys, values };
         let emulated = run(&|mixed, fused| {
             // SAFETY: as above.
-            unsafe { attention::attend_in_tiles(&Emulated, shape, queries, prepared, mixed, fused) }
+            unsafe { attention::bf16::attend(&Emulated, shape, queries, prepared, mixed, fused) }
         });
-        let mut found = vec![emulated];
+        let vectors = run(&|mixed, fused| {
+            // SAFETY: as above.
+            unsafe {
+                let unit = super::super::bf16::Vectors::new();
+                attention::bf16::attend(&unit, shape, queries, prepared, mixed, fused);
+            }
+        });
+        let mut found = vec![emulated, vectors];
         if is_usable() {
             // SAFETY: tiles are usable.
             found.push(run(&|mixed, fused| unsafe {
-                attention::attend(shape, queries, prepared, mixed, fused);
+                attend(shape, queries, prepared, mixed, fused);
             }));
         }
         for found in found {

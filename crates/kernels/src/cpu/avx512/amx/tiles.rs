@@ -2,46 +2,10 @@
 
 use std::{arch::asm, arch::x86_64::*};
 
-/// Rows of a tile.
-pub(super) const TILE_ROWS: usize = 16;
+use crate::cpu::avx512::block::{Bf16Product, Block, RIGHT_ROW, RIGHT_STEP, TILE_BYTES, TILE_ROWS};
 
-/// Bytes of a tile's row: what a step of the inner dimension takes of each row.
-pub(super) const TILE_BYTES: usize = 64;
-
-/// Bytes of a row of the right factor, which is two tiles wide.
-const RIGHT_ROW: usize = 2 * TILE_BYTES;
-
-/// Bytes of a step of the right factor.
-pub(super) const RIGHT_STEP: usize = TILE_ROWS * RIGHT_ROW;
-
-/// Two tiles of rows times two tiles of columns: what a block reads, and where its sums go. Each
-/// step takes 64 bytes of every row of the left factor, and sixteen rows of 128 bytes of the right
-/// one, which lie one after the other.
-#[derive(Clone, Copy)]
-pub(super) struct Block {
-    pub(super) left: *const u8,
-    /// Bytes from one row to the next.
-    pub(super) left_stride: usize,
-    pub(super) right: *const u8,
-    pub(super) steps: usize,
-    /// 32 numbers of 32 bits a row.
-    pub(super) sums: *mut u8,
-    /// Bytes from one row to the next.
-    pub(super) sums_stride: usize,
-}
-
-impl Block {
-    /// Where each of its rows of sums begins.
-    pub(super) fn rows_of_sums(self) -> impl Iterator<Item = *const i32> {
-        (0..2 * TILE_ROWS).map(move |row| {
-            let row = self.sums.wrapping_add(row * self.sums_stride);
-            row.cast_const().cast()
-        })
-    }
-}
-
-/// Multiplies blocks in tiles.
-pub(super) trait TileUnit {
+/// Multiplies blocks of bytes and of bfloat16 in tiles.
+pub(super) trait TileUnit: Bf16Product {
     /// Sums of unsigned times signed bytes, int32, for `ROW_TILES` tiles of rows, one or two.
     /// `next` is what is worth having in the second cache soon.
     ///
@@ -49,12 +13,6 @@ pub(super) trait TileUnit {
     /// The left factor has `16 · ROW_TILES` rows of `64 · steps` bytes, the right one the steps, and
     /// there is room for the rows of sums.
     unsafe fn multiply_bytes<const ROW_TILES: usize>(&self, block: Block, next: &[i8]);
-
-    /// Sums of products of bfloat16, float32, for two tiles of rows.
-    ///
-    /// # Safety
-    /// The same, with two tiles of rows.
-    unsafe fn multiply_bf16(&self, block: Block);
 }
 
 /// The processor's own tiles. A value exists only where it has them and the system gave permission,
@@ -153,7 +111,9 @@ impl TileUnit for Amx {
             }
         }
     }
+}
 
+impl Bf16Product for Amx {
     unsafe fn multiply_bf16(&self, block: Block) {
         let lower = block.sums.wrapping_add(TILE_ROWS * block.sums_stride);
         let second = block.left.wrapping_add(TILE_ROWS * block.left_stride);

@@ -1,4 +1,4 @@
-//! Attention in bfloat16 tiles: scores, softmax, the heads' matrices as one and the mixed values of
+//! Attention in blocks of bfloat16: scores, softmax, the heads' matrices as one and the mixed values of
 //! 32 queries at a time.
 //!
 //! Queries, keys, values and probabilities are rounded to bfloat16, sums and softmax are float32. A
@@ -8,11 +8,11 @@
 
 use std::arch::x86_64::*;
 
-use super::tiles::{Amx, Block, RIGHT_STEP, TILE_ROWS, TileUnit};
+use super::{fuse_head, softmax, transposed};
 use crate::cpu::{
     aligned::Aligned,
     avx512::{
-        attention::{fuse_head, softmax, transposed},
+        block::{Bf16Product, Block, RIGHT_STEP, TILE_ROWS},
         tile::first_lanes,
     },
     instructions::{HeadFusion, HeadShape, KeysAndValues},
@@ -98,26 +98,9 @@ pub(in crate::cpu::avx512) fn prepare_head(
 }
 
 /// Attention of some queries, `prepared` keys and values of all heads.
-///
-/// # Safety
-/// [`is_usable`](super::is_usable) must have said so.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
-pub(in crate::cpu::avx512) unsafe fn attend(
-    shape: HeadShape,
-    queries: &[f32],
-    prepared: KeysAndValues<'_>,
-    mixed: &mut [f32],
-    fused: Option<(&mut [f32], HeadFusion)>,
-) {
-    // SAFETY: by this function's contract.
-    let unit = unsafe { Amx::configure() };
-    attend_in_tiles(&unit, shape, queries, prepared, mixed, fused);
-}
-
-/// The same in any tiles.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
-pub(super) fn attend_in_tiles<T: TileUnit>(
-    unit: &T,
+pub(in crate::cpu::avx512) fn attend<P: Bf16Product>(
+    unit: &P,
     shape: HeadShape,
     queries: &[f32],
     prepared: KeysAndValues<'_>,
@@ -135,7 +118,7 @@ pub(super) fn attend_in_tiles<T: TileUnit>(
             let rows = (count - first).min(SIDE);
             let at = first * hidden + head * shape.size;
             scratch.narrow_queries(shape, &queries[at..], rows);
-            scratch.scores(unit, shape, keys);
+            scratch.scores(unit, shape, keys, rows);
             for row in scratch.scores.chunks_exact_mut(scratch.row).take(rows) {
                 softmax(row, shape.tokens);
             }
@@ -199,7 +182,7 @@ impl Scratch {
         }
     }
 
-    fn scores<T: TileUnit>(&mut self, unit: &T, shape: HeadShape, keys: &[f32]) {
+    fn scores<P: Bf16Product>(&mut self, unit: &P, shape: HeadShape, keys: &[f32], rows: usize) {
         let steps = shape.size.div_ceil(SIDE);
         for block in 0..self.row / SIDE {
             let right = &keys[block * steps * STEP_LEN..][..steps * STEP_LEN];
@@ -210,6 +193,7 @@ impl Scratch {
                 unit.multiply_bf16(Block {
                     left: self.queries.as_ptr().cast(),
                     left_stride: steps * SIDE * 2,
+                    rows,
                     right: right.as_ptr().cast(),
                     steps,
                     sums: sums.as_mut_ptr().cast(),
@@ -220,9 +204,9 @@ impl Scratch {
     }
 
     #[target_feature(enable = "avx512f")]
-    fn mix<T: TileUnit>(
+    fn mix<P: Bf16Product>(
         &mut self,
-        unit: &T,
+        unit: &P,
         shape: HeadShape,
         values: &[f32],
         mixed: &mut [f32],
@@ -236,6 +220,7 @@ impl Scratch {
                 unit.multiply_bf16(Block {
                     left: self.probabilities.as_ptr().cast(),
                     left_stride: self.row * 2,
+                    rows,
                     right: right.as_ptr().cast(),
                     steps,
                     sums: self.mixed.as_mut_ptr().cast(),
