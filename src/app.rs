@@ -15,6 +15,7 @@ use crate::{
     args::ServeArgs,
     config::{Config, ConfigError},
     http::{self, AppState, Grpc, Oip, RenderPool},
+    image_fetch::ImageFetcher,
     metrics::Metrics,
     readiness::Readiness,
     registry::{LoadError, Loader, ModelDir, ModelManager},
@@ -171,6 +172,11 @@ impl App {
             readiness: readiness.clone(),
             cors: config.cors.clone(),
             hosts: Arc::new(config.allowed_hosts.clone()),
+            image_fetcher: ImageFetcher::new(
+                config.fetch_from.clone(),
+                config.limits.max_body,
+                Arc::clone(loader.metrics()),
+            ),
             render_pool: RenderPool::new(config.threads, config.limits.request_timeout),
             verify: config.allow_verify.then(|| {
                 Jobs::new(

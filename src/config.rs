@@ -3,6 +3,7 @@
 pub(crate) mod cors;
 pub(crate) mod demo;
 mod errors;
+mod fetch_from;
 mod hosts;
 mod models;
 mod sources;
@@ -17,6 +18,7 @@ use patchlight_imaging::decode::JpegScaling;
 pub use self::{
     cors::CorsOrigins,
     errors::{ConfigError, ConfigErrors},
+    fetch_from::{FetchFrom, NotAllowed},
     hosts::AllowedHosts,
     models::{MAX_NAME_LENGTH, ModelSource, is_model_name},
 };
@@ -80,6 +82,8 @@ pub struct Config {
     pub cors: Option<CorsOrigins>,
     /// The names that requests may call the server by.
     pub allowed_hosts: AllowedHosts,
+    /// Where images come from that requests name by their URL.
+    pub fetch_from: FetchFrom,
     /// How log lines look.
     pub log_format: LogFormat,
     /// What is logged.
@@ -277,6 +281,11 @@ impl Config {
         let cors = errors.take::<Option<CorsOrigins>>("--cors-origin", cors);
         let hosts = args.allowed_hosts.as_deref().map(str::parse).transpose();
         let hosts = errors.take::<Option<AllowedHosts>>("--allowed-hosts", hosts);
+        let fetch_from = match args.fetch_from.is_empty() {
+            true => Ok(FetchFrom::default()),
+            false => args.fetch_from.join(",").parse(),
+        };
+        let fetch_from = errors.take::<FetchFrom>("--fetch-from", fetch_from);
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
         let log_format = errors.one_of("--log-format", &args.log_format, &formats);
 
@@ -331,6 +340,7 @@ impl Config {
             keep_alive: keep_alive?,
             cors: cors?,
             allowed_hosts: hosts?.unwrap_or(by_default),
+            fetch_from: fetch_from?,
             log_format: log_format?,
             log: args.log.clone(),
             traces,

@@ -81,6 +81,14 @@ pub enum Error {
     #[error(transparent)]
     Image(#[from] ImageError),
 
+    /// The operator does not allow this image to be fetched.
+    #[error("{0}")]
+    FetchNotAllowed(Detail),
+
+    /// The server that a URL names does not give the image.
+    #[error("the image was not fetched: {0}")]
+    ImageNotFetched(Detail),
+
     /// There is no such model.
     #[error("no model is called `{name}` here")]
     NoSuchModel {

@@ -38,7 +38,7 @@ pub use self::{
 use crate::{
     Error,
     explain::{self, PREVIEW_SIDE, RgbView},
-    http::upload,
+    http::upload::{self, SentImage},
     service::MAX_IMAGES,
 };
 
@@ -152,7 +152,11 @@ pub fn body(data: &[u8]) {
     match read.now_or_never() {
         Some(Ok(images)) => {
             assert!((1..=MAX_IMAGES).contains(&images.len()));
-            assert!(images.iter().map(Bytes::len).sum::<usize>() <= length);
+            let lengths = images.iter().map(|image| match image {
+                SentImage::Bytes(bytes) => bytes.len(),
+                SentImage::Url(url) => url.len(),
+            });
+            assert!(lengths.sum::<usize>() <= length);
         }
         Some(Err(Error::MalformedRequest(_))) => {}
         Some(Err(error)) => panic!("{error}"),

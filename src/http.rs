@@ -52,6 +52,7 @@ pub use self::{
 use crate::{
     Error,
     config::{AllowedHosts, CorsOrigins},
+    image_fetch::ImageFetcher,
     metrics::Metrics,
     readiness::Readiness,
     service::Service,
@@ -74,6 +75,8 @@ pub struct AppState {
     pub cors: Option<CorsOrigins>,
     /// The names that requests may call the server by.
     pub hosts: Arc<AllowedHosts>,
+    /// Fetches images that are named by a URL.
+    pub image_fetcher: ImageFetcher,
     /// Renders maps.
     pub render_pool: RenderPool,
     /// Perturbation tests of kept maps, where they are allowed.

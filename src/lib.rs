@@ -78,6 +78,7 @@ pub mod file_watcher;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod http;
+pub mod image_fetch;
 mod images;
 pub mod metrics;
 pub mod oip;

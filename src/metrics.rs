@@ -63,6 +63,7 @@ pub struct Metrics {
     store_failures: IntCounterVec,
     inference_failures: IntCounter,
     decode_panics: IntCounter,
+    image_fetches: IntCounterVec,
     result_cache: ResultCacheMetrics,
     verify: VerifyMetrics,
     ready: IntGauge,
@@ -116,7 +117,7 @@ impl Metrics {
         )?;
         let abandoned = all.counters(
             "abandoned_total",
-            "Images whose client left, by the stage they were in: upload, decode, queue, inference.",
+            "Images whose client left, by the stage they were in: upload, fetch, decode, queue, inference.",
             &["stage"],
         )?;
         let attention_entries = all.count(
@@ -139,6 +140,11 @@ impl Metrics {
         let decode_panics = all.counter(
             "decode_panics_total",
             "Images on which a decoder panicked; the request got 422.",
+        )?;
+        let image_fetches = all.counters(
+            "image_fetches_total",
+            "Images that requests named by a URL, by outcome: fetched, refused, failed.",
+            &["outcome"],
         )?;
         let result_cache = ResultCacheMetrics::new(&mut all)?;
         let verify = VerifyMetrics::new(&mut all)?;
@@ -164,7 +170,10 @@ impl Metrics {
         for action in StoreAction::ALL {
             store_failures.with_label_values(&[action.name()]);
         }
-        for stage in ["upload", "decode", "queue", "inference"] {
+        for outcome in ["fetched", "refused", "failed"] {
+            image_fetches.with_label_values(&[outcome]);
+        }
+        for stage in ["upload", "fetch", "decode", "queue", "inference"] {
             abandoned.with_label_values(&[stage]);
         }
         for stage in Stage::ALL {
@@ -192,6 +201,7 @@ impl Metrics {
             store_failures,
             inference_failures,
             decode_panics,
+            image_fetches,
             result_cache,
             verify,
             ready,
@@ -275,6 +285,11 @@ impl Metrics {
     /// The engine failed for a single image.
     pub fn inference_failed(&self) {
         self.inference_failures.inc();
+    }
+
+    /// An image was fetched from its URL, or not; `outcome` is `fetched`, `refused` or `failed`.
+    pub fn image_fetched(&self, outcome: &'static str) {
+        self.image_fetches.with_label_values(&[outcome]).inc();
     }
 
     /// A decoder panicked.

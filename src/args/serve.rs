@@ -339,6 +339,19 @@ pub struct ServeArgs {
     )]
     pub allowed_hosts: Option<String>,
 
+    /// Hosts that images may be fetched from which requests name by their URL: example.org,
+    /// example.org:8443, *.example.org, or http://HOST:PORT for one without TLS; and ranges of
+    /// addresses, such as 10.0.0.0/8, that these hosts may be at besides public ones; several with
+    /// commas [default: none, and nothing is fetched]
+    #[arg(
+        long,
+        value_name = "HOST",
+        env = "PATCHLIGHT_FETCH_FROM",
+        value_delimiter = ',',
+        help_heading = "Network"
+    )]
+    pub fetch_from: Vec<String>,
+
     /// Let clients test maps by perturbation, in the background: some fifty runs a test
     #[arg(long, env = "PATCHLIGHT_ALLOW_VERIFY", help_heading = "Attention maps")]
     pub allow_verify: bool,

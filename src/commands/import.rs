@@ -14,6 +14,7 @@ use patchlight_import::{self as import, CancelFlag, CheckOptions, ImportOptions,
 use patchlight_model::manifest::{HeadFusion, Precision};
 use patchlight_sources::{
     Content, Environment, Fetched, Fetcher, PrecisionChoice, Retry, Source as Address, SourceError,
+    check_import,
 };
 use tokio::runtime;
 
@@ -39,6 +40,16 @@ pub(super) fn run(args: ImportArgs) -> ExitCode {
         Ok(fetched) => fetched,
         Err(error) => return fail(1, error),
     };
+    if let Source::Checkpoint(checkpoint) = &options.source
+        && let Err(error) = check_import(
+            checkpoint,
+            &options.out,
+            options.precision,
+            options.check.is_some(),
+        )
+    {
+        return fail(1, error);
+    }
     let bar = ProgressBar::new(0).with_style(style());
     let outcome = import::run(&options, &mut |progress| {
         if bar.message() != progress.phase {

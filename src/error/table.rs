@@ -42,6 +42,11 @@ table! {
     "host_not_allowed", 421: Error::HostNotAllowed { .. } => Error::HostNotAllowed {
         host: "example.org".into(),
     };
+    "fetch_not_allowed", 403: Error::FetchNotAllowed(_) => Error::FetchNotAllowed(
+        "this server fetches no images; send the image itself, or ask its operator to name hosts \
+         with --fetch-from"
+            .into(),
+    );
     "verify_not_allowed", 403: Error::VerifyNotAllowed => Error::VerifyNotAllowed;
     "no_such_model", 404: Error::NoSuchModel { .. } => Error::NoSuchModel {
         name: "vit-h-14".into(),
@@ -90,6 +95,9 @@ table! {
             detail: "it has more than 40000000 pixels".into(),
         })
     };
+    "image_not_fetched", 422: Error::ImageNotFetched(_) => Error::ImageNotFetched(
+        "the server answers 404 Not Found".into(),
+    );
     "model_refused", 422: Error::ModelRefused { .. } => Error::ModelRefused {
         error: "model.onnx has another digest than model.toml says".into(),
     };

@@ -35,8 +35,9 @@ use crate::{
 /// Labels for one to sixteen images.
 ///
 /// The bytes decide what an image is, never the header: JPEG, PNG, WebP, BMP, the first frame
-/// of a GIF or the first page of a TIFF. One image gives its result; several give all results in their order, each either a result
-/// or a problem, with status 200 if any was processed.
+/// of a GIF or the first page of a TIFF. One image gives its result; several give all results in
+/// their order, each either a result or a problem, with status 200 if any was processed. JSON may
+/// name an image by its URL where the operator allows the host.
 #[utoipa::path(
     post, path = "/classify", operation_id = "classify", tag = CLASSIFICATION,
     params(ClassifyParams, RequestTimeout),
@@ -68,7 +69,7 @@ use crate::{
                 ("several images" = (value = json!({"results": [example(), Problem::example()]}))),
             ),
         ),
-        Refused<400>, Refused<404>, Refused<408>, Refused<413>,
+        Refused<400>, Refused<403>, Refused<404>, Refused<408>, Refused<413>,
         RefusedOr<415, Results>, RefusedOr<422, Results>, Refused<429>, RefusedOr<500, Results>,
         RefusedOr<503, Results>, RefusedOr<504, Results>,
     ),
@@ -91,6 +92,7 @@ pub(super) async fn classify(
         let body = body.await?;
         let (encoding, deadline) = (params.encoding, admitted.deadline());
         let images = upload::unframed(&state, &parts.headers, body, encoding, deadline).await?;
+        let images = upload::fetched(&state, &mut admitted, images).await?;
         answer(&state, &mut admitted, images, params.options, &id).await
     };
     let mut response = match outcome.await {

@@ -24,7 +24,7 @@ use super::{
     content_encoding::ContentEncoding,
     openapi::{Binary, CLASSIFICATION, OipRefused},
     request_timeout::{RequestTimeout, requested_timeout},
-    upload,
+    upload::{self, SentImage},
 };
 use crate::{
     Error, Result, bom,
@@ -51,7 +51,7 @@ const ATTENTION_ID: HeaderName = HeaderName::from_static("x-attention-id");
             headers(("X-Attention-Id" = String, description = "The id of the image's map, if one is kept.")),
             example = json!([{"label": "elephant", "score": 0.93}]),
         ),
-        OipRefused<400>, OipRefused<408>, OipRefused<413>, OipRefused<415>, OipRefused<422>,
+        OipRefused<400>, OipRefused<403>, OipRefused<408>, OipRefused<413>, OipRefused<415>, OipRefused<422>,
         OipRefused<429>, OipRefused<500>, OipRefused<503>, OipRefused<504>,
     ),
 )]
@@ -78,7 +78,7 @@ pub(super) async fn default_model(
             headers(("X-Attention-Id" = String, description = "The id of the image's map, if one is kept.")),
             example = json!([{"label": "elephant", "score": 0.93}]),
         ),
-        OipRefused<400>, OipRefused<404>, OipRefused<408>, OipRefused<413>, OipRefused<415>,
+        OipRefused<400>, OipRefused<403>, OipRefused<404>, OipRefused<408>, OipRefused<413>, OipRefused<415>,
         OipRefused<422>, OipRefused<429>, OipRefused<500>, OipRefused<503>, OipRefused<504>,
     ),
 )]
@@ -105,7 +105,7 @@ pub(super) struct TaskModel {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct TaskRequest<'a> {
-    /// Base64, or a data: URL of it.
+    /// Base64, or a data: URL of it, or the image's URL where the operator allows its host.
     #[schema(value_type = String)]
     #[serde(borrow)]
     inputs: Cow<'a, str>,
@@ -173,6 +173,7 @@ async fn task(
         true => state.oip.run_blocking(admitted.deadline(), read).await??,
         false => read()?,
     };
+    let images = upload::fetched(state, &mut admitted, vec![image]).await?;
     let task = &classifier.model.manifest.task;
     let requested = RequestedOptions {
         // As the library's own pipeline does, which cuts it to the number of classes.
@@ -186,7 +187,7 @@ async fn task(
         scores: Some(score_function(parameters.function_to_apply, task.kind)),
         ..requested.resolve(caller.owner(), &classifier.model)?
     };
-    let mut outcomes = admitted.classify(vec![image], options).await;
+    let mut outcomes = admitted.classify(images, options).await;
     outcomes.pop().unwrap_or(Err(Error::Internal))
 }
 
@@ -200,14 +201,14 @@ fn score_function(asked: Option<FunctionName>, kind: TaskKind) -> ScoreFunction 
 }
 
 /// The encoded image of a body, and what is wanted of it.
-fn read(body: Bytes, is_json: bool) -> Result<(Bytes, TaskParameters)> {
+fn read(body: Bytes, is_json: bool) -> Result<(SentImage, TaskParameters)> {
     if body.is_empty() {
         return Err(Error::MalformedRequest(
             "the body is empty; send an image, or JSON with one in base64".into(),
         ));
     }
     if !is_json {
-        return Ok((body, TaskParameters::default()));
+        return Ok((SentImage::Bytes(body), TaskParameters::default()));
     }
     let request: TaskRequest<'_> = serde_json::from_slice(bom::strip(&body)).map_err(|error| {
         let error = Excerpt(error);
@@ -219,7 +220,11 @@ fn read(body: Bytes, is_json: bool) -> Result<(Bytes, TaskParameters)> {
             .into(),
         )
     })?;
-    let image = upload::base64::decode(&request.inputs)?;
+    let inputs = request.inputs.trim();
+    let image = match inputs.starts_with("https://") || inputs.starts_with("http://") {
+        true => SentImage::Url(inputs.to_owned()),
+        false => SentImage::Bytes(upload::base64::decode(inputs)?),
+    };
     Ok((image, request.parameters.unwrap_or_default()))
 }
 
@@ -246,7 +251,7 @@ fn finished(outcome: Result<Classification>, id: &RequestId) -> Response {
 mod tests {
     use super::*;
 
-    fn parsed(body: &str) -> Result<(Bytes, TaskParameters)> {
+    fn parsed(body: &str) -> Result<(SentImage, TaskParameters)> {
         read(Bytes::copy_from_slice(body.as_bytes()), true)
     }
 
@@ -259,7 +264,11 @@ mod tests {
             r#"{"inputs": "data:image/png;base64,AAAA", "parameters": {"top_k": null}}"#,
         ] {
             let (image, parameters) = parsed(body).unwrap();
-            assert_eq!(image, &[0, 0, 0][..], "{body}");
+            assert_eq!(
+                image,
+                SentImage::Bytes(Bytes::from_static(&[0; 3])),
+                "{body}"
+            );
             assert!(parameters.top_k.is_none(), "{body}");
         }
         let (_, parameters) = parsed(
@@ -269,6 +278,15 @@ mod tests {
         assert_eq!(parameters.top_k, Some(2));
         let function = score_function(parameters.function_to_apply, TaskKind::MultiLabel);
         assert_eq!(function, ScoreFunction::Identity);
+    }
+
+    #[test]
+    fn inputs_may_be_a_url_as_for_the_librarys_own_pipeline() {
+        let (image, _) = parsed(r#"{"inputs": "https://example.org/cat.jpg"}"#).unwrap();
+        assert_eq!(
+            image,
+            SentImage::Url("https://example.org/cat.jpg".to_owned())
+        );
     }
 
     #[test]

@@ -14,7 +14,12 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{AppState, content_encoding::ContentEncoding, openapi::Binary};
-use crate::{Error, Result, batch::Deadline, bom, service::MAX_IMAGES};
+use crate::{
+    Error, Result,
+    batch::Deadline,
+    bom,
+    service::{Admitted, MAX_IMAGES},
+};
 use patchlight_escape::Excerpt;
 
 /// Names that a multipart part with an image may have.
@@ -38,7 +43,39 @@ pub(super) fn is_compressed(headers: &HeaderMap) -> bool {
     headers.contains_key(header::CONTENT_ENCODING)
 }
 
-/// The encoded images in a body as it came. What takes time is done on a blocking thread.
+/// An image as a request brings it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum SentImage {
+    /// Encoded.
+    Bytes(Bytes),
+    /// Where it is to be fetched from.
+    Url(String),
+}
+
+/// The encoded images of a request, those that are only named fetched.
+///
+/// # Errors
+/// Those of [`ImageFetcher::fetch`](crate::image_fetch::ImageFetcher::fetch).
+pub(super) async fn fetched(
+    state: &AppState,
+    admitted: &mut Admitted,
+    images: Vec<SentImage>,
+) -> Result<Vec<Bytes>> {
+    let mut encoded = Vec::with_capacity(images.len());
+    for image in images {
+        encoded.push(match image {
+            SentImage::Bytes(bytes) => bytes,
+            SentImage::Url(url) => {
+                let left = admitted.deadline().left();
+                let mut hold = |bytes| admitted.hold(bytes);
+                state.image_fetcher.fetch(&url, left, &mut hold).await?
+            }
+        });
+    }
+    Ok(encoded)
+}
+
+/// The images in a body as it came. What takes time is done on a blocking thread.
 ///
 /// # Errors
 /// Those of [`images`]; [`Error::BodyTooLarge`] for one that unpacks to too much.
@@ -48,7 +85,7 @@ pub(super) async fn unframed(
     body: Bytes,
     encoding: ContentEncoding,
     deadline: Deadline,
-) -> Result<Vec<Bytes>> {
+) -> Result<Vec<SentImage>> {
     if encoding == ContentEncoding::Identity && !is_framed(headers) {
         return read_images(headers, body).await;
     }
@@ -89,15 +126,16 @@ fn starts_with(text: &str, word: &str) -> bool {
     start.is_some_and(|start| start.eq_ignore_ascii_case(word.as_bytes()))
 }
 
-/// The encoded images in a body: at least one, at most [`MAX_IMAGES`].
+/// The images in a body: at least one, at most [`MAX_IMAGES`].
 ///
 /// # Errors
 /// [`Error::MalformedRequest`] when the framing is broken or holds no image.
-pub(crate) async fn read_images(headers: &HeaderMap, body: Bytes) -> Result<Vec<Bytes>> {
+pub(crate) async fn read_images(headers: &HeaderMap, body: Bytes) -> Result<Vec<SentImage>> {
     let content_type = content_type(headers);
     let essence = essence(content_type);
     if essence.eq_ignore_ascii_case("multipart/form-data") {
-        return from_multipart(content_type, body).await;
+        let images = from_multipart(content_type, body).await?;
+        return Ok(images.into_iter().map(SentImage::Bytes).collect());
     }
     if body.is_empty() {
         return Err(Error::MalformedRequest(
@@ -114,7 +152,7 @@ pub(crate) async fn read_images(headers: &HeaderMap, body: Bytes) -> Result<Vec<
             format_args!("a body of type `{found}` is not read; send multipart/form-data").into(),
         ));
     }
-    Ok(vec![body])
+    Ok(vec![SentImage::Bytes(body)])
 }
 
 async fn from_multipart(content_type: &str, body: Bytes) -> Result<Vec<Bytes>> {
@@ -179,26 +217,36 @@ pub(super) struct ImageForm {
     image: Vec<Binary>,
 }
 
-/// An image as text.
+/// An image as text, or where it is.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ImageJson<'a> {
     /// Base64 or a data: URL of it; with padding or without, the alphabet for URLs or the other
     /// one.
-    #[schema(value_type = String)]
-    #[serde(borrow)]
-    image: Cow<'a, str>,
+    #[schema(value_type = Option<String>)]
+    #[serde(borrow, default)]
+    image: Option<Cow<'a, str>>,
+    /// Instead of that: where the image is, on a host that the operator allows (`--fetch-from`).
+    #[schema(value_type = Option<String>)]
+    #[serde(borrow, default)]
+    url: Option<Cow<'a, str>>,
 }
 
-fn from_json(body: &[u8]) -> Result<Bytes> {
+const EXPECTED_JSON: &str =
+    "expected {\"image\": \"<base64 or data: URL>\"} or {\"url\": \"https://…\"}";
+
+fn from_json(body: &[u8]) -> Result<SentImage> {
     let envelope: ImageJson<'_> = serde_json::from_slice(bom::strip(body)).map_err(|error| {
         let error = Excerpt(error);
-        Error::MalformedRequest(
-            format_args!("JSON body: {error}; expected {{\"image\": \"<base64 or data: URL>\"}}")
-                .into(),
-        )
+        Error::MalformedRequest(format_args!("JSON body: {error}; {EXPECTED_JSON}").into())
     })?;
-    base64::decode(&envelope.image)
+    match (envelope.image, envelope.url) {
+        (Some(image), None) => Ok(SentImage::Bytes(base64::decode(&image)?)),
+        (None, Some(url)) => Ok(SentImage::Url(url.into_owned())),
+        _ => Err(Error::MalformedRequest(
+            format_args!("JSON body: one of `image` and `url` is needed; {EXPECTED_JSON}").into(),
+        )),
+    }
 }
 
 #[cfg(test)]

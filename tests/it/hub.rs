@@ -1,7 +1,7 @@
 //! From a model's name to a running service: a hub on the loopback, and machines that have never
 //! seen it.
 
-mod addresses;
+pub(crate) mod addresses;
 mod clients;
 #[path = "../../crates/sources/tests/it/stand_in.rs"]
 mod stand_in;

@@ -28,6 +28,7 @@ mod hostile;
 mod hosts;
 mod hub;
 mod image_bytes;
+mod image_urls;
 mod images;
 mod importers;
 mod kserve;

@@ -119,8 +119,12 @@ pub(super) fn find_named(directory: &Path) -> Option<PathBuf> {
     found.find(|path| path.is_file())
 }
 
-/// The same, or else the only file that is one of weights by its ending.
-pub(super) fn find(directory: &Path) -> Result<PathBuf, ImportError> {
+/// The weights in a directory: those of the usual name, or else the only file that is one of weights
+/// by its ending.
+///
+/// # Errors
+/// If there are none, or several.
+pub fn find(directory: &Path) -> Result<PathBuf, ImportError> {
     if let Some(path) = find_named(directory) {
         return Ok(path);
     }

@@ -55,7 +55,7 @@ pub enum SourceError {
     /// A disk has no room.
     #[error(
         "{}: {purpose} needs {needed} bytes, {free} are free there; make room or name another \
-         place with --cache-dir (HF_HUB_CACHE for what the hub's client downloads)", .directory.display()
+         place: --out of an import, --cache-dir, HF_HUB_CACHE for what the hub's client downloads", .directory.display()
     )]
     NoSpace {
         /// A directory of that disk.

@@ -24,6 +24,7 @@ use std::{
 use patchlight_import::{self as import, CancelFlag, ImportOptions};
 use patchlight_model::{MANIFEST, manifest::Origin};
 
+pub use self::needs::check_import;
 pub use self::{
     choice::{ImportChoice, PrecisionChoice},
     entries::{CacheEntry, PruneRule, Pruned},

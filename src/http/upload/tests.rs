@@ -6,8 +6,34 @@ fn typed(content_type: &'static str) -> HeaderMap {
     HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(content_type))])
 }
 
-async fn images_in(content_type: &'static str, body: &'static str) -> Result<Vec<Bytes>> {
+async fn sent_in(content_type: &'static str, body: &'static str) -> Result<Vec<SentImage>> {
     read_images(&typed(content_type), Bytes::from_static(body.as_bytes())).await
+}
+
+async fn images_in(content_type: &'static str, body: &'static str) -> Result<Vec<Bytes>> {
+    let images = sent_in(content_type, body).await?;
+    let bytes = images.into_iter().map(|image| match image {
+        SentImage::Bytes(bytes) => bytes,
+        SentImage::Url(url) => panic!("{url} is no image"),
+    });
+    Ok(bytes.collect())
+}
+
+#[tokio::test]
+async fn json_names_an_image_by_its_url_or_has_it() {
+    let url = r#"{"url": "https://example.org/cat.jpg"}"#;
+    let expected = SentImage::Url("https://example.org/cat.jpg".to_owned());
+    assert_eq!(sent_in("application/json", url).await.unwrap(), [expected]);
+    for neither in [
+        r#"{"url": "https://a/b", "image": "cmF3"}"#,
+        r#"{"url": null}"#,
+    ] {
+        let error = sent_in("application/json", neither).await.unwrap_err();
+        assert!(
+            error.to_string().contains("one of `image` and `url`"),
+            "{error}"
+        );
+    }
 }
 
 #[tokio::test]

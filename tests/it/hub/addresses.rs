@@ -17,14 +17,14 @@ use super::{DRAIN, agrees_with_transformers, golden};
 use crate::process::{Server, models, program};
 
 /// Python's own web server, with TLS.
-struct Web {
-    folder: TempDir,
+pub(crate) struct Web {
+    pub(crate) folder: TempDir,
     child: Child,
-    port: String,
+    pub(crate) port: String,
 }
 
 impl Web {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         certify(folder.path());
         let files = folder.path().join("files");
@@ -59,12 +59,12 @@ impl Web {
         assert!(done.success());
     }
 
-    fn address(&self, path: &str) -> String {
+    pub(crate) fn address(&self, path: &str) -> String {
         format!("https://localhost:{}/{path}", self.port)
     }
 
     /// The program on a machine that trusts the authority and no other.
-    fn program(&self) -> Command {
+    pub(crate) fn program(&self) -> Command {
         let mut command = program();
         command
             .env_remove("XDG_CACHE_HOME")

@@ -5,6 +5,35 @@ use std::{fs, path::Path};
 use patchlight_import::tensor_file;
 use patchlight_model::manifest::Precision;
 
+use crate::{SourceError, space};
+
+/// Makes sure that there are room and memory for an import, as far as headers tell: of a checkpoint
+/// (a file of weights, or the directory of one) into a directory that need not be there yet.
+///
+/// # Errors
+/// If there are not.
+pub fn check_import(
+    checkpoint: &Path,
+    out: &Path,
+    precision: Precision,
+    checked: bool,
+) -> Result<(), SourceError> {
+    let weights = match checkpoint.is_dir() {
+        true => tensor_file::find(checkpoint).ok(),
+        false => Some(checkpoint.to_owned()),
+    };
+    let Some(weights) = weights else {
+        return Ok(());
+    };
+    let purpose = format!("importing {}", checkpoint.display());
+    let out = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
+    let needs = Needs::of(&weights, precision, checked);
+    if let Some(there) = out.ancestors().find(|folder| folder.is_dir()) {
+        space::check(there, needs.disk, &purpose)?;
+    }
+    space::check_memory(needs.memory, &purpose)
+}
+
 /// Bytes that an import needs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Needs {

@@ -214,3 +214,44 @@ fn a_signed_address_is_asked_as_it_is_and_nothing_beside_it() {
     let paths: Vec<String> = web.asked().into_iter().map(|(path, _)| path).collect();
     assert_eq!(paths, ["/vit.pth?Signature=s", "/vit.pth?Signature=s"]);
 }
+
+#[test]
+fn one_file_of_weights_is_a_checkpoint_in_a_folder_and_by_itself() {
+    let (web, server) = Web::start();
+    let bytes = fs::read(golden("torchvision/tiny/weights.pth")).unwrap();
+    web.put("/alone/pytorch_model.bin", &bytes);
+    web.put("/vit_b_16-c867db91.pth", &bytes);
+    let machine = Machine::with(&[]);
+    for address in ["alone/", "vit_b_16-c867db91.pth"] {
+        let fetched = machine.fetch(&format!("{server}/{address}")).unwrap();
+        assert_eq!(fs::read(weights(&fetched)).unwrap(), bytes);
+        // It has the right to the download.
+        drop(fetched);
+        let refused = machine.prepare(&format!("{server}/{address}")).unwrap_err();
+        // It is torchvision's, and no stock model, which only its user can tell.
+        assert!(refused.to_string().contains("no stock model"), "{refused}");
+    }
+}
+
+#[test]
+fn weights_that_need_a_description_say_so_and_the_download_is_kept() {
+    let (web, server) = Web::start();
+    let weights = golden("timm/class_token/model.safetensors");
+    web.put("/vit.safetensors", &fs::read(&weights).unwrap());
+    let machine = Machine::with(&[]);
+    let message = machine
+        .prepare(&format!("{server}/vit.safetensors"))
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("config.json"), "{message}");
+    web.asked();
+    web.put(
+        "/config.json",
+        &fs::read(golden("timm/class_token/config.json")).unwrap(),
+    );
+    assert!(
+        machine
+            .prepare(&format!("{server}/vit.safetensors"))
+            .is_ok()
+    );
+}
