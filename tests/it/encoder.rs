@@ -188,7 +188,8 @@ fn int8_answers_are_as_near_to_those_of_the_runtime_s_operators_as_rounding_allo
     }
 }
 
-/// A value between two of bfloat16 may be rounded the other way, since sums have another order.
+/// A value between two of bfloat16 may be rounded the other way, since sums have another order; and
+/// attention may be in bfloat16, too, where the runtime's is in float32.
 #[test]
 fn bf16_answers_are_as_near_to_those_of_the_runtime_s_operators_as_rounding_allows() {
     for name in CHECKPOINTS {
@@ -199,7 +200,7 @@ fn bf16_answers_are_as_near_to_those_of_the_runtime_s_operators_as_rounding_allo
         let found = run(&mut engines.ours, &images);
         let expected = run(&mut engines.stock, &images);
         for (found, expected) in found.iter().zip(&expected) {
-            assert_close(found, expected, 1e-2, 2e-3, name);
+            assert_close(found, expected, 3e-2, 1e-2, name);
         }
     }
 }
