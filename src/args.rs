@@ -9,6 +9,7 @@
 
 mod bench;
 mod cache;
+mod calibrate;
 mod evaluate;
 mod import;
 mod origins;
@@ -25,6 +26,7 @@ use clap::{Args, Parser, Subcommand};
 pub use self::{
     bench::BenchArgs,
     cache::{CacheArgs, CacheCommand},
+    calibrate::CalibrateArgs,
     evaluate::EvaluateArgs,
     import::ImportArgs,
     origins::SettingSources,
@@ -61,6 +63,8 @@ pub enum Command {
     Classify(ClassifyArgs),
     /// Measure whether the maps are true, on images whose object's place is known
     Evaluate(EvaluateArgs),
+    /// Measure on labelled images what a model's scores are worth, and write it into its directory
+    Calibrate(CalibrateArgs),
     /// Measure how fast a model is on this machine, without a server
     Bench(BenchArgs),
     /// Show or clear the models that were named by an address

@@ -5,6 +5,7 @@
 //! that has not begun does not begin, and a tensor that waits leaves the queue.
 
 mod answer;
+mod confidence;
 mod decode_job;
 mod model_result;
 mod options;
@@ -28,6 +29,7 @@ use tokio::{sync::oneshot, task, time::timeout_at};
 pub(crate) use self::decode_job::preview_of;
 pub use self::{
     answer::{Attention, Classification, ImageInfo, Timing},
+    confidence::{AbstainRule, Confidence, NoSuchLevel, level},
     model_result::ResultCache,
     options::{MapRetention, Options},
 };
@@ -71,6 +73,8 @@ pub struct Classifier {
     pub keep_previews: bool,
     /// Results for identical requests, if they are kept.
     pub results: Option<ResultCache>,
+    /// When an answer is marked as one not to act on.
+    pub abstain: AbstainRule,
     /// Counts and times everything.
     pub metrics: Arc<Metrics>,
 }
@@ -167,8 +171,24 @@ impl Classifier {
         };
         timing.total = arrived.elapsed();
         let image = result.image.clone();
+        let (logits, best) = (&result.logits, predictions.first());
+        let confidence = Confidence::of(&self.model, logits, best, options.coverage);
+        let abstain = confidence
+            .as_ref()
+            .is_some_and(|of| self.abstain.applies(of));
+        self.count_confidence(confidence.as_ref(), abstain);
         let answer = Classification::new(&self.model, predictions, outcome, image, timing);
-        Ok(answer.reused(reused))
+        Ok(answer.reused(reused).with_confidence(confidence, abstain))
+    }
+
+    fn count_confidence(&self, confidence: Option<&Confidence>, abstain: bool) {
+        let Some(confidence) = confidence else { return };
+        if confidence.familiar == Some(false) {
+            self.metrics.unfamiliar(&self.model.name);
+        }
+        if abstain {
+            self.metrics.abstained(&self.model.name);
+        }
     }
 
     /// Deletes a map, and the result that it was made of: nothing of the image comes back with the

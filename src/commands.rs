@@ -2,6 +2,7 @@
 
 mod bench;
 mod cache;
+mod calibrate;
 mod classify;
 mod evaluate;
 mod health;
@@ -31,6 +32,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Import(args) => import::run(args),
         Command::Classify(args) => classify::run(args),
         Command::Evaluate(args) => evaluate::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Cache(args) => cache::run(&args),
         Command::Inspect(args) => inspect::run(&args),

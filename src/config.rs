@@ -25,6 +25,7 @@ pub use self::{
 use crate::{
     args::{ClassifyArgs, EvaluateArgs, ServeArgs},
     batch::{Policy, policy::Batching},
+    classify::AbstainRule,
     sources::SourceSettings,
     store::{StoreKind, StoreOptions},
     telemetry::{LogFormat, TraceExport},
@@ -68,6 +69,8 @@ pub struct Config {
     pub decode_memory: u64,
     /// Whether large JPEGs are decoded at a fraction of their size.
     pub jpeg_scaling: JpegScaling,
+    /// When an answer is marked as one not to act on.
+    pub abstain: AbstainRule,
     /// Where maps are kept, and within which bounds.
     pub store: StoreOptions,
     /// Whether overlays get their image.
@@ -261,6 +264,12 @@ impl Config {
             &[("auto", JpegScaling::Auto), ("off", JpegScaling::Off)],
         );
         let switch = [("true", true), ("false", false)];
+        let abstain_unfamiliar =
+            errors.one_of("--abstain-unfamiliar", &args.abstain_unfamiliar, &switch);
+        let abstain_below = args.abstain_below;
+        if abstain_below.is_some_and(|below| !(0.0..=1.0).contains(&below)) {
+            errors.add("--abstain-below", "it must be a score from 0 to 1");
+        }
         let keep_previews = errors.one_of("--keep-pictures", &args.keep_pictures, &switch);
         let result_cache = match args.result_cache.as_str() {
             "off" => Some(None),
@@ -333,6 +342,10 @@ impl Config {
             max_side: u32::try_from(max_side?.get()).unwrap_or(u32::MAX),
             decode_memory: decode_memory?,
             jpeg_scaling: jpeg_scaling?,
+            abstain: AbstainRule {
+                below: abstain_below,
+                unfamiliar: abstain_unfamiliar?,
+            },
             store: store?,
             keep_previews: keep_previews?,
             result_cache: result_cache?,

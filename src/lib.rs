@@ -67,6 +67,7 @@ pub mod app;
 pub mod args;
 pub mod batch;
 pub mod bom;
+pub mod calibrate;
 pub mod classify;
 pub mod commands;
 pub mod config;

@@ -324,6 +324,16 @@ impl Metrics {
         self.models.count_image(model);
     }
 
+    /// A model was asked about an image unlike those that it was calibrated on.
+    pub fn unfamiliar(&self, model: &str) {
+        self.models.unfamiliar(model);
+    }
+
+    /// An answer of a model was marked as one not to act on.
+    pub fn abstained(&self, model: &str) {
+        self.models.abstained(model);
+    }
+
     /// A model is not served any more.
     pub fn remove_model(&self, model: &str) {
         self.models.remove(model);

@@ -199,6 +199,27 @@ pub struct ServeArgs {
     )]
     pub decode_memory: String,
 
+    /// Mark answers of calibrated models ("abstain": true) whose calibrated score is below this, such
+    /// as 0.6
+    #[arg(
+        long,
+        value_name = "F",
+        env = "PATCHLIGHT_ABSTAIN_BELOW",
+        help_heading = "Model"
+    )]
+    pub abstain_below: Option<f64>,
+
+    /// Mark answers of calibrated models ("abstain": true) to images unlike those that the model was
+    /// calibrated on
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "PATCHLIGHT_ABSTAIN_UNFAMILIAR",
+        default_value = "false",
+        help_heading = "Model"
+    )]
+    pub abstain_unfamiliar: String,
+
     /// Large JPEGs: auto (decoded at a fraction of their size where the model needs far fewer
     /// pixels), or off (always in full, exactly as Pillow does)
     #[arg(

@@ -7,6 +7,7 @@ use patchlight_model::{ModelInfo, Prediction, manifest::TaskKind};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
+use super::Confidence;
 use crate::store::{MapKind, StoreError, StoredMap};
 
 /// One image's answer.
@@ -34,6 +35,13 @@ pub struct Classification {
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caution: Option<String>,
+    /// What the answer is worth; there if the model is calibrated.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<Confidence>,
+    /// True if the server's rules say not to act on this answer; absent otherwise.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub abstain: bool,
     /// True if the result was computed for an identical request; absent otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cached: bool,
@@ -184,9 +192,20 @@ impl Classification {
             attention: link,
             attention_note,
             caution: task.caution.clone(),
+            confidence: None,
+            abstain: false,
             cached: false,
             image,
             timing_ms,
+        }
+    }
+
+    /// Says what it is worth, and whether to act on it.
+    pub(super) fn with_confidence(self, confidence: Option<Confidence>, abstain: bool) -> Self {
+        Self {
+            confidence,
+            abstain,
+            ..self
         }
     }
 

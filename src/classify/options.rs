@@ -14,6 +14,8 @@ pub struct Options {
     pub min_score: f32,
     /// What makes scores of logits, if not what the model was trained with.
     pub scores: Option<ScoreFunction>,
+    /// The level of the prediction set, one that the model has; none if it has no sets.
+    pub coverage: Option<f64>,
     /// Which maps are stored.
     pub attention: MapRetention,
     /// The caller, who will own the maps.

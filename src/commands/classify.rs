@@ -15,7 +15,7 @@ use crate::{
     app::{self, StartError},
     args::ClassifyArgs,
     batch::Deadline,
-    classify::{Classification, Classifier, MapRetention, Options},
+    classify::{Classification, Classifier, MapRetention, Options, level},
     config::Config,
     images,
     store::{FoundMap, Owner},
@@ -67,6 +67,7 @@ async fn classify_all(
     let classifier = manager.registry().default_model();
     let classes = classifier.model.manifest.task.classes;
     let options = Options {
+        coverage: level(&classifier.model, None).ok().flatten(),
         top_k: args.top_k.get().min(classes),
         min_score: 0.0,
         scores: None,

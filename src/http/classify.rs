@@ -136,6 +136,7 @@ impl Params {
             top_k: params.top_k,
             min_score: params.min_score,
             attention: params.attention,
+            coverage: params.coverage,
         };
         Ok(Self {
             options: requested.resolve(caller.owner(), &classifier.model)?,
@@ -245,6 +246,10 @@ struct ClassifyParams {
     /// Which maps are kept.
     #[param(inline, example = "rollout")]
     attention: Option<MapRetention>,
+    /// How often the prediction set is to hold the right label: a level that the model was
+    /// calibrated for.
+    #[param(example = 0.95)]
+    coverage: Option<f64>,
     /// Which model; the first one that is served, without.
     #[param(example = "demo")]
     model: Option<String>,
@@ -257,9 +262,10 @@ impl ClassifyParams {
             top_k: query.value("top_k")?,
             min_score: query.value("min_score")?,
             attention: query.value("attention")?,
+            coverage: query.value("coverage")?,
             model: query.text("model")?,
         };
-        query.finish("top_k, min_score, attention, model")?;
+        query.finish("top_k, min_score, attention, coverage, model")?;
         Ok(params)
     }
 }
@@ -272,6 +278,10 @@ fn example() -> serde_json::Value {
         "attention": {
             "url": "/attention/gakSA12YEx1y9T-cZUaogg", "method": "rollout",
             "maps": ["rollout", "class"], "expires_in_s": 3600,
+        },
+        "confidence": {
+            "calibrated_score": 0.97, "set": ["elephant"], "coverage": 0.95,
+            "familiar": true, "familiarity": 0.41,
         },
         "image": {
             "width": 1200, "height": 800, "format": "jpeg",

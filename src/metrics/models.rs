@@ -34,6 +34,8 @@ pub(super) struct ModelMetrics {
     queue_depth: IntGauge,
     predicted_wait: Gauge,
     images: IntCounterVec,
+    unfamiliar: IntCounterVec,
+    abstained: IntCounterVec,
     model_queue_depth: IntGaugeVec,
     model_predicted_wait: GaugeVec,
     batch_cost: GaugeVec,
@@ -51,6 +53,16 @@ impl ModelMetrics {
             images: builder.counters(
                 "pictures_total",
                 "Images that a model has seen.",
+                &["model"],
+            )?,
+            unfamiliar: builder.counters(
+                "unfamiliar_pictures_total",
+                "Images that are unlike those that a model was calibrated on.",
+                &["model"],
+            )?,
+            abstained: builder.counters(
+                "abstained_pictures_total",
+                "Images whose answer was marked as one not to act on.",
                 &["model"],
             )?,
             model_queue_depth: builder.counts(
@@ -80,9 +92,19 @@ impl ModelMetrics {
         self.images.with_label_values(&[model]).inc();
     }
 
+    pub(super) fn unfamiliar(&self, model: &str) {
+        self.unfamiliar.with_label_values(&[model]).inc();
+    }
+
+    pub(super) fn abstained(&self, model: &str) {
+        self.abstained.with_label_values(&[model]).inc();
+    }
+
     pub(super) fn remove(&self, model: &str) {
-        // Missing where it has seen no image.
-        let _ = self.images.remove_label_values(&[model]);
+        for counter in [&self.images, &self.unfamiliar, &self.abstained] {
+            // Missing where it has seen no such image.
+            let _ = counter.remove_label_values(&[model]);
+        }
     }
 
     /// What is served now. Not to be called by two at a time.

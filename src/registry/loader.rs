@@ -21,7 +21,7 @@ use patchlight_sources::{Source, SourceError};
 
 use crate::{
     batch::{Batcher, FatalSignal, Policy, Workers},
-    classify::{Classifier, ResultCache},
+    classify::{AbstainRule, Classifier, ResultCache},
     config::Config,
     decode_budget::DecodeBudget,
     metrics::Metrics,
@@ -68,6 +68,7 @@ pub struct Loader {
     store: Store,
     keep_previews: bool,
     results: Option<ResultCache>,
+    abstain: AbstainRule,
     metrics: Arc<Metrics>,
     fatal: FatalSignal,
     sources: SourceSettings,
@@ -96,6 +97,7 @@ impl Loader {
             results: config
                 .result_cache
                 .map(|bytes| ResultCache::new(bytes, config.store.ttl, Arc::clone(&metrics))),
+            abstain: config.abstain,
             metrics,
             fatal: FatalSignal::default(),
             sources: config.sources.clone(),
@@ -170,6 +172,7 @@ impl Loader {
             store: self.store.clone(),
             keep_previews: self.keep_previews,
             results: self.results.clone(),
+            abstain: self.abstain,
             metrics: Arc::clone(&self.metrics),
         };
         Ok((classifier, workers))

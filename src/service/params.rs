@@ -4,7 +4,7 @@ use patchlight_model::ModelInfo;
 
 use crate::{
     Error, Result,
-    classify::{MapRetention, Options},
+    classify::{self, MapRetention, Options},
     store::Owner,
 };
 
@@ -20,6 +20,8 @@ pub struct RequestedOptions {
     pub min_score: Option<f32>,
     /// Which maps are stored.
     pub attention: Option<MapRetention>,
+    /// The level of the prediction set.
+    pub coverage: Option<f64>,
 }
 
 impl RequestedOptions {
@@ -47,10 +49,18 @@ impl RequestedOptions {
                 detail: "it must be between 0 and 1".into(),
             });
         }
+        let coverage = classify::level(model, self.coverage).map_err(|error| {
+            let detail = error.to_string().into();
+            Error::InvalidParameter {
+                name: "coverage",
+                detail,
+            }
+        })?;
         Ok(Options {
             top_k,
             min_score,
             scores: None,
+            coverage,
             attention: self.attention.unwrap_or(MapRetention::Rollout),
             owner,
         })

@@ -12,7 +12,7 @@ use patchlight_model::{ModelDescriptor, ModelInfo};
 use super::*;
 use crate::{
     batch::{Batcher, FatalSignal, Policy, policy::Batching},
-    classify::Classifier,
+    classify::{AbstainRule, Classifier},
     decode_budget::DecodeBudget,
     store::{Store, StoreKind, StoreOptions},
 };
@@ -94,6 +94,7 @@ fn classifier(image_time: Duration, metrics: &Arc<Metrics>) -> Classifier {
         store: Store::new(&options, Arc::clone(metrics)),
         keep_previews: false,
         results: None,
+        abstain: AbstainRule::default(),
         metrics: Arc::clone(metrics),
     }
 }

@@ -9,6 +9,7 @@
 
 mod api_keys;
 mod attribution;
+mod calibrate;
 mod client;
 mod client_examples;
 mod commands;

@@ -284,6 +284,7 @@ pub(super) fn manifest(
             origin: origin.cloned(),
             ..provenance(checkpoint.source, checkpoint.source_files.clone())
         },
+        calibration: None,
     }
 }
 

@@ -194,6 +194,7 @@ pub(super) fn run(
             origin: options.origin.clone(),
             ..directory::provenance("onnx", source_files)
         },
+        calibration: None,
     })?;
     Ok(Summary::new(options.out.clone(), manifest, named))
 }

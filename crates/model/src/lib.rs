@@ -6,11 +6,13 @@
 //! labels.txt        one label a line, UTF-8
 //! ```
 
+pub mod calibration;
 mod descriptor;
 mod digest;
 pub mod labels;
 pub mod manifest;
 pub mod scores;
+mod task;
 
 use std::{
     fs, io,

@@ -10,6 +10,10 @@ use patchlight_imaging::preprocess::Preprocess;
 pub use patchlight_onnx::vit::{HeadFusion, Precision};
 use serde::{Deserialize, Serialize};
 
+pub use super::task::TaskKind;
+
+use super::calibration::Calibration;
+
 /// The version of the layout described here; a server refuses any other.
 pub const FORMAT: u32 = 1;
 
@@ -35,6 +39,9 @@ pub struct Manifest {
     pub files: BTreeMap<String, String>,
     /// Where the weights come from.
     pub provenance: Provenance,
+    /// What its scores are worth, if that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
 }
 
 impl Manifest {
@@ -87,6 +94,10 @@ impl Manifest {
         }
         if !self.files.contains_key(&self.graph.file) {
             errors.push(format!("files lacks the graph `{}`", self.graph.file));
+        }
+        if let Some(calibration) = &self.calibration {
+            let checked = calibration.validate(self.task.kind, self.task.classes);
+            errors.extend(checked.err().unwrap_or_default());
         }
         for name in self.files.keys() {
             let plain = Path::new(name)
@@ -168,16 +179,6 @@ pub struct MultilineLabel {
     pub class: usize,
     /// The label, byte for byte.
     pub label: String,
-}
-
-/// Whether one label or any number of labels holds.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TaskKind {
-    /// Scores are the softmax of the logits.
-    SingleLabel,
-    /// Scores are the sigmoid of each logit.
-    MultiLabel,
 }
 
 /// The graph's input and output tensors.
