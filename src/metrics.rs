@@ -62,6 +62,7 @@ pub struct Metrics {
     attention_evicted: IntCounter,
     store_failures: IntCounterVec,
     inference_failures: IntCounter,
+    batches_out_of_memory: IntCounter,
     decode_panics: IntCounter,
     result_cache: ResultCacheMetrics,
     verify: VerifyMetrics,
@@ -136,6 +137,10 @@ impl Metrics {
             "inference_failures_total",
             "Images for which the engine failed when run alone.",
         )?;
+        let batches_out_of_memory = all.counter(
+            "batches_out_of_memory_total",
+            "Batches that a device had no memory for; they were halved and run again.",
+        )?;
         let decode_panics = all.counter(
             "decode_panics_total",
             "Images on which a decoder panicked; the request got 422.",
@@ -191,6 +196,7 @@ impl Metrics {
             attention_evicted,
             store_failures,
             inference_failures,
+            batches_out_of_memory,
             decode_panics,
             result_cache,
             verify,
@@ -275,6 +281,11 @@ impl Metrics {
     /// The engine failed for a single image.
     pub fn inference_failed(&self) {
         self.inference_failures.inc();
+    }
+
+    /// A batch did not fit into its device's memory and is halved.
+    pub fn batch_out_of_memory(&self) {
+        self.batches_out_of_memory.inc();
     }
 
     /// A decoder panicked.

@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use patchlight_engine::{Kernels, OrtEngine, Runtime, SessionOptions, threads};
+use patchlight_engine::{Engine, Kernels, OrtEngine, Runtime, SessionOptions, threads};
 use patchlight_imaging::preprocess::Pipeline;
 use patchlight_import::CancelFlag;
 use patchlight_model::ModelInfo;

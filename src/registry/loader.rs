@@ -20,7 +20,7 @@ use patchlight_model::{ModelDescriptor, ModelError, ModelInfo};
 use patchlight_sources::{Source, SourceError};
 
 use crate::{
-    batch::{Batcher, FatalSignal, Policy, Workers},
+    batch::{Batcher, FatalSignal, Policy, WarmUp, Workers},
     classify::{Classifier, ResultCache},
     config::Config,
     decode_budget::DecodeBudget,
@@ -192,7 +192,9 @@ impl Loader {
         let mut first = OrtEngine::load(&self.runtime, manifest, &options)?;
         let (device, form, shared) = (first.device(), first.tensor_form(), first.shares_device());
         let max_batch = self.policy.max_batch.get();
-        let warm_up = run_sizes(&mut first, &warm_up(device, max_batch))?;
+        let mut warmed = WarmUp::default();
+        let image = blank_image(&first);
+        run_sizes(&mut first, &image, &warm_up(device, max_batch), &mut warmed)?;
         let by_default = if shared { SHARED_BATCHES } else { 1 };
         let mut engines = vec![first];
         while engines.len() < self.sessions.map_or(by_default, NonZeroUsize::get) {
@@ -207,12 +209,12 @@ impl Loader {
             }
             let sizes = match shared {
                 true => vec![max_batch],
-                false => self::warm_up(device, max_batch),
+                false => warm_up(device, max_batch),
             };
-            run_sizes(&mut more, &sizes)?;
+            run_sizes(&mut more, &image, &sizes, &mut warmed)?;
             engines.push(more);
         }
-        let first_runs: Duration = warm_up.iter().map(|(_, took)| *took).sum();
+        let first_runs: Duration = warmed.times.iter().map(|(_, took)| *took).sum();
         let loaded = started.elapsed().saturating_sub(first_runs);
         tracing::info!(
             %device,
@@ -223,7 +225,7 @@ impl Loader {
             input = ?form,
             "device"
         );
-        if let Some(memory) = engines[0].card_memory() {
+        if let Some(memory) = device.card_memory() {
             let mib = |bytes: usize| bytes >> 20;
             tracing::info!(
                 %device,
@@ -246,37 +248,69 @@ impl Loader {
             device,
             form,
             engines,
-            warm_up,
+            warm_up: warmed,
         })
     }
 }
 
-/// Runs batches of these sizes, and answers how long each took.
-fn run_sizes(
-    engine: &mut OrtEngine,
+/// Runs batches of these sizes, but for those that no engine before had memory for, and notes what
+/// fits. The first engine's times are noted as well.
+fn run_sizes<E: Engine>(
+    engine: &mut E,
+    image: &ImageTensor,
     sizes: &[usize],
-) -> Result<Vec<(usize, Duration)>, EngineError> {
-    let values = engine.image_len();
-    let image = match engine.tensor_form() {
-        TensorForm::Normalized => ImageTensor::Normalized(vec![0.0; values]),
-        TensorForm::Pixels => ImageTensor::Pixels(vec![0; values]),
-    };
-    let mut times = Vec::with_capacity(sizes.len());
+    warm_up: &mut WarmUp,
+) -> Result<(), EngineError> {
+    let is_first = warm_up.times.is_empty();
+    let mut has_run = false;
     for &size in sizes {
+        if warm_up.largest.is_some_and(|largest| size > largest) {
+            continue;
+        }
         let started = Instant::now();
         let input = Input {
             // Proven once. Requests want it seldom, and its size would spoil the times.
-            class_attention: times.is_empty(),
-            ..Input::in_full(&image)
+            class_attention: !has_run,
+            ..Input::in_full(image)
         };
-        let outputs = engine.run(&vec![input; size])?;
-        times.push((size, started.elapsed()));
+        let outputs = match engine.run(&vec![input; size]) {
+            Ok(outputs) => outputs,
+            Err(EngineError::OutOfMemory { error, .. }) if size > 1 => {
+                tracing::warn!(
+                    device = %engine.device(),
+                    size,
+                    error,
+                    "the device has no memory for a batch of this size; smaller ones are run"
+                );
+                warm_up.largest = Some(size - 1);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        has_run = true;
+        if is_first {
+            warm_up.times.push((size, started.elapsed()));
+        }
         if !outputs.iter().flat_map(Output::values).all(f32::is_finite) {
             let error = "its first run gave values that are not finite".to_owned();
             return Err(EngineError::Graph(error));
         }
     }
-    Ok(times)
+    // A size between those that were tried is not known to fit.
+    if let Some(largest) = &mut warm_up.largest {
+        let fits = sizes.iter().filter(|&size| size <= largest).max();
+        *largest = fits.copied().unwrap_or(1);
+    }
+    Ok(())
+}
+
+/// A black image as the engine takes it.
+fn blank_image(engine: &OrtEngine) -> ImageTensor {
+    let values = engine.image_len();
+    match engine.tensor_form() {
+        TensorForm::Normalized => ImageTensor::Normalized(vec![0.0; values]),
+        TensorForm::Pixels => ImageTensor::Pixels(vec![0; values]),
+    }
 }
 
 /// The sessions of a model.
@@ -284,8 +318,8 @@ struct Sessions {
     device: Device,
     form: TensorForm,
     engines: Vec<OrtEngine>,
-    /// Batch sizes that each has run, and the time that the first of them took.
-    warm_up: Vec<(usize, Duration)>,
+    /// What each has run, and the time that the first of them took.
+    warm_up: WarmUp,
 }
 
 /// Batches at a time on a session that several engines share: one computes, the next is copied and
@@ -317,6 +351,61 @@ fn warm_up(device: Device, max_batch: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Has memory for so many images at once, and notes the batches that it was asked for.
+    struct SmallDevice(usize, Vec<usize>);
+
+    impl Engine for SmallDevice {
+        fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EngineError> {
+            let size = inputs.len();
+            self.1.push(size);
+            if size > self.0 {
+                let error = "asked for".to_owned();
+                return Err(EngineError::OutOfMemory { size, error });
+            }
+            let output = Output {
+                logits: vec![0.0],
+                rollout: Vec::new(),
+                attribution: None,
+                class_attention: None,
+            };
+            Ok(vec![output; size])
+        }
+
+        fn device(&self) -> Device {
+            Device::Cuda(0)
+        }
+
+        fn rebuild(&mut self) -> Result<(), EngineError> {
+            Ok(())
+        }
+    }
+
+    fn warmed(room: usize, max_batch: usize) -> (Result<WarmUp, EngineError>, Vec<usize>) {
+        let mut device = SmallDevice(room, Vec::new());
+        let mut warmed = WarmUp::default();
+        let image = ImageTensor::Pixels(vec![0]);
+        let sizes = warm_up(Device::Cuda(0), max_batch);
+        let outcome = run_sizes(&mut device, &image, &sizes, &mut warmed);
+        (outcome.map(|()| warmed), device.1)
+    }
+
+    #[test]
+    fn what_does_not_fit_in_the_warm_up_is_tried_once_and_bounds_what_is_served() {
+        let (warmed, tried) = warmed(10, 20);
+        let warmed = warmed.unwrap();
+        assert_eq!(warmed.largest, Some(8));
+        assert_eq!(tried[..3], [20, 16, 8]);
+        assert_eq!(tried.iter().filter(|&&size| size > 8).count(), 2);
+        assert_eq!(warmed.times.len(), tried.len() - 2);
+    }
+
+    #[test]
+    fn with_room_for_all_nothing_is_bounded_and_without_any_the_model_is_refused() {
+        assert_eq!(warmed(20, 20).0.unwrap().largest, None);
+        let error = warmed(0, 20).0.unwrap_err();
+        assert!(matches!(error, EngineError::OutOfMemory { size: 1, .. }));
+    }
 
     #[test]
     fn a_gpu_meets_small_sizes_three_times_before_the_first_request() {
