@@ -5,6 +5,7 @@
 //! `docs/metrics.md` is made from here.
 
 mod catalogue;
+mod devices;
 mod guards;
 mod labels;
 mod memory;
@@ -23,11 +24,12 @@ use prometheus::{
 };
 
 use self::{
-    catalogue::MetricBuilder, models::ModelMetrics, result_cache::ResultCacheMetrics,
-    verify::VerifyMetrics,
+    catalogue::MetricBuilder, devices::DeviceMetrics, models::ModelMetrics,
+    result_cache::ResultCacheMetrics, verify::VerifyMetrics,
 };
 pub use self::{
     catalogue::{MetricDescription, table},
+    devices::ServingDevice,
     guards::{AbandonGuard, ActiveRequestGuard},
     labels::{ShedReason, Stage, StoreAction},
     models::ModelState,
@@ -54,6 +56,7 @@ pub struct Metrics {
     stage_seconds: HistogramVec,
     batch_size: Histogram,
     models: ModelMetrics,
+    devices: DeviceMetrics,
     in_flight: IntGauge,
     shed: IntCounterVec,
     quota_exceeded: IntCounter,
@@ -102,6 +105,7 @@ impl Metrics {
             BATCH_SIZES,
         )?;
         let models = ModelMetrics::new(&mut all)?;
+        let devices = DeviceMetrics::new(&mut all)?;
         let in_flight = all.count("in_flight_requests", "HTTP requests being answered.")?;
         let shed = all.counters(
             "shed_total",
@@ -188,6 +192,7 @@ impl Metrics {
             stage_seconds,
             batch_size,
             models,
+            devices,
             in_flight,
             shed,
             quota_exceeded,
@@ -218,6 +223,7 @@ impl Metrics {
     pub fn encode(&self, models: &[ModelState], maps: u64) -> prometheus::Result<String> {
         let _one_at_a_time = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         self.models.fill(models);
+        self.devices.fill(models);
         self.attention_entries.set(maps as i64);
         let mut families = self.registry.gather();
         families.extend(self.process.gather());

@@ -84,14 +84,16 @@ fn evaluate_all(
     let runtime = Runtime::load()?;
     let source = &config.model.source;
     let cancel = CancelFlag::default();
-    let directory = config.sources.model_dir(source, config.device, &cancel)?;
+    let directory = config
+        .sources
+        .model_dir(source, config.devices.first(), &cancel)?;
     let model = ModelInfo::open(&directory)?;
     if let Some(reason) = model.manifest.graph.no_map_reason() {
         return Err(LoadError::WithoutMap(reason.to_owned()));
     }
     let pipeline = Pipeline::new(&model.manifest.preprocess).map_err(LoadError::Preprocess)?;
     let options = SessionOptions {
-        device: config.device,
+        device: config.devices.first(),
         threads: config.threads,
         spin: threads::may_spin(),
         kernels: Kernels::default(),

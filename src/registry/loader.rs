@@ -4,12 +4,13 @@ use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
 use patchlight_engine::{
-    Device, Engine, EngineError, Input, Kernels, OrtEngine, Output, Runtime, SessionOptions,
-    threads,
+    Device, Devices, Engine, EngineError, Input, Kernels, OrtEngine, Output, Runtime,
+    SessionOptions, threads,
 };
 use patchlight_imaging::{
     decode::{JpegScaling, Limits},
@@ -57,7 +58,7 @@ pub enum LoadError {
 #[derive(Debug)]
 pub struct Loader {
     runtime: Runtime,
-    device: Device,
+    devices: Devices,
     kernels: Kernels,
     threads: usize,
     sessions: Option<NonZeroUsize>,
@@ -80,7 +81,7 @@ impl Loader {
     pub fn new(config: &Config, runtime: Runtime, metrics: Arc<Metrics>) -> Self {
         Self {
             runtime,
-            device: config.device,
+            devices: config.devices.clone(),
             kernels: config.kernels,
             threads: config.threads,
             sessions: config.sessions,
@@ -124,7 +125,9 @@ impl Loader {
     /// # Errors
     /// Whatever keeps it from being one.
     pub fn fetch(&self, source: &Source, cancel: &CancelFlag) -> Result<PathBuf, LoadError> {
-        Ok(self.sources.model_dir(source, self.device, cancel)?)
+        Ok(self
+            .sources
+            .model_dir(source, self.devices.first(), cancel)?)
     }
 
     /// Verifies the directory by its digests, loads the graph, runs it once, and starts its
@@ -145,7 +148,7 @@ impl Loader {
     pub fn load_verified(&self, model: ModelInfo) -> Result<(Classifier, Workers), LoadError> {
         let pipeline = Pipeline::new(&model.manifest.preprocess).map_err(LoadError::Preprocess)?;
         let Sessions {
-            device,
+            devices,
             form,
             engines,
             warm_up,
@@ -160,7 +163,7 @@ impl Loader {
         let classifier = Classifier {
             descriptor: Arc::new(ModelDescriptor::of(&model)),
             model: Arc::new(model),
-            device,
+            devices,
             pipeline: Arc::new(pipeline),
             form,
             batcher,
@@ -175,12 +178,38 @@ impl Loader {
         Ok((classifier, workers))
     }
 
-    /// Loads the sessions, one after the other, and proves that they work. Engines that share a
-    /// session are warmed up together: the first meets every batch size.
+    /// Loads the sessions, those of several cards at the same time, and proves that they work.
     fn sessions(&self, model: &ModelInfo) -> Result<Sessions, EngineError> {
         let started = Instant::now();
+        let of_devices = thread::scope(|scope| {
+            let load = |device| scope.spawn(move || self.sessions_on(device, model));
+            let loading: Vec<_> = self.devices.iter().map(load).collect();
+            let loaded = loading.into_iter().map(|loading| {
+                let panicked = |_| Err(EngineError::Graph("loading it panicked".to_owned()));
+                loading.join().unwrap_or_else(panicked)
+            });
+            loaded.collect::<Result<Vec<Sessions>, _>>()
+        })?;
+        let sessions = Sessions::join(of_devices)?;
+        let first_runs: Duration = sessions.warm_up.times.iter().map(|(_, took)| *took).sum();
+        tracing::info!(
+            model = model.name,
+            architecture = model.manifest.architecture.name,
+            precision = %model.manifest.graph.precision,
+            digest = model.short_digest(),
+            directory = %model.directory.display(),
+            load_ms = started.elapsed().saturating_sub(first_runs).as_millis() as u64,
+            first_run_ms = first_runs.as_millis() as u64,
+            "model"
+        );
+        Ok(sessions)
+    }
+
+    /// Loads the sessions of one device, one after the other. Engines that share a session are
+    /// warmed up together: the first meets every batch size.
+    fn sessions_on(&self, device: Device, model: &ModelInfo) -> Result<Sessions, EngineError> {
         let options = SessionOptions {
-            device: self.device,
+            device,
             threads: self.threads,
             sessions: self.sessions.map_or(1, NonZeroUsize::get),
             spin: threads::may_spin(),
@@ -208,14 +237,12 @@ impl Loader {
                 break;
             }
             let sizes = match shared {
-                true => vec![max_batch],
+                true => vec![warmed.largest.unwrap_or(max_batch)],
                 false => warm_up(device, max_batch),
             };
             run_sizes(&mut more, &image, &sizes, &mut warmed)?;
             engines.push(more);
         }
-        let first_runs: Duration = warmed.times.iter().map(|(_, took)| *took).sum();
-        let loaded = started.elapsed().saturating_sub(first_runs);
         tracing::info!(
             %device,
             sessions = engines.len(),
@@ -234,18 +261,8 @@ impl Loader {
                 "memory of the card with the model loaded"
             );
         }
-        tracing::info!(
-            model = model.name,
-            architecture = manifest.architecture.name,
-            precision = %manifest.graph.precision,
-            digest = model.short_digest(),
-            directory = %model.directory.display(),
-            load_ms = loaded.as_millis() as u64,
-            first_run_ms = first_runs.as_millis() as u64,
-            "model"
-        );
         Ok(Sessions {
-            device,
+            devices: device.into(),
             form,
             engines,
             warm_up: warmed,
@@ -315,11 +332,35 @@ fn blank_image(engine: &OrtEngine) -> ImageTensor {
 
 /// The sessions of a model.
 struct Sessions {
-    device: Device,
+    devices: Devices,
     form: TensorForm,
     engines: Vec<OrtEngine>,
     /// What each has run, and the time that the first of them took.
     warm_up: WarmUp,
+}
+
+impl Sessions {
+    /// Those of several devices, which take images in one form.
+    fn join(of_devices: Vec<Self>) -> Result<Self, EngineError> {
+        let mut all = of_devices.into_iter();
+        let none = || EngineError::Graph("no device to load it on".to_owned());
+        let mut joined = all.next().ok_or_else(none)?;
+        for mut sessions in all {
+            if sessions.form != joined.form {
+                return Err(EngineError::Graph(format!(
+                    "{} and {} do not take images in one form, because this program's kernels work \
+                     on one of them alone; serve them apart, or with --kernels stock",
+                    joined.devices, sessions.devices
+                )));
+            }
+            let device = sessions.devices.first();
+            joined.devices.add(device).map_err(EngineError::Graph)?;
+            joined.engines.append(&mut sessions.engines);
+            let limits = [joined.warm_up.largest, sessions.warm_up.largest];
+            joined.warm_up.largest = limits.into_iter().flatten().min();
+        }
+        Ok(joined)
+    }
 }
 
 /// Batches at a time on a session that several engines share: one computes, the next is copied and

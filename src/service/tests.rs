@@ -92,7 +92,7 @@ fn classifier(image_time: Duration, metrics: &Arc<Metrics>) -> Classifier {
         descriptor: Arc::new(ModelDescriptor::of(&model)),
         pipeline: Arc::new(Pipeline::new(&model.manifest.preprocess).unwrap()),
         model: Arc::new(model),
-        device: Device::Cpu,
+        devices: Device::Cpu.into(),
         form: TensorForm::Normalized,
         batcher,
         limits: Limits::default(),

@@ -9,6 +9,7 @@ mod batch_input;
 mod card;
 mod cpu;
 pub mod device;
+mod devices;
 mod encoder;
 #[cfg(feature = "cuda")]
 mod fused;
@@ -26,6 +27,7 @@ pub mod threads;
 
 pub use self::{
     device::{CardMemory, Device},
+    devices::Devices,
     options::{Kernels, SessionOptions},
     raw_session::{BareSession, Values},
     runtime::Runtime,
