@@ -223,7 +223,9 @@ impl Metrics {
     pub fn encode(&self, models: &[ModelState], maps: u64) -> prometheus::Result<String> {
         let _one_at_a_time = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         self.models.fill(models);
-        self.devices.fill(models);
+        let devices = models.iter();
+        self.devices
+            .fill(devices.map(|model| (model.name.as_str(), model.devices.as_slice())));
         self.attention_entries.set(maps as i64);
         let mut families = self.registry.gather();
         families.extend(self.process.gather());

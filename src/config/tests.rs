@@ -89,9 +89,9 @@ fn several_cards_are_named_in_one_flag_or_in_several() {
         &["--device=cuda:0,cuda:1"],
         &["--device=cuda:0", "--device=cuda:1"],
     ] {
-        let config = read(typed).unwrap();
-        assert_eq!(config.devices.to_string(), "cuda:0,cuda:1", "{typed:?}");
+        let read = config(typed).unwrap();
+        assert_eq!(read.devices.to_string(), "cuda:0,cuda:1", "{typed:?}");
     }
-    let refused = read(&["--device=cpu,cuda:0"]).unwrap_err().to_string();
+    let refused = config(&["--device=cpu,cuda:0"]).unwrap_err().to_string();
     assert!(refused.contains("cannot serve together"), "{refused}");
 }

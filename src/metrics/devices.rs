@@ -3,7 +3,7 @@
 use patchlight_engine::CardMemory;
 use prometheus::{IntGaugeVec, Result};
 
-use super::{catalogue::MetricBuilder, models::ModelState};
+use super::catalogue::MetricBuilder;
 
 /// A device that a model is served on, as a scrape finds it.
 #[derive(Clone, Debug)]
@@ -53,8 +53,8 @@ impl DeviceMetrics {
         })
     }
 
-    /// What serves now. Not to be called by two at a time.
-    pub(super) fn fill(&self, models: &[ModelState]) {
+    /// Models by name with what serves each now. Not to be called by two at a time.
+    pub(super) fn fill<'a>(&self, models: impl Iterator<Item = (&'a str, &'a [ServingDevice])>) {
         for gauges in [
             &self.up,
             &self.batch_limit,
@@ -63,9 +63,9 @@ impl DeviceMetrics {
         ] {
             gauges.reset();
         }
-        for model in models {
-            for device in &model.devices {
-                let (model, name) = (model.name.as_str(), device.name.as_str());
+        for (model, devices) in models {
+            for device in devices {
+                let name = device.name.as_str();
                 self.up
                     .with_label_values(&[model, name])
                     .set(i64::from(device.up));
