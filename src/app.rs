@@ -123,7 +123,7 @@ pub fn fetch_models(config: &Config, cancel: &CancelFlag) -> Result<Vec<ModelDir
     let fetched = named.map(|model| {
         let directory = config
             .sources
-            .model_dir(&model.source, config.device, cancel);
+            .model_dir(&model.source, config.devices.first(), cancel);
         let directory = directory.map_err(|error| StartError::Model {
             name: model.name.clone(),
             error: error.into(),

@@ -10,12 +10,18 @@
 //!
 //! A request that is dropped (its client left) or whose deadline passes is taken out of the queue
 //! at once and never reaches the engine. A full queue rejects. Requests take turns, however many
-//! images each has (`fair_queue`). A batch that fails is tried again one by one, so that a
-//! request fails only for its own sake; an engine that only fails is rebuilt once, then the
-//! [`FatalSignal`] is raised.
+//! images each has (`fair_queue`).
+//!
+//! A batch that the device has no memory for is halved, and so are those that follow
+//! (`batch_limit`). One that fails otherwise is tried again one by one, so that a request fails only
+//! for its own sake. An engine that only fails is rebuilt once; then its device is given up, and
+//! with the last one the [`FatalSignal`] is raised. With several devices an input that fails alone
+//! is tried on another before its request fails.
 
 mod admission;
+mod batch_limit;
 mod fair_queue;
+mod lanes;
 mod latency_model;
 pub mod policy;
 mod queue;
@@ -35,8 +41,8 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    admission::Load, policy::Policy, recovery::FatalSignal, request::RequestContext,
-    worker::Workers,
+    admission::Load, lanes::DeviceState, policy::Policy, recovery::FatalSignal,
+    request::RequestContext, worker::Workers,
 };
 use self::{
     fair_queue::QueueEntry,
@@ -100,6 +106,15 @@ impl From<Vec<f32>> for BatchItem {
     }
 }
 
+/// What engines have run before they serve.
+#[derive(Clone, Debug, Default)]
+pub struct WarmUp {
+    /// Batch sizes and how long each took: what is expected of them until they have served some.
+    pub times: Vec<(usize, Duration)>,
+    /// The largest batch that the devices had memory for, if a larger one did not fit.
+    pub largest: Option<usize>,
+}
+
 /// Handle to the queue in front of a model's engines. Cheap to clone. When the last one is dropped,
 /// the workers finish what waits and end.
 #[derive(Clone, Debug)]
@@ -123,15 +138,14 @@ impl Batcher {
     /// Starts a worker thread for each of the `engines`, which are of one model. It owns its engine
     /// and raises `fatal` when that is beyond repair.
     ///
-    /// `warm_up` says how long batches took that an engine has run already: what is expected of
-    /// them until they have served some.
+    /// `warm_up` says what the engines have run already.
     ///
     /// # Errors
     /// When a thread cannot be started.
     pub fn spawn<E: Engine>(
         engines: Vec<E>,
         policy: Policy,
-        warm_up: &[(usize, Duration)],
+        warm_up: &WarmUp,
         metrics: Arc<Metrics>,
         fatal: &FatalSignal,
     ) -> io::Result<(Self, Workers)> {
@@ -159,8 +173,8 @@ impl Batcher {
     ///
     /// # Errors
     /// [`Error::Overloaded`] when the queue is full, [`Error::DeadlinePassed`] at the deadline,
-    /// [`Error::Draining`] after [`close`](Self::close), [`Error::Inference`] and
-    /// [`Error::NotFinite`] for this input's own failure.
+    /// [`Error::Draining`] after [`close`](Self::close), [`Error::Inference`],
+    /// [`Error::OutOfMemory`] and [`Error::NotFinite`] for this input's own failure.
     pub async fn run(
         &self,
         item: impl Into<BatchItem>,
@@ -199,6 +213,7 @@ impl Batcher {
             queued_at: Instant::now(),
             span: tracing::Span::current(),
             queue_span: tracing::debug_span!("queue"),
+            failed_on: None,
             reply,
         };
         let ticket = match self.queue().push(entry, priority) {
@@ -256,6 +271,11 @@ impl Batcher {
     /// The most inputs that run together.
     pub fn max_batch(&self) -> usize {
         self.queue().policy().max_batch.get()
+    }
+
+    /// The devices behind the queue, those included that were given up.
+    pub fn devices(&self) -> Vec<DeviceState> {
+        self.queue().devices()
     }
 
     /// The time of each batch size that has run, if only before the first request: images and

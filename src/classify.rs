@@ -15,7 +15,7 @@ mod result_cache;
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use patchlight_engine::Device;
+use patchlight_engine::Devices;
 use patchlight_imaging::{
     decode::{self, JpegScaling, Limits},
     preprocess::{ImageTensor, Pipeline, TensorForm},
@@ -53,8 +53,8 @@ pub struct Classifier {
     pub model: Arc<ModelInfo>,
     /// What is stored with its maps to describe the model.
     pub descriptor: Arc<ModelDescriptor>,
-    /// What computes.
-    pub device: Device,
+    /// What computes, as it turned out.
+    pub devices: Devices,
     /// How its input tensors are made.
     pub pipeline: Arc<Pipeline>,
     /// The form of that tensor that its sessions take.

@@ -12,7 +12,7 @@ mod tracing;
 
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use patchlight_engine::{Device, Kernels, threads};
+use patchlight_engine::{Device, Devices, Kernels, threads};
 use patchlight_imaging::decode::JpegScaling;
 
 pub use self::{
@@ -46,8 +46,8 @@ pub struct Config {
     pub grpc_listen: Option<SocketAddr>,
     /// Where models are changed and metrics read, if anywhere but there.
     pub admin_listen: Option<SocketAddr>,
-    /// What computes.
-    pub device: Device,
+    /// What computes: one device, or several cards.
+    pub devices: Devices,
     /// Which operators compute there.
     pub kernels: Kernels,
     /// Threads that compute; also how many images are decoded at once.
@@ -163,7 +163,7 @@ impl Config {
     pub fn for_classify(args: &ClassifyArgs) -> Result<Self, ConfigError> {
         let serve = ServeArgs {
             model: args.model.clone().into_iter().collect(),
-            device: args.device.clone(),
+            device: vec![args.device.clone()],
             ..ServeArgs::default()
         };
         let mut config = Self::from_args(&serve)?;
@@ -180,10 +180,17 @@ impl Config {
     pub fn for_evaluate(args: &EvaluateArgs) -> Result<Self, ConfigError> {
         let serve = ServeArgs {
             model: args.model.clone().into_iter().collect(),
-            device: args.device.clone(),
+            device: vec![args.device.clone()],
             ..ServeArgs::default()
         };
-        Self::from_args(&serve)
+        let one_device = |_: &FileNames, errors: &mut ConfigErrors| {
+            if !args.device.contains(',') {
+                return Some(());
+            }
+            errors.add("--device", "an evaluation runs on one device");
+            None
+        };
+        Self::with_files(&serve, one_device).map(|(config, ())| config)
     }
 
     fn read(args: &ServeArgs, errors: &mut ConfigErrors) -> Option<Self> {
@@ -220,7 +227,7 @@ impl Config {
                 "changing models needs a key; name a file of keys with --api-key-file",
             );
         }
-        let device = errors.take("--device", args.device.parse::<Device>());
+        let devices = errors.take("--device", args.device.join(",").parse::<Devices>());
         let kernels = errors.one_of(
             "--kernels",
             &args.kernels,
@@ -235,7 +242,7 @@ impl Config {
             None => Some(None),
         };
         if let (Some(Device::Auto | Device::Cpu), Some(Some(sessions)), Some(threads)) =
-            (device, sessions, threads)
+            (devices.as_ref().map(Devices::first), sessions, threads)
             && sessions > threads
         {
             errors.add(
@@ -319,7 +326,7 @@ impl Config {
             listen,
             grpc_listen: grpc_listen?,
             admin_listen: admin_listen?,
-            device: device?,
+            devices: devices?,
             kernels: kernels?,
             threads: threads?.get(),
             sessions: sessions?,

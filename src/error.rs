@@ -207,6 +207,13 @@ pub enum Error {
     #[error("{0}")]
     MethodNotAllowed(Detail),
 
+    /// The device has no memory for a single image.
+    #[error(
+        "the device that computes has no memory left, not even for this image alone; try again \
+         later, and whoever runs the server finds the reason in its log"
+    )]
+    OutOfMemory,
+
     /// The engine failed; the log has the reason.
     #[error("inference failed")]
     Inference,

@@ -5,6 +5,7 @@
 //! `docs/metrics.md` is made from here.
 
 mod catalogue;
+mod devices;
 mod guards;
 mod labels;
 mod memory;
@@ -23,11 +24,12 @@ use prometheus::{
 };
 
 use self::{
-    catalogue::MetricBuilder, models::ModelMetrics, result_cache::ResultCacheMetrics,
-    verify::VerifyMetrics,
+    catalogue::MetricBuilder, devices::DeviceMetrics, models::ModelMetrics,
+    result_cache::ResultCacheMetrics, verify::VerifyMetrics,
 };
 pub use self::{
     catalogue::{MetricDescription, table},
+    devices::ServingDevice,
     guards::{AbandonGuard, ActiveRequestGuard},
     labels::{ShedReason, Stage, StoreAction},
     models::ModelState,
@@ -54,6 +56,7 @@ pub struct Metrics {
     stage_seconds: HistogramVec,
     batch_size: Histogram,
     models: ModelMetrics,
+    devices: DeviceMetrics,
     in_flight: IntGauge,
     shed: IntCounterVec,
     quota_exceeded: IntCounter,
@@ -62,6 +65,7 @@ pub struct Metrics {
     attention_evicted: IntCounter,
     store_failures: IntCounterVec,
     inference_failures: IntCounter,
+    batches_out_of_memory: IntCounter,
     decode_panics: IntCounter,
     image_fetches: IntCounterVec,
     result_cache: ResultCacheMetrics,
@@ -102,6 +106,7 @@ impl Metrics {
             BATCH_SIZES,
         )?;
         let models = ModelMetrics::new(&mut all)?;
+        let devices = DeviceMetrics::new(&mut all)?;
         let in_flight = all.count("in_flight_requests", "HTTP requests being answered.")?;
         let shed = all.counters(
             "shed_total",
@@ -136,6 +141,10 @@ impl Metrics {
         let inference_failures = all.counter(
             "inference_failures_total",
             "Images for which the engine failed when run alone.",
+        )?;
+        let batches_out_of_memory = all.counter(
+            "batches_out_of_memory_total",
+            "Batches that a device had no memory for; they were halved and run again.",
         )?;
         let decode_panics = all.counter(
             "decode_panics_total",
@@ -192,6 +201,7 @@ impl Metrics {
             stage_seconds,
             batch_size,
             models,
+            devices,
             in_flight,
             shed,
             quota_exceeded,
@@ -200,6 +210,7 @@ impl Metrics {
             attention_evicted,
             store_failures,
             inference_failures,
+            batches_out_of_memory,
             decode_panics,
             image_fetches,
             result_cache,
@@ -222,6 +233,9 @@ impl Metrics {
     pub fn encode(&self, models: &[ModelState], maps: u64) -> prometheus::Result<String> {
         let _one_at_a_time = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         self.models.fill(models);
+        let devices = models.iter();
+        self.devices
+            .fill(devices.map(|model| (model.name.as_str(), model.devices.as_slice())));
         self.attention_entries.set(maps as i64);
         let mut families = self.registry.gather();
         families.extend(self.process.gather());
@@ -290,6 +304,11 @@ impl Metrics {
     /// An image was fetched from its URL, or not; `outcome` is `fetched`, `refused` or `failed`.
     pub fn image_fetched(&self, outcome: &'static str) {
         self.image_fetches.with_label_values(&[outcome]).inc();
+    }
+
+    /// A batch did not fit into its device's memory and is halved.
+    pub fn batch_out_of_memory(&self) {
+        self.batches_out_of_memory.inc();
     }
 
     /// A decoder panicked.

@@ -57,15 +57,17 @@ pub struct ServeArgs {
     pub admin_listen: Option<String>,
 
     /// What computes: auto (CUDA if built in and working, or else the CPU), cpu, cuda[:N] or
-    /// tensorrt[:N]
+    /// tensorrt[:N]; several cards serve together (cuda:0,1, or the flag again), each with the whole
+    /// model, behind one queue
     #[arg(
         long,
         value_name = "DEVICE",
         env = "PATCHLIGHT_DEVICE",
+        value_delimiter = ',',
         default_value = "auto",
         help_heading = "Model"
     )]
-    pub device: String,
+    pub device: Vec<String>,
 
     /// Operators: auto (those of this program where they are quicker: processors with AVX-512 VNNI
     /// or AMX, NVIDIA GPUs), or stock (ONNX Runtime's alone)

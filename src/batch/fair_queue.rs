@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{BatchItem, Inference, request::RequestNumber};
+use super::{BatchItem, Inference, lanes::LaneId, request::RequestNumber};
 use crate::Result;
 
 /// One image in the queue.
@@ -27,12 +27,14 @@ pub(super) struct QueueEntry {
     pub(super) span: tracing::Span,
     /// A child span: the time in the queue, ended when the batch starts.
     pub(super) queue_span: tracing::Span,
+    /// The lane on which it failed alone, if it did: another one has tried or will try it.
+    pub(super) failed_on: Option<LaneId>,
     /// Where the answer goes; closed when the client has left.
     pub(super) reply: oneshot::Sender<Result<Inference>>,
 }
 
 impl QueueEntry {
-    fn is_wanted(&self, now: Instant) -> bool {
+    pub(super) fn is_wanted(&self, now: Instant) -> bool {
         !self.reply.is_closed() && now < self.deadline
     }
 }
@@ -145,6 +147,7 @@ mod tests {
                 queued_at: Instant::now(),
                 queue_span: span.clone(),
                 span,
+                failed_on: None,
                 reply,
             },
             answer,

@@ -3,23 +3,29 @@
 //! Requests push from async tasks and never wait here: a full queue says so at once. A worker
 //! thread, one for each engine, sleeps on a condition variable until something arrives or the queue
 //! is closed.
+//!
+//! An item that fails alone is run once more on another lane, if there is one: the failure may have
+//! been its device's.
+
+mod state;
 
 use std::{
-    iter,
+    num::NonZeroUsize,
     sync::{
         Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use patchlight_engine::Engine;
 
+use self::state::State;
 use super::{
-    Load, Policy, admission,
+    Load, Policy, WarmUp, admission,
     fair_queue::{FairQueue, QueueEntry},
+    lanes::{DeviceState, LaneId, Lanes},
     latency_model::{BatchRun, LatencyModel},
-    policy::EngineCounts,
     request::RequestNumber,
 };
 
@@ -52,8 +58,6 @@ pub(super) enum PushResult {
 #[derive(Debug)]
 pub(super) struct Queue {
     policy: Policy,
-    /// Whether the engines' runs stand in line on one device.
-    shared_device: bool,
     state: Mutex<State>,
     arrived: Condvar,
     /// See [`Load::reserved`].
@@ -62,56 +66,33 @@ pub(super) struct Queue {
     requests: AtomicU64,
 }
 
-#[derive(Debug)]
-struct State {
-    foreground: FairQueue,
-    background: FairQueue,
-    latency: LatencyModel,
-    /// What each engine runs, by its worker's number.
-    running: Vec<Option<RunningBatch>>,
-    closed: bool,
-}
-
-impl State {
-    /// Seconds until each engine that runs something is free.
-    fn busy(&self, now: Instant) -> impl Iterator<Item = f64> {
-        self.running.iter().flatten().map(move |running| {
-            let elapsed = now.saturating_duration_since(running.since);
-            admission::free_in(&self.latency, running.size, elapsed)
-        })
-    }
-
-    fn queue_mut(&mut self, priority: Priority) -> &mut FairQueue {
-        match priority {
-            Priority::Foreground => &mut self.foreground,
-            Priority::Background => &mut self.background,
-        }
-    }
-}
-
+/// How a run ended.
 #[derive(Clone, Copy, Debug)]
-struct RunningBatch {
-    size: usize,
-    since: Instant,
+pub(super) enum RunEnd {
+    /// It gave its outputs.
+    Succeeded(BatchRun),
+    /// The device had no memory for it.
+    OutOfMemory,
+    /// Its time says nothing of the engine's speed.
+    Failed,
 }
 
 impl Queue {
     /// For these `engines`; `warm_up`: what each of them has run already.
-    pub(super) fn new<E: Engine>(
-        policy: Policy,
-        engines: &[E],
-        warm_up: &[(usize, Duration)],
-    ) -> Self {
+    pub(super) fn new<E: Engine>(policy: Policy, engines: &[E], warm_up: &WarmUp) -> Self {
+        let max = policy.max_batch.get();
+        let lanes = Lanes::new(engines, max, warm_up.largest.unwrap_or(max));
         let state = State {
             foreground: FairQueue::default(),
             background: FairQueue::default(),
-            latency: LatencyModel::new(policy.max_batch.get(), warm_up),
-            running: vec![None; engines.len()],
+            failed: Vec::new(),
+            latency: LatencyModel::new(max, &warm_up.times),
+            running: vec![None; lanes.workers()],
+            lanes,
             closed: false,
         };
         Self {
             policy,
-            shared_device: engines.iter().any(Engine::shares_device),
             state: Mutex::new(state),
             arrived: Condvar::new(),
             reserved: AtomicUsize::new(0),
@@ -148,8 +129,7 @@ impl Queue {
             return PushResult::Full;
         }
         let number = queue.push(entry);
-        drop(state);
-        self.arrived.notify_one();
+        self.wake(&state);
         PushResult::Queued(Ticket { priority, number })
     }
 
@@ -163,13 +143,22 @@ impl Queue {
     }
 
     /// Blocks until there is a batch for this worker to run; `None` once the queue is closed and
-    /// empty.
+    /// empty, or the worker's lane is closed.
     pub(super) fn next_batch(&self, worker: usize) -> Option<Vec<QueueEntry>> {
         let mut state = self.lock();
+        let lane = state.lanes.of(worker);
         loop {
             let now = Instant::now();
-            let engines = self.engines(&state);
-            if let Some(hold) = self.hold(&state, now) {
+            if !state.lanes.is_open(lane) {
+                return None;
+            }
+            if let Some(entry) = state.take_failed(lane, now) {
+                state.begin(worker, 1, now);
+                return Some(vec![entry]);
+            }
+            let engines = state.engines();
+            let policy = self.policy_of(&state, lane, now);
+            if let Some(hold) = state.hold(&policy, lane, now) {
                 let woken = self.arrived.wait_timeout(state, hold);
                 state = woken.unwrap_or_else(PoisonError::into_inner).0;
                 continue;
@@ -180,19 +169,16 @@ impl Queue {
                 latency,
                 ..
             } = &mut *state;
-            let mut batch = foreground.take(now, |left| self.policy.close(left, latency, engines));
+            let mut batch = foreground.take(now, |left| policy.close(left, latency, engines));
             let (taken, left) = (batch.len(), foreground.len());
             batch.extend(background.take(now, |waiting| match left {
-                0 => self.policy.admit_background(taken, waiting.len(), latency),
+                0 => policy.admit_background(taken, waiting.len(), latency),
                 _ => 0,
             }));
             if !batch.is_empty() {
-                state.running[worker] = Some(RunningBatch {
-                    size: batch.len(),
-                    since: now,
-                });
+                state.begin(worker, batch.len(), now);
                 if left > 0 && engines.idle > 1 {
-                    self.arrived.notify_one();
+                    self.wake(&state);
                 }
                 return Some(batch);
             }
@@ -206,46 +192,91 @@ impl Queue {
         }
     }
 
-    /// Engines that run at a time: those in line on one device are one.
-    fn engines(&self, state: &State) -> EngineCounts {
-        let idle = state.running.iter().filter(|running| running.is_none());
-        match (self.shared_device, idle.count()) {
-            (false, idle) => EngineCounts {
-                total: state.running.len(),
-                idle,
-            },
-            (true, idle) => EngineCounts {
-                total: 1,
-                idle: usize::from(idle == state.running.len()),
-            },
+    /// The rule for a lane, whose device may have no memory for the largest batch.
+    fn policy_of(&self, state: &State, lane: LaneId, now: Instant) -> Policy {
+        let limit = state.lanes.lane(lane).limit.at(now);
+        Policy {
+            max_batch: NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN),
+            ..self.policy
         }
     }
 
-    /// How long a worker leaves what waits to grow, because the device that it shares is busy.
-    fn hold(&self, state: &State, now: Instant) -> Option<Duration> {
-        let waiting = state.foreground.len();
-        if !self.shared_device || state.closed || waiting + state.background.len() == 0 {
-            return None;
+    /// Something is there for any worker. One that would leave it to another lane must not be the
+    /// only one to know.
+    fn wake(&self, state: &State) {
+        match state.lanes.may_hold() {
+            true => self.arrived.notify_all(),
+            false => self.arrived.notify_one(),
         }
-        let busy = Duration::from_secs_f64(state.busy(now).sum());
-        let hold = self.policy.hold(waiting, busy);
-        (!hold.is_zero()).then_some(hold)
+    }
+
+    /// An entry that failed alone on this worker's lane goes to another one, unless it has been
+    /// there or there is none: then it is given back.
+    pub(super) fn run_elsewhere(&self, worker: usize, mut entry: QueueEntry) -> Option<QueueEntry> {
+        let mut state = self.lock();
+        let lane = state.lanes.of(worker);
+        if entry.failed_on.is_some() || !state.lanes.has_other(lane) {
+            return Some(entry);
+        }
+        entry.failed_on = Some(lane);
+        state.failed.push(entry);
+        drop(state);
+        // Whoever of the other lane sleeps.
+        self.arrived.notify_all();
+        None
+    }
+
+    /// This worker's engine is broken for good. Answers whether others serve.
+    pub(super) fn close_lane(&self, worker: usize) -> bool {
+        let mut state = self.lock();
+        let lane = state.lanes.of(worker);
+        state.running[worker] = None;
+        if !state.lanes.has_other(lane) {
+            return false;
+        }
+        state.lanes.close(lane);
+        drop(state);
+        self.arrived.notify_all();
+        true
+    }
+
+    /// Whether this worker's lane serves.
+    pub(super) fn is_open(&self, worker: usize) -> bool {
+        let state = self.lock();
+        state.lanes.is_open(state.lanes.of(worker))
+    }
+
+    /// Every device that serves or did.
+    pub(super) fn devices(&self) -> Vec<DeviceState> {
+        self.lock().lanes.devices()
     }
 
     /// The worker runs so many again that [`next_batch`](Self::next_batch) gave it before.
     pub(super) fn begin(&self, worker: usize, size: usize) {
-        self.lock().running[worker] = Some(RunningBatch {
-            size,
-            since: Instant::now(),
-        });
+        self.lock().begin(worker, size, Instant::now());
     }
 
-    /// What this worker was given or [`began`](Self::begin) has ended. `run` is `None` where the
-    /// time says nothing of the engine's speed.
-    pub(super) fn finished(&self, worker: usize, run: Option<BatchRun>) {
+    /// What this worker was given or [`began`](Self::begin) has ended. Answers the new limit of its
+    /// lane's batches if it was lowered.
+    pub(super) fn finished(&self, worker: usize, end: RunEnd) -> Option<usize> {
         let mut state = self.lock();
-        if let (Some(running), Some(run)) = (state.running[worker].take(), run) {
-            state.latency.record(running.size, run);
+        let running = state.running[worker].take()?;
+        let lane = state.lanes.of(worker);
+        match end {
+            RunEnd::Failed => None,
+            RunEnd::Succeeded(run) => {
+                state.latency.record(running.size, run);
+                state
+                    .lanes
+                    .lane_mut(lane)
+                    .limit
+                    .ran(running.size, run.ended);
+                None
+            }
+            RunEnd::OutOfMemory => {
+                let limit = &mut state.lanes.lane_mut(lane).limit;
+                limit.ran_out(running.size, Instant::now())
+            }
         }
     }
 
@@ -256,24 +287,20 @@ impl Queue {
         let waiting = state.foreground.len();
         let reserved = self.reserved.load(Ordering::Relaxed);
         let ahead = waiting + reserved;
-        let engines = self.engines(&state);
-        let share = (ahead + 1).div_ceil(engines.total);
+        let engines = state.engines();
+        let share = (ahead + 1).div_ceil(engines.total.max(1));
         let size = self.policy.size(ahead + 1, latency).min(share);
-        let busy = state.busy(now);
-        let free_in: Vec<f64> = match self.shared_device {
-            true => vec![busy.sum()],
-            false => {
-                let idle = iter::repeat_n(0.0, engines.idle);
-                busy.chain(idle).collect()
-            }
-        };
+        let largest = state.lanes.batch_limit(now);
+        let size = largest.map_or(size, |largest| size.min(largest));
+        let lanes = state.lanes.open();
+        let free_in = lanes.map(|lane| state.busy(lane, now).unwrap_or_default());
         Load {
             waiting,
             reserved,
             background: state.background.len(),
             idle: engines.idle,
             running: running.map(|running| running.size).sum(),
-            predicted_wait: admission::predicted_wait(latency, size, ahead, free_in),
+            predicted_wait: admission::predicted_wait(latency, size, ahead, free_in.collect()),
         }
     }
 
@@ -295,6 +322,7 @@ impl Queue {
         let now = Instant::now();
         let mut waiting = state.foreground.take(now, <[_]>::len);
         waiting.extend(state.background.take(now, <[_]>::len));
+        waiting.append(&mut state.failed);
         drop(state);
         self.arrived.notify_all();
         waiting

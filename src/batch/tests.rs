@@ -1,6 +1,8 @@
 //! The batcher with a fake engine.
 
+mod devices;
 mod harness;
+mod memory;
 mod worker_panic;
 
 use self::harness::{Harness, harness, harness_with_shared_device, harness_with_workers, logit};

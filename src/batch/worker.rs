@@ -1,7 +1,8 @@
 //! The threads that own engines, one each.
 
 use std::{
-    io,
+    collections::VecDeque,
+    io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -18,7 +19,7 @@ use super::{
     Inference,
     fair_queue::QueueEntry,
     latency_model,
-    queue::Queue,
+    queue::{Queue, RunEnd},
     recovery::{FatalSignal, Recovery, RecoveryStep},
 };
 use crate::{Error, metrics::Metrics};
@@ -83,22 +84,33 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// Runs a batch, and its inputs one by one if it fails as a whole: one of them may have spoiled
-    /// it for the others.
+    /// Runs a batch. One that the device has no memory for is halved. One that fails otherwise runs
+    /// again one by one: an input may have spoiled it for the others. Once the engine is broken for
+    /// good, what is left is for the other engines.
     fn serve(&mut self, batch: Vec<QueueEntry>) {
-        for entry in self.attempt(batch) {
-            if entry.reply.is_closed() {
-                continue;
+        let mut parts = VecDeque::from([batch]);
+        let mut first = true;
+        while let Some(mut part) = parts.pop_front() {
+            if !mem::take(&mut first) {
+                part.retain(|entry| !entry.reply.is_closed());
+                if part.is_empty() {
+                    continue;
+                }
+                if !self.queue.is_open(self.number) {
+                    self.leave_to_others(part);
+                    continue;
+                }
+                self.queue.begin(self.number, part.len());
             }
-            self.queue.begin(self.number, 1);
-            // Of a batch of one nothing is left.
-            drop(self.attempt(vec![entry]));
+            for part in self.attempt(part).into_iter().rev() {
+                parts.push_front(part);
+            }
         }
     }
 
-    /// Runs a batch once and answers its requests; those are left that have to be run alone because
-    /// the batch failed, none of a batch of one.
-    fn attempt(&mut self, mut batch: Vec<QueueEntry>) -> Vec<QueueEntry> {
+    /// Runs a batch once and answers its requests. If that fails, these are the smaller batches in
+    /// which it has to be tried again; none for a batch of one.
+    fn attempt(&mut self, mut batch: Vec<QueueEntry>) -> Vec<Vec<QueueEntry>> {
         // Each request's trace has the run that it shared.
         let size = batch.len();
         let spans: Vec<Span> = batch
@@ -115,16 +127,18 @@ impl<E: Engine> Worker<E> {
         let ended = Instant::now();
         let ran = ended.saturating_duration_since(started);
         drop(spans);
-        let learned = outcome.is_ok().then(|| latency_model::BatchRun {
-            took: ran,
-            computed: process_time()
-                .zip(computed)
-                .map(|(now, before)| now.saturating_sub(before)),
-            ended,
-        });
-        self.queue.finished(self.number, learned);
-        self.metrics.batch(size, ran);
-
+        let end = match &outcome {
+            Ok(_) => RunEnd::Succeeded(latency_model::BatchRun {
+                took: ran,
+                computed: process_time()
+                    .zip(computed)
+                    .map(|(now, before)| now.saturating_sub(before)),
+                ended,
+            }),
+            Err(EngineError::OutOfMemory { .. }) => RunEnd::OutOfMemory,
+            Err(_) => RunEnd::Failed,
+        };
+        let lowered = self.queue.finished(self.number, end);
         let run = BatchRun {
             number,
             started,
@@ -132,26 +146,70 @@ impl<E: Engine> Worker<E> {
         };
         match outcome {
             Ok(outputs) => {
+                self.metrics.batch(size, ran);
                 self.recovery.succeeded();
                 for (entry, output) in batch.into_iter().zip(outputs) {
                     answer(entry, require_finite(output), run);
                 }
+                Vec::new()
             }
-            Err(error) if run.size == 1 => {
-                for entry in batch {
-                    let _entered = entry.span.clone().entered();
-                    tracing::error!(%error, "inference failed");
-                    self.metrics.inference_failed();
-                    answer(entry, Err(Error::Inference), run);
+            Err(error @ EngineError::OutOfMemory { .. }) if size > 1 => {
+                self.metrics.batch_out_of_memory();
+                match lowered {
+                    Some(limit) => tracing::warn!(
+                        device = %self.engine.device(),
+                        %error,
+                        limit,
+                        "a batch did not fit into the device's memory; it is halved, and so are \
+                         those that follow for a while"
+                    ),
+                    None => tracing::debug!(%error, "a batch still does not fit"),
                 }
-                self.recover();
+                let second = batch.split_off(size.div_ceil(2));
+                vec![batch, second]
+            }
+            Err(error) if size > 1 => {
+                self.metrics.batch(size, ran);
+                tracing::warn!(%error, size, "a batch failed; its inputs are tried one by one");
+                batch.into_iter().map(|entry| vec![entry]).collect()
             }
             Err(error) => {
-                tracing::warn!(%error, size = run.size, "a batch failed; its inputs are tried one by one");
-                return batch;
+                self.metrics.batch(size, ran);
+                for entry in batch {
+                    self.failed(entry, &error, run);
+                }
+                self.recover();
+                Vec::new()
             }
         }
-        Vec::new()
+    }
+
+    /// An input that failed alone: another device may have an answer.
+    fn failed(&self, entry: QueueEntry, error: &EngineError, run: BatchRun) {
+        let span = entry.span.clone();
+        let _entered = span.enter();
+        let device = self.engine.device();
+        let Some(entry) = self.queue.run_elsewhere(self.number, entry) else {
+            tracing::warn!(%device, %error, "inference failed; another device tries the image");
+            return;
+        };
+        tracing::error!(%device, %error, "inference failed");
+        self.metrics.inference_failed();
+        let error = match error {
+            EngineError::OutOfMemory { .. } => Error::OutOfMemory,
+            _ => Error::Inference,
+        };
+        answer(entry, Err(error), run);
+    }
+
+    /// What this engine was given and cannot run any more.
+    fn leave_to_others(&self, part: Vec<QueueEntry>) {
+        for entry in part {
+            if let Some(entry) = self.queue.run_elsewhere(self.number, entry) {
+                // The others have failed on it, or are closing as well.
+                let _ = entry.reply.send(Err(Error::Inference));
+            }
+        }
     }
 
     /// After a failure: goes on, or rebuilds the engine, or ends.
@@ -172,8 +230,18 @@ impl<E: Engine> Worker<E> {
         }
     }
 
+    /// The other devices go on; where there is none, the process ends.
     fn give_up(&self) {
-        tracing::error!("the engine is broken for good");
+        let device = self.engine.device();
+        if self.queue.close_lane(self.number) {
+            tracing::error!(
+                %device,
+                "the engine is broken for good: this device is not used any more, and the others \
+                 serve on; restart the process to try it again"
+            );
+            return;
+        }
+        tracing::error!(%device, "the engine is broken for good");
         self.end_service();
     }
 
@@ -212,7 +280,10 @@ impl<E> Drop for Worker<E> {
             tracing::error!("a batch worker panicked outside of its engine");
             self.end_service();
         }
-        drop(self.queue.close_and_take());
+        // A lane that was closed leaves the queue to the others.
+        if self.queue.is_open(self.number) {
+            drop(self.queue.close_and_take());
+        }
     }
 }
 

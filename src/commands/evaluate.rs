@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use patchlight_engine::{Kernels, OrtEngine, Runtime, SessionOptions, threads};
+use patchlight_engine::{Engine, Kernels, OrtEngine, Runtime, SessionOptions, threads};
 use patchlight_imaging::preprocess::Pipeline;
 use patchlight_import::CancelFlag;
 use patchlight_model::ModelInfo;
@@ -84,14 +84,16 @@ fn evaluate_all(
     let runtime = Runtime::load()?;
     let source = &config.model.source;
     let cancel = CancelFlag::default();
-    let directory = config.sources.model_dir(source, config.device, &cancel)?;
+    let directory = config
+        .sources
+        .model_dir(source, config.devices.first(), &cancel)?;
     let model = ModelInfo::open(&directory)?;
     if let Some(reason) = model.manifest.graph.no_map_reason() {
         return Err(LoadError::WithoutMap(reason.to_owned()));
     }
     let pipeline = Pipeline::new(&model.manifest.preprocess).map_err(LoadError::Preprocess)?;
     let options = SessionOptions {
-        device: config.device,
+        device: config.devices.first(),
         threads: config.threads,
         spin: threads::may_spin(),
         kernels: Kernels::default(),

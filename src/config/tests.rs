@@ -12,7 +12,7 @@ fn config(flags: &[&str]) -> Result<Config, ConfigError> {
 fn defaults_are_those_of_the_contract() {
     let config = config(&[]).unwrap();
     assert_eq!(config.listen, "127.0.0.1:8080".parse().unwrap());
-    assert_eq!(config.device, Device::Auto);
+    assert_eq!(config.devices, Device::Auto.into());
     assert_eq!(config.limits.request_timeout, Duration::from_secs(10));
     assert_eq!(config.limits.max_body, 10 << 20);
     assert_eq!(config.drain.delay, Duration::from_secs(5));
@@ -80,4 +80,18 @@ fn sizes_and_durations_read_as_documented() {
     assert_eq!(config.limits.max_body, 1 << 20);
     assert_eq!(config.limits.request_timeout, Duration::from_millis(500));
     assert_eq!(config.store.ttl, Duration::from_secs(7200));
+}
+
+#[test]
+fn several_cards_are_named_in_one_flag_or_in_several() {
+    for typed in [
+        &["--device=cuda:0,1"][..],
+        &["--device=cuda:0,cuda:1"],
+        &["--device=cuda:0", "--device=cuda:1"],
+    ] {
+        let read = config(typed).unwrap();
+        assert_eq!(read.devices.to_string(), "cuda:0,cuda:1", "{typed:?}");
+    }
+    let refused = config(&["--device=cpu,cuda:0"]).unwrap_err().to_string();
+    assert!(refused.contains("cannot serve together"), "{refused}");
 }

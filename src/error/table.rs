@@ -109,6 +109,7 @@ table! {
     "overloaded", 503: Error::Overloaded { .. } => Error::Overloaded { retry_after: SOON };
     "draining", 503: Error::Draining => Error::Draining;
     "not_ready", 503: Error::NotReady => Error::NotReady;
+    "out_of_memory", 503: Error::OutOfMemory => Error::OutOfMemory;
     "map_store_away", 503: Error::StoreUnavailable { .. } => Error::StoreUnavailable {
         retry_after: SOON,
     };

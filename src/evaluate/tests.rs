@@ -28,6 +28,10 @@ normalize = { scale = 0.00392156862745098, mean = [0.5, 0.5, 0.5], std = [0.5, 0
 struct Looker;
 
 impl Engine for Looker {
+    fn device(&self) -> patchlight_engine::Device {
+        patchlight_engine::Device::Cpu
+    }
+
     fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EngineError> {
         let output = |input: &Input<'_>| Output {
             logits: vec![0.0, 8.0 * input.tensor.normalized().unwrap()[17 * 32 + 17]],

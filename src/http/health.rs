@@ -10,7 +10,12 @@ use super::{
     AppState, Problem, RequestId,
     openapi::{OPERATION, Refused},
 };
-use crate::{Error, metrics::ModelState};
+use crate::{
+    Error,
+    batch::DeviceState,
+    classify::Classifier,
+    metrics::{ModelState, ServingDevice},
+};
 
 /// The process answers.
 ///
@@ -57,25 +62,19 @@ pub(super) async fn metrics(
     State(state): State<AppState>,
     Extension(id): Extension<RequestId>,
 ) -> Response {
-    let models: Vec<ModelState> = state
-        .service
-        .models
-        .all()
-        .into_iter()
-        .map(|(name, served)| {
-            let load = served.batcher.load();
-            ModelState {
-                name: name.to_string(),
-                architecture: served.model.manifest.architecture.name.clone(),
-                precision: served.model.manifest.graph.precision.to_string(),
-                digest: served.model.short_digest().to_owned(),
-                device: served.device.to_string(),
-                waiting: load.waiting,
-                predicted_wait: load.predicted_wait,
-                batch_latencies: served.batcher.batch_latencies(),
-            }
-        })
-        .collect();
+    let served = state.service.models.all();
+    // A card's driver is asked for its memory, which may take it a moment.
+    let described = tokio::task::spawn_blocking(|| {
+        let served = served.into_iter();
+        served.map(|(_, served)| describe(&served)).collect()
+    });
+    let models: Vec<ModelState> = match described.await {
+        Ok(models) => models,
+        Err(error) => {
+            tracing::error!(%error, "the models could not be described");
+            return Problem::new(&Error::Internal, &id).into_response();
+        }
+    };
     let results = state.service.models.default_model().results.clone();
     state
         .metrics
@@ -94,5 +93,28 @@ pub(super) async fn metrics(
             tracing::error!(%error, "metrics could not be written");
             Problem::new(&Error::Internal, &id).into_response()
         }
+    }
+}
+
+/// A model as a scrape finds it.
+fn describe(served: &Classifier) -> ModelState {
+    let load = served.batcher.load();
+    let devices = served.batcher.devices().into_iter();
+    let serving = |state: DeviceState| ServingDevice {
+        name: state.device.to_string(),
+        up: state.up,
+        batch_limit: state.batch_limit,
+        memory: state.device.card_memory(),
+    };
+    ModelState {
+        name: served.model.name.clone(),
+        architecture: served.model.manifest.architecture.name.clone(),
+        precision: served.model.manifest.graph.precision.to_string(),
+        digest: served.model.short_digest().to_owned(),
+        device: served.devices.to_string(),
+        devices: devices.map(serving).collect(),
+        waiting: load.waiting,
+        predicted_wait: load.predicted_wait,
+        batch_latencies: served.batcher.batch_latencies(),
     }
 }

@@ -54,7 +54,7 @@ impl Problem {
             | Error::StoreUnavailable { retry_after } => {
                 Some(retry_after.as_secs_f64().ceil().max(1.0) as u64)
             }
-            Error::Draining | Error::NotReady => Some(1),
+            Error::Draining | Error::NotReady | Error::OutOfMemory => Some(1),
             _ => None,
         };
         let (code, status) = (error.code(), error.status());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Result};
 
-use super::catalogue::MetricBuilder;
+use super::{catalogue::MetricBuilder, devices::ServingDevice};
 
 /// A model that is served, as a scrape finds it.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct ModelState {
     pub digest: String,
     /// What computes it.
     pub device: String,
+    /// Each of them.
+    pub devices: Vec<ServingDevice>,
     /// Inputs that wait.
     pub waiting: usize,
     /// Time until the answer to a new request would be ready.

@@ -1,5 +1,7 @@
 use std::{env, fs, path::Path};
 
+use patchlight_engine::CardMemory;
+
 use super::*;
 
 /// Around the table in `docs/metrics.md`.
@@ -67,7 +69,24 @@ fn model(name: &str, waiting: usize) -> ModelState {
         architecture: "ViT-Ti/16".to_owned(),
         precision: "fp32".to_owned(),
         digest: "0".to_owned(),
-        device: "cpu".to_owned(),
+        device: "cuda:0,cuda:1".to_owned(),
+        devices: vec![
+            ServingDevice {
+                name: "cuda:0".to_owned(),
+                up: true,
+                batch_limit: 16,
+                memory: Some(CardMemory {
+                    free: 3 << 30,
+                    total: 80 << 30,
+                }),
+            },
+            ServingDevice {
+                name: "cuda:1".to_owned(),
+                up: false,
+                batch_limit: 64,
+                memory: None,
+            },
+        ],
         waiting,
         predicted_wait: Duration::from_secs(waiting as u64),
         batch_latencies: vec![(3, 0.25)],
@@ -87,6 +106,29 @@ fn models_add_up_and_leave_nothing_behind() {
     }
     let one = metrics.encode(&[model("b", 3)], 0).unwrap();
     assert!(!one.contains("model=\"a\""), "{one}");
+}
+
+#[test]
+fn devices_say_how_they_are_and_cards_their_memory() {
+    let metrics = Metrics::new().unwrap();
+    let text = metrics.encode(&[model("a", 0)], 0).unwrap();
+    for line in [
+        "patchlight_device_up{device=\"cuda:0\",model=\"a\"} 1",
+        "patchlight_device_up{device=\"cuda:1\",model=\"a\"} 0",
+        "patchlight_batch_limit{device=\"cuda:0\",model=\"a\"} 16",
+        "patchlight_device_memory_size_bytes{device=\"cuda:0\"} 85899345920",
+        "patchlight_device_memory_free_bytes{device=\"cuda:0\"} 3221225472",
+    ] {
+        assert!(text.contains(line), "{line} is missing in:\n{text}");
+    }
+    // A driver that does not tell leaves no number behind.
+    assert!(!text.contains("memory_size_bytes{device=\"cuda:1\"}"));
+    assert!(
+        !metrics
+            .encode(&[], 0)
+            .unwrap()
+            .contains("device=\"cuda:0\"")
+    );
 }
 
 #[test]

@@ -4,12 +4,13 @@ use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
 use patchlight_engine::{
-    Device, Engine, EngineError, Input, Kernels, OrtEngine, Output, Runtime, SessionOptions,
-    threads,
+    Device, Devices, Engine, EngineError, Input, Kernels, OrtEngine, Output, Runtime,
+    SessionOptions, threads,
 };
 use patchlight_imaging::{
     decode::{JpegScaling, Limits},
@@ -20,7 +21,7 @@ use patchlight_model::{ModelDescriptor, ModelError, ModelInfo};
 use patchlight_sources::{Source, SourceError};
 
 use crate::{
-    batch::{Batcher, FatalSignal, Policy, Workers},
+    batch::{Batcher, FatalSignal, Policy, WarmUp, Workers},
     classify::{AbstainRule, Classifier, ResultCache},
     config::Config,
     decode_budget::DecodeBudget,
@@ -57,7 +58,7 @@ pub enum LoadError {
 #[derive(Debug)]
 pub struct Loader {
     runtime: Runtime,
-    device: Device,
+    devices: Devices,
     kernels: Kernels,
     threads: usize,
     sessions: Option<NonZeroUsize>,
@@ -81,7 +82,7 @@ impl Loader {
     pub fn new(config: &Config, runtime: Runtime, metrics: Arc<Metrics>) -> Self {
         Self {
             runtime,
-            device: config.device,
+            devices: config.devices.clone(),
             kernels: config.kernels,
             threads: config.threads,
             sessions: config.sessions,
@@ -126,7 +127,9 @@ impl Loader {
     /// # Errors
     /// Whatever keeps it from being one.
     pub fn fetch(&self, source: &Source, cancel: &CancelFlag) -> Result<PathBuf, LoadError> {
-        Ok(self.sources.model_dir(source, self.device, cancel)?)
+        Ok(self
+            .sources
+            .model_dir(source, self.devices.first(), cancel)?)
     }
 
     /// Verifies the directory by its digests, loads the graph, runs it once, and starts its
@@ -147,7 +150,7 @@ impl Loader {
     pub fn load_verified(&self, model: ModelInfo) -> Result<(Classifier, Workers), LoadError> {
         let pipeline = Pipeline::new(&model.manifest.preprocess).map_err(LoadError::Preprocess)?;
         let Sessions {
-            device,
+            devices,
             form,
             engines,
             warm_up,
@@ -162,7 +165,7 @@ impl Loader {
         let classifier = Classifier {
             descriptor: Arc::new(ModelDescriptor::of(&model)),
             model: Arc::new(model),
-            device,
+            devices,
             pipeline: Arc::new(pipeline),
             form,
             batcher,
@@ -178,12 +181,38 @@ impl Loader {
         Ok((classifier, workers))
     }
 
-    /// Loads the sessions, one after the other, and proves that they work. Engines that share a
-    /// session are warmed up together: the first meets every batch size.
+    /// Loads the sessions, those of several cards at the same time, and proves that they work.
     fn sessions(&self, model: &ModelInfo) -> Result<Sessions, EngineError> {
         let started = Instant::now();
+        let of_devices = thread::scope(|scope| {
+            let load = |device| scope.spawn(move || self.sessions_on(device, model));
+            let loading: Vec<_> = self.devices.iter().map(load).collect();
+            let loaded = loading.into_iter().map(|loading| {
+                let panicked = |_| Err(EngineError::Graph("loading it panicked".to_owned()));
+                loading.join().unwrap_or_else(panicked)
+            });
+            loaded.collect::<Result<Vec<Sessions>, _>>()
+        })?;
+        let sessions = Sessions::join(of_devices)?;
+        let first_runs: Duration = sessions.warm_up.times.iter().map(|(_, took)| *took).sum();
+        tracing::info!(
+            model = model.name,
+            architecture = model.manifest.architecture.name,
+            precision = %model.manifest.graph.precision,
+            digest = model.short_digest(),
+            directory = %model.directory.display(),
+            load_ms = started.elapsed().saturating_sub(first_runs).as_millis() as u64,
+            first_run_ms = first_runs.as_millis() as u64,
+            "model"
+        );
+        Ok(sessions)
+    }
+
+    /// Loads the sessions of one device, one after the other. Engines that share a session are
+    /// warmed up together: the first meets every batch size.
+    fn sessions_on(&self, device: Device, model: &ModelInfo) -> Result<Sessions, EngineError> {
         let options = SessionOptions {
-            device: self.device,
+            device,
             threads: self.threads,
             sessions: self.sessions.map_or(1, NonZeroUsize::get),
             spin: threads::may_spin(),
@@ -195,7 +224,9 @@ impl Loader {
         let mut first = OrtEngine::load(&self.runtime, manifest, &options)?;
         let (device, form, shared) = (first.device(), first.tensor_form(), first.shares_device());
         let max_batch = self.policy.max_batch.get();
-        let warm_up = run_sizes(&mut first, &warm_up(device, max_batch))?;
+        let mut warmed = WarmUp::default();
+        let image = blank_image(&first);
+        run_sizes(&mut first, &image, &warm_up(device, max_batch), &mut warmed)?;
         let by_default = if shared { SHARED_BATCHES } else { 1 };
         let mut engines = vec![first];
         while engines.len() < self.sessions.map_or(by_default, NonZeroUsize::get) {
@@ -209,14 +240,12 @@ impl Loader {
                 break;
             }
             let sizes = match shared {
-                true => vec![max_batch],
-                false => self::warm_up(device, max_batch),
+                true => vec![warmed.largest.unwrap_or(max_batch)],
+                false => warm_up(device, max_batch),
             };
-            run_sizes(&mut more, &sizes)?;
+            run_sizes(&mut more, &image, &sizes, &mut warmed)?;
             engines.push(more);
         }
-        let first_runs: Duration = warm_up.iter().map(|(_, took)| *took).sum();
-        let loaded = started.elapsed().saturating_sub(first_runs);
         tracing::info!(
             %device,
             sessions = engines.len(),
@@ -226,7 +255,7 @@ impl Loader {
             input = ?form,
             "device"
         );
-        if let Some(memory) = engines[0].card_memory() {
+        if let Some(memory) = device.card_memory() {
             let mib = |bytes: usize| bytes >> 20;
             tracing::info!(
                 %device,
@@ -235,60 +264,106 @@ impl Loader {
                 "memory of the card with the model loaded"
             );
         }
-        tracing::info!(
-            model = model.name,
-            architecture = manifest.architecture.name,
-            precision = %manifest.graph.precision,
-            digest = model.short_digest(),
-            directory = %model.directory.display(),
-            load_ms = loaded.as_millis() as u64,
-            first_run_ms = first_runs.as_millis() as u64,
-            "model"
-        );
         Ok(Sessions {
-            device,
+            devices: device.into(),
             form,
             engines,
-            warm_up,
+            warm_up: warmed,
         })
     }
 }
 
-/// Runs batches of these sizes, and answers how long each took.
-fn run_sizes(
-    engine: &mut OrtEngine,
+/// Runs batches of these sizes, but for those that no engine before had memory for, and notes what
+/// fits. The first engine's times are noted as well.
+fn run_sizes<E: Engine>(
+    engine: &mut E,
+    image: &ImageTensor,
     sizes: &[usize],
-) -> Result<Vec<(usize, Duration)>, EngineError> {
-    let values = engine.image_len();
-    let image = match engine.tensor_form() {
-        TensorForm::Normalized => ImageTensor::Normalized(vec![0.0; values]),
-        TensorForm::Pixels => ImageTensor::Pixels(vec![0; values]),
-    };
-    let mut times = Vec::with_capacity(sizes.len());
+    warm_up: &mut WarmUp,
+) -> Result<(), EngineError> {
+    let is_first = warm_up.times.is_empty();
+    let mut has_run = false;
     for &size in sizes {
+        if warm_up.largest.is_some_and(|largest| size > largest) {
+            continue;
+        }
         let started = Instant::now();
         let input = Input {
             // Proven once. Requests want it seldom, and its size would spoil the times.
-            class_attention: times.is_empty(),
-            ..Input::in_full(&image)
+            class_attention: !has_run,
+            ..Input::in_full(image)
         };
-        let outputs = engine.run(&vec![input; size])?;
-        times.push((size, started.elapsed()));
+        let outputs = match engine.run(&vec![input; size]) {
+            Ok(outputs) => outputs,
+            Err(EngineError::OutOfMemory { error, .. }) if size > 1 => {
+                tracing::warn!(
+                    device = %engine.device(),
+                    size,
+                    error,
+                    "the device has no memory for a batch of this size; smaller ones are run"
+                );
+                warm_up.largest = Some(size - 1);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        has_run = true;
+        if is_first {
+            warm_up.times.push((size, started.elapsed()));
+        }
         if !outputs.iter().flat_map(Output::values).all(f32::is_finite) {
             let error = "its first run gave values that are not finite".to_owned();
             return Err(EngineError::Graph(error));
         }
     }
-    Ok(times)
+    // A size between those that were tried is not known to fit.
+    if let Some(largest) = &mut warm_up.largest {
+        let fits = sizes.iter().filter(|&size| size <= largest).max();
+        *largest = fits.copied().unwrap_or(1);
+    }
+    Ok(())
+}
+
+/// A black image as the engine takes it.
+fn blank_image(engine: &OrtEngine) -> ImageTensor {
+    let values = engine.image_len();
+    match engine.tensor_form() {
+        TensorForm::Normalized => ImageTensor::Normalized(vec![0.0; values]),
+        TensorForm::Pixels => ImageTensor::Pixels(vec![0; values]),
+    }
 }
 
 /// The sessions of a model.
 struct Sessions {
-    device: Device,
+    devices: Devices,
     form: TensorForm,
     engines: Vec<OrtEngine>,
-    /// Batch sizes that each has run, and the time that the first of them took.
-    warm_up: Vec<(usize, Duration)>,
+    /// What each has run, and the time that the first of them took.
+    warm_up: WarmUp,
+}
+
+impl Sessions {
+    /// Those of several devices, which take images in one form.
+    fn join(of_devices: Vec<Self>) -> Result<Self, EngineError> {
+        let mut all = of_devices.into_iter();
+        let none = || EngineError::Graph("no device to load it on".to_owned());
+        let mut joined = all.next().ok_or_else(none)?;
+        for mut sessions in all {
+            if sessions.form != joined.form {
+                return Err(EngineError::Graph(format!(
+                    "{} and {} do not take images in one form, because this program's kernels work \
+                     on one of them alone; serve them apart, or with --kernels stock",
+                    joined.devices, sessions.devices
+                )));
+            }
+            let device = sessions.devices.first();
+            joined.devices.add(device).map_err(EngineError::Graph)?;
+            joined.engines.append(&mut sessions.engines);
+            let limits = [joined.warm_up.largest, sessions.warm_up.largest];
+            joined.warm_up.largest = limits.into_iter().flatten().min();
+        }
+        Ok(joined)
+    }
 }
 
 /// Batches at a time on a session that several engines share: one computes, the next is copied and
@@ -320,6 +395,61 @@ fn warm_up(device: Device, max_batch: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Has memory for so many images at once, and notes the batches that it was asked for.
+    struct SmallDevice(usize, Vec<usize>);
+
+    impl Engine for SmallDevice {
+        fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EngineError> {
+            let size = inputs.len();
+            self.1.push(size);
+            if size > self.0 {
+                let error = "asked for".to_owned();
+                return Err(EngineError::OutOfMemory { size, error });
+            }
+            let output = Output {
+                logits: vec![0.0],
+                rollout: Vec::new(),
+                attribution: None,
+                class_attention: None,
+            };
+            Ok(vec![output; size])
+        }
+
+        fn device(&self) -> Device {
+            Device::Cuda(0)
+        }
+
+        fn rebuild(&mut self) -> Result<(), EngineError> {
+            Ok(())
+        }
+    }
+
+    fn warmed(room: usize, max_batch: usize) -> (Result<WarmUp, EngineError>, Vec<usize>) {
+        let mut device = SmallDevice(room, Vec::new());
+        let mut warmed = WarmUp::default();
+        let image = ImageTensor::Pixels(vec![0]);
+        let sizes = warm_up(Device::Cuda(0), max_batch);
+        let outcome = run_sizes(&mut device, &image, &sizes, &mut warmed);
+        (outcome.map(|()| warmed), device.1)
+    }
+
+    #[test]
+    fn what_does_not_fit_in_the_warm_up_is_tried_once_and_bounds_what_is_served() {
+        let (warmed, tried) = warmed(10, 20);
+        let warmed = warmed.unwrap();
+        assert_eq!(warmed.largest, Some(8));
+        assert_eq!(tried[..3], [20, 16, 8]);
+        assert_eq!(tried.iter().filter(|&&size| size > 8).count(), 2);
+        assert_eq!(warmed.times.len(), tried.len() - 2);
+    }
+
+    #[test]
+    fn with_room_for_all_nothing_is_bounded_and_without_any_the_model_is_refused() {
+        assert_eq!(warmed(20, 20).0.unwrap().largest, None);
+        let error = warmed(0, 20).0.unwrap_err();
+        assert!(matches!(error, EngineError::OutOfMemory { size: 1, .. }));
+    }
 
     #[test]
     fn a_gpu_meets_small_sizes_three_times_before_the_first_request() {

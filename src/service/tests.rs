@@ -11,7 +11,7 @@ use patchlight_model::{ModelDescriptor, ModelInfo};
 
 use super::*;
 use crate::{
-    batch::{Batcher, FatalSignal, Policy, policy::Batching},
+    batch::{Batcher, FatalSignal, Policy, WarmUp, policy::Batching},
     classify::{AbstainRule, Classifier},
     decode_budget::DecodeBudget,
     store::{Store, StoreKind, StoreOptions},
@@ -27,6 +27,10 @@ struct FakeEngine {
 }
 
 impl Engine for FakeEngine {
+    fn device(&self) -> Device {
+        Device::Cpu
+    }
+
     fn run(&mut self, inputs: &[Input<'_>]) -> std::result::Result<Vec<Output>, EngineError> {
         let output = |input: &Input<'_>| {
             let mut logits = vec![0.0; self.classes];
@@ -72,7 +76,10 @@ fn classifier(image_time: Duration, metrics: &Arc<Metrics>) -> Classifier {
     };
     let classes = model.manifest.task.classes;
     let engines = vec![FakeEngine { classes }];
-    let warm_up = [(1, image_time)];
+    let warm_up = WarmUp {
+        times: vec![(1, image_time)],
+        largest: None,
+    };
     let fatal = FatalSignal::default();
     let spawned = Batcher::spawn(engines, policy, &warm_up, Arc::clone(metrics), &fatal);
     let (batcher, _) = spawned.unwrap();
@@ -85,7 +92,7 @@ fn classifier(image_time: Duration, metrics: &Arc<Metrics>) -> Classifier {
         descriptor: Arc::new(ModelDescriptor::of(&model)),
         pipeline: Arc::new(Pipeline::new(&model.manifest.preprocess).unwrap()),
         model: Arc::new(model),
-        device: Device::Cpu,
+        devices: Device::Cpu.into(),
         form: TensorForm::Normalized,
         batcher,
         limits: Limits::default(),

@@ -43,6 +43,26 @@ impl Device {
         }
     }
 
+    /// Memory of the card, as its driver tells it now, whoever uses it; `None` for a device that is
+    /// no card, and where the driver does not tell.
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(
+            clippy::missing_const_for_fn,
+            reason = "it asks the driver where there is one"
+        )
+    )]
+    pub fn card_memory(self) -> Option<CardMemory> {
+        match self {
+            #[cfg(feature = "cuda")]
+            Self::Cuda(card) | Self::TensorRt(card) => {
+                let (free, total) = patchlight_kernels::cuda::card_memory(card as usize).ok()?;
+                Some(CardMemory { free, total })
+            }
+            _ => None,
+        }
+    }
+
     /// Adds the execution provider of this device to a session.
     ///
     /// The CPU's is always there and is not added: naming it would switch its arena off.
@@ -127,25 +147,6 @@ pub struct CardMemory {
     pub total: usize,
 }
 
-/// `None` for devices that are no card, and where the driver does not tell.
-#[cfg_attr(
-    not(feature = "cuda"),
-    expect(
-        clippy::missing_const_for_fn,
-        reason = "it asks the driver where there is one"
-    )
-)]
-pub(super) fn card_memory(device: Device) -> Option<CardMemory> {
-    match device {
-        #[cfg(feature = "cuda")]
-        Device::Cuda(card) | Device::TensorRt(card) => {
-            let (free, total) = patchlight_kernels::cuda::card_memory(card as usize).ok()?;
-            Some(CardMemory { free, total })
-        }
-        _ => None,
-    }
-}
-
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -223,6 +224,11 @@ mod tests {
     #[test]
     fn index_defaults_to_the_first() {
         assert_eq!("cuda".parse(), Ok(Device::Cuda(0)));
+    }
+
+    #[test]
+    fn a_cpu_has_no_memory_of_a_card() {
+        assert_eq!(Device::Cpu.card_memory(), None);
     }
 
     #[test]

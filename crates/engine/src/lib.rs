@@ -9,6 +9,7 @@ mod batch_input;
 mod card;
 mod cpu;
 pub mod device;
+mod devices;
 mod encoder;
 #[cfg(feature = "cuda")]
 mod fused;
@@ -16,6 +17,7 @@ mod graph_check;
 mod graph_file;
 mod opened;
 mod options;
+mod out_of_memory;
 mod outputs;
 mod own_session;
 mod raw_session;
@@ -25,6 +27,7 @@ pub mod threads;
 
 pub use self::{
     device::{CardMemory, Device},
+    devices::Devices,
     options::{Kernels, SessionOptions},
     raw_session::{BareSession, Values},
     runtime::Runtime,
@@ -38,11 +41,16 @@ pub trait Engine: Send + 'static {
     /// Runs a batch and answers one output for each input, in their order.
     ///
     /// # Errors
-    /// A failed run says nothing about single inputs: the caller may try them one by one.
+    /// [`EngineError::OutOfMemory`] when the batch is too large for the device: the caller may try
+    /// smaller ones. Any other failed run says nothing about single inputs: the caller may try them
+    /// one by one.
     fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EngineError>;
 
-    /// Whether its runs stand in line behind those of the other engines of its model, on one device
-    /// that they have in common.
+    /// What computes.
+    fn device(&self) -> Device;
+
+    /// Whether its runs stand in line behind those of the other engines of its model on its
+    /// [`device`](Self::device).
     fn shares_device(&self) -> bool {
         false
     }
@@ -145,6 +153,15 @@ pub enum EngineError {
     /// The graph does not have the tensors that the manifest names.
     #[error("the graph does not match its manifest: {0}")]
     Graph(String),
+
+    /// The device has no memory for a batch of this size; a smaller one may fit.
+    #[error("the device has no memory for a batch of {size}: {error}")]
+    OutOfMemory {
+        /// Images of the batch.
+        size: usize,
+        /// What the runtime or the driver said.
+        error: String,
+    },
 
     /// A run on a card of our own making failed.
     #[cfg(feature = "cuda")]

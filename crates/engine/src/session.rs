@@ -11,7 +11,7 @@ use patchlight_onnx::vit::fused::{MAPS, PIXELS};
 #[cfg(feature = "cuda")]
 use super::card::CardRunner;
 use super::{
-    CardMemory, Device, Engine, EngineError, Input, Kernels, Output, Runtime, SessionOptions,
+    Device, Engine, EngineError, Input, Kernels, Output, Runtime, SessionOptions,
     batch_input::BatchInput, cpu, encoder::SharedEncoder, graph_check::check_tensors,
     opened::Opened, outputs::TensorNames, own_session::OwnSession,
 };
@@ -131,12 +131,6 @@ impl OrtEngine {
         }
     }
 
-    /// Memory of the card that the session is on; `None` if it is on none, or its driver does not
-    /// tell.
-    pub fn card_memory(&self) -> Option<CardMemory> {
-        super::device::card_memory(self.device)
-    }
-
     /// Runs a batch for the sake of one float32 output that the manifest does not name.
     ///
     /// # Errors
@@ -155,11 +149,6 @@ impl OrtEngine {
     /// How many values an image's tensor has.
     pub fn image_len(&self) -> usize {
         self.input.iter().product()
-    }
-
-    /// The device that really runs the session.
-    pub fn device(&self) -> Device {
-        self.device
     }
 
     /// The instruction set of our own kernels, where they compute the encoder.
@@ -182,11 +171,17 @@ impl OrtEngine {
 
 impl Engine for OrtEngine {
     fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EngineError> {
-        match &mut self.runner {
+        let outputs = match &mut self.runner {
             Runner::Own(own) => own.run(&self.names, inputs),
             #[cfg(feature = "cuda")]
             Runner::Card(card) => card.run(&self.names, inputs),
-        }
+        };
+        outputs.map_err(|error| error.of_batch(inputs.len()))
+    }
+
+    /// The device that really runs the session.
+    fn device(&self) -> Device {
+        self.device
     }
 
     /// Whether [`another`](Self::another) is a part in the same session.

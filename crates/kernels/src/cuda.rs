@@ -18,7 +18,10 @@ mod replay;
 
 use std::sync::Arc;
 
-use cudarc::driver::{CudaContext, CudaFunction, CudaModule, sys::CUdevice_attribute};
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaModule, DriverError,
+    sys::{CUdevice_attribute, CUresult},
+};
 use ort::operator::OperatorDomain;
 
 use self::compile::Source;
@@ -60,7 +63,7 @@ pub enum KernelError {
     Compiler(String),
     /// What the driver reports.
     #[error("CUDA: {0}")]
-    Driver(#[from] cudarc::driver::DriverError),
+    Driver(#[from] DriverError),
     /// Results differ from the reference's by more than float16 explains.
     #[error(
         "{kernel} differs from the reference by {difference:.1e} where {allowed:.0e} is allowed"
@@ -79,6 +82,16 @@ pub enum KernelError {
     /// What the runtime reports.
     #[error("ONNX Runtime: {0}")]
     Runtime(#[from] ort::Error),
+}
+
+impl KernelError {
+    /// Whether the driver had no memory, on the card or page-locked on the host.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(
+            self,
+            Self::Driver(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY))
+        )
+    }
 }
 
 /// The kernels of one network on one card.

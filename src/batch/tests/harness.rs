@@ -4,26 +4,53 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{self, Receiver, Sender},
     },
 };
 
-use patchlight_engine::EngineError;
+use patchlight_engine::{Device, EngineError};
 
 use super::super::{policy::Batching, *};
 
 /// Reports each batch's inputs, then waits for leave to answer. An input's first value is its
-/// logit; a negative one fails its batch, an infinite one gives no number, a zero panics.
-/// Rebuilding it is reported as an empty batch.
+/// logit; a negative one fails its batch, an infinite one gives no number, a zero panics. On a broken
+/// device every run fails. Rebuilding it is reported as an empty batch.
 struct FakeEngine {
     started: Sender<Vec<f32>>,
     permits: Arc<Mutex<Receiver<()>>>,
-    shares_device: bool,
+    device: FakeDevice,
+}
+
+/// What a fake engine computes on.
+#[derive(Clone)]
+pub(super) struct FakeDevice {
+    pub(super) device: Device,
+    /// How long a run of a single input is thought to take on a device that engines share.
+    pub(super) shared: Option<Duration>,
+    /// The largest batch that it has memory for.
+    pub(super) memory: Arc<AtomicUsize>,
+    pub(super) broken: Arc<AtomicBool>,
+}
+
+impl FakeDevice {
+    pub(super) fn new(device: Device) -> Self {
+        Self {
+            device,
+            shared: None,
+            memory: Arc::new(AtomicUsize::new(usize::MAX)),
+            broken: Arc::default(),
+        }
+    }
 }
 
 impl Engine for FakeEngine {
+    fn device(&self) -> Device {
+        self.device.device
+    }
+
     fn shares_device(&self) -> bool {
-        self.shares_device
+        self.device.shared.is_some()
     }
 
     fn run(&mut self, inputs: &[Input<'_>]) -> std::result::Result<Vec<Output>, EngineError> {
@@ -36,6 +63,14 @@ impl Engine for FakeEngine {
             .lock()
             .expect("no test panics holding it")
             .recv();
+        let size = tags.len();
+        if size > self.device.memory.load(Ordering::Relaxed) {
+            let error = "asked for".to_owned();
+            return Err(EngineError::OutOfMemory { size, error });
+        }
+        if self.device.broken.load(Ordering::Relaxed) {
+            return Err(EngineError::Graph("broken".to_owned()));
+        }
         if tags.contains(&0.0) {
             panic!("asked for");
         }
@@ -75,19 +110,24 @@ pub(super) fn harness_with_workers(
     max_batch: usize,
     max_waiting: usize,
 ) -> (Harness, Workers) {
-    harness_of(engines, max_batch, max_waiting, None)
+    let devices = vec![FakeDevice::new(Device::Cpu); engines];
+    harness_of(&devices, max_batch, max_waiting)
 }
 
 /// Two engines in line on one device, a run of which is thought to take so long.
 pub(super) fn harness_with_shared_device(max_batch: usize, run: Duration) -> Harness {
-    harness_of(2, max_batch, 8, Some(run)).0
+    let device = FakeDevice {
+        shared: Some(run),
+        ..FakeDevice::new(Device::Cuda(0))
+    };
+    harness_of(&[device.clone(), device], max_batch, 8).0
 }
 
-fn harness_of(
-    engines: usize,
+/// An engine on each of these.
+pub(super) fn harness_of(
+    devices: &[FakeDevice],
     max_batch: usize,
     max_waiting: usize,
-    shared_device: Option<Duration>,
 ) -> (Harness, Workers) {
     let (started, seen) = mpsc::channel();
     let (permits, allowed) = mpsc::channel();
@@ -98,14 +138,18 @@ fn harness_of(
     };
     let metrics = Arc::new(Metrics::new().unwrap());
     let allowed = Arc::new(Mutex::new(allowed));
-    let fake_engine = || FakeEngine {
+    let engines = devices.iter().map(|device| FakeEngine {
         started: started.clone(),
         permits: Arc::clone(&allowed),
-        shares_device: shared_device.is_some(),
-    };
-    let engines = (0..engines).map(|_| fake_engine()).collect();
+        device: device.clone(),
+    });
+    let engines = engines.collect();
     let fatal = FatalSignal::default();
-    let warm_up: Vec<_> = shared_device.map(|run| (1, run)).into_iter().collect();
+    let runs = devices.iter().filter_map(|device| device.shared);
+    let warm_up = WarmUp {
+        times: runs.take(1).map(|run| (1, run)).collect(),
+        largest: None,
+    };
     let (batcher, workers) = Batcher::spawn(engines, policy, &warm_up, metrics, &fatal).unwrap();
     let harness = Harness {
         batcher,

@@ -100,6 +100,10 @@ mod tests {
     }
 
     impl Engine for Fake {
+        fn device(&self) -> patchlight_engine::Device {
+            patchlight_engine::Device::Cpu
+        }
+
         fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EngineError> {
             match self.fails {
                 true => Err(EngineError::Graph("it is a fake".to_owned())),

@@ -61,7 +61,7 @@ impl ModelSummary {
             precision: model.manifest.graph.precision.to_string(),
             classes: model.manifest.task.classes,
             digest: model.digest.clone(),
-            device: served.device.to_string(),
+            device: served.devices.to_string(),
             waiting: load.waiting,
             running: load.running,
         }
