@@ -7,11 +7,12 @@
 
 use super::{
     Block, ClassTokenOutputs, Encoder, Image, Parts, for_each_part, lengths, split_rows,
-    steps::{Scratch, write_rounding_error},
+    steps::{Scratch, sum_by_head, write_rounding_error},
 };
 use crate::cpu::{
     encoder::workspace::Workspace,
     instructions::{Epilogue, KeysAndValues, RowsMut},
+    shape::EncoderShape,
 };
 
 /// Tokens of one part on their way to queries, keys and values.
@@ -38,13 +39,21 @@ struct Rest<'a> {
 
 /// What a block tells of the class token.
 struct ClassToken<'a> {
+    /// The values that it reads, as attribution takes them: `[head][token][head size]`.
+    weighted_values: &'a [f32],
     rounding_error: &'a mut [f32],
     other: &'a mut [f32],
 }
 
 impl<'a> ClassToken<'a> {
-    fn of_layer(outputs: &'a mut ClassTokenOutputs<'_>, layer: usize, hidden: usize) -> Self {
+    fn of_layer(
+        outputs: &'a mut ClassTokenOutputs<'_>,
+        layer: usize,
+        shape: &EncoderShape,
+    ) -> Self {
+        let (hidden, values) = (shape.hidden, shape.tokens() * shape.hidden);
         Self {
+            weighted_values: &outputs.weighted_values[layer * values..][..values],
             rounding_error: &mut outputs.rounding_error[layer * hidden..][..hidden],
             other: outputs.other,
         }
@@ -113,7 +122,7 @@ impl Encoder {
                 }
             }
             let outputs = maps.and_then(|maps| maps.class_token.as_mut());
-            class_token.push(outputs.map(|outputs| ClassToken::of_layer(outputs, layer, hidden)));
+            class_token.push(outputs.map(|outputs| ClassToken::of_layer(outputs, layer, shape)));
         }
         let tokens = split_rows(&mut workspace.tokens, hidden, lengths.clone());
         let mixed = split_rows(&mut workspace.mixed, hidden, lengths.clone());
@@ -292,9 +301,10 @@ impl Encoder {
         }
         let input = self.quantized(task.mixed, hidden, &block.out, &mut task.scratch, columns);
         for (image, class_token) in task.class_token.iter_mut().enumerate() {
-            if let Some(ClassToken { rounding_error, .. }) = class_token {
+            if let Some(class_token) = class_token {
                 let row = image * of_image / hidden;
-                write_rounding_error(input, row, &task.mixed[row * hidden..], rounding_error);
+                let read = sum_by_head(self.shape.head_shape(), class_token.weighted_values);
+                write_rounding_error(input, row, &read, class_token.rounding_error);
             }
         }
         instructions.multiply(input, &block.out, Epilogue::Add(task.tokens), columns);

@@ -4,7 +4,7 @@ use half::bf16;
 
 use super::{Encoder, for_each_part, lengths, split_rows};
 use crate::cpu::{
-    instructions::{KeysAndValues, Operand},
+    instructions::{HeadShape, KeysAndValues, Operand},
     rounding::QuantizedMut,
     weights::{Linear, Norm, ZERO_POINT},
 };
@@ -130,7 +130,22 @@ fn split_ranges(
     })
 }
 
-/// What rounding a row changed; nothing where it was not rounded.
+/// What a query read of all tokens, `[head][token][head size]` summed to `[head][head size]`.
+pub(super) fn sum_by_head(shape: HeadShape, weighted_values: &[f32]) -> Vec<f32> {
+    let mut sums = vec![0.0; shape.hidden()];
+    let of_heads = weighted_values.chunks_exact(shape.tokens * shape.size);
+    for (sums, of_head) in sums.chunks_exact_mut(shape.size).zip(of_heads) {
+        for values in of_head.chunks_exact(shape.size) {
+            for (sum, value) in sums.iter_mut().zip(values) {
+                *sum += value;
+            }
+        }
+    }
+    sums
+}
+
+/// What rounding a row changed, attention's included: `values` are what attribution takes it for.
+/// Nothing where it was not rounded.
 pub(super) fn write_rounding_error(
     input: Operand<'_>,
     row: usize,
