@@ -16,7 +16,7 @@ async fn post_image(server: &Server, path: &str, file: &Path) -> Value {
     answer.json()
 }
 
-/// A copy of the demo, to be calibrated.
+/// A copy of the demo that was never calibrated.
 fn demo() -> tempfile::TempDir {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for entry in fs::read_dir(models("demo")).unwrap() {
@@ -25,6 +25,10 @@ fn demo() -> tempfile::TempDir {
             fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
         }
     }
+    let manifest = folder.path().join("model.toml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    let (uncalibrated, _) = text.split_once("[calibration]").unwrap();
+    fs::write(&manifest, uncalibrated).unwrap();
     folder
 }
 
