@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """ViT-L/16 in float16 on an NVIDIA card: right answers, the model alone beside PyTorch, and over HTTP.
 
-    load-tests/gpu.py --json report.json          # ends within five minutes; needs torch and timm for the peers
+    load-tests/gpu.py --json report.json          # ends within six minutes; needs torch and timm for the peers
     load-tests/gpu.py --smoke                     # within a minute and a half: does everything run, and rightly?
 
 The program (`cargo build --release --features cuda`, or --program) is compared with the CPU first. Then the
@@ -9,7 +9,9 @@ model alone is timed at batch 1, 8, 64 and 128 with inputs and outputs in the ho
 one and two batches at a time, with launches of small batches recorded and not, without maps, and with the
 runtime's operators alone; beside PyTorch, whose inputs are on the card: compiled without a map, and compiled
 with a rollout from plain attention matrices. Then come 1, 64 and 256 clients over HTTP with photographs of
-500×375 pixels, the generator on the same cores. Where nothing can be downloaded, make them before with images.py,
+500×375 pixels, the generator on the same cores. Last, a card that is nearly full: with room for the model and
+little else a server has to answer a crowd without one failure, in smaller batches; and where there are two cards,
+both behind one queue. Where nothing can be downloaded, make them before with images.py,
 and carry target/photographs. A part that fails is said and left out; the others run.
 """
 
@@ -20,13 +22,14 @@ import subprocess
 import tempfile
 import time
 import traceback
+import urllib.request
 from pathlib import Path
 
 import images
 from harness import ROOT, Server, status_bytes
 
 BEGAN = time.monotonic()
-PARTS = ("ours", "two", "no-replay", "logits", "stock", "torch", "http")
+PARTS = ("ours", "two", "no-replay", "logits", "stock", "torch", "http", "memory", "cards")
 
 
 def main():
@@ -37,14 +40,14 @@ def main():
     parser.add_argument("--seconds", type=int, help="for each batch size and load [default: 2; 1 with --smoke]")
     parser.add_argument("--skip", nargs="*", default=[], choices=PARTS)
     parser.add_argument("--smoke", action="store_true", help="few sizes, one second each, no PyTorch")
-    parser.add_argument("--within", type=int, help="no part begins after so many seconds [default: 280; 80]")
+    parser.add_argument("--within", type=int, help="no part begins after so many seconds [default: 300; 80]")
     images.add_option(parser)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     args.seconds = args.seconds or (1 if args.smoke else 2)
-    args.within = args.within or (80 if args.smoke else 280)
+    args.within = args.within or (80 if args.smoke else 300)
     if args.smoke:
-        args.skip = [*args.skip, "torch", "no-replay", "logits"]
+        args.skip = [*args.skip, "torch", "no-replay", "logits", "memory", "cards"]
     found = {"card": card(), "processor": processor()}
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -58,6 +61,8 @@ def main():
             "http": lambda: over_http(args, model, images.small(args.images), folder),
             "torch": lambda: torch_peers(args),
             "stock": lambda: bench(args, model, "--kernels", "stock", batches=(64,) if args.smoke else (1, 64)),
+            "memory": lambda: out_of_memory(args, model, images.small(args.images), folder),
+            "cards": lambda: two_cards(args, model, images.small(args.images), folder),
         }
         for name, part in parts.items():
             if name in args.skip:
@@ -208,6 +213,62 @@ def over_http(args, model, files, folder):
             found["card_memory"] = subprocess.run(query, capture_output=True, text=True).stdout.strip()
         log.seek(0)
         found["log"] = [line for line in log.read().splitlines() if " WARN " in line or " INFO " in line][:40]
+    return found
+
+
+def crowd(args, server, files, folder, name, clients):
+    """What so many clients got."""
+    report = folder / f"{name}.json"
+    command = [args.load, "--url", f"http://127.0.0.1:{server.port}/classify", "--clients", str(clients)]
+    command += ["--duration", f"{2 * args.seconds}s", "--warmup", "1s", "--json", report, *files]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"the load generator failed:\n{done.stderr}")
+    say(f"{name}:\n{done.stdout}")
+    return json.loads(report.read_text())
+
+
+def of_devices(server):
+    """The metrics of devices and batches that did not fit."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    names = ("patchlight_device_", "patchlight_batch_limit", "patchlight_batches_out_of_memory", "patchlight_inference_failures")
+    return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(names)}
+
+
+def out_of_memory(args, model, files, folder):
+    """A server started on a card that another process has filled but for 3 GB: the model fits, the largest batch
+    does not. It has to answer a crowd without a failure, in smaller batches. Needs torch."""
+    import torch
+
+    free, _ = torch.cuda.mem_get_info()
+    filler = torch.empty(max(free - (3 << 30), 1), dtype=torch.uint8, device="cuda")
+    with tempfile.TemporaryFile("w+") as log:
+        flags = ("--model", model, "--device", "cuda", "--kernels", "stock", "--max-batch", "256")
+        with Server(*flags, program=args.program, log=log) as server:
+            found = {"ready_s": server.ready_s, "load": crowd(args, server, files, folder, "full card", 256)}
+            found["devices"] = of_devices(server)
+        log.seek(0)
+        found["log"] = [line for line in log.read().splitlines() if " WARN " in line][:20]
+    del filler
+    torch.cuda.empty_cache()
+    return found
+
+
+def two_cards(args, model, files, folder):
+    query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    count = len(subprocess.run(query, capture_output=True, text=True, check=True).stdout.split())
+    if count < 2:
+        return {"left_out": "there is one card"}
+    found = {}
+    for device in ("cuda:0", "cuda:0,1"):
+        flags = ("--model", model, "--device", device, "--max-batch", "64")
+        with Server(*flags, program=args.program) as server:
+            found[device] = {
+                "ready_s": server.ready_s,
+                "load": crowd(args, server, files, folder, device, 256),
+                "devices": of_devices(server),
+            }
     return found
 
 

@@ -8,7 +8,7 @@ use patchlight_engine::Device;
 use patchlight_import::{CancelFlag, CheckOptions};
 use patchlight_sources::{
     Environment, Fetcher, ImportChoice, ModelCache, Outcome, PrecisionChoice, Retry, Source,
-    SourceError,
+    SourceError, default_cache_dir,
 };
 
 pub use self::progress::ProgressLine;
@@ -33,6 +33,12 @@ impl SourceSettings {
         let environment = Environment::of_process();
         let fetcher = Fetcher::new(&environment, self.cache_dir.clone(), Retry::default())?;
         ModelCache::new(fetcher)
+    }
+
+    /// Where models, and what is made of them, are kept; `None` if there is no place for it.
+    pub fn cache_dir_or_default(&self) -> Option<PathBuf> {
+        let by_default = || default_cache_dir(&Environment::of_process());
+        self.cache_dir.clone().or_else(by_default)
     }
 
     /// The model directory of a source, fetched and imported if it is an address and was not

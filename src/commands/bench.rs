@@ -13,7 +13,8 @@ use std::{
 };
 
 use patchlight_engine::{
-    Device, Engine, EngineError, Kernels, OrtEngine, Runtime, SessionOptions, threads,
+    Device, Engine, EngineError, Kernels, OrtEngine, Runtime, SessionOptions, TensorRtOptions,
+    threads,
 };
 use patchlight_imaging::preprocess::TensorForm;
 use patchlight_import::CancelFlag;
@@ -96,6 +97,16 @@ fn measure(args: &BenchArgs, device: Device, kernels: Kernels) -> Result<Report,
             spin: threads::may_spin(),
             kernels,
             replay: !args.no_replay,
+            tensorrt: TensorRtOptions {
+                max_batch: args
+                    .batch
+                    .iter()
+                    .copied()
+                    .map(usize::from)
+                    .max()
+                    .unwrap_or(1),
+                ..TensorRtOptions::default()
+            },
             graph: model.graph(),
         };
         OrtEngine::load(&runtime, &model.manifest, &options)

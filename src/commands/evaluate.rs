@@ -7,7 +7,9 @@ use std::{
     process::ExitCode,
 };
 
-use patchlight_engine::{Engine, Kernels, OrtEngine, Runtime, SessionOptions, threads};
+use patchlight_engine::{
+    Engine, Kernels, OrtEngine, Runtime, SessionOptions, TensorRtOptions, threads,
+};
 use patchlight_imaging::preprocess::Pipeline;
 use patchlight_import::CancelFlag;
 use patchlight_model::ModelInfo;
@@ -98,6 +100,10 @@ fn evaluate_all(
         spin: threads::may_spin(),
         kernels: Kernels::default(),
         replay: true,
+        tensorrt: TensorRtOptions {
+            max_batch: BATCH,
+            ..TensorRtOptions::default()
+        },
         sessions: 1,
         graph: model.graph(),
     };

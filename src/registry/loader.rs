@@ -10,7 +10,7 @@ use std::{
 
 use patchlight_engine::{
     Device, Devices, Engine, EngineError, Input, Kernels, OrtEngine, Output, Runtime,
-    SessionOptions, threads,
+    SessionOptions, TensorRtOptions, threads,
 };
 use patchlight_imaging::{
     decode::{JpegScaling, Limits},
@@ -218,6 +218,11 @@ impl Loader {
             spin: threads::may_spin(),
             kernels: self.kernels,
             replay: true,
+            tensorrt: TensorRtOptions {
+                max_batch: self.policy.max_batch.get(),
+                cache: self.sources.cache_dir_or_default(),
+                model: model.digest.clone(),
+            },
             graph: model.graph(),
         };
         let manifest = &model.manifest;

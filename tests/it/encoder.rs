@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use patchlight_engine::{Device, Engine, Input, Kernels, OrtEngine, Output, SessionOptions};
+use patchlight_engine::{
+    Device, Engine, Input, Kernels, OrtEngine, Output, SessionOptions, TensorRtOptions,
+};
 use patchlight_import::{ImportOptions, Source};
 use patchlight_model::manifest::{HeadFusion, Manifest, Precision};
 use tempfile::TempDir;
@@ -47,6 +49,7 @@ impl Engines {
                 threads: 2,
                 sessions: 1,
                 replay: false,
+                tensorrt: TensorRtOptions::default(),
                 spin: false,
                 kernels,
                 graph: folder.path().join("model.onnx"),

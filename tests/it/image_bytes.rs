@@ -4,7 +4,9 @@
 use std::{fs, path::PathBuf};
 
 use ort::value::TensorRef;
-use patchlight_engine::{Device, Engine, Input, Kernels, OrtEngine, Output, SessionOptions};
+use patchlight_engine::{
+    Device, Engine, Input, Kernels, OrtEngine, Output, SessionOptions, TensorRtOptions,
+};
 use patchlight_imaging::{
     decode::Rgb8,
     preprocess::{
@@ -148,6 +150,7 @@ impl Engines {
                 spin: false,
                 kernels: Kernels::Stock,
                 replay: false,
+                tensorrt: TensorRtOptions::default(),
                 sessions: 1,
                 graph,
             };

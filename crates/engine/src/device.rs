@@ -33,6 +33,21 @@ impl Device {
         }
     }
 
+    /// What [`Auto`](Self::Auto) does not even try for a model of this precision, and why.
+    pub(super) fn passed_over(self, precision: Precision) -> Vec<(Self, &'static str)> {
+        if self != Self::Auto {
+            return Vec::new();
+        }
+        let tensorrt = "it builds its engines before the first answer, so it has to be named";
+        let mut passed = vec![(Self::TensorRt(0), tensorrt)];
+        if precision == Precision::Int8 {
+            passed.push((Self::Cuda(0), "the model is int8, which is for CPUs"));
+        } else if !cfg!(feature = "cuda") {
+            passed.push((Self::Cuda(0), "this program was built without it"));
+        }
+        passed
+    }
+
     /// Whether a GPU will compute, as far as can be told before a model is there: for `Auto` the
     /// program has to be built for CUDA and NVIDIA's driver to have made its device.
     pub fn expects_gpu(self) -> bool {
@@ -87,7 +102,7 @@ impl Device {
                     .to_owned(),
             ));
         }
-        match self.provider(precision) {
+        match self.provider() {
             Ok(None) => Ok(builder),
             Ok(Some(provider)) => builder
                 .with_execution_providers([provider.error_on_failure()])
@@ -98,31 +113,14 @@ impl Device {
         }
     }
 
-    #[cfg_attr(
-        not(feature = "tensorrt"),
-        expect(
-            unused_variables,
-            reason = "only TensorRT has to be told the precision"
-        )
-    )]
-    fn provider(
-        self,
-        precision: Precision,
-    ) -> Result<Option<ExecutionProviderDispatch>, &'static str> {
+    fn provider(self) -> Result<Option<ExecutionProviderDispatch>, &'static str> {
         match self {
             Self::Auto | Self::Cpu => Ok(None),
             #[cfg(feature = "cuda")]
             Self::Cuda(index) => Ok(Some(cuda(index).build())),
             #[cfg(not(feature = "cuda"))]
             Self::Cuda(_) => Err("cuda"),
-            #[cfg(feature = "tensorrt")]
-            Self::TensorRt(index) => Ok(Some(
-                ort::ep::TensorRT::default()
-                    .with_device_id(index as i32)
-                    .with_fp16(precision == Precision::Fp16)
-                    .build(),
-            )),
-            #[cfg(not(feature = "tensorrt"))]
+            // Its options are more than a device and a precision: see `OrtEngine::load`.
             Self::TensorRt(_) => Err("tensorrt"),
         }
     }
@@ -219,6 +217,19 @@ mod tests {
         for precision in [Precision::Fp32, Precision::Fp16] {
             assert_eq!(Device::Auto.candidates(precision), expected);
         }
+    }
+
+    #[test]
+    fn auto_tries_each_device_or_says_why_not() {
+        for precision in [Precision::Fp32, Precision::Fp16, Precision::Int8] {
+            let tried = Device::Auto.candidates(precision);
+            let passed = Device::Auto.passed_over(precision);
+            for device in [Device::TensorRt(0), Device::Cuda(0), Device::Cpu] {
+                let said = passed.iter().any(|(passed, _)| *passed == device);
+                assert!(tried.contains(&device) != said, "{device} {precision}");
+            }
+        }
+        assert!(Device::Cuda(0).passed_over(Precision::Fp16).is_empty());
     }
 
     #[test]

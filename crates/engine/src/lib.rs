@@ -23,6 +23,7 @@ mod own_session;
 mod raw_session;
 pub mod runtime;
 mod session;
+mod tensorrt;
 pub mod threads;
 
 pub use self::{
@@ -32,6 +33,7 @@ pub use self::{
     raw_session::{BareSession, Values},
     runtime::Runtime,
     session::OrtEngine,
+    tensorrt::TensorRtOptions,
 };
 
 use patchlight_imaging::preprocess::ImageTensorRef;

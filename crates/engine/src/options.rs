@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Device;
+use super::{Device, TensorRtOptions};
 
 /// Options of a session.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct SessionOptions {
     pub kernels: Kernels,
     /// Whether a card's launches for small batches are recorded once and replayed.
     pub replay: bool,
+    /// How TensorRT builds its engines.
+    pub tensorrt: TensorRtOptions,
     /// The ONNX file; external data lies beside it.
     pub graph: PathBuf,
 }

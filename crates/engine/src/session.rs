@@ -67,6 +67,9 @@ impl OrtEngine {
     fn load_spec(spec: SessionSpec) -> Result<Self, EngineError> {
         let mut failure = None;
         let precision = spec.manifest.graph.precision;
+        for (device, reason) in spec.options.device.passed_over(precision) {
+            tracing::info!(%device, reason, "not tried");
+        }
         for device in spec.options.device.candidates(precision) {
             let encoder = encoder(&spec.options, device, &spec.manifest);
             let spec = SessionSpec {
@@ -274,6 +277,15 @@ fn open(spec: &SessionSpec, device: Device) -> Result<Opened, EngineError> {
     #[cfg(feature = "cuda")]
     if let Device::Cuda(index) = device {
         return super::fused::open(builder, options, manifest, index);
+    }
+    #[cfg(feature = "tensorrt")]
+    if let Device::TensorRt(card) = device
+        && precision != Precision::Int8
+    {
+        let version = runtime.version();
+        let mut builder =
+            super::tensorrt::add_to(builder, card, &options.tensorrt, manifest, version)?;
+        return Ok(Opened::alone(builder.commit_from_file(&options.graph)?));
     }
     let session = device
         .add_to(builder, precision)?

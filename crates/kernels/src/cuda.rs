@@ -84,6 +84,16 @@ pub enum KernelError {
     Runtime(#[from] ort::Error),
 }
 
+/// Name and compute capability of a card, by its index.
+///
+/// # Errors
+/// If there is no driver or no such card.
+pub fn card_name(card: usize) -> Result<(String, (i32, i32)), KernelError> {
+    compile::check_driver()?;
+    let context = CudaContext::new(card)?;
+    Ok((context.name()?, context.compute_capability()?))
+}
+
 impl KernelError {
     /// Whether the driver had no memory, on the card or page-locked on the host.
     pub fn is_out_of_memory(&self) -> bool {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use patchlight_engine::{
-    Device, Engine, Input, Kernels, OrtEngine, Runtime, SessionOptions, threads,
+    Device, Engine, Input, Kernels, OrtEngine, Runtime, SessionOptions, TensorRtOptions, threads,
 };
 use patchlight_imaging::{
     decode::{self, Limits},
@@ -133,6 +133,7 @@ impl ModelRunner {
             spin: threads::may_spin(),
             kernels: Kernels::default(),
             replay: false,
+            tensorrt: TensorRtOptions::default(),
             sessions: 1,
             graph: model.graph(),
         };
