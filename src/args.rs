@@ -12,6 +12,7 @@ mod cache;
 mod evaluate;
 mod import;
 mod origins;
+mod request_log;
 mod secret;
 mod serve;
 mod settings_file;
@@ -28,6 +29,7 @@ pub use self::{
     evaluate::EvaluateArgs,
     import::ImportArgs,
     origins::SettingSources,
+    request_log::RequestLogArgs,
     secret::Secret,
     serve::ServeArgs,
     settings_file::default_file,

@@ -7,6 +7,7 @@
 mod answer;
 mod decode_job;
 mod model_result;
+mod observed;
 mod options;
 mod raw_inference;
 mod result_cache;
@@ -34,6 +35,7 @@ pub use self::{
 use self::{
     decode_job::{DecodeJob, ImageMeta},
     model_result::ModelResult,
+    observed::Observed,
     result_cache::ResultKey,
 };
 use crate::{
@@ -41,6 +43,7 @@ use crate::{
     batch::{BatchItem, Batcher, Deadline, RequestContext, Reservation},
     decode_budget::DecodeBudget,
     metrics::{Metrics, ShedReason, Stage},
+    request_log::RequestLog,
     store::{AttentionMap, Owner, Store, StoreError, StoredMap},
 };
 
@@ -71,6 +74,8 @@ pub struct Classifier {
     pub keep_previews: bool,
     /// Results for identical requests, if they are kept.
     pub results: Option<ResultCache>,
+    /// Events about answers, if they are wanted.
+    pub request_log: RequestLog,
     /// Counts and times everything.
     pub metrics: Arc<Metrics>,
 }
@@ -122,6 +127,8 @@ impl Classifier {
         let arrived = Instant::now();
         let deadline = request.deadline();
         let keep = options.attention;
+        // A copy of the handle, for the request log.
+        let content = upload.clone();
         let (result, reused, result_key) = match &self.results {
             None => {
                 let result = self.infer(upload, keep, request).await?;
@@ -166,6 +173,14 @@ impl Classifier {
             true => Timing::default(),
         };
         timing.total = arrived.elapsed();
+        self.observe(Observed {
+            logits: &result.logits,
+            predictions: &predictions,
+            image: Some((&result.image, &content)),
+            rollout: Some(result.rollout()).filter(|_| keep != MapRetention::None),
+            cached: reused,
+            took: timing.total,
+        });
         let image = result.image.clone();
         let answer = Classification::new(&self.model, predictions, outcome, image, timing);
         Ok(answer.reused(reused))

@@ -5,6 +5,7 @@ pub(crate) mod demo;
 mod errors;
 mod hosts;
 mod models;
+mod request_log;
 mod sources;
 mod store;
 mod tracing;
@@ -23,6 +24,7 @@ pub use self::{
 use crate::{
     args::{ClassifyArgs, EvaluateArgs, ServeArgs},
     batch::{Policy, policy::Batching},
+    request_log::RequestLogSettings,
     sources::SourceSettings,
     store::{StoreKind, StoreOptions},
     telemetry::{LogFormat, TraceExport},
@@ -80,6 +82,8 @@ pub struct Config {
     pub cors: Option<CorsOrigins>,
     /// The names that requests may call the server by.
     pub allowed_hosts: AllowedHosts,
+    /// Where events about answered requests go, if anywhere.
+    pub request_log: Option<RequestLogSettings>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// What is logged.
@@ -160,6 +164,8 @@ impl Config {
             ..ServeArgs::default()
         };
         let mut config = Self::from_args(&serve)?;
+        // It is about requests.
+        config.request_log = None;
         if let Some(directory) = &args.cache_dir {
             config.sources.cache_dir = Some(directory.clone());
         }
@@ -176,7 +182,9 @@ impl Config {
             device: args.device.clone(),
             ..ServeArgs::default()
         };
-        Self::from_args(&serve)
+        let mut config = Self::from_args(&serve)?;
+        config.request_log = None;
+        Ok(config)
     }
 
     fn read(args: &ServeArgs, errors: &mut ConfigErrors) -> Option<Self> {
@@ -280,6 +288,7 @@ impl Config {
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
         let log_format = errors.one_of("--log-format", &args.log_format, &formats);
 
+        let request_log = request_log::read(&args.request_log, errors);
         let traces = tracing::read(&args.tracing, errors);
 
         if request_timeout.is_some_and(|timeout| timeout.is_zero()) {
@@ -331,6 +340,7 @@ impl Config {
             keep_alive: keep_alive?,
             cors: cors?,
             allowed_hosts: hosts?.unwrap_or(by_default),
+            request_log: request_log?,
             log_format: log_format?,
             log: args.log.clone(),
             traces,

@@ -4,11 +4,13 @@
 //! bounded: endpoints are route templates, codes and reasons come from fixed sets.
 //! `docs/metrics.md` is made from here.
 
+mod answers;
 mod catalogue;
 mod guards;
 mod labels;
 mod memory;
 mod models;
+mod request_log;
 mod result_cache;
 mod verify;
 
@@ -17,20 +19,22 @@ use std::{
     time::Duration,
 };
 
+use patchlight_model::scores::ScoreSummary;
 use prometheus::{
     Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
     TextEncoder,
 };
 
 use self::{
-    catalogue::MetricBuilder, models::ModelMetrics, result_cache::ResultCacheMetrics,
-    verify::VerifyMetrics,
+    answers::AnswerMetrics, catalogue::MetricBuilder, models::ModelMetrics,
+    request_log::RequestLogMetrics, result_cache::ResultCacheMetrics, verify::VerifyMetrics,
 };
 pub use self::{
     catalogue::{MetricDescription, table},
     guards::{AbandonGuard, ActiveRequestGuard},
     labels::{ShedReason, Stage, StoreAction},
     models::ModelState,
+    request_log::LogOutcome,
     result_cache::CacheOutcome,
 };
 
@@ -54,6 +58,7 @@ pub struct Metrics {
     stage_seconds: HistogramVec,
     batch_size: Histogram,
     models: ModelMetrics,
+    answers: AnswerMetrics,
     in_flight: IntGauge,
     shed: IntCounterVec,
     quota_exceeded: IntCounter,
@@ -64,6 +69,7 @@ pub struct Metrics {
     inference_failures: IntCounter,
     decode_panics: IntCounter,
     result_cache: ResultCacheMetrics,
+    request_log: RequestLogMetrics,
     verify: VerifyMetrics,
     ready: IntGauge,
     build_info: IntGaugeVec,
@@ -101,6 +107,7 @@ impl Metrics {
             BATCH_SIZES,
         )?;
         let models = ModelMetrics::new(&mut all)?;
+        let answers = AnswerMetrics::new(&mut all)?;
         let in_flight = all.count("in_flight_requests", "HTTP requests being answered.")?;
         let shed = all.counters(
             "shed_total",
@@ -141,6 +148,7 @@ impl Metrics {
             "Images on which a decoder panicked; the request got 422.",
         )?;
         let result_cache = ResultCacheMetrics::new(&mut all)?;
+        let request_log = RequestLogMetrics::new(&mut all)?;
         let verify = VerifyMetrics::new(&mut all)?;
         let ready = all.count("ready", "1 while `/readyz` says so, 0 while draining.")?;
         let memory_limit = all.counts(
@@ -183,6 +191,7 @@ impl Metrics {
             stage_seconds,
             batch_size,
             models,
+            answers,
             in_flight,
             shed,
             quota_exceeded,
@@ -193,6 +202,7 @@ impl Metrics {
             inference_failures,
             decode_panics,
             result_cache,
+            request_log,
             verify,
             ready,
             build_info,
@@ -309,9 +319,20 @@ impl Metrics {
         self.models.count_image(model);
     }
 
+    /// A model has answered: how sure it was, and what its best label is called.
+    pub fn answer(&self, model: &str, summary: &ScoreSummary, label: &str) {
+        self.answers.observe(model, summary, label);
+    }
+
+    /// So many events of the request log ended this way.
+    pub fn request_log(&self, outcome: LogOutcome, events: usize) {
+        self.request_log.count(outcome, events);
+    }
+
     /// A model is not served any more.
     pub fn remove_model(&self, model: &str) {
         self.models.remove(model);
+        self.answers.remove(model);
     }
 
     /// So many perturbation tests are under way.

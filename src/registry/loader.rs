@@ -25,6 +25,7 @@ use crate::{
     config::Config,
     decode_budget::DecodeBudget,
     metrics::Metrics,
+    request_log::RequestLog,
     sources::SourceSettings,
     store::Store,
 };
@@ -68,6 +69,7 @@ pub struct Loader {
     store: Store,
     keep_previews: bool,
     results: Option<ResultCache>,
+    request_log: RequestLog,
     metrics: Arc<Metrics>,
     fatal: FatalSignal,
     sources: SourceSettings,
@@ -77,7 +79,12 @@ pub struct Loader {
 
 impl Loader {
     /// Everything that models have in common.
-    pub fn new(config: &Config, runtime: Runtime, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        config: &Config,
+        runtime: Runtime,
+        request_log: RequestLog,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             runtime,
             device: config.device,
@@ -96,11 +103,17 @@ impl Loader {
             results: config
                 .result_cache
                 .map(|bytes| ResultCache::new(bytes, config.store.ttl, Arc::clone(&metrics))),
+            request_log,
             metrics,
             fatal: FatalSignal::default(),
             sources: config.sources.clone(),
             cancel: CancelFlag::default(),
         }
+    }
+
+    /// Where events about answers go.
+    pub fn request_log(&self) -> &RequestLog {
+        &self.request_log
     }
 
     /// Raised when the engine of any model is broken for good.
@@ -170,6 +183,7 @@ impl Loader {
             store: self.store.clone(),
             keep_previews: self.keep_previews,
             results: self.results.clone(),
+            request_log: self.request_log.clone(),
             metrics: Arc::clone(&self.metrics),
         };
         Ok((classifier, workers))

@@ -14,6 +14,7 @@ use crate::{
     batch::{Batcher, FatalSignal, Policy, policy::Batching},
     classify::Classifier,
     decode_budget::DecodeBudget,
+    request_log::RequestLog,
     store::{Store, StoreKind, StoreOptions},
 };
 
@@ -94,6 +95,7 @@ fn classifier(image_time: Duration, metrics: &Arc<Metrics>) -> Classifier {
         store: Store::new(&options, Arc::clone(metrics)),
         keep_previews: false,
         results: None,
+        request_log: RequestLog::default(),
         metrics: Arc::clone(metrics),
     }
 }
