@@ -40,6 +40,7 @@ mod precision;
 mod process;
 mod rendering;
 mod replicas;
+mod request_log;
 mod result_cache;
 mod rollout;
 mod service;
