@@ -34,6 +34,7 @@ mod kserve;
 mod lifecycle;
 mod models;
 mod monitoring;
+mod offline;
 mod oip;
 mod page;
 mod precision;
