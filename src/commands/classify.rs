@@ -196,7 +196,7 @@ async fn classify_all(
                 let answer = classify_one(&classifier, &path, options).await;
                 (path, answer)
             });
-            Ok::<_, io::Error>(task.await.map_err(io::Error::other)?)
+            task.await.map_err(io::Error::other)
         }
     });
     let mut answers = answers.buffered(depth);
