@@ -70,6 +70,7 @@ def unable():
 def builds():
     for folder in [K8S / "base", *sorted((K8S / "overlays").iterdir())]:
         yield str(folder), build(folder)
+    yield str(K8S / "jobs"), build(K8S / "jobs")
     for component in [*sorted((K8S / "components").iterdir()), K8S / "monitoring"]:
         # Inside k8s/, since kustomize follows no path out of a repository.
         with tempfile.TemporaryDirectory(dir=K8S) as folder:
@@ -99,8 +100,11 @@ def cross_faults(resources):
     if len(names) != len(resources):
         yield "two resources have the same kind and name"
     deployments = of_kind(resources, "Deployment")
-    if not deployments:
-        yield "there is no Deployment"
+    jobs = of_kind(resources, "Job")
+    if not deployments and not jobs:
+        yield "there is neither a Deployment nor a Job"
+    for job in jobs:
+        yield from job_faults(job)
     for deployment in deployments:
         yield from deployment_faults(deployment, resources)
     pods = [deployment["spec"]["template"] for deployment in deployments]
@@ -167,26 +171,16 @@ def deployment_faults(deployment, resources):
     pod = template["spec"]
     if not selects(deployment["spec"]["selector"]["matchLabels"], template):
         yield f"{name} does not select its own pods"
-    if not pod.get("securityContext", {}).get("runAsNonRoot"):
-        yield f"{name} may run as root"
-    if pod.get("securityContext", {}).get("seccompProfile", {}).get("type") != "RuntimeDefault":
-        yield f"{name} has no seccomp profile"
-    if pod.get("automountServiceAccountToken") is not False:
-        yield f"{name} mounts a service account token"
+    yield from pod_faults(name, pod)
 
     config_maps = {config["metadata"]["name"] for config in of_kind(resources, "ConfigMap")}
     volumes = {volume["name"] for volume in pod.get("volumes", [])}
     for container in pod["containers"] + pod.get("initContainers", []):
         where = f"{name}, container {container['name']}"
-        yield from confinement_faults(where, container.get("securityContext", {}))
-        if "memory" not in container.get("resources", {}).get("limits", {}):
-            yield f"{where} has no memory limit"
+        yield from container_faults(where, container, volumes)
         for source in container.get("envFrom", []):
             if source["configMapRef"]["name"] not in config_maps:
                 yield f"{where} takes its environment from ConfigMap {source['configMapRef']['name']}, which is not there"
-        for mount in container.get("volumeMounts", []):
-            if mount["name"] not in volumes:
-                yield f"{where} mounts volume {mount['name']}, which is not there"
         if container["name"] == "patchlight":
             yield from probe_faults(where, container)
             version = container["image"].rpartition(":")[2].removesuffix("-cuda")
@@ -194,6 +188,37 @@ def deployment_faults(deployment, resources):
                 yield f"{where}: the image is tagged {version}, Cargo.toml says {crate_version()}"
             yield from drain_faults(where, settings_of(resources), pod)
             yield from file_faults(where, settings_of(resources), container)
+
+
+def pod_faults(name, pod):
+    if not pod.get("securityContext", {}).get("runAsNonRoot"):
+        yield f"{name} may run as root"
+    if pod.get("securityContext", {}).get("seccompProfile", {}).get("type") != "RuntimeDefault":
+        yield f"{name} has no seccomp profile"
+    if pod.get("automountServiceAccountToken") is not False:
+        yield f"{name} mounts a service account token"
+
+
+def container_faults(where, container, volumes):
+    yield from confinement_faults(where, container.get("securityContext", {}))
+    if "memory" not in container.get("resources", {}).get("limits", {}):
+        yield f"{where} has no memory limit"
+    for mount in container.get("volumeMounts", []):
+        if mount["name"] not in volumes:
+            yield f"{where} mounts volume {mount['name']}, which is not there"
+
+
+def job_faults(job):
+    name = name_of(job)
+    pod = job["spec"]["template"]["spec"]
+    yield from pod_faults(name, pod)
+    for container in pod["containers"]:
+        where = f"{name}, container {container['name']}"
+        yield from container_faults(where, container, {volume["name"] for volume in pod.get("volumes", [])})
+        values = {variable["name"]: variable["value"] for variable in container.get("env", [])}
+        if values.get("PATCHLIGHT_SHARD_COUNT") != str(job["spec"]["completions"]):
+            yield f"{where}: PATCHLIGHT_SHARD_COUNT is not the number of completions"
+        yield from file_faults(where, values, container)
 
 
 def settings_of(resources):
@@ -289,6 +314,7 @@ def program_faults(program, settings):
             lines = [line for line in refused.stderr.splitlines() if "--" in line]
             if refused.returncode != 64 or any("--listen" not in line for line in lines):
                 yield f"{name}: the program does not take these settings: {refused.stderr.strip()}"
+        yield from classify_faults(program)
         base = {setting: stand_in(setting, value) for setting, value in settings["k8s/base"].items()}
         with running(program, base | {"PATCHLIGHT_LISTEN": "127.0.0.1:0"}) as address:
             for path in ["/readyz", "/healthz", "/metrics"]:
@@ -296,6 +322,16 @@ def program_faults(program, settings):
                     if answer.status != 200:
                         yield f"the program answers {path} with {answer.status}"
     print("the program knows and takes all settings; /readyz, /healthz and /metrics answer")
+
+
+def classify_faults(program):
+    """Whether the program takes the Job's arguments and variables: without its volumes it misses the list."""
+    for job in of_kind(build(K8S / "jobs"), "Job"):
+        for container in job["spec"]["template"]["spec"]["containers"]:
+            values = {variable["name"]: variable["value"] for variable in container["env"]}
+            answer = ask(program, container["args"], values | {"PATCHLIGHT_MODEL": "models/demo", "JOB_COMPLETION_INDEX": "7"})
+            if answer.returncode != 2 or "/images/list.txt: No such file" not in answer.stderr:
+                yield f"{name_of(job)}: the program does not take its arguments: {answer.stderr.strip()}"
 
 
 def stand_ins(folder):

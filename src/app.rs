@@ -7,6 +7,7 @@ use patchlight_engine::{EngineError, Runtime};
 use patchlight_import::CancelFlag;
 use tokio::{
     net::TcpListener,
+    task,
     time::{Instant, timeout_at},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -19,6 +20,7 @@ use crate::{
     metrics::Metrics,
     readiness::Readiness,
     registry::{LoadError, Loader, ModelDir, ModelManager},
+    request_log::RequestLog,
     server::{ReloadSignals, Server, Signals, Stop, Tls},
     service::{KeyRing, Service},
     verify::{JobLimits, Jobs},
@@ -52,6 +54,14 @@ pub enum StartError {
     /// The system has no threads or no signals for us.
     #[error("{0}")]
     System(#[from] std::io::Error),
+    /// The request log cannot be written.
+    #[error("--request-log {target}: {error}")]
+    RequestLog {
+        /// As configured.
+        target: String,
+        /// What the system said.
+        error: std::io::Error,
+    },
     /// Two metrics clash.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -83,6 +93,9 @@ pub struct Files {
 
 /// How long answers may still be sent after an engine has failed for good.
 const ENGINE_FAILURE_GRACE: Duration = Duration::from_secs(1);
+
+/// How long the last events of the request log may take.
+const REQUEST_LOG_GRACE: Duration = Duration::from_secs(3);
 
 /// How serving ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -149,7 +162,16 @@ pub fn load_models(
     let (first, others) = models.split_first().ok_or(StartError::NoModel)?;
     let metrics = Arc::new(Metrics::new()?);
     metrics.describe_build(crate::VERSION, crate::COMMIT, runtime.version());
-    let loader = Loader::new(config, runtime.clone(), metrics);
+    let request_log = match &config.request_log {
+        Some(settings) => RequestLog::start(settings, Arc::clone(&metrics)).map_err(|error| {
+            StartError::RequestLog {
+                target: settings.target.to_string(),
+                error,
+            }
+        })?,
+        None => RequestLog::default(),
+    };
+    let loader = Loader::new(config, runtime.clone(), request_log, metrics);
     ModelManager::start(loader, first, others)
         .map_err(|(name, error)| StartError::Model { name, error })
 }
@@ -208,6 +230,20 @@ impl App {
     /// Serves until a signal, then drains; or until an engine is beyond repair. The admin listener
     /// answers to the end.
     pub async fn serve(
+        self,
+        listeners: Listeners,
+        config: &Config,
+        signals: Signals,
+    ) -> ServeOutcome {
+        let request_log = self.manager.loader().request_log().clone();
+        let outcome = self.serve_requests(listeners, config, signals).await;
+        let written = task::spawn_blocking(move || request_log.finish(REQUEST_LOG_GRACE));
+        // It does not panic, and nobody aborts it.
+        let _ = written.await;
+        outcome
+    }
+
+    async fn serve_requests(
         self,
         listeners: Listeners,
         config: &Config,

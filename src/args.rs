@@ -10,16 +10,18 @@
 mod bench;
 mod cache;
 mod calibrate;
+mod classify;
 mod evaluate;
 mod import;
 mod origins;
+mod request_log;
 mod secret;
 mod serve;
 mod settings_file;
 mod sources;
 mod tracing;
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -27,9 +29,11 @@ pub use self::{
     bench::BenchArgs,
     cache::{CacheArgs, CacheCommand},
     calibrate::CalibrateArgs,
+    classify::ClassifyArgs,
     evaluate::EvaluateArgs,
     import::ImportArgs,
     origins::SettingSources,
+    request_log::RequestLogArgs,
     secret::Secret,
     serve::ServeArgs,
     settings_file::default_file,
@@ -77,45 +81,6 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Write the manual page, such as `patchlight man | man -l -`
     Man(ManArgs),
-}
-
-/// Flags of `patchlight classify`.
-#[derive(Args, Clone, Debug)]
-pub struct ClassifyArgs {
-    /// Images, folders that are searched for images, and patterns such as 'photos/**/*.jpg'
-    #[arg(required = true, value_name = "IMAGE")]
-    pub images: Vec<PathBuf>,
-
-    /// Model directory, or an address as `serve` takes it, such as hf://ORG/NAME [default: the demo]
-    #[arg(long, value_name = "SOURCE", env = "PATCHLIGHT_MODEL")]
-    pub model: Option<PathBuf>,
-
-    /// Where models that were named by an address are kept [default: patchlight in the platform's
-    /// directory for caches]
-    #[arg(long, value_name = "DIR", env = "PATCHLIGHT_CACHE_DIR")]
-    pub cache_dir: Option<PathBuf>,
-
-    /// How many labels per image
-    #[arg(long, value_name = "N", default_value = "5", env = "PATCHLIGHT_TOP_K")]
-    pub top_k: NonZeroUsize,
-
-    /// One JSON object per image and line
-    #[arg(long, env = "PATCHLIGHT_JSON")]
-    pub json: bool,
-
-    /// Write an image of each map into this folder
-    #[arg(long, value_name = "DIR", env = "PATCHLIGHT_OVERLAY")]
-    pub overlay: Option<PathBuf>,
-
-    /// What computes: auto (CUDA if built in and working, or else the CPU), cpu, cuda[:N] or
-    /// tensorrt[:N]
-    #[arg(
-        long,
-        value_name = "DEVICE",
-        env = "PATCHLIGHT_DEVICE",
-        default_value = "auto"
-    )]
-    pub device: String,
 }
 
 /// Flags of `patchlight inspect`.

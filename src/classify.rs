@@ -8,6 +8,7 @@ mod answer;
 mod confidence;
 mod decode_job;
 mod model_result;
+mod observed;
 mod options;
 mod raw_inference;
 mod result_cache;
@@ -36,6 +37,7 @@ pub use self::{
 use self::{
     decode_job::{DecodeJob, ImageMeta},
     model_result::ModelResult,
+    observed::Observed,
     result_cache::ResultKey,
 };
 use crate::{
@@ -43,6 +45,7 @@ use crate::{
     batch::{BatchItem, Batcher, Deadline, RequestContext, Reservation},
     decode_budget::DecodeBudget,
     metrics::{Metrics, ShedReason, Stage},
+    request_log::RequestLog,
     store::{AttentionMap, Owner, Store, StoreError, StoredMap},
 };
 
@@ -75,6 +78,8 @@ pub struct Classifier {
     pub results: Option<ResultCache>,
     /// When an answer is marked as one not to act on.
     pub abstain: AbstainRule,
+    /// Events about answers, if they are wanted.
+    pub request_log: RequestLog,
     /// Counts and times everything.
     pub metrics: Arc<Metrics>,
 }
@@ -126,6 +131,8 @@ impl Classifier {
         let arrived = Instant::now();
         let deadline = request.deadline();
         let keep = options.attention;
+        // A copy of the handle, for the request log.
+        let content = upload.clone();
         let (result, reused, result_key) = match &self.results {
             None => {
                 let result = self.infer(upload, keep, request).await?;
@@ -170,6 +177,14 @@ impl Classifier {
             true => Timing::default(),
         };
         timing.total = arrived.elapsed();
+        self.observe(Observed {
+            logits: &result.logits,
+            predictions: &predictions,
+            image: Some((&result.image, &content)),
+            rollout: Some(result.rollout()).filter(|_| keep != MapRetention::None),
+            cached: reused,
+            took: timing.total,
+        });
         let image = result.image.clone();
         let (logits, best) = (&result.logits, predictions.first());
         let confidence = Confidence::of(&self.model, logits, best, options.coverage);

@@ -6,6 +6,7 @@ mod errors;
 mod fetch_from;
 mod hosts;
 mod models;
+mod request_log;
 mod sources;
 mod store;
 mod tracing;
@@ -26,6 +27,7 @@ use crate::{
     args::{ClassifyArgs, EvaluateArgs, ServeArgs},
     batch::{Policy, policy::Batching},
     classify::AbstainRule,
+    request_log::RequestLogSettings,
     sources::SourceSettings,
     store::{StoreKind, StoreOptions},
     telemetry::{LogFormat, TraceExport},
@@ -87,6 +89,8 @@ pub struct Config {
     pub allowed_hosts: AllowedHosts,
     /// Where images come from that requests name by their URL.
     pub fetch_from: FetchFrom,
+    /// Where events about answered requests go, if anywhere.
+    pub request_log: Option<RequestLogSettings>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// What is logged.
@@ -167,6 +171,8 @@ impl Config {
             ..ServeArgs::default()
         };
         let mut config = Self::from_args(&serve)?;
+        // It is about requests.
+        config.request_log = None;
         if let Some(directory) = &args.cache_dir {
             config.sources.cache_dir = Some(directory.clone());
         }
@@ -190,7 +196,9 @@ impl Config {
             errors.add("--device", "an evaluation runs on one device");
             None
         };
-        Self::with_files(&serve, one_device).map(|(config, ())| config)
+        let (mut config, ()) = Self::with_files(&serve, one_device)?;
+        config.request_log = None;
+        Ok(config)
     }
 
     fn read(args: &ServeArgs, errors: &mut ConfigErrors) -> Option<Self> {
@@ -305,6 +313,7 @@ impl Config {
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
         let log_format = errors.one_of("--log-format", &args.log_format, &formats);
 
+        let request_log = request_log::read(&args.request_log, errors);
         let traces = tracing::read(&args.tracing, errors);
 
         if request_timeout.is_some_and(|timeout| timeout.is_zero()) {
@@ -361,6 +370,7 @@ impl Config {
             cors: cors?,
             allowed_hosts: hosts?.unwrap_or(by_default),
             fetch_from: fetch_from?,
+            request_log: request_log?,
             log_format: log_format?,
             log: args.log.clone(),
             traces,

@@ -34,6 +34,7 @@
 //! | [`classify`] | the stages above in order, for one image; single-flight result cache |
 //! | [`explain`] | a rollout → map, colors, PNG |
 //! | [`store`] | stores maps for `GET /attention/{id}`: in memory, in Redis, or sealed in their ids |
+//! | [`request_log`] | events about answered requests, to a file or as CloudEvents |
 //! | [`metrics`], [`telemetry`] | Prometheus; logs and spans |
 //! | [`perturb`] | deletion and insertion: does a label's score depend on a map's strongest patches? |
 //! | [`verify`] | perturbation tests of one stored map, as background jobs |
@@ -86,6 +87,7 @@ pub mod oip;
 pub mod perturb;
 pub mod readiness;
 pub mod registry;
+pub mod request_log;
 pub mod secret_file;
 pub mod server;
 pub mod service;

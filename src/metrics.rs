@@ -4,12 +4,14 @@
 //! bounded: endpoints are route templates, codes and reasons come from fixed sets.
 //! `docs/metrics.md` is made from here.
 
+mod answers;
 mod catalogue;
 mod devices;
 mod guards;
 mod labels;
 mod memory;
 mod models;
+mod request_log;
 mod result_cache;
 mod verify;
 
@@ -18,14 +20,15 @@ use std::{
     time::Duration,
 };
 
+use patchlight_model::scores::ScoreSummary;
 use prometheus::{
     Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
     TextEncoder,
 };
 
 use self::{
-    catalogue::MetricBuilder, devices::DeviceMetrics, models::ModelMetrics,
-    result_cache::ResultCacheMetrics, verify::VerifyMetrics,
+    answers::AnswerMetrics, catalogue::MetricBuilder, devices::DeviceMetrics, models::ModelMetrics,
+    request_log::RequestLogMetrics, result_cache::ResultCacheMetrics, verify::VerifyMetrics,
 };
 pub use self::{
     catalogue::{MetricDescription, table},
@@ -33,6 +36,7 @@ pub use self::{
     guards::{AbandonGuard, ActiveRequestGuard},
     labels::{ShedReason, Stage, StoreAction},
     models::ModelState,
+    request_log::LogOutcome,
     result_cache::CacheOutcome,
 };
 
@@ -57,6 +61,7 @@ pub struct Metrics {
     batch_size: Histogram,
     models: ModelMetrics,
     devices: DeviceMetrics,
+    answers: AnswerMetrics,
     in_flight: IntGauge,
     shed: IntCounterVec,
     quota_exceeded: IntCounter,
@@ -69,6 +74,7 @@ pub struct Metrics {
     decode_panics: IntCounter,
     image_fetches: IntCounterVec,
     result_cache: ResultCacheMetrics,
+    request_log: RequestLogMetrics,
     verify: VerifyMetrics,
     ready: IntGauge,
     build_info: IntGaugeVec,
@@ -107,6 +113,7 @@ impl Metrics {
         )?;
         let models = ModelMetrics::new(&mut all)?;
         let devices = DeviceMetrics::new(&mut all)?;
+        let answers = AnswerMetrics::new(&mut all)?;
         let in_flight = all.count("in_flight_requests", "HTTP requests being answered.")?;
         let shed = all.counters(
             "shed_total",
@@ -156,6 +163,7 @@ impl Metrics {
             &["outcome"],
         )?;
         let result_cache = ResultCacheMetrics::new(&mut all)?;
+        let request_log = RequestLogMetrics::new(&mut all)?;
         let verify = VerifyMetrics::new(&mut all)?;
         let ready = all.count("ready", "1 while `/readyz` says so, 0 while draining.")?;
         let memory_limit = all.counts(
@@ -202,6 +210,7 @@ impl Metrics {
             batch_size,
             models,
             devices,
+            answers,
             in_flight,
             shed,
             quota_exceeded,
@@ -214,6 +223,7 @@ impl Metrics {
             decode_panics,
             image_fetches,
             result_cache,
+            request_log,
             verify,
             ready,
             build_info,
@@ -353,9 +363,20 @@ impl Metrics {
         self.models.abstained(model);
     }
 
+    /// A model has answered: how sure it was, and what its best label is called.
+    pub fn answer(&self, model: &str, summary: &ScoreSummary, label: &str) {
+        self.answers.observe(model, summary, label);
+    }
+
+    /// So many events of the request log ended this way.
+    pub fn request_log(&self, outcome: LogOutcome, events: usize) {
+        self.request_log.count(outcome, events);
+    }
+
     /// A model is not served any more.
     pub fn remove_model(&self, model: &str) {
         self.models.remove(model);
+        self.answers.remove(model);
     }
 
     /// So many perturbation tests are under way.

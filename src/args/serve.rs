@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, FromArgMatches};
 
-use super::{Secret, SettingSources, SourceArgs, TracingArgs};
+use super::{RequestLogArgs, Secret, SettingSources, SourceArgs, TracingArgs};
 
 /// Flags of `patchlight serve`.
 #[derive(Args, Clone, Debug)]
@@ -402,6 +402,10 @@ pub struct ServeArgs {
     /// Where traces go.
     #[command(flatten)]
     pub tracing: TracingArgs,
+
+    /// Where events about answers go.
+    #[command(flatten)]
+    pub request_log: RequestLogArgs,
 
     /// TOML file with settings, a flag's name being the key; flags and environment go before it
     #[arg(

@@ -40,6 +40,11 @@ impl ModelResult {
         !self.rollout.is_empty() || self.attribution.is_some()
     }
 
+    /// The rollout, empty where the model makes none; see [`AttentionMap::rollout`].
+    pub(super) fn rollout(&self) -> &Arc<[f32]> {
+        &self.rollout
+    }
+
     /// Takes from an output what `keep` asks for.
     pub(super) fn new(
         inference: Inference,

@@ -8,7 +8,8 @@ use std::{
 };
 
 use patchlight_engine::{
-    Device, Engine, EngineError, Input, Kernels, OrtEngine, Runtime, SessionOptions, threads,
+    Device, Engine, EngineError, Input, Kernels, OrtEngine, Runtime, SessionOptions,
+    TensorRtOptions, threads,
 };
 use patchlight_escape::Escaped;
 use patchlight_imaging::{
@@ -125,6 +126,10 @@ impl<'a> Runner<'a> {
             kernels: Kernels::default(),
             replay: true,
             sessions: 1,
+            tensorrt: TensorRtOptions {
+                max_batch: BATCH,
+                ..TensorRtOptions::default()
+            },
             graph: model.graph(),
         };
         let engine = OrtEngine::load(&Runtime::load()?, &model.manifest, &options)?;
@@ -245,8 +250,14 @@ fn write(model: &ModelInfo, calibration: Calibration) -> Result<(), String> {
     let path = model.directory.join(MANIFEST);
     let mut manifest = model.manifest.clone();
     manifest.calibration = Some(calibration);
-    let text = toml::to_string(&manifest).map_err(|error| error.to_string())?;
     let with_path = |path: &PathBuf, error: io::Error| format!("{}: {error}", path.display());
+    let before = fs::read_to_string(&path).map_err(|error| with_path(&path, error))?;
+    // Who wrote it, and why it should not be edited.
+    let comment = before
+        .lines()
+        .take_while(|line| line.starts_with('#') || line.is_empty());
+    let mut text: String = comment.flat_map(|line| [line, "\n"]).collect();
+    text += &toml::to_string(&manifest).map_err(|error| error.to_string())?;
     let partial = model.directory.join(format!("{MANIFEST}.new"));
     fs::write(&partial, text).map_err(|error| with_path(&partial, error))?;
     fs::rename(&partial, &path).map_err(|error| with_path(&path, error))

@@ -26,6 +26,7 @@ use crate::{
     config::Config,
     decode_budget::DecodeBudget,
     metrics::Metrics,
+    request_log::RequestLog,
     sources::SourceSettings,
     store::Store,
 };
@@ -70,6 +71,7 @@ pub struct Loader {
     keep_previews: bool,
     results: Option<ResultCache>,
     abstain: AbstainRule,
+    request_log: RequestLog,
     metrics: Arc<Metrics>,
     fatal: FatalSignal,
     sources: SourceSettings,
@@ -79,7 +81,12 @@ pub struct Loader {
 
 impl Loader {
     /// Everything that models have in common.
-    pub fn new(config: &Config, runtime: Runtime, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        config: &Config,
+        runtime: Runtime,
+        request_log: RequestLog,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             runtime,
             devices: config.devices.clone(),
@@ -99,11 +106,17 @@ impl Loader {
                 .result_cache
                 .map(|bytes| ResultCache::new(bytes, config.store.ttl, Arc::clone(&metrics))),
             abstain: config.abstain,
+            request_log,
             metrics,
             fatal: FatalSignal::default(),
             sources: config.sources.clone(),
             cancel: CancelFlag::default(),
         }
+    }
+
+    /// Where events about answers go.
+    pub fn request_log(&self) -> &RequestLog {
+        &self.request_log
     }
 
     /// Raised when the engine of any model is broken for good.
@@ -176,6 +189,7 @@ impl Loader {
             keep_previews: self.keep_previews,
             results: self.results.clone(),
             abstain: self.abstain,
+            request_log: self.request_log.clone(),
             metrics: Arc::clone(&self.metrics),
         };
         Ok((classifier, workers))

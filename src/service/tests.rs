@@ -14,6 +14,7 @@ use crate::{
     batch::{Batcher, FatalSignal, Policy, WarmUp, policy::Batching},
     classify::{AbstainRule, Classifier},
     decode_budget::DecodeBudget,
+    request_log::RequestLog,
     store::{Store, StoreKind, StoreOptions},
 };
 
@@ -102,6 +103,7 @@ fn classifier(image_time: Duration, metrics: &Arc<Metrics>) -> Classifier {
         keep_previews: false,
         results: None,
         abstain: AbstainRule::default(),
+        request_log: RequestLog::default(),
         metrics: Arc::clone(metrics),
     }
 }

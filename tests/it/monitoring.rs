@@ -128,6 +128,49 @@ async fn a_real_prometheus_scrapes_alerts_and_answers_the_dashboard() {
     prometheus.wait_for("PatchlightDown").await;
 }
 
+/// Dogs for a while, then a grey area that the model can make nothing of.
+#[tokio::test]
+async fn images_of_another_kind_set_off_the_alerts_for_drift() {
+    if is_missing() {
+        return;
+    }
+    let server = Server::demo();
+    let address = server.address.clone();
+    let prometheus = Prometheus::start(&address, &accelerated(&rules_for_prometheus()));
+    let dog = fs::read(models("samples/dog.jpg")).unwrap();
+    let mut grey = std::io::Cursor::new(Vec::new());
+    image::GrayImage::from_pixel(64, 64, image::Luma([128]))
+        .write_to(&mut grey, image::ImageFormat::Png)
+        .unwrap();
+    let grey = grey.into_inner();
+    let drift = ["PatchlightEntropyShifted", "PatchlightLabelsShifted"];
+
+    for _ in 0..80 {
+        assert_eq!(post(&address, "/classify", dog.clone()).await.status, 200);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let quiet = prometheus.firing().await;
+    assert!(
+        !drift
+            .iter()
+            .any(|alert| quiet.contains(&(*alert).to_owned())),
+        "{quiet:?}"
+    );
+
+    for _ in 0..SCRAPE_TIMEOUT {
+        assert_eq!(post(&address, "/classify", grey.clone()).await.status, 200);
+        let firing = prometheus.firing().await;
+        if drift
+            .iter()
+            .all(|alert| firing.contains(&(*alert).to_owned()))
+        {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    panic!("no alert for drift");
+}
+
 /// Whether the tests must be left out, which is said.
 fn is_missing() -> bool {
     !(has("prometheus") && has("promtool"))
@@ -166,7 +209,17 @@ fn accelerated(rules: &str) -> String {
         assert!(fast.contains(slow), "{slow}");
         fast = fast.replace(slow, quick);
     }
-    for duration in ["for: 5m", "for: 10m", "for: 15m"] {
+    // The longer first, since it has the shorter in it.
+    for (slow, quick) in [
+        ("[1d] offset 2h", "[60s] offset 15s"),
+        ("[2h]", "[15s]"),
+        ("> 200)", "> 5)"),
+        ("> 1000)", "> 5)"),
+    ] {
+        assert!(fast.contains(slow), "{slow}");
+        fast = fast.replace(slow, quick);
+    }
+    for duration in ["for: 5m", "for: 10m", "for: 15m", "for: 30m"] {
         assert!(fast.contains(duration), "{duration}");
         fast = fast.replace(duration, "for: 0s");
     }

@@ -1,7 +1,10 @@
 //! From logits to scores and the best of them.
 
+mod summary;
+
 use serde::Serialize;
 
+pub use self::summary::ScoreSummary;
 use super::{ModelInfo, manifest::TaskKind};
 
 /// A label and how sure the model is of it.

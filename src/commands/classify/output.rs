@@ -1,123 +1,145 @@
 //! What is printed and written, in the order of the images.
 
 use std::{
-    collections::BTreeMap,
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
 };
 
-use serde::Serialize;
-
-use super::{Labelled, table::Table};
+use super::{
+    Labelled,
+    line::{EvidenceColumn, Line, MapColumn},
+    parts::Parts,
+    table::Table,
+};
 use crate::{
-    classify::Classification,
     explain::{self, Style},
     store::FoundMap,
 };
 
 type Answer = Result<Labelled, String>;
 
-/// Prints answers in the order of the images, holding back those that come early.
-pub(super) struct Output {
-    /// JSON lines, without.
-    table: Option<Table>,
-    overlays: Option<PathBuf>,
-    next: usize,
-    early: BTreeMap<usize, (PathBuf, Answer)>,
+/// What a line of JSON has besides labels.
+pub(super) struct Columns {
+    /// The model's digest, where lines have it.
+    pub(super) model_digest: Option<String>,
+    /// The rollout.
+    pub(super) maps: bool,
+    /// What speaks for the best label.
+    pub(super) evidence: bool,
 }
 
-/// A line of `--json`.
-#[derive(Serialize)]
-struct Line<'a> {
-    file: &'a Path,
-    #[serde(flatten)]
-    answer: Option<&'a Classification>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    overlay: Option<PathBuf>,
+/// Where answers go.
+enum Form {
+    /// Lines for people.
+    Table(Table),
+    /// JSON lines on standard output.
+    Json,
+    /// JSON lines in files.
+    Parts(Parts),
+}
+
+/// Prints or writes answers.
+pub(super) struct Output {
+    form: Form,
+    columns: Columns,
+    overlays: Option<PathBuf>,
 }
 
 impl Output {
-    /// For these images.
+    /// `names` are those of a table's rows, as far as they are known.
     pub(super) fn new(
-        images: &[PathBuf],
+        names: &[String],
         json: bool,
+        columns: Columns,
         overlays: Option<PathBuf>,
+        parts: Option<Parts>,
     ) -> io::Result<Self> {
         if let Some(folder) = &overlays {
             fs::create_dir_all(folder)?;
         }
         Ok(Self {
-            table: (!json).then(|| {
-                let names: Vec<_> = images.iter().map(|path| path.to_string_lossy()).collect();
-                Table::of(names.iter().map(AsRef::as_ref))
-            }),
+            form: match parts {
+                Some(parts) => Form::Parts(parts),
+                None if json => Form::Json,
+                None => Form::Table(Table::of(names.iter().map(String::as_str))),
+            },
+            columns,
             overlays,
-            next: 0,
-            early: BTreeMap::new(),
         })
     }
 
-    /// Takes the answer for the image of this number and prints what is due.
-    pub(super) fn take(&mut self, number: usize, path: PathBuf, answer: Answer) -> io::Result<()> {
-        self.early.insert(number, (path, answer));
-        while let Some((path, answer)) = self.early.remove(&self.next) {
-            self.print(&path, answer)?;
-            self.next += 1;
-        }
-        Ok(())
-    }
-
-    fn print(&self, path: &Path, answer: Answer) -> io::Result<()> {
+    /// Takes the next image's answer.
+    pub(super) fn take(&mut self, path: &Path, answer: Answer) -> io::Result<()> {
         let (answer, map) = match answer {
             Ok(Labelled { answer, map }) => (Ok(answer), map),
             Err(error) => (Err(error), None),
         };
         let overlay = match (&answer, &self.overlays) {
-            (Ok(answer), Some(folder)) if answer.id.is_some() => Some(draw(path, map, folder)?),
+            (Ok(answer), Some(folder)) if answer.id.is_some() => {
+                Some(draw(path, map.as_ref(), folder)?)
+            }
             _ => None,
         };
-        let mut out = io::stdout().lock();
-        let Some(table) = self.table else {
-            let (good, error) = match &answer {
-                Ok(answer) => (Some(answer), None),
-                Err(error) => (None, Some(error.as_str())),
-            };
-            serde_json::to_writer(
-                &mut out,
-                &Line {
-                    file: path,
-                    answer: good,
-                    error,
-                    overlay,
-                },
-            )?;
-            return writeln!(out);
-        };
-        let name = path.to_string_lossy();
-        let lines = match &answer {
-            Ok(answer) => {
-                let mut lines = table.labels(&name, &answer.predictions);
-                if let (Some(_), Some(note)) = (&self.overlays, &answer.attention_note) {
-                    lines += &table.note("", &format!("no overlay: {note}"));
+        if let Form::Table(table) = self.form {
+            let name = path.to_string_lossy();
+            let lines = match &answer {
+                Ok(answer) => {
+                    let mut lines = table.labels(&name, &answer.predictions);
+                    if let (Some(_), Some(note)) = (&self.overlays, &answer.attention_note) {
+                        lines += &table.note("", &format!("no overlay: {note}"));
+                    }
+                    lines
                 }
-                lines
-            }
-            Err(error) => table.note(&name, error),
-        };
-        out.write_all(lines.as_bytes())
+                Err(error) => table.note(&name, error),
+            };
+            return io::stdout().lock().write_all(lines.as_bytes());
+        }
+        let best = answer
+            .as_ref()
+            .ok()
+            .and_then(|answer| answer.predictions.first());
+        let columns = &self.columns;
+        let mut line = serde_json::to_vec(&Line {
+            file: path,
+            model_digest: columns.model_digest.as_deref(),
+            answer: answer.as_ref().ok(),
+            error: answer.as_ref().err().map(String::as_str),
+            overlay,
+            map: map
+                .as_ref()
+                .filter(|_| columns.maps)
+                .and_then(MapColumn::of),
+            evidence: map
+                .as_ref()
+                .filter(|_| columns.evidence)
+                .zip(best)
+                .and_then(|(map, best)| EvidenceColumn::of(map, best.class_id)),
+        })?;
+        line.push(b'\n');
+        match &mut self.form {
+            Form::Parts(parts) => parts.add(&line),
+            Form::Table(_) | Form::Json => io::stdout().lock().write_all(&line),
+        }
+    }
+
+    /// Completes what was written.
+    pub(super) fn finish(self) -> io::Result<()> {
+        match self.form {
+            Form::Parts(parts) => parts.finish(),
+            Form::Table(_) | Form::Json => Ok(()),
+        }
     }
 }
 
 /// Draws the map. Images of one name in several folders get numbers.
-fn draw(path: &Path, found: Option<FoundMap>, folder: &Path) -> io::Result<PathBuf> {
+fn draw(path: &Path, found: Option<&FoundMap>, folder: &Path) -> io::Result<PathBuf> {
     let found = found.ok_or_else(|| io::Error::other("the map is gone"))?;
     let map = found.map.patches(0).map_err(io::Error::other)?;
     let image = found
         .preview
-        .map(|jpeg| explain::decode_preview(&jpeg))
+        .as_ref()
+        .map(|jpeg| explain::decode_preview(jpeg))
         .transpose()
         .map_err(io::Error::other)?;
     let drawn = explain::render(
