@@ -53,7 +53,7 @@ fn parts(folder: &Path) -> BTreeMap<PathBuf, Vec<Value>> {
             .lines()
             .map(|line| serde_json::from_str(line).unwrap());
         assert_eq!(path.extension().unwrap(), "jsonl", "{}", path.display());
-        (path.clone(), lines.collect())
+        (path, lines.collect())
     });
     parts.collect()
 }
