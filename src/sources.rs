@@ -8,7 +8,7 @@ use patchlight_engine::Device;
 use patchlight_import::{CancelFlag, CheckOptions};
 use patchlight_sources::{
     Environment, Fetcher, ImportChoice, ModelCache, Outcome, PrecisionChoice, Retry, Source,
-    SourceError, default_cache_dir,
+    SourceError, default_cache_dir, is_served_as_it_is,
 };
 
 pub use self::progress::ProgressLine;
@@ -52,7 +52,9 @@ impl SourceSettings {
         device: Device,
         cancel: &CancelFlag,
     ) -> Result<PathBuf, SourceError> {
-        if let Source::Local(directory) = source {
+        if let Source::Local(directory) = source
+            && is_served_as_it_is(directory)
+        {
             return Ok(directory.clone());
         }
         let choice = ImportChoice {
@@ -74,7 +76,7 @@ impl SourceSettings {
                 "found in the cache; nobody was asked"
             ),
             Outcome::Made(origin) => tracing::info!(
-                %source, revision = origin.revision, directory = %shown, "fetched and imported"
+                %source, revision = origin.revision, directory = %shown, "imported"
             ),
         }
         Ok(directory)

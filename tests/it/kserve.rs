@@ -4,6 +4,7 @@
 use std::{collections::HashMap, fs, path::Path, process::Command};
 
 use serde::Deserialize;
+use tempfile::TempDir;
 
 use crate::{
     client::{get, post},
@@ -35,22 +36,53 @@ async fn the_manifests_fit_kserve_s_types_and_start_what_is_mounted() {
     let starts: HashMap<String, Start> = serde_json::from_slice(&checked.stdout).unwrap();
     assert_eq!(starts.len(), 2);
     for (runtime, start) in starts {
-        serves_what_is_mounted(&runtime, &start).await;
+        let mount = mounted(&models("demo"));
+        let (server, _cache) = started(&runtime, &start, mount.path());
+        // Under the service's name.
+        answers(&server, &start.probes).await;
+        let start = &start;
+        let runtime = &runtime;
+        let checkpoint = mounted(&models("demo/checkpoint"));
+        let graph = mounted(&root.join("tests/goldens/exported/optimum"));
+        for mount in [checkpoint, graph] {
+            let (server, cache) = started(runtime, start, mount.path());
+            answers(&server, &start.probes).await;
+            drop(server);
+            // The container's next start in the same pod.
+            let kept = fs::read_dir(cache.path().join("models")).unwrap().count();
+            assert_eq!(kept, 1, "{runtime}");
+        }
     }
 }
 
-/// The container's arguments and environment, its user where this test may choose one, with a free
-/// port for its port and a folder for /mnt/models that nobody can write to.
-async fn serves_what_is_mounted(runtime: &str, start: &Start) {
+async fn answers(server: &Server, probes: &[String]) {
+    for probe in probes {
+        assert_eq!(get(&server.address, probe).await.status, 200, "{probe}");
+    }
+    let dog = fs::read(models("samples/dog.jpg")).unwrap();
+    let answer = post(&server.address, "/classify?model=birds", dog).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let ready = get(&server.address, "/v2/models/birds/ready").await;
+    assert_eq!(ready.status, 200);
+}
+
+/// A folder for /mnt/models that nobody can write to, with these files.
+fn mounted(files: &Path) -> TempDir {
     let mount = tempfile::tempdir().unwrap();
-    for file in fs::read_dir(models("demo")).unwrap() {
+    for file in fs::read_dir(files).unwrap() {
         let file = file.unwrap().path();
         if file.is_file() {
             fs::copy(&file, mount.path().join(file.file_name().unwrap())).unwrap();
         }
     }
     readable_to_all(mount.path());
-    let path = mount.path().to_str().unwrap();
+    mount
+}
+
+/// The program with the container's arguments and environment, its user where this test may choose
+/// one, a free port for its port, and a folder for its cache.
+fn started(runtime: &str, start: &Start, mount: &Path) -> (Server, TempDir) {
+    let path = mount.to_str().unwrap();
     let [serve, rest @ ..] = start.args.as_slice() else {
         panic!("{runtime} has no arguments");
     };
@@ -62,18 +94,14 @@ async fn serves_what_is_mounted(runtime: &str, start: &Start) {
         .filter(|flag| **flag != listen)
         .map(|flag| flag.replace("/mnt/models", path))
         .collect();
+    let cache = tempfile::tempdir().unwrap();
+    writable_to_all(cache.path());
+    assert!(start.env.contains_key("PATCHLIGHT_CACHE_DIR"), "{runtime}");
     let mut command = as_user(start.user);
-    command.envs(&start.env);
-    let server = Server::start_by(command, "127.0.0.1:0", &flags);
-    for probe in &start.probes {
-        assert_eq!(get(&server.address, probe).await.status, 200, "{probe}");
-    }
-    // Under the service's name.
-    let dog = fs::read(models("samples/dog.jpg")).unwrap();
-    let answer = post(&server.address, "/classify?model=birds", dog).await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    let ready = get(&server.address, "/v2/models/birds/ready").await;
-    assert_eq!(ready.status, 200);
+    command
+        .envs(&start.env)
+        .env("PATCHLIGHT_CACHE_DIR", cache.path());
+    (Server::start_by(command, "127.0.0.1:0", &flags), cache)
 }
 
 /// The program as the user of the container, if this test may become one and that one may run it.
@@ -101,6 +129,12 @@ fn as_user(user: u32) -> Command {
         true => become_user(),
         false => plain,
     }
+}
+
+#[cfg(unix)]
+fn writable_to_all(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
 }
 
 #[cfg(unix)]

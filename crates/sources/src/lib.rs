@@ -46,7 +46,7 @@ pub use fetcher::Fetcher;
 pub use hub::{HubSettings, Token};
 pub use model_cache::{
     CacheEntry, ImportChoice, ModelCache, Outcome, PrecisionChoice, Prepared, PruneRule, Pruned,
-    check_import,
+    check_import, is_served_as_it_is,
 };
 pub use observer::{Observer, Progress};
 pub use retry::Retry;

@@ -1,8 +1,9 @@
 //! What lies in a directory of this machine that something was downloaded into.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::UNIX_EPOCH};
 
 use patchlight_model::MANIFEST;
+use sha2::{Digest, Sha256};
 
 use crate::{
     Content, SourceError,
@@ -59,6 +60,27 @@ pub(crate) fn names(directory: &Path) -> Result<Vec<String>, SourceError> {
     }
     names.sort_unstable();
     Ok(names)
+}
+
+/// What names the content of a directory until one of its files is written again: SHA-256 of the
+/// names, sizes and times of all files. Weights of gigabytes are not read for it.
+///
+/// # Errors
+/// If the directory cannot be read.
+pub(crate) fn revision(directory: &Path) -> Result<String, SourceError> {
+    let mut digest = Sha256::new();
+    for name in names(directory)? {
+        let path = directory.join(&name);
+        let metadata = fs::metadata(&path).map_err(SourceError::file(&path, "read it"))?;
+        let modified = metadata.modified().ok();
+        let since = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let nanoseconds = since.map_or(0, |since| since.as_nanos());
+        digest.update(name.len().to_le_bytes());
+        digest.update(name);
+        digest.update(metadata.len().to_le_bytes());
+        digest.update(nanoseconds.to_le_bytes());
+    }
+    Ok(hex::encode(digest.finalize()))
 }
 
 fn read_text(path: &Path) -> Result<String, SourceError> {

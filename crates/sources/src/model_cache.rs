@@ -31,8 +31,8 @@ pub use self::{
 };
 use self::{key::Key, needs::Needs, record::Record};
 use crate::{
-    Content, Fetched, Observer, Progress, Source, SourceError, fetcher::Fetcher, lock::FileLock,
-    space,
+    Content, Fetched, Observer, Progress, Source, SourceError, fetcher::Fetcher, local,
+    lock::FileLock, space,
 };
 
 /// The cache of imported models.
@@ -62,6 +62,12 @@ pub enum Outcome {
     Made(Origin),
 }
 
+/// Whether a path of this machine needs no cache: a model directory, or nothing at all, of which
+/// whoever opens it says so.
+pub fn is_served_as_it_is(path: &Path) -> bool {
+    !path.exists() || path.join(MANIFEST).exists()
+}
+
 impl ModelCache {
     /// A cache where the fetcher's downloads are; the directory is made when something is kept.
     ///
@@ -86,10 +92,7 @@ impl ModelCache {
         observer: &dyn Observer,
     ) -> Result<Prepared, SourceError> {
         if let Source::Local(path) = source {
-            return Ok(Prepared {
-                directory: path.clone(),
-                outcome: Outcome::Local,
-            });
+            return self.local_dir(source, path, choice, cancel, observer);
         }
         let asked = Key::of_source(source, choice);
         if let Some(found) = self.find(&asked) {
@@ -116,6 +119,63 @@ impl ModelCache {
         Ok(Prepared {
             directory,
             outcome: Outcome::Made(fetched.origin),
+        })
+    }
+
+    /// A model directory of this machine as it is; a checkpoint or an exported graph imported,
+    /// unless the same files were before.
+    fn local_dir(
+        &self,
+        source: &Source,
+        path: &Path,
+        choice: &ImportChoice,
+        cancel: &CancelFlag,
+        observer: &dyn Observer,
+    ) -> Result<Prepared, SourceError> {
+        if is_served_as_it_is(path) {
+            return Ok(Prepared {
+                directory: path.to_owned(),
+                outcome: Outcome::Local,
+            });
+        }
+        let unusable = |detail| SourceError::Unusable {
+            source_name: source.to_string(),
+            detail,
+        };
+        let content = match path.is_dir() {
+            true => local::content(path, &unusable)?,
+            false => Content::Checkpoint(path.to_owned()),
+        };
+        let weights = match content {
+            Content::Checkpoint(weights) => weights,
+            Content::ModelDir(directory) => {
+                return Ok(Prepared {
+                    directory,
+                    outcome: Outcome::Local,
+                });
+            }
+        };
+        let fetched = Fetched {
+            content: Content::Checkpoint(weights.clone()),
+            origin: Origin {
+                address: source.to_string(),
+                revision: local::revision(weights.parent().unwrap_or_else(|| Path::new(".")))?,
+            },
+            downloads: None,
+        };
+        let key = Key::of_content(source, &fetched.origin.revision, choice);
+        let place = self.directory.join("models");
+        let place = place.join(key.directory_name(&source.model_name()));
+        let was_there = place.join(MANIFEST).is_file();
+        let directory = self.imported(source, &fetched, &weights, choice, cancel, observer)?;
+        let record = Record::new(source, choice, &fetched.origin, &directory);
+        record.write(&self.record(&Key::of_source(source, choice)))?;
+        Ok(Prepared {
+            directory,
+            outcome: match was_there {
+                true => Outcome::Found(fetched.origin),
+                false => Outcome::Made(fetched.origin),
+            },
         })
     }
 
