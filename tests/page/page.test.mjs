@@ -74,6 +74,9 @@ onPage("an uploaded image gets labels, a map, times, links and commands", async 
   await classified(page);
   assert.equal(await page.locator("#labels li").count(), 5);
   assert.match(await page.locator("#labels .score").first().textContent(), /^\d+(\.\d)? %$/);
+  // The demo is calibrated: either the image is unlike its drawings, or the labels' worth is said.
+  const unlike = await page.locator("#unlike").isVisible();
+  assert.match(await page.locator(unlike ? "#unlike" : "#worth").textContent(), unlike ? /unlike the images/ : /the right one is among/);
   assert.match(await page.locator("#frame").getAttribute("aria-label"), /^Rollout: strongest in the /);
   assert.match(await page.locator("#timing").textContent(), /Decode.*Preprocess.*Queue.*Inference.*On the server/);
   const commands = await page.locator("#curl").textContent();

@@ -13,11 +13,28 @@ function make(tag, className, text) {
 
 const SCORES = { sigmoid: "Each score stands for itself; together they do not make 100 %." };
 
+const UNLIKE = "This image is unlike the images that this model was made for: its labels mean nothing.";
+const UNCALIBRATED = "Nobody has measured how often this model's scores are right.";
+
+/** What the answer is worth, in words. */
+function worth(confidence) {
+  if (!confidence) return UNCALIBRATED;
+  const { set, coverage, calibrated_score: score } = confidence;
+  const sure = score === undefined ? "" : `The first label is right in about ${percent(score)} of such answers.`;
+  if (!set) return sure;
+  const labels = set.length > 5 ? `${set.slice(0, 5).join(", ")} or ${set.length - 5} more` : set.join(", ");
+  return `${sure} In ${percent(coverage)} of cases the right one is among: ${labels}.`;
+}
+
 /** Labels, times and the raw answer. `pick` is called with the prediction whose label is clicked; null where no label has evidence. */
 export function showAnswer(answer, roundTrip, onSelect) {
   $("intro").hidden = true;
   $("result").hidden = $("more").hidden = false;
   $("model").textContent = `model ${answer.model}`;
+  const unlike = answer.confidence?.familiar === false;
+  $("unlike").textContent = unlike ? UNLIKE : "";
+  $("unlike").hidden = !unlike;
+  $("worth").textContent = unlike ? "" : worth(answer.confidence);
   const caution = [answer.caution, SCORES[answer.scores], answer.attention ? "" : `No map: ${answer.attention_note ?? "none was kept"}.`];
   $("caution").textContent = caution.filter(Boolean).join(" ");
   $("caution").hidden = $("caution").textContent === "";
