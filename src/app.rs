@@ -131,12 +131,17 @@ pub fn configure(args: &ServeArgs) -> Result<(Config, Files), ConfigError> {
 ///
 /// # Errors
 /// The first model that cannot be had, by name; or that it was cancelled.
-pub fn fetch_models(config: &Config, cancel: &CancelFlag) -> Result<Vec<ModelDir>, StartError> {
+pub fn fetch_models(
+    config: &Config,
+    runtime: &Runtime,
+    cancel: &CancelFlag,
+) -> Result<Vec<ModelDir>, StartError> {
     let named = std::iter::once(&config.model).chain(&config.more_models);
     let fetched = named.map(|model| {
+        let (source, device) = (&model.source, config.devices.first());
         let directory = config
             .sources
-            .model_dir(&model.source, config.devices.first(), cancel);
+            .model_dir(source, device, Some(runtime), cancel);
         let directory = directory.map_err(|error| StartError::Model {
             name: model.name.clone(),
             error: error.into(),

@@ -4,7 +4,7 @@ mod progress;
 
 use std::path::PathBuf;
 
-use patchlight_engine::Device;
+use patchlight_engine::{Device, Runtime};
 use patchlight_import::{CancelFlag, CheckOptions};
 use patchlight_sources::{
     Environment, Fetcher, ImportChoice, ModelCache, Outcome, PrecisionChoice, Retry, Source,
@@ -50,6 +50,7 @@ impl SourceSettings {
         &self,
         source: &Source,
         device: Device,
+        runtime: Option<&Runtime>,
         cancel: &CancelFlag,
     ) -> Result<PathBuf, SourceError> {
         if let Source::Local(directory) = source
@@ -65,6 +66,7 @@ impl SourceSettings {
         let progress = ProgressLine::new();
         let prepared = self
             .cache()?
+            .with_runtime(runtime.cloned())
             .model_dir(source, &choice, cancel, &progress)?;
         progress.finish();
         let directory = prepared.directory;

@@ -67,7 +67,7 @@ pub(super) fn run(args: &BenchArgs) -> ExitCode {
 }
 
 /// The model directory, fetched and imported if an address was named.
-fn directory(args: &BenchArgs, device: Device) -> Result<PathBuf, String> {
+fn directory(args: &BenchArgs, device: Device, runtime: &Runtime) -> Result<PathBuf, String> {
     let Some(typed) = &args.model else {
         return demo::find();
     };
@@ -78,15 +78,17 @@ fn directory(args: &BenchArgs, device: Device) -> Result<PathBuf, String> {
         check: None,
     };
     settings
-        .model_dir(&model.source, device, &CancelFlag::default())
+        .model_dir(&model.source, device, Some(runtime), &CancelFlag::default())
         .map_err(|error| error.to_string())
 }
 
 fn measure(args: &BenchArgs, device: Device, kernels: Kernels) -> Result<Report, String> {
-    let directory = directory(args, device)?;
+    let started = Instant::now();
+    let runtime = Runtime::load().map_err(|error| error.to_string())?;
+    let loading = started.elapsed();
+    let directory = directory(args, device, &runtime)?;
     let started = Instant::now();
     let model = ModelInfo::open(&directory).map_err(|error| error.to_string())?;
-    let runtime = Runtime::load().map_err(|error| error.to_string())?;
     let sessions = usize::from(args.sessions);
     let threads = args.threads.unwrap_or_else(threads::available).max(1);
     let load = |device, kernels| {
@@ -118,7 +120,7 @@ fn measure(args: &BenchArgs, device: Device, kernels: Kernels) -> Result<Report,
     engine
         .run(&inputs(&noise(form, 1, values), 1, !args.no_maps))
         .map_err(failed)?;
-    let ready_s = started.elapsed().as_secs_f64();
+    let ready_s = (loading + started.elapsed()).as_secs_f64();
     let (device, shared) = (engine.device(), engine.shares_device());
     let instructions = engine.instruction_set();
     engines.push(engine);

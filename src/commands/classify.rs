@@ -147,7 +147,7 @@ async fn classify_all(
 ) -> Result<Done, ClassifyError> {
     let runtime = Runtime::load().map_err(StartError::from)?;
     let manager = tokio::task::block_in_place(|| {
-        let models = app::fetch_models(config, &CancelFlag::default())?;
+        let models = app::fetch_models(config, &runtime, &CancelFlag::default())?;
         app::load_models(config, &models, &runtime)
     })?;
     let classifier = manager.registry().default_model();

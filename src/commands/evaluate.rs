@@ -86,9 +86,10 @@ fn evaluate_all(
     let runtime = Runtime::load()?;
     let source = &config.model.source;
     let cancel = CancelFlag::default();
-    let directory = config
-        .sources
-        .model_dir(source, config.devices.first(), &cancel)?;
+    let directory =
+        config
+            .sources
+            .model_dir(source, config.devices.first(), Some(&runtime), &cancel)?;
     let model = ModelInfo::open(&directory)?;
     if let Some(reason) = model.manifest.graph.no_map_reason() {
         return Err(LoadError::WithoutMap(reason.to_owned()));

@@ -92,7 +92,7 @@ async fn serve(config: &Config, files: &Files) -> Result<ServeOutcome, StartErro
         None => None,
     };
 
-    let models = fetch(config, &mut signals).await?;
+    let models = fetch(config, &runtime, &mut signals).await?;
     let manager = task::block_in_place(|| app::load_models(config, &models, &runtime))?;
     let app = App::new(manager, config, files);
     let scheme = if files.tls.is_some() { "https" } else { "http" };
@@ -124,10 +124,14 @@ async fn serve(config: &Config, files: &Files) -> Result<ServeOutcome, StartErro
 }
 
 /// Has every model on this machine. A signal ends it: what was downloaded is kept.
-async fn fetch(config: &Config, signals: &mut Signals) -> Result<Vec<ModelDir>, StartError> {
+async fn fetch(
+    config: &Config,
+    runtime: &Runtime,
+    signals: &mut Signals,
+) -> Result<Vec<ModelDir>, StartError> {
     let cancel = CancelFlag::default();
-    let (settings, flag) = (config.clone(), cancel.clone());
-    let mut fetching = task::spawn_blocking(move || app::fetch_models(&settings, &flag));
+    let (settings, runtime, flag) = (config.clone(), runtime.clone(), cancel.clone());
+    let mut fetching = task::spawn_blocking(move || app::fetch_models(&settings, &runtime, &flag));
     let fetched = tokio::select! {
         fetched = &mut fetching => fetched,
         _ = signals.next() => {

@@ -142,7 +142,7 @@ impl Loader {
     pub fn fetch(&self, source: &Source, cancel: &CancelFlag) -> Result<PathBuf, LoadError> {
         Ok(self
             .sources
-            .model_dir(source, self.devices.first(), cancel)?)
+            .model_dir(source, self.devices.first(), Some(&self.runtime), cancel)?)
     }
 
     /// Verifies the directory by its digests, loads the graph, runs it once, and starts its

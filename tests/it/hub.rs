@@ -140,7 +140,7 @@ async fn a_name_answers_images_on_a_new_machine_and_again_without_a_network() {
     assert_eq!(answer.json()["model"], "tiny-vit");
     let log = server.start_up.join("\n");
     assert!(
-        log.contains("fetched and imported") && log.contains(&commit),
+        log.contains("imported source=") && log.contains(&commit),
         "{log}"
     );
     drop(server);

@@ -100,7 +100,9 @@ fn started(runtime: &str, start: &Start, mount: &Path) -> (Server, TempDir) {
     let mut command = as_user(start.user);
     command
         .envs(&start.env)
-        .env("PATCHLIGHT_CACHE_DIR", cache.path());
+        .env("PATCHLIGHT_CACHE_DIR", cache.path())
+        // Not that of who runs the tests, which another user may not read.
+        .env("HOME", cache.path());
     (Server::start_by(command, "127.0.0.1:0", &flags), cache)
 }
 

@@ -83,7 +83,7 @@ use checkpoint::Checkpoint;
 use directory::ModelDirWriter;
 use sidecar::SidecarMetadata;
 
-use patchlight_engine::Runtime;
+pub use patchlight_engine::Runtime;
 use patchlight_imaging::preprocess::Backend;
 use patchlight_model::manifest::{HeadFusion, Origin, Precision, PrecisionCheck};
 use patchlight_onnx::{

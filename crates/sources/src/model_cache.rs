@@ -21,7 +21,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use patchlight_import::{self as import, CancelFlag, ImportOptions};
+use patchlight_import::{self as import, CancelFlag, ImportOptions, Runtime};
 use patchlight_model::{MANIFEST, manifest::Origin};
 
 pub use self::needs::check_import;
@@ -40,6 +40,7 @@ use crate::{
 pub struct ModelCache {
     directory: PathBuf,
     fetcher: Fetcher,
+    runtime: Option<Runtime>,
 }
 
 /// A model directory that a source has become.
@@ -77,7 +78,13 @@ impl ModelCache {
         Ok(Self {
             directory: fetcher.cache()?.clone(),
             fetcher,
+            runtime: None,
         })
+    }
+
+    /// The same with what imports run graphs with: a process may load the library once.
+    pub fn with_runtime(self, runtime: Option<Runtime>) -> Self {
+        Self { runtime, ..self }
     }
 
     /// The model directory of a source: the one that is kept, or one that is made now.
@@ -221,6 +228,7 @@ impl ModelCache {
             origin: Some(fetched.origin.clone()),
             precision,
             check: choice.check_of(weights),
+            runtime: self.runtime.clone(),
             cancel: cancel.clone(),
             ..ImportOptions::new(
                 import::Source::Checkpoint(weights.to_owned()),

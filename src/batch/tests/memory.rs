@@ -47,7 +47,7 @@ async fn a_batch_that_does_not_fit_is_halved_until_it_does_and_all_are_answered(
 #[tokio::test]
 async fn what_did_not_fit_is_not_tried_again_at_once() {
     let (harness, requests, _) = batch_of(2, &[1.0, 2.0, 3.0, 4.0]).await;
-    harness.let_run(4);
+    harness.let_run(3);
     assert_eq!(harness.next_batch().len(), 4);
     assert_eq!(harness.next_batch().len(), 2);
     // Comes while the halves run.
