@@ -90,7 +90,7 @@ pub fn level(model: &ModelInfo, asked: Option<f64>) -> Result<Option<f64>, NoSuc
     };
     let same = |wanted: f64| levels().find(|level| (level - wanted).abs() < 1e-9);
     match asked {
-        None => Ok(same(DEFAULT_LEVEL).or_else(|| levels().last())),
+        None => Ok(same(DEFAULT_LEVEL).or_else(|| levels().next_back())),
         Some(_) if sets.is_none() => Err(NoSuchLevel::Uncalibrated(model.name.clone())),
         Some(wanted) => same(wanted).map(Some).ok_or_else(|| {
             let known: Vec<String> = levels().map(|level| level.to_string()).collect();
