@@ -2,7 +2,7 @@
 //! that was interrupted goes on where it ended.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, BufReader, BufWriter, Read, Write},
     path::{Path, PathBuf},
 };
@@ -61,7 +61,7 @@ impl Records {
     /// Opens the file, keeping what an interrupted run with the same key left.
     ///
     /// # Errors
-    /// If it cannot be read or written.
+    /// If it cannot be read or written, or another process does.
     pub fn open(path: PathBuf, key: [u8; KEY], classes: usize) -> io::Result<Self> {
         let len = record_len(classes) as u64;
         let mut count = 0;
@@ -76,6 +76,10 @@ impl Records {
             .truncate(false)
             .write(true)
             .open(&path)?;
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => io::Error::other("another calibration is writing it"),
+            TryLockError::Error(error) => error,
+        })?;
         match count {
             0 => {
                 file.set_len(0)?;
@@ -233,6 +237,9 @@ mod tests {
         again.add([3; 32], &Truth::Unknown, Some(&logits)).unwrap();
         assert_eq!(read(&mut again), found);
 
+        let busy = Records::open(path.clone(), [7; 32], 10).unwrap_err();
+        assert!(busy.to_string().contains("another calibration"), "{busy}");
+        drop(again);
         let other = Records::open(path, [8; 32], 10).unwrap();
         assert_eq!(other.count(), 0);
     }

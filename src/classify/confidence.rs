@@ -9,6 +9,7 @@ use patchlight_model::{
     ModelInfo, Prediction,
     calibration::{Calibration, SetLevel},
     manifest::TaskKind,
+    scores,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -25,10 +26,11 @@ pub struct Confidence {
     #[schema(minimum = 0, maximum = 1, nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibrated_score: Option<f64>,
-    /// Labels, best first, that hold the right one as often as `coverage` says.
+    /// Labels, best first, that hold the right one as often as `coverage` says; their scores are
+    /// the model's own, as in `predictions`.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub set: Option<Vec<String>>,
+    pub set: Option<Vec<Prediction>>,
     /// How often sets hold the right label, for images like those of the calibration.
     #[schema(minimum = 0, maximum = 1, nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,11 +141,16 @@ impl Confidence {
             let percentile = quantiles.map(|quantiles| quantiles.percentile(value));
             (value >= familiarity.threshold, percentile)
         });
-        let name = |class: usize| model.labels.name(class).to_owned();
+        let scores = set.as_ref().map(|_| scores::of_all(kind, logits));
+        let prediction = |class_id: usize| Prediction {
+            class_id,
+            label: model.labels.name(class_id).to_owned(),
+            score: scores.as_ref().map_or(0.0, |scores| scores[class_id]),
+        };
         Some(Self {
             calibrated_score,
             coverage: set.as_ref().map(|(level, _)| *level),
-            set: set.map(|(_, set)| set.into_iter().map(name).collect()),
+            set: set.map(|(_, set)| set.into_iter().map(prediction).collect()),
             familiar: familiarity.map(|(familiar, _)| familiar),
             familiarity: familiarity.and_then(|(_, percentile)| percentile),
         })

@@ -17,7 +17,7 @@ use patchlight_imaging::{
     preprocess::{ImageTensor, Pipeline, TensorForm},
 };
 use patchlight_model::{
-    MANIFEST, ModelInfo,
+    MANIFEST, Manifest, ModelInfo,
     calibration::{Calibration, Measured},
     manifest::TaskKind,
 };
@@ -142,15 +142,15 @@ impl<'a> Runner<'a> {
         })
     }
 
-    /// The records of all images, how many could not be read, and the digest of what was used. What
+    /// The records of all images, how many could not be used, and the digest of what was used. What
     /// an interrupted run left is not run again.
     fn run(&mut self, data: &Dataset, name: &str) -> Result<(Records, usize, String), String> {
         let path = self.model.directory.join(name);
         let with_path = |error: io::Error| format!("{}: {error}", path.display());
         let classes = self.model.manifest.task.classes;
-        let key = key(self.model, data);
+        let key = key(self.model, self.engine.device(), data);
         let mut records = Records::open(path.clone(), key, classes).map_err(with_path)?;
-        let (mut failed, form) = (0, self.engine.tensor_form());
+        let form = self.engine.tensor_form();
         let bar = progress(data.images.len());
         bar.set_position(records.count() as u64);
         let left = data.images.get(records.count()..).unwrap_or_default();
@@ -176,16 +176,21 @@ impl<'a> Runner<'a> {
             };
             let mut logits = outputs.into_iter().map(|output| output.logits);
             for (image, prepared) in images.iter().zip(&prepared) {
+                let complain = |error: &str| {
+                    let path = Escaped(image.path.display());
+                    bar.suspend(|| eprintln!("patchlight: {path}: {}", Escaped(error)));
+                };
                 let (digest, logits) = match prepared {
                     Ok((digest, _)) => (*digest, logits.next()),
                     Err(error) => {
-                        failed += 1;
-                        let path = Escaped(image.path.display());
-                        bar.suspend(|| eprintln!("patchlight: {path}: {}", Escaped(error)));
+                        complain(error);
                         ([0; 32], None)
                     }
                 };
                 let finite = |logits: &Vec<f32>| logits.iter().all(|value| value.is_finite());
+                if logits.as_ref().is_some_and(|logits| !finite(logits)) {
+                    complain("the model's logits are not finite");
+                }
                 let logits = logits.filter(finite);
                 let added = records.add(digest, &image.truth, logits.as_deref());
                 added.map_err(with_path)?;
@@ -193,25 +198,33 @@ impl<'a> Runner<'a> {
             bar.inc(images.len() as u64);
         }
         bar.finish_and_clear();
-        let mut used = Sha256::new();
+        let (mut used, mut count) = (Sha256::new(), 0);
         for record in records.read().map_err(with_path)? {
             let record = record.map_err(with_path)?;
             used.update(record.digest);
             used.update(described_truth(&record.truth));
+            count += 1;
         }
+        // Those of the run that was interrupted are among them.
+        let failed = records.count() - count;
         Ok((records, failed, hex(&used.finalize())))
     }
 }
 
-/// Of the model without its calibration, and of the images' places and labels.
-fn key(model: &ModelInfo, data: &Dataset) -> [u8; 32] {
+/// Of all that logits depend on: the model without its calibration, what computes it, and the
+/// images' places, labels, sizes and times.
+fn key(model: &ModelInfo, device: Device, data: &Dataset) -> [u8; 32] {
     let mut key = Sha256::new();
-    for (name, digest) in &model.manifest.files {
-        key.update(name);
-        key.update(digest);
-    }
+    let manifest = Manifest {
+        calibration: None,
+        ..model.manifest.clone()
+    };
+    key.update(format!("{manifest:?} {device}"));
     for LabelledImage { path, truth } in &data.images {
         key.update(path.as_os_str().as_encoded_bytes());
+        if let Ok(file) = fs::metadata(path) {
+            key.update(format!("{} {:?}", file.len(), file.modified().ok()));
+        }
         key.update(described_truth(truth));
     }
     key.finalize().into()

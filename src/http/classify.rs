@@ -280,7 +280,7 @@ fn example() -> serde_json::Value {
             "maps": ["rollout", "class"], "expires_in_s": 3600,
         },
         "confidence": {
-            "calibrated_score": 0.97, "set": ["elephant"], "coverage": 0.95,
+            "calibrated_score": 0.97, "set": [{"class_id": 11, "label": "elephant", "score": 0.93}], "coverage": 0.95,
             "familiar": true, "familiarity": 0.41,
         },
         "image": {

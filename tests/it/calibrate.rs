@@ -113,7 +113,7 @@ async fn a_calibrated_model_says_what_its_answers_are_worth() {
     assert_eq!(confidence["coverage"], 0.95, "{answer}");
     let score = confidence["calibrated_score"].as_f64().unwrap();
     assert!((0.0..=1.0).contains(&score), "{answer}");
-    assert_eq!(confidence["set"][0], answer["predictions"][0]["label"]);
+    assert_eq!(confidence["set"][0], answer["predictions"][0], "{answer}");
     let familiarity = confidence["familiarity"].as_f64().unwrap();
     assert!((0.0..=1.0).contains(&familiarity), "{answer}");
     assert_eq!(

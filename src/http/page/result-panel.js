@@ -22,7 +22,8 @@ function worth(confidence) {
   const { set, coverage, calibrated_score: score } = confidence;
   const sure = score === undefined ? "" : `The first label is right in about ${percent(score)} of such answers.`;
   if (!set) return sure;
-  const labels = set.length > 5 ? `${set.slice(0, 5).join(", ")} or ${set.length - 5} more` : set.join(", ");
+  const names = set.map(({ label }) => label);
+  const labels = names.length > 5 ? `${names.slice(0, 5).join(", ")} or ${names.length - 5} more` : names.join(", ");
   return `${sure} In ${percent(coverage)} of cases the right one is among: ${labels}.`;
 }
 
