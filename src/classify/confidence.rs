@@ -2,7 +2,7 @@
 
 use patchlight_calibration::{
     conformal::{self, Penalty},
-    percentile::Quantiles,
+    percentile::percentile,
     probabilities::{energy, sigmoid, softmax},
 };
 use patchlight_model::{
@@ -114,7 +114,7 @@ impl Confidence {
         let kind = manifest.task.kind;
         let probabilities = single_probabilities(calibration, kind, logits);
         let best = best.map(|best| best.class_id);
-        let best = best.or_else(|| strongest(logits));
+        let best = best.or_else(|| scores::ranking(logits, 1).first().copied());
         let calibrated_score = best.and_then(|best| match &probabilities {
             Some(probabilities) => probabilities.get(best).copied(),
             None => {
@@ -137,8 +137,7 @@ impl Confidence {
         });
         let familiarity = calibration.familiarity.as_ref().map(|familiarity| {
             let value = -energy(logits);
-            let quantiles = Quantiles::from_values(familiarity.quantiles.clone());
-            let percentile = quantiles.map(|quantiles| quantiles.percentile(value));
+            let percentile = percentile(&familiarity.quantiles, value);
             (value >= familiarity.threshold, percentile)
         });
         let scores = set.as_ref().map(|_| scores::of_all(kind, logits));
@@ -152,7 +151,7 @@ impl Confidence {
             coverage: set.as_ref().map(|(level, _)| *level),
             set: set.map(|(_, set)| set.into_iter().map(prediction).collect()),
             familiar: familiarity.map(|(familiar, _)| familiar),
-            familiarity: familiarity.and_then(|(_, percentile)| percentile),
+            familiarity: familiarity.map(|(_, percentile)| percentile),
         })
     }
 }
@@ -165,9 +164,4 @@ fn single_probabilities(
 ) -> Option<Vec<f64>> {
     let temperature = calibration.temperature.as_ref()?.values.first()?;
     (kind == TaskKind::SingleLabel).then(|| softmax(logits, *temperature))
-}
-
-fn strongest(logits: &[f32]) -> Option<usize> {
-    let order = |&a: &usize, &b: &usize| logits[a].total_cmp(&logits[b]).then(b.cmp(&a));
-    (0..logits.len()).max_by(order)
 }

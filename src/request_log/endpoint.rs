@@ -1,13 +1,9 @@
 //! Events to an HTTP endpoint.
 
-use std::{fmt, sync::Arc, thread, time::Duration};
+use std::{fmt, thread, time::Duration};
 
-use rustls::crypto::ring;
-use ureq::{
-    Agent, Proxy,
-    http::StatusCode,
-    tls::{Certificate, RootCerts, TlsConfig, TlsProvider},
-};
+use patchlight_sources::machine_tls;
+use ureq::{Agent, Proxy, http::StatusCode};
 
 use super::{EventMode, event::Event};
 
@@ -49,18 +45,8 @@ impl fmt::Display for SendError {
 
 impl Endpoint {
     pub(super) fn new(url: &str, mode: EventMode) -> Self {
-        let found = rustls_native_certs::load_native_certs();
-        let roots = found
-            .certs
-            .iter()
-            .map(|certificate| Certificate::from_der(certificate).to_owned());
-        let tls = TlsConfig::builder()
-            .provider(TlsProvider::Rustls)
-            .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
-            .root_certs(RootCerts::from(roots))
-            .build();
         let agent = Agent::config_builder()
-            .tls_config(tls)
+            .tls_config(machine_tls())
             .proxy(Proxy::try_from_env())
             .http_status_as_error(false)
             .max_redirects(0)

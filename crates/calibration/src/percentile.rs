@@ -31,9 +31,14 @@ impl Quantiles {
     /// The share of familiar images whose value is smaller, from 0 to 1, to the nearest of the
     /// table's steps.
     pub fn percentile(&self, value: f64) -> f64 {
-        let below = self.0.partition_point(|&known| f64::from(known) < value);
-        (below as f64 / (self.0.len() - 1) as f64).min(1.0)
+        percentile(&self.0, value)
     }
+}
+
+/// [`Quantiles::percentile`] of a table whose values were checked before: two or more, rising.
+pub fn percentile(quantiles: &[f32], value: f64) -> f64 {
+    let below = quantiles.partition_point(|&known| f64::from(known) < value);
+    (below as f64 / (quantiles.len() - 1) as f64).min(1.0)
 }
 
 /// The value below which an image is flagged, so that `rate` of familiar images are: the

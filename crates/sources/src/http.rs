@@ -33,6 +33,20 @@ pub(crate) struct Http {
     pub(crate) retry: Retry,
 }
 
+/// TLS that trusts whom the machine trusts.
+pub fn machine_tls() -> TlsConfig {
+    let found = rustls_native_certs::load_native_certs();
+    let roots = found
+        .certs
+        .iter()
+        .map(|certificate| Certificate::from_der(certificate).to_owned());
+    TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
+        .root_certs(RootCerts::from(roots))
+        .build()
+}
+
 /// A request without a body.
 #[derive(Clone, Debug)]
 pub(crate) struct Request<'a> {
@@ -72,16 +86,7 @@ pub(crate) enum Follow {
 
 impl Http {
     pub(crate) fn new(retry: Retry) -> Self {
-        let found = rustls_native_certs::load_native_certs();
-        let roots = found
-            .certs
-            .iter()
-            .map(|certificate| Certificate::from_der(certificate).to_owned());
-        let tls = TlsConfig::builder()
-            .provider(TlsProvider::Rustls)
-            .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
-            .root_certs(RootCerts::from(roots))
-            .build();
+        let tls = machine_tls();
         let config = |proxy: Option<Proxy>| {
             Agent::config_builder()
                 .tls_config(tls.clone())

@@ -43,6 +43,7 @@ pub use environment::{Environment, default_cache_dir};
 pub use error::{BucketError, HttpError, HubError, SourceError};
 pub use fetched::{Content, Downloaded, Fetched};
 pub use fetcher::Fetcher;
+pub use http::machine_tls;
 pub use hub::{HubSettings, Token};
 pub use model_cache::{
     CacheEntry, ImportChoice, ModelCache, Outcome, PrecisionChoice, Prepared, PruneRule, Pruned,

@@ -6,7 +6,7 @@ use std::{arch::x86_64::*, ops::Range};
 use super::{
     block::{Bf16Product, Block, RIGHT_ROW, TILE_ROWS},
     int8::{next_panel, prefetch},
-    tile::{ROWS, Sink, tiles},
+    tile::{Sink, tiles_before},
 };
 use crate::cpu::{
     rounding::{Quantized, Rounding},
@@ -48,10 +48,8 @@ pub(super) unsafe fn multiply(
             first_channel: panel * PANEL,
             sink,
         };
-        let share = next.len().div_ceil(rows.div_ceil(ROWS).max(1));
-        let mut coming = next.chunks(share.max(1));
-        for (first, count) in tiles(rows) {
-            prefetch(coming.next().unwrap_or_default());
+        for ((first, count), next) in tiles_before(rows, next) {
+            prefetch(next);
             // SAFETY: the tile's rows exist, and lengths were checked above; the sink is this
             // thread's for the panel.
             unsafe {

@@ -2,7 +2,7 @@
 
 use std::{arch::x86_64::*, ops::Range};
 
-use super::tile::{ROWS, Sink, tiles};
+use super::tile::{Sink, tiles_before};
 use crate::cpu::{
     aligned::{Aligned, LINE},
     weights::{Linear, PANEL},
@@ -52,10 +52,8 @@ pub(super) unsafe fn multiply(
             sink,
         };
         let next = &next[..next.len().min(INPUTS * PANEL)];
-        let share = next.len().div_ceil(count.div_ceil(ROWS).max(1)).max(1);
-        let mut coming = next.chunks(share);
-        for (first, count) in tiles(count) {
-            prefetch(coming.next().unwrap_or_default());
+        for ((first, count), next) in tiles_before(count, next) {
+            prefetch(next);
             // SAFETY: the tile's rows and panel exist, and the lengths were checked above.
             unsafe {
                 match count {

@@ -3,7 +3,7 @@
 
 use std::{arch::x86_64::*, ops::Range};
 
-use super::tile::{ROWS, Sink, tiles};
+use super::tile::{Sink, tiles_before};
 use crate::cpu::{
     aligned::LINE,
     rounding::Quantized,
@@ -37,10 +37,8 @@ pub(super) unsafe fn multiply(
             false => &[],
         };
         let panel = Panel::new(tokens, layer, kernel, panel, sink);
-        let share = next.len().div_ceil(rows.div_ceil(ROWS).max(1));
-        let mut coming = next.chunks(share.max(1));
-        for (first, count) in tiles(rows) {
-            prefetch(coming.next().unwrap_or_default());
+        for ((first, count), next) in tiles_before(rows, next) {
+            prefetch(next);
             // SAFETY: the tile's rows are among those that `Panel::new` checked.
             unsafe {
                 match count {

@@ -106,6 +106,16 @@ pub(super) fn first_lanes(count: usize) -> __mmask16 {
     }
 }
 
+/// [`tiles`], each with an even share of what is worth having in the second cache after them.
+pub(super) fn tiles_before<T>(
+    rows: usize,
+    next: &[T],
+) -> impl Iterator<Item = ((usize, usize), &[T])> {
+    let share = next.len().div_ceil(rows.div_ceil(ROWS).max(1)).max(1);
+    let mut coming = next.chunks(share);
+    tiles(rows).map(move |tile| (tile, coming.next().unwrap_or_default()))
+}
+
 /// `rows` as tiles of nearly equal numbers of rows, at most [`ROWS`] each: `(first row, rows)`.
 pub(super) fn tiles(rows: usize) -> impl Iterator<Item = (usize, usize)> {
     let tiles = rows.div_ceil(ROWS);
